@@ -1,1 +1,22 @@
-//! To come.
+//! The seams to the outside world: each outside thing has one home, so that a simulated world can take its place.
+//!
+//! `clippy.toml` at the root bans the originals everywhere else, naming the replacement.
+
+/// Time: the one that only goes forward, and the one on the wall.
+pub mod clock;
+/// Randomness: uuids and jitter.
+pub mod rng;
+/// Files and folders.
+pub mod files;
+/// Clock, randomness and files, as one handle to pass around.
+pub mod world;
+/// Tasks and threads: each has a name, an owner and an end.
+pub mod tasks;
+/// Sockets.
+pub mod sockets;
+/// Byte budgets: memory that many requests share.
+pub mod budget;
+/// Metrics: what every module registers its own with.
+pub mod metrics;
+
+pub use world::World;

@@ -1,0 +1,164 @@
+//! Tasks and threads: each has a name, an owner and an end.
+//!
+//! A group owns what it started and ends it: [`TaskGroup::stop`] asks, and waits. A panic in any of them cancels the whole
+//! group and is reported by name: a broker with a dead part must stop, not limp.
+
+use std::any::Any;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Owns tasks and threads. Cheap to clone; clones are the same group.
+#[derive(Clone, Debug)]
+pub struct TaskGroup(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    cancel: CancellationToken,
+    running: tokio_util::task::TaskTracker,
+    failure: Mutex<Option<Failure>>,
+}
+
+/// A task or thread that panicked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{task} panicked: {message}")]
+pub struct Failure {
+    /// Its name.
+    pub task: String,
+    /// What it said.
+    pub message: String,
+}
+
+/// A group did not end in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{running} tasks were still running {waited:?} after they were asked to stop")]
+pub struct StopTimeout {
+    /// How many are left.
+    pub running: usize,
+    /// How long they had.
+    pub waited: Duration,
+}
+
+impl Default for TaskGroup {
+    fn default() -> TaskGroup {
+        TaskGroup::new()
+    }
+}
+
+impl TaskGroup {
+    /// An empty group.
+    pub fn new() -> TaskGroup {
+        TaskGroup(Arc::new(Inner {
+            cancel: CancellationToken::new(),
+            running: tokio_util::task::TaskTracker::new(),
+            failure: Mutex::new(None),
+        }))
+    }
+
+    /// Is cancelled when the group is asked to stop or something in it has panicked. Tasks await it and end.
+    pub fn cancelled(&self) -> &CancellationToken {
+        &self.0.cancel
+    }
+
+    /// What panicked first, if anything.
+    pub fn failure(&self) -> Option<Failure> {
+        self.0.failure.lock().clone()
+    }
+
+    /// Starts a task. It must end soon after [`TaskGroup::cancelled`].
+    #[allow(clippy::disallowed_methods)] // The home of tasks.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = tokio::spawn(task);
+        let group = self.clone();
+        tokio::spawn(self.0.running.track_future(async move { group.watch(name, handle).await }));
+    }
+
+    /// Starts a thread for what blocks. It must end soon after [`TaskGroup::cancelled`], which it polls or is woken for by its
+    /// own means.
+    #[allow(clippy::disallowed_methods)] // The home of threads.
+    pub fn spawn_thread(&self, name: &'static str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let (done, ended) = oneshot::channel();
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+            // The group may be gone by then; nobody is left to tell.
+            let _ = done.send(outcome.err().map(|panic| panic_message(&*panic)));
+        })?;
+        let group = self.clone();
+        tokio::spawn(self.0.running.track_future(async move {
+            if let Ok(Some(message)) = ended.await {
+                group.fail(name, message);
+            }
+        }));
+        Ok(())
+    }
+
+    async fn watch(&self, name: &'static str, handle: JoinHandle<()>) {
+        if let Err(error) = handle.await
+            && error.is_panic()
+        {
+            self.fail(name, panic_message(&*error.into_panic()));
+        }
+    }
+
+    fn fail(&self, task: &str, message: String) {
+        tracing::error!(task, message, "panicked: stopping");
+        self.0.failure.lock().get_or_insert(Failure { task: task.to_owned(), message });
+        self.0.cancel.cancel();
+    }
+
+    /// Asks all to end and waits until they have, at most `patience`.
+    pub async fn stop(&self, patience: Duration) -> Result<(), StopTimeout> {
+        self.0.cancel.cancel();
+        self.0.running.close();
+        let waited = tokio::time::timeout(patience, self.0.running.wait()).await;
+        waited.map_err(|_| StopTimeout { running: self.0.running.len(), waited: patience })
+    }
+}
+
+/// Runs what may block for long (reads of cold pages, opening many files) away from the tasks that serve. Costs some 30 us, so
+/// not for what is quick. A panic is passed on.
+#[allow(clippy::disallowed_methods)] // The home of threads.
+pub async fn blocking<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(body).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_cancels_the_group_and_is_named() {
+        let group = TaskGroup::new();
+        let token = group.cancelled().clone();
+        group.spawn("patient", async move { token.cancelled().await });
+        group.spawn("hasty", async { panic!("too fast") });
+        group.cancelled().cancelled().await;
+        group.stop(Duration::from_secs(10)).await.unwrap();
+        assert_eq!(group.failure(), Some(Failure { task: "hasty".to_owned(), message: "too fast".to_owned() }));
+    }
+
+    #[tokio::test]
+    async fn threads_are_waited_for() {
+        let group = TaskGroup::new();
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        group.spawn_thread("reader", move || while told.recv().is_ok() {}).unwrap();
+        let error = group.stop(Duration::from_millis(10)).await.unwrap_err();
+        assert_eq!(error.running, 1);
+        drop(tell);
+        group.stop(Duration::from_secs(10)).await.unwrap();
+        assert_eq!(group.failure(), None);
+    }
+}
