@@ -10,6 +10,11 @@ pub type Listener = tokio::net::TcpListener;
 #[allow(clippy::disallowed_types)] // The home of sockets.
 pub type Stream = tokio::net::TcpStream;
 
+/// The reading half of a connection.
+pub type ReadHalf = tokio::net::tcp::OwnedReadHalf;
+/// The writing half of a connection.
+pub type WriteHalf = tokio::net::tcp::OwnedWriteHalf;
+
 /// Connections that the kernel completes before we accept them.
 const BACKLOG: i32 = 1024;
 
