@@ -8,7 +8,7 @@ use aquifer_runtime::tasks;
 use aquifer_tiering::{Tier, TimeLookup};
 use tokio::time::Instant;
 
-use super::error::ReadError;
+use super::error::{DeleteRecordsError, ReadError};
 use super::read::Isolation;
 use super::state::Replica;
 
@@ -79,6 +79,23 @@ impl Replica {
     /// The end of what the bucket holds, as far as this broker knows.
     pub(crate) fn tiered_end(&self) -> Option<Offset> {
         self.archive().status().tiered_end
+    }
+
+    /// Deletes all records before an offset, or all that are acknowledged; gives the new log start. Durable on return; the
+    /// bucket's manifest follows with the next upload.
+    pub(crate) async fn delete_records(
+        self: &Arc<Replica>,
+        before: Option<Offset>,
+    ) -> Result<Offset, DeleteRecordsError> {
+        self.check_leader(-1)?;
+        let high_watermark = self.high_watermark();
+        let offset = before.unwrap_or(high_watermark);
+        if offset > high_watermark {
+            return Err(DeleteRecordsError::AboveHighWatermark { offset, high_watermark });
+        }
+        let replica = self.clone();
+        tasks::blocking(move || replica.log().advance_start(offset)).await?;
+        Ok(self.log().offsets().start)
     }
 
     async fn at_timestamp(

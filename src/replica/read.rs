@@ -51,7 +51,8 @@ pub(crate) enum Found {
 #[derive(Debug, Default)]
 pub(crate) struct Batches {
     pub(crate) slices: Vec<Bytes>,
-    pub(crate) aborted: Vec<AbortedTxn>,
+    /// The aborted transactions that overlap them; `None` for a reader that does not ask.
+    pub(crate) aborted: Option<Vec<AbortedTxn>>,
 }
 
 /// A read that has to go to the bucket.
@@ -73,6 +74,11 @@ pub(crate) struct Bounds {
 }
 
 impl Batches {
+    fn empty(isolation: Isolation) -> Batches {
+        let aborted = (isolation == Isolation::ReadCommitted).then(Vec::new);
+        Batches { slices: Vec::new(), aborted }
+    }
+
     /// How many bytes.
     pub(crate) fn size(&self) -> usize {
         self.slices.iter().map(Bytes::len).sum()
@@ -109,7 +115,7 @@ impl Replica {
             return Ok(Found::Cold(cold));
         }
         if from >= upper {
-            return Ok(Found::Hot(Batches::default()));
+            return Ok(Found::Hot(Batches::empty(request.isolation)));
         }
         let read = self.read_hot(from, upper, request).await;
         match read {
@@ -141,7 +147,7 @@ impl Replica {
             Isolation::ReadUncommitted => AbortedTxns::Skip,
             Isolation::ReadCommitted => AbortedTxns::Include,
         };
-        let mut batches = Batches::default();
+        let mut batches = Batches::empty(request.isolation);
         let mut read = Read { from, until: upper, bytes_max: request.bytes_max, at_least: request.at_least, aborted };
         for _ in 0..SEGMENTS_MAX {
             let slice = self.log().read(read)?;
@@ -150,7 +156,9 @@ impl Replica {
             }
             let size = ByteCount(slice.bytes.len() as u64);
             batches.slices.push(slice.bytes);
-            batches.aborted.extend(slice.aborted);
+            if let Some(aborted) = &mut batches.aborted {
+                aborted.extend(slice.aborted);
+            }
             read.from = slice.range.next;
             read.bytes_max = read.bytes_max.saturating_sub(size);
             read.at_least = AtLeast::Nothing;
@@ -183,10 +191,7 @@ impl Replica {
         if read.slices.is_empty() && read.pending {
             return Err(ReadError::Pending);
         }
-        let aborted = match cold.isolation {
-            Isolation::ReadUncommitted => Vec::new(),
-            Isolation::ReadCommitted => read.aborted,
-        };
+        let aborted = (cold.isolation == Isolation::ReadCommitted).then_some(read.aborted);
         Ok(Batches { slices: read.slices, aborted })
     }
 

@@ -160,7 +160,7 @@ async fn read_request(
 ) -> Result<(bytes::Bytes, BytePermit), Ended> {
     let head = reader.head().await?.ok_or(Ended::ByClient)?;
     let bytes_max = usize::try_from(limits.frame_bytes_max.get()).unwrap_or(usize::MAX);
-    let length = match frame::check_length(head.0, bytes_max) {
+    let length = match frame::check_frame_length(i32::from_be_bytes(head.0), bytes_max) {
         Ok(length) => length,
         Err(error) => return Err(frame::looks_like(head.0).map_or(Ended::Frame(error), Ended::Foreign)),
     };
