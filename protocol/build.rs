@@ -17,6 +17,8 @@ mod check;
 mod rust;
 #[path = "build/messages.rs"]
 mod messages;
+#[path = "build/codec.rs"]
+mod codec;
 #[path = "build/samples.rs"]
 mod samples;
 #[path = "build/tables.rs"]

@@ -45,12 +45,6 @@ fn structure(api: &Api, declared: &Struct) -> Result<(), Error> {
         if !names.insert(&field.name) {
             return error(format!("`{}` has two fields `{}`", declared.name, field.name));
         }
-        if !field.versions.within(declared.versions) {
-            return error(format!(
-                "versions {} are not within those of {}: {}",
-                field.versions, declared.name, declared.versions
-            ));
-        }
         if field.ignorable && field.versions == declared.versions {
             return error("no version lacks this field: there is nothing to ignore".to_owned());
         }
@@ -65,14 +59,8 @@ fn nullable(api: &Api, field: &Field) -> Result<(), Error> {
     if field.ty == Type::Records && field.nullable != Some(field.versions) {
         return Err(api.error(field.line, "records may be null in every version: write `records?`"));
     }
-    let Some(versions) = field.nullable else { return Ok(()) };
-    if !field.ty.may_be_null() {
+    if field.nullable.is_some() && !field.ty.may_be_null() {
         return Err(api.error(field.line, "a value of this type is never null"));
-    }
-    if !versions.within(field.versions) {
-        let what =
-            format!("null in versions {versions}, yet the field is in versions {} alone", field.versions);
-        return Err(api.error(field.line, what));
     }
     Ok(())
 }
@@ -125,10 +113,12 @@ fn referred(api: &Api, field: &Field) -> Result<(), Error> {
 }
 
 fn tags(api: &Api, declared: &Struct) -> Result<(), Error> {
-    for (place, (tag, field)) in declared.tagged().enumerate() {
-        if usize::try_from(tag) != Ok(place) {
-            return Err(api.error(field.line, format!("tags go up by one: expected tag {place}")));
+    let mut next = 0;
+    for (tag, field) in declared.tagged() {
+        if tag < next {
+            return Err(api.error(field.line, "tags go up"));
         }
+        next = tag + 1;
         if !api.is_flexible(field.versions.min) {
             return Err(api.error(field.line, "a tagged field in a version that is not flexible"));
         }

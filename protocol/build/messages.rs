@@ -1,11 +1,8 @@
-//! Generates the structs of all APIs: fields, defaults, `decode` and `encode`.
+//! Generates the modules of all APIs: structs with their fields, docs and defaults, and the messages among them.
 //!
-//! Fields are declared in the order of the wire, so that decoding is one struct literal. Tagged fields are set afterwards.
+//! How they are read and written is generated in `codec.rs`.
 
-use crate::rust::{
-    Code, absence_test, default_value, field_type, has_derived_default, is_set, mentions, snake_case,
-    version_test,
-};
+use crate::rust::{Code, default_value, field_type, has_derived_default, mentions, snake_case};
 use crate::schema::{Api, Field, Role, Struct, Type, Versions};
 
 pub(crate) fn generate(apis: &[Api]) -> String {
@@ -52,9 +49,10 @@ fn versions(versions: Versions) -> String {
     format!("VersionRange {{ min: {}, max: {} }}", versions.min, versions.max)
 }
 
-struct Generator<'a> {
-    api: &'a Api,
-    declared: &'a Struct,
+/// Of one struct of one API.
+pub(crate) struct Generator<'a> {
+    pub(crate) api: &'a Api,
+    pub(crate) declared: &'a Struct,
 }
 
 impl Generator<'_> {
@@ -62,6 +60,9 @@ impl Generator<'_> {
         self.declaration(code);
         if !self.declared.fields.iter().all(has_derived_default) {
             self.default(code);
+        }
+        if self.declared.fields.iter().any(is_opaque) {
+            self.debug(code);
         }
         code.line(&format!("impl {} {{", self.declared.name));
         self.function(
@@ -79,34 +80,63 @@ impl Generator<'_> {
     }
 
     fn declaration(&self, code: &mut Code) {
-        let derived = if self.declared.fields.iter().all(has_derived_default) { ", Default" } else { "" };
-        code.line(&format!("#[derive(Clone, Debug, PartialEq{derived})]"));
-        code.line(&format!("pub struct {} {{", self.declared.name));
-        for field in &self.declared.fields {
-            for line in self.field_doc(field) {
-                code.line(&format!("/// {line}"));
+        let Struct { name, fields, .. } = self.declared;
+        let mut derived = vec!["Clone", "PartialEq"];
+        if fields.iter().all(has_derived_default) {
+            derived.push("Default");
+        }
+        if !fields.iter().any(is_opaque) {
+            derived.push("Debug");
+        }
+        code.line(&format!("#[derive({})]", derived.join(", ")));
+        code.line(&format!("pub struct {name} {{"));
+        for field in fields {
+            let doc = self.field_doc(field);
+            if !doc.is_empty() {
+                code.line(&format!("/// {doc}"));
             }
             code.line(&format!("pub {}: {},", field.name, field_type(field)));
         }
         code.line("}");
     }
 
-    fn field_doc(&self, field: &Field) -> Vec<String> {
+    fn field_doc(&self, field: &Field) -> String {
         let mut doc = Vec::new();
         if field.versions != self.declared.versions {
-            let ignorable = if field.ignorable { "dropped" } else { "an error" };
-            doc.push(format!("In versions {}; in others a value is {ignorable}.", field.versions));
+            let elsewhere =
+                if field.ignorable { "in others it is left out" } else { "in others to set it is an error" };
+            doc.push(format!("Versions {}; {elsewhere}.", field.versions));
         }
         if let Some(nullable) = field.nullable.filter(|nullable| *nullable != field.versions) {
-            doc.push(format!("May be null in versions {nullable}."));
+            doc.push(format!("Null in versions {nullable} alone."));
         }
         if let Some(tag) = field.tag {
-            doc.push(format!("Tagged field {tag}."));
+            doc.push(format!("Tag {tag}."));
         }
         if !has_derived_default(field) {
-            doc.push(format!("Default: `{}`.", default_value(field)));
+            doc.push(format!("Default `{}`.", default_value(field)));
         }
-        doc
+        doc.join(" ")
+    }
+
+    /// Of bytes, `Debug` tells the number alone: they are passwords and blobs, and neither belongs in a log.
+    fn debug(&self, code: &mut Code) {
+        let Struct { name, fields, .. } = self.declared;
+        code.line(&format!("impl std::fmt::Debug for {name} {{"));
+        code.line("fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {");
+        code.line(&format!("let mut out = out.debug_struct(\"{name}\");"));
+        for field in fields {
+            let place = format!("self.{}", field.name);
+            let shown = match (is_opaque(field), field.nullable) {
+                (false, _) => format!("&{place}"),
+                (true, None) => format!("&format_args!(\"{{}} bytes\", {place}.len())"),
+                (true, Some(_)) => format!("&{place}.as_ref().map(Bytes::len)"),
+            };
+            code.line(&format!("out.field(\"{}\", {shown});", field.name));
+        }
+        code.line("out.finish()");
+        code.line("}");
+        code.line("}");
     }
 
     fn default(&self, code: &mut Code) {
@@ -169,260 +199,8 @@ impl Generator<'_> {
         }
         code.line("}");
     }
-
-    /// `flexible` as far as it is not the same in all versions of the struct.
-    fn flexible(&self) -> &'static str {
-        let Versions { min, max } = self.declared.versions;
-        match self.api.flexible_from {
-            Some(from) if from <= min => "true",
-            Some(from) if from <= max => "flexible",
-            _ => "false",
-        }
-    }
-
-    /// Lines that run only in flexible versions.
-    fn if_flexible(&self, lines: Vec<String>) -> Vec<String> {
-        match self.flexible() {
-            "true" => lines,
-            "false" => Vec::new(),
-            test => [vec![format!("if {test} {{")], lines, vec!["}".to_owned()]].concat(),
-        }
-    }
-
-    /// The versions in which this struct has a section of tagged fields.
-    fn tagged_versions(&self) -> Versions {
-        let Versions { min, max } = self.declared.versions;
-        Versions { min: min.max(self.api.flexible_from.unwrap_or(min)), max }
-    }
-
-    fn read_body(&self) -> Vec<String> {
-        let mut literal = Vec::new();
-        for field in &self.declared.fields {
-            let read = match (field.tag, version_test(field.versions, self.declared.versions)) {
-                (Some(_), _) => default_value(field),
-                (None, None) => self.read_field(field),
-                (None, Some(test)) => {
-                    format!("if {test} {{ {} }} else {{ {} }}", self.read_field(field), default_value(field))
-                }
-            };
-            literal.push(format!("{}: {read},", field.name));
-        }
-        if self.flexible() == "false" {
-            return [vec!["Ok(Self {".to_owned()], literal, vec!["})".to_owned()]].concat();
-        }
-        let binding = if self.declared.tagged().next().is_some() {
-            "let mut read = Self {"
-        } else {
-            "let read = Self {"
-        };
-        let tail = vec!["};".to_owned()];
-        [
-            vec![binding.to_owned()],
-            literal,
-            tail,
-            self.if_flexible(self.read_tagged()),
-            vec!["Ok(read)".to_owned()],
-        ]
-        .concat()
-    }
-
-    fn read_tagged(&self) -> Vec<String> {
-        if self.declared.tagged().next().is_none() {
-            return vec!["reader.skip_tagged_fields()?;".to_owned()];
-        }
-        let mut lines = vec!["reader.tagged_fields(|reader, tag| {".to_owned(), "match tag {".to_owned()];
-        for (tag, field) in self.declared.tagged() {
-            let guard =
-                version_test(field.versions, self.tagged_versions()).map(|test| format!(" if {test}"));
-            let guard = guard.unwrap_or_default();
-            lines.push(format!("{tag}{guard} => read.{} = {},", field.name, self.read_field(field)));
-        }
-        lines.extend(["_ => return Ok(false),", "}", "Ok(true)", "})?;"].map(str::to_owned));
-        lines
-    }
-
-    fn read_field(&self, field: &Field) -> String {
-        match field.nullable.map(|nullable| version_test(nullable, field.versions)) {
-            None => self.read_value(&field.ty, field),
-            Some(None) => self.read_nullable(&field.ty, field),
-            Some(Some(test)) => {
-                let (nullable, value) =
-                    (self.read_nullable(&field.ty, field), self.read_value(&field.ty, field));
-                format!("if {test} {{ {nullable} }} else {{ Some({value}) }}")
-            }
-        }
-    }
-
-    fn read_value(&self, ty: &Type, field: &Field) -> String {
-        let flexible = self.flexible();
-        match ty {
-            Type::String | Type::Bytes => format!("reader.{}({flexible})?", method(ty)),
-            Type::Records => format!("reader.records({flexible})?"),
-            Type::Struct(name) => format!("{name}::read(reader, version)?"),
-            Type::Array(element) => {
-                format!("reader.array({flexible}, {})?", self.read_element(element, field))
-            }
-            scalar => format!("reader.{}()?", method(scalar)),
-        }
-    }
-
-    fn read_nullable(&self, ty: &Type, field: &Field) -> String {
-        let flexible = self.flexible();
-        match ty {
-            Type::Records => format!("reader.records({flexible})?"),
-            Type::Struct(name) => format!("reader.nullable_struct(|reader| {name}::read(reader, version))?"),
-            Type::Array(element) => {
-                format!("reader.nullable_array({flexible}, {})?", self.read_element(element, field))
-            }
-            ty => format!("reader.nullable_{}({flexible})?", method(ty)),
-        }
-    }
-
-    /// The least size of an element, and how one is read.
-    fn read_element(&self, element: &Type, field: &Field) -> String {
-        let size_min = self.api.encoded_size_min(element, field.versions);
-        let read = match element {
-            Type::Struct(name) => format!("|reader| {name}::read(reader, version)"),
-            Type::String | Type::Bytes => format!("|reader| reader.{}({})", method(element), self.flexible()),
-            scalar => format!("Reader::{}", method(scalar)),
-        };
-        format!("{size_min}, {read}")
-    }
-
-    fn write_body(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        for field in self.declared.fields.iter().filter(|field| field.tag.is_none()) {
-            let Some(test) = version_test(field.versions, self.declared.versions) else {
-                lines.extend(self.write_field(field));
-                continue;
-            };
-            lines.push(format!("if {test} {{"));
-            lines.extend(self.write_field(field));
-            if !field.ignorable {
-                lines.push(format!("}} else if {} {{", is_set(field)));
-                lines.push(self.absent(field));
-            }
-            lines.push("}".to_owned());
-        }
-        for (_, field) in self.declared.tagged().filter(|(_, field)| !field.ignorable) {
-            if let Some(test) = absence_test(field.versions, self.declared.versions) {
-                lines.extend([
-                    format!("if {test} && {} {{", is_set(field)),
-                    self.absent(field),
-                    "}".to_owned(),
-                ]);
-            }
-        }
-        lines.extend(self.if_flexible(self.write_tagged()));
-        lines.push("Ok(())".to_owned());
-        lines
-    }
-
-    fn absent(&self, field: &Field) -> String {
-        format!("return Err(not_in_version(\"{}\", \"{}\", version));", self.declared.name, field.name)
-    }
-
-    fn write_tagged(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        for (_, field) in self.declared.tagged() {
-            let test = version_test(field.versions, self.tagged_versions()).map(|test| format!("{test} && "));
-            lines.push(format!("let has_{} = {}{};", field.name, test.unwrap_or_default(), is_set(field)));
-        }
-        let count: Vec<String> =
-            self.declared.tagged().map(|(_, field)| format!("u32::from(has_{})", field.name)).collect();
-        let count = if count.is_empty() { "0".to_owned() } else { count.join(" + ") };
-        lines.push(format!("writer.unsigned_varint({count});"));
-        for (tag, field) in self.declared.tagged() {
-            lines.push(format!("if has_{} {{", field.name));
-            lines.push(format!("writer.tagged_field({tag}, |writer| {{"));
-            lines.extend(self.write_field(field));
-            lines.extend(["Ok(())", "})?;", "}"].map(str::to_owned));
-        }
-        lines
-    }
-
-    fn write_field(&self, field: &Field) -> Vec<String> {
-        let place = format!("self.{}", field.name);
-        match field.nullable.map(|nullable| version_test(nullable, field.versions)) {
-            None => vec![self.write_value(&field.ty, &place, &format!("&{place}"))],
-            Some(None) => vec![self.write_nullable(&field.ty, &place)],
-            Some(Some(test)) => {
-                let required = format!(
-                    "required({place}.as_ref(), \"{}\", \"{}\", version)?",
-                    self.declared.name, field.name
-                );
-                vec![
-                    format!("if {test} {{"),
-                    self.write_nullable(&field.ty, &place),
-                    "} else {".to_owned(),
-                    self.write_value(&field.ty, &format!("*{required}"), &required),
-                    "}".to_owned(),
-                ]
-            }
-        }
-    }
-
-    fn write_value(&self, ty: &Type, value: &str, reference: &str) -> String {
-        let flexible = self.flexible();
-        match ty {
-            Type::String | Type::Bytes => format!("writer.{}({flexible}, {reference})?;", method(ty)),
-            Type::Records => format!("writer.records({flexible}, {reference})?;"),
-            Type::Struct(_) => format!("{value}.write(writer, version)?;"),
-            Type::Array(element) => {
-                format!("writer.array({flexible}, {reference}, {})?;", self.write_element(element))
-            }
-            scalar => format!("writer.{}({value});", method(scalar)),
-        }
-    }
-
-    fn write_nullable(&self, ty: &Type, place: &str) -> String {
-        let flexible = self.flexible();
-        match ty {
-            Type::Records => format!("writer.records({flexible}, &{place})?;"),
-            Type::Struct(_) => {
-                format!(
-                    "writer.nullable_struct({place}.as_ref(), |writer, value| value.write(writer, version))?;"
-                )
-            }
-            Type::Array(element) => {
-                format!(
-                    "writer.nullable_array({flexible}, {place}.as_deref(), {})?;",
-                    self.write_element(element)
-                )
-            }
-            ty => format!("writer.nullable_{}({flexible}, {place}.as_ref())?;", method(ty)),
-        }
-    }
-
-    fn write_element(&self, element: &Type) -> String {
-        match element {
-            Type::Struct(_) => "|writer, element| element.write(writer, version)".to_owned(),
-            Type::String | Type::Bytes => {
-                format!("|writer, element| writer.{}({}, element)", method(element), self.flexible())
-            }
-            scalar => format!("|writer, element| {{ writer.{}(*element); Ok(()) }}", method(scalar)),
-        }
-    }
 }
 
-/// The method of `Reader` and `Writer` for a type that has one of its own.
-fn method(ty: &Type) -> &'static str {
-    match ty {
-        Type::Bool => "bool",
-        Type::I8 => "i8",
-        Type::I16 => "i16",
-        Type::U16 => "u16",
-        Type::I32 => "i32",
-        Type::U32 => "u32",
-        Type::I64 => "i64",
-        Type::F64 => "f64",
-        Type::Uuid => "uuid",
-        Type::Error => "error_code",
-        Type::String => "string",
-        Type::Bytes => "bytes",
-        Type::Records => "records",
-        Type::Struct(_) | Type::Array(_) => {
-            unreachable!("structs and arrays are written out by the generator")
-        }
-    }
+fn is_opaque(field: &Field) -> bool {
+    field.ty == Type::Bytes
 }

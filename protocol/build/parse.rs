@@ -12,7 +12,8 @@
 //!   ...
 //! ```
 //!
-//! - A RANGE is `3`, `3-7` or `3+` (up to the API's last version). A field without `@` is in every version of what encloses it.
+//! - A RANGE is `3`, `3-7` or `3+`, which ends with what encloses it. A field without `@` is in every version of what encloses
+//!   it.
 //! - TYPE is bool, i8, i16, u16, i32, u32, i64, f64, uuid, string, bytes, records, error (an i16), `[]TYPE`, or the name of a
 //!   struct. A struct is declared where it is first used: its fields follow, two spaces deeper.
 //! - `?` allows null in every version of the field, `?RANGE` in those alone.
@@ -167,7 +168,6 @@ impl<'a> Parser<'a> {
             default: None,
             ignorable: false,
         };
-        let all = self.api.versions;
         while let Some(word) = words.next() {
             match word {
                 "tag" => field.tag = Some(number(words.next()).map_err(error)?),
@@ -176,28 +176,28 @@ impl<'a> Parser<'a> {
                 _ => {
                     let versions =
                         word.strip_prefix('@').ok_or_else(|| error(format!("`{word}` says nothing here")))?;
-                    field.versions = range(versions, all).map_err(error)?;
+                    field.versions = range(versions, enclosing).map_err(error)?;
                 }
             }
         }
         field.nullable = match null {
             None => None,
             Some("") => Some(field.versions),
-            Some(versions) => Some(range(versions, all).map_err(error)?),
+            Some(versions) => Some(range(versions, field.versions).map_err(error)?),
         };
         Ok(field)
     }
 }
 
-fn range(text: &str, all: Versions) -> Result<Versions, String> {
+fn range(text: &str, enclosing: Versions) -> Result<Versions, String> {
     let parse = |number: &str| number.parse().map_err(|_| format!("`{text}` is not a range of versions"));
     let versions = match (text.strip_suffix('+'), text.split_once('-')) {
-        (Some(min), _) => Versions { min: parse(min)?, max: all.max },
+        (Some(min), _) => Versions { min: parse(min)?, max: enclosing.max },
         (None, Some((min, max))) => Versions { min: parse(min)?, max: parse(max)? },
         (None, None) => Versions { min: parse(text)?, max: parse(text)? },
     };
-    if versions.min > versions.max || !versions.within(all) {
-        return Err(format!("`{text}` is not within the API's versions {all}"));
+    if versions.min > versions.max || !versions.within(enclosing) {
+        return Err(format!("`{text}` is not within the versions of what encloses it: {enclosing}"));
     }
     Ok(versions)
 }

@@ -30,8 +30,8 @@ pub enum ForeignProtocol {
     Tls,
 }
 
-/// Whether what should be a frame's length is the beginning of something else. As a length it would be above 360 MB, or, for
-/// TLS, above 369 MB: no frame that is served begins so.
+/// Whether what should be a frame's length is the beginning of something else. As a length it would be 369 MB or more, so no
+/// frame of a bounded size is mistaken.
 pub fn looks_like(first_four: [u8; 4]) -> Option<ForeignProtocol> {
     match &first_four {
         b"GET " | b"HEAD" | b"POST" | b"PUT " | b"DELE" | b"OPTI" | b"PATC" | b"TRAC" | b"CONN" => {
@@ -166,3 +166,6 @@ pub fn decode_response<R: Request>(frame: Bytes, api_version: i16) -> Result<R::
     reader.expect_end()?;
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests;

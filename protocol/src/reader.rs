@@ -285,3 +285,6 @@ fn length_of(length: i32, at: usize) -> Result<Option<usize>, DecodeError> {
         length => usize::try_from(length).map(Some).map_err(|_| DecodeError::NegativeLength { at, length }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,3 +125,6 @@ impl fmt::Display for Str {
         fmt::Display::fmt(self.as_str(), out)
     }
 }
+
+#[cfg(test)]
+mod tests;

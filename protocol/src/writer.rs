@@ -283,3 +283,6 @@ fn varint(mut value: u32) -> ([u8; 5], usize) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
