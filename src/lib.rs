@@ -6,3 +6,5 @@
 pub mod config;
 /// Frames on sockets, connections to peers, the table of APIs.
 pub(crate) mod net;
+/// The cluster's metadata: commands agreed on by Raft, judged by one pure function, seen as immutable images.
+pub mod metadata;
