@@ -1,0 +1,108 @@
+//! The broker under test: `aquifer dev` as a user starts it, watched through its admin port.
+
+use crate::run::{command, run};
+use crate::server::{Server, free_port};
+use crate::{http, places, s3};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The names in `/api/status` that this file reads, here and nowhere else.
+mod status {
+    pub(super) const PARTITIONS: &str = "partitions";
+    pub(super) const TOPIC: &str = "topic";
+    pub(super) const LOG_START: &str = "log_start_offset";
+    pub(super) const LOCAL_START: &str = "local_start_offset";
+    pub(super) const HIGH_WATERMARK: &str = "high_watermark";
+}
+
+#[derive(Debug)]
+pub(crate) struct Broker {
+    server: Server,
+    binary: PathBuf,
+    pub(crate) bootstrap: String,
+    admin: String,
+}
+
+impl Broker {
+    /// Starts it with an empty data folder, and waits until it says that it is ready.
+    pub(crate) fn start(
+        binary: &Path,
+        name: &str,
+        object_store: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Broker> {
+        let data = places::emptied(places::data()?.join(format!("broker-{name}")))?;
+        let bootstrap = format!("127.0.0.1:{}", free_port()?);
+        let admin = format!("127.0.0.1:{}", free_port()?);
+        let mut dev = command(binary, ["dev", "--listen", &bootstrap, "--admin", &admin, "--data-dir"]);
+        dev.arg(data).args(["--object-store", object_store]).envs(s3::KEYS);
+        dev.args(settings.iter().flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]));
+        let log = places::logs()?.join(format!("broker-{name}.log"));
+        let mut server = Server::start("aquifer dev", &mut dev, &log)?;
+        server.wait_for("ready", READY_DEADLINE, || {
+            Ok(http::get(&admin, "/ready").is_ok_and(|answer| answer.status == 200).then_some(()))
+        })?;
+        Ok(Broker { server, binary: binary.to_owned(), bootstrap, admin })
+    }
+
+    pub(crate) fn create_topic(&self, topic: &str, partitions: usize) -> Result<()> {
+        let partitions = partitions.to_string();
+        let words = ["topic", "create", topic, "--partitions", &partitions, "--bootstrap", &self.bootstrap];
+        run(&mut command(&self.binary, words))
+    }
+
+    /// Waits until at least this share of a topic's records is in the bucket and no longer on the local disk.
+    pub(crate) fn wait_until_tiered(&mut self, topic: &str, share: f64, within: Duration) -> Result<f64> {
+        let admin = self.admin.clone();
+        let what = format!("holding {:.0}% of {topic} in the bucket alone", share * 100.0);
+        self.server.wait_for(&what, within, || {
+            let answer = http::get(&admin, "/api/status")?;
+            ensure!(answer.status == 200, "/api/status was answered {}: {}", answer.status, answer.body);
+            let status = serde_json::from_str(&answer.body).context("/api/status is not JSON")?;
+            let found = only_in_the_bucket(&status, topic)?;
+            Ok((found >= share).then_some(found))
+        })
+    }
+
+    /// Asks it to end; an orderly end is exit code 0.
+    pub(crate) fn end(self) -> Result<()> {
+        let status = self.server.end()?;
+        ensure!(status.success(), "aquifer dev ended with {status} after SIGTERM");
+        Ok(())
+    }
+}
+
+/// The share of a topic's offsets that lie below the local start.
+fn only_in_the_bucket(status: &Value, topic: &str) -> Result<f64> {
+    let partitions = status[status::PARTITIONS].as_array().context("no partitions in /api/status")?;
+    let (mut cold, mut all) = (0, 0);
+    for partition in partitions.iter().filter(|partition| partition[status::TOPIC] == topic) {
+        let number =
+            |name: &str| partition[name].as_i64().with_context(|| format!("no {name} in {partition}"));
+        let start = number(status::LOG_START)?;
+        cold += number(status::LOCAL_START)? - start;
+        all += number(status::HIGH_WATERMARK)? - start;
+    }
+    ensure!(all > 0, "/api/status knows no record of {topic}");
+    Ok(cold as f64 / all as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_counts_all_partitions_of_the_topic_and_no_other() {
+        let status = serde_json::json!({ "partitions": [
+            { "topic": "a", "log_start_offset": 10, "local_start_offset": 100, "high_watermark": 110 },
+            { "topic": "a", "log_start_offset": 0, "local_start_offset": 0, "high_watermark": 100 },
+            { "topic": "b", "log_start_offset": 0, "local_start_offset": 9, "high_watermark": 9 },
+        ]});
+        assert_eq!(only_in_the_bucket(&status, "a").expect("known"), 0.45);
+        assert!(only_in_the_bucket(&status, "c").is_err());
+    }
+}
