@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use super::error::{AckError, AppendError};
 use super::state::Replica;
-use crate::log::{Append, Appended, Durability, Origin};
+use crate::config::Durability;
+use crate::log::{Append, Appended, Origin};
 
 /// What a producer asks for before it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Replica {
             return Err(AppendError::NotEnoughReplicas { in_sync, wanted });
         }
         let appended = self.log().append(Append { records, epoch, origin: Origin::Client })?;
-        if self.log().config().durability == Durability::Replicated {
+        if self.config().durability == Durability::Replicated {
             self.advance();
         }
         let upto = appended.last.next();

@@ -212,9 +212,6 @@ impl Replica {
     }
 
     async fn upload_sealed(self: &Arc<Replica>, claimed: &mut Claimed) -> Result<(), ArchiveError> {
-        if !self.log().config().remote_copy {
-            return Ok(());
-        }
         loop {
             let from = claimed.manifest().end().unwrap_or(self.log().offsets().local_start);
             let stable = self.last_stable();
@@ -244,8 +241,8 @@ impl Replica {
         let tiered_end = proof.end();
         tasks::blocking(move || {
             let log = replica.log();
-            let config = log.config();
-            let keep = Keep { time: config.local_retention_time(), size: config.local_retention_size() };
+            let retention = replica.config().retention;
+            let keep = Keep { time: retention.local_time, size: retention.local_bytes };
             let active = log.active_size();
             match removable_before(&log.sealed_segments(), active, keep, tiered_end, now) {
                 Some(below) => log.trim_local(below).map(|_| ()),
@@ -258,12 +255,12 @@ impl Replica {
 
     /// Retention over the whole history: the manifest first, then the log's start. Objects go after their grace.
     async fn expire(self: &Arc<Replica>, claimed: &mut Claimed) -> Result<(), ArchiveError> {
-        let config = self.log().config();
+        let total = self.config().retention;
         let start = self.log().offsets().start;
         let retention = Retention {
             // What is only here counts towards the total, too.
-            bytes: config.retention_size().map(|total| total.saturating_sub(self.upload_lag().bytes)),
-            age: config.retention_time(),
+            bytes: total.bytes.map(|bytes| bytes.saturating_sub(self.upload_lag().bytes)),
+            age: total.time,
             start: Some(start),
         };
         claimed.expire(retention).await?;

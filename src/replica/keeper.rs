@@ -83,7 +83,7 @@ impl Keeper {
         match replica.role() {
             Role::Offline(_) => {}
             Role::Recovering(_) => self.start_archive(replica, now),
-            Role::Leader(_) if self.tier.is_some() && replica.log().config().tiered => {
+            Role::Leader(_) if self.tier.is_some() && replica.config().tiered => {
                 self.roll_if_old(replica);
                 if retain || replica.has_archive_work() {
                     self.start_archive(replica, now);
@@ -149,8 +149,8 @@ impl Keeper {
 
 fn retain_locally(replica: &Replica, now: aquifer_model::Timestamp) {
     let log = replica.log();
-    let config = log.config();
-    let keep = Keep { time: config.retention_time(), size: config.retention_size() };
+    let retention = replica.config().retention;
+    let keep = Keep { time: retention.time, size: retention.bytes };
     // An idle topic's last segment would otherwise never go.
     let expired = |since| keep.time.is_some_and(|time| now.since(since) > time);
     if log.active_since().is_some_and(expired)

@@ -7,7 +7,7 @@
 
 use aquifer_model::Offset;
 
-use crate::log::Durability;
+use crate::config::Durability;
 
 /// The leader's view of how far its partition is acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::state::{Replica, Role};
 use super::survival::Survival;
-use crate::config::TopicDefaults;
+use crate::config::{Config, TopicConfig};
 use crate::log::{LogConfig, LogDir, Wanted};
 use crate::metadata::{Delta, Image, Metadata, Partition, PartitionChange, Topic};
 
@@ -25,7 +25,7 @@ pub(crate) struct Replicas {
     broker: BrokerId,
     logs: Arc<LogDir>,
     tier: Option<Tier>,
-    defaults: Arc<TopicDefaults>,
+    configs: watch::Receiver<Config>,
     open: RwLock<HashMap<TopicPartition, Arc<Replica>>>,
     /// The image that was last carried out.
     applied: watch::Sender<Arc<Image>>,
@@ -37,10 +37,10 @@ impl Replicas {
         broker: BrokerId,
         logs: Arc<LogDir>,
         tier: Option<Tier>,
-        defaults: Arc<TopicDefaults>,
+        configs: watch::Receiver<Config>,
     ) -> Arc<Replicas> {
         let (applied, _) = watch::channel(Arc::new(Image::default()));
-        Arc::new(Replicas { broker, logs, tier, defaults, open: RwLock::default(), applied })
+        Arc::new(Replicas { broker, logs, tier, configs, open: RwLock::default(), applied })
     }
 
     /// The replica of a partition, if it is here.
@@ -78,6 +78,7 @@ impl Replicas {
         let replicas = self.clone();
         let cancelled = group.cancelled().clone();
         let mut failure = self.logs.failure();
+        let mut configs = self.configs.clone();
         group.spawn("replica-registry", async move {
             loop {
                 tokio::select! {
@@ -88,6 +89,13 @@ impl Replicas {
                         }
                         let image = images.borrow_and_update().clone();
                         replicas.carry_out(image).await;
+                    }
+                    Ok(()) = configs.changed() => {
+                        configs.mark_unchanged();
+                        let image = replicas.applied.borrow().clone();
+                        for topic in image.topics() {
+                            replicas.set_configs(topic);
+                        }
                     }
                     Ok(()) = failure.changed() => {
                         let reason = failure.borrow_and_update().as_ref().map(ToString::to_string);
@@ -155,11 +163,13 @@ impl Replicas {
     async fn open_new(&self, delta: &Delta) {
         let on_disk: HashSet<TopicPartition> = self.logs.found().into_iter().map(|found| found.partition).collect();
         let mut wanted = Vec::new();
+        let mut configs = HashMap::new();
         for change in &delta.partitions {
             let partition = TopicPartition { topic: change.topic.id, partition: change.partition };
             if change.after.replicas.contains(&self.broker) && self.get(partition).is_none() {
-                let config = self.log_config(&change.topic);
-                wanted.push(Wanted { partition, topic: change.topic.name.clone(), config });
+                let config = self.topic_config(&change.topic);
+                wanted.push(Wanted { partition, topic: change.topic.name.clone(), config: LogConfig::from(&config) });
+                configs.insert(partition, config);
             }
         }
         if wanted.is_empty() {
@@ -171,9 +181,9 @@ impl Replicas {
         for (partition, log) in opened {
             match log {
                 Ok(log) => {
-                    let survived = on_disk.contains(&partition);
-                    let replica = Replica::new(log, Survival { on_disk: survived, clean });
-                    self.open.write().insert(partition, replica);
+                    let survival = Survival { on_disk: on_disk.contains(&partition), clean };
+                    let config = configs.remove(&partition).expect("every wanted log has a configuration");
+                    self.open.write().insert(partition, Replica::new(log, survival, config));
                 }
                 Err(error) => tracing::error!(%partition, %error, "cannot open a log: its partition is offline"),
             }
@@ -203,14 +213,17 @@ impl Replicas {
         for (index, partition) in topic.partitions.iter().enumerate() {
             let id = TopicPartition { topic: topic.id, partition: PartitionIndex(index as i32) };
             if let Some(replica) = self.get(id) {
-                replica.log().set_config(self.log_config(topic));
-                replica.refresh(partition);
+                replica.set_config(self.topic_config(topic), partition);
             }
         }
     }
 
-    fn log_config(&self, topic: &Topic) -> LogConfig {
-        LogConfig::from_topic(&self.defaults.resolve(&topic.configs))
+    fn topic_config(&self, topic: &Topic) -> TopicConfig {
+        let (config, problems) = self.configs.borrow().topic(&topic.configs);
+        for problem in problems {
+            tracing::warn!(topic = %topic.name, %problem, "a topic's setting is not allowed here: the default holds");
+        }
+        config
     }
 
     async fn close(&self, partition: TopicPartition) {

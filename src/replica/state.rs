@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use aquifer_model::{LeaderEpoch, Offset, TopicName, TopicPartition};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::archive::Archive;
 use super::error::RoleError;
 use super::progress::{Own, Progress};
 use super::survival::Survival;
-use crate::log::Log;
+use crate::config::TopicConfig;
+use crate::log::{Log, LogConfig};
 use crate::metadata::Partition;
 
 /// What a replica may do.
@@ -37,6 +38,7 @@ pub(crate) struct Marks {
 #[derive(Debug)]
 pub(crate) struct Replica {
     log: Arc<Log>,
+    config: RwLock<Arc<TopicConfig>>,
     state: Mutex<State>,
     marks: watch::Sender<Marks>,
     archive: Archive,
@@ -51,13 +53,20 @@ struct State {
 
 impl Replica {
     /// A replica over its open log; it serves once it is told to lead.
-    pub(super) fn new(log: Arc<Log>, survival: Survival) -> Arc<Replica> {
+    pub(super) fn new(log: Arc<Log>, survival: Survival, config: TopicConfig) -> Arc<Replica> {
         let high_watermark = log.high_watermark_hint();
         let (marks, _) = watch::channel(Marks { leading: None, high_watermark });
         let progress = Progress::new(high_watermark, 0, 1);
         let role = Role::Offline("not assigned a role yet".to_owned());
         let archive = Archive::new();
-        let replica = Arc::new(Replica { log, state: Mutex::new(State { role, progress }), marks, archive, survival });
+        let replica = Arc::new(Replica {
+            log,
+            config: RwLock::new(Arc::new(config)),
+            state: Mutex::new(State { role, progress }),
+            marks,
+            archive,
+            survival,
+        });
         let weak = Arc::downgrade(&replica);
         replica.log.on_synced(Box::new(move || {
             if let Some(replica) = weak.upgrade() {
@@ -82,6 +91,11 @@ impl Replica {
         &self.log
     }
 
+    /// Its topic's configuration.
+    pub(crate) fn config(&self) -> Arc<TopicConfig> {
+        self.config.read().clone()
+    }
+
     /// Its way into the bucket.
     pub(super) fn archive(&self) -> &Archive {
         &self.archive
@@ -89,7 +103,7 @@ impl Replica {
 
     /// Whether the bucket must be asked where the partition ends before this replica may lead.
     pub(super) fn must_ask_tier(&self, partition_is_new: bool) -> bool {
-        let config = self.log.config();
+        let config = self.config();
         config.tiered && self.survival.may_have_lost(config.durability, partition_is_new)
     }
 
@@ -165,6 +179,13 @@ impl Replica {
         self.advance();
     }
 
+    /// Takes another configuration.
+    pub(super) fn set_config(&self, config: TopicConfig, partition: &Partition) {
+        self.log.set_config(LogConfig::from(&config));
+        *self.config.write() = Arc::new(config);
+        self.refresh(partition);
+    }
+
     /// Takes a change of the ISR or of the topic's configuration.
     pub(super) fn refresh(&self, partition: &Partition) {
         let in_sync_min = self.in_sync_min(partition);
@@ -181,7 +202,7 @@ impl Replica {
     /// Looks how far the log is safe, and lets the watermark follow.
     pub(super) fn advance(&self) {
         let offsets = self.log.offsets();
-        let own = Own { end: offsets.end, synced: offsets.synced, durability: self.log.config().durability };
+        let own = Own { end: offsets.end, synced: offsets.synced, durability: self.config.read().durability };
         let advanced = self.state.lock().progress.advance(own);
         if let Some(high_watermark) = advanced {
             self.log.note_high_watermark(high_watermark);
@@ -190,7 +211,7 @@ impl Replica {
     }
 
     fn in_sync_min(&self, partition: &Partition) -> usize {
-        self.log.config().min_insync_replicas.min(partition.replicas.len())
+        (self.config.read().min_insync_replicas as usize).min(partition.replicas.len())
     }
 
     fn publish(&self) {

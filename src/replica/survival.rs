@@ -1,6 +1,6 @@
 //! What of a log came through since it was last open: pure.
 
-use crate::log::Durability;
+use crate::config::Durability;
 
 /// What of a log came through since it was last open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
