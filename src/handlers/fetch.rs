@@ -32,6 +32,10 @@ use crate::replica::read::{Batches, ColdRead, Found, Isolation, ReadRequest};
 
 /// From here on topics are named by id.
 const VERSION_TOPIC_IDS: i16 = 13;
+/// From here on an answer says who leads instead, and where histories part.
+const VERSION_LEADER: i16 = 12;
+/// From here on it says where that leader is (KIP-951).
+const VERSION_ENDPOINTS: i16 = 16;
 /// A request that names this as its replica is a consumer's.
 const CONSUMER: i32 = -1;
 /// Kafka's tools may read as "debugging consumer".
@@ -58,7 +62,7 @@ pub(crate) async fn handle(context: Arc<Context>, request: FetchRequest, version
     let targets = resolved.wanted.iter().map(|(partition, wanted)| Target::find(&context, &image, partition, wanted));
     let targets: Vec<Target> = targets.collect();
     let answers = fetch.run(&context, &targets).await;
-    assemble(&context, &image, &resolved, &targets, answers)
+    assemble(&context, &image, &resolved, &targets, answers, version)
 }
 
 fn top_level(error_code: ErrorCode) -> FetchResponse {
@@ -267,13 +271,14 @@ fn assemble(
     resolved: &Resolved,
     targets: &[Target],
     answers: Vec<Answer>,
+    version: i16,
 ) -> FetchResponse {
     let mut response = FetchResponse::default();
     let mut told_all = Vec::with_capacity(targets.len());
     let mut leaders = Vec::new();
     let mut sessions = context.sessions.lock();
     for (((partition, _), target), answer) in resolved.wanted.iter().zip(targets).zip(answers) {
-        let (data, told) = partition_data(target, answer);
+        let (data, told) = partition_data(target, answer, version);
         told_all.push(told);
         if let Some(session) = resolved.incremental {
             let significant = !data.error_code.is_none() || !data.records.is_empty() || data.diverging_epoch.epoch >= 0;
@@ -281,7 +286,7 @@ fn assemble(
                 continue;
             }
         }
-        if data.current_leader.leader_id >= 0 {
+        if data.current_leader.leader_id >= 0 && version >= VERSION_ENDPOINTS {
             leaders.push(data.current_leader.leader_id);
         }
         push(&mut response.responses, &partition.topic, data);
@@ -307,7 +312,7 @@ fn assemble(
     response
 }
 
-fn partition_data(target: &Target, answer: Answer) -> (PartitionData, Option<Told>) {
+fn partition_data(target: &Target, answer: Answer, version: i16) -> (PartitionData, Option<Told>) {
     let mut data = PartitionData {
         partition_index: target.partition,
         error_code: answer.error,
@@ -315,7 +320,8 @@ fn partition_data(target: &Target, answer: Answer) -> (PartitionData, Option<Tol
         records: Records::EMPTY,
         ..PartitionData::default()
     };
-    if answer.error == ErrorCode::NOT_LEADER_OR_FOLLOWER || answer.error == ErrorCode::FENCED_LEADER_EPOCH {
+    let elsewhere = [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::FENCED_LEADER_EPOCH].contains(&answer.error);
+    if elsewhere && version >= VERSION_LEADER {
         let leader = target.topic.as_ref().and_then(|topic| leader_of(topic, target.partition));
         if let Some((leader, epoch)) = leader {
             data.current_leader = LeaderIdAndEpoch { leader_id: leader.0, leader_epoch: epoch.get() };

@@ -30,6 +30,8 @@ use crate::replica::{Acknowledged, Acks, Replica};
 const VERSION_MIN: i16 = 3;
 /// From here on topics are named by id.
 const VERSION_TOPIC_IDS: i16 = 13;
+/// From here on an answer says who leads instead (KIP-951).
+const VERSION_LEADER: i16 = 10;
 /// Before this a client may not know zstd.
 const VERSION_ZSTD: i16 = 7;
 
@@ -213,6 +215,7 @@ impl Appending<'_> {
             ..PartitionProduceResponse::default()
         };
         if error_code == ErrorCode::NOT_LEADER_OR_FOLLOWER
+            && self.version >= VERSION_LEADER
             && let Ok(topic) = topic
             && let Some((leader, epoch)) = leader_of(topic, index)
         {
