@@ -291,6 +291,13 @@ impl File {
     }
 }
 
+/// How many descriptors this process may have open at once.
+pub fn open_files_max() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    // Without a limit of its own, what Linux allows at most by default.
+    limit.current.unwrap_or(1 << 20)
+}
+
 fn parent(path: &Path) -> io::Result<&Path> {
     path.parent().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "path has no parent folder"))
 }

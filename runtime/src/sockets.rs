@@ -18,6 +18,11 @@ pub type WriteHalf = tokio::net::tcp::OwnedWriteHalf;
 /// Connections that the kernel completes before we accept them.
 const BACKLOG: i32 = 1024;
 
+/// The name that this machine has for itself.
+pub fn machine_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Listens on `address`; port 0 lets the kernel choose. A port that was just given up may be taken at once.
 pub fn listen(address: SocketAddr) -> io::Result<Listener> {
     let domain = socket2::Domain::for_address(address);

@@ -90,7 +90,7 @@ pub enum StopError {
     Timeout(#[from] aquifer_runtime::tasks::StopTimeout),
     /// The logs could not be closed.
     #[error("cannot close the logs: {0}")]
-    Logs(#[from] crate::log::CloseError),
+    Logs(#[from] crate::log::ChangeError),
     /// A part panicked.
     #[error(transparent)]
     Failed(#[from] Failure),

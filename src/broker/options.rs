@@ -10,9 +10,11 @@ use tokio::sync::watch;
 
 use crate::config::{self, Config};
 use crate::log::LogDirOptions;
-use crate::metadata::{self, Endpoint, Image, Metadata, SecurityProtocol};
+use crate::metadata::image::{Endpoint, SecurityProtocol};
+use crate::metadata::{self, Image, Metadata};
 use crate::replica::keeper::KeeperOptions;
-use crate::server::listener::{AcceptLimits, ConnectionLimits};
+use crate::server::connection::ConnectionLimits;
+use crate::server::listener::AcceptLimits;
 
 /// Partitions that all fetch sessions may remember together: some 200 bytes each.
 pub(super) const SESSION_PARTITIONS_MAX: usize = 1_000_000;
@@ -60,6 +62,14 @@ pub(super) fn keeper(config: &Config) -> KeeperOptions {
         retry_min: tier.map_or(NEVER, |tier| tier.upload.retry_min),
         retry_max: tier.map_or(NEVER, |tier| tier.upload.retry_max),
     }
+}
+
+pub(super) fn store(_tier: &config::Tier) -> aquifer_tiering::store::StoreOptions {
+    Default::default()
+}
+
+pub(super) fn tier(_config: &Config) -> aquifer_tiering::Options {
+    Default::default()
 }
 
 pub(super) fn connections(config: &Config, budget: ByteBudget) -> (ConnectionLimits, AcceptLimits) {

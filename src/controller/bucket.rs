@@ -15,7 +15,8 @@ use aquifer_tiering::{Tier, TopicRecord, TopicState};
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::metadata::{Command, DeletedTopic, Image, Metadata, Topic};
+use crate::metadata::image::{DeletedTopic, Topic};
+use crate::metadata::{Command, Image, Metadata};
 
 /// How long to wait before what failed is tried again, and before objects in their grace are looked at again.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -75,7 +76,7 @@ impl BucketRecords {
                 partitions: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
                 configs: topic.configs.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
                 state: TopicState::Live,
-                revision: topic.revision,
+                revision: 0,
             };
             if let Err(error) = self.tier.record_topic(&record).await {
                 tracing::warn!(topic = %topic.name, %error, "cannot record a topic in the bucket, will try again");

@@ -13,10 +13,9 @@ use tokio::time::Instant;
 
 use super::placement::{TooFewBrokers, place};
 use crate::config::Config;
-use crate::metadata::{
-    BrokerState, Command, Configs, CreatePartitions, CreateTopic, DeleteTopic, Image, Metadata, ProposeError, Rejected,
-    Remains, Topic,
-};
+use crate::metadata::command::{CreatePartitions, CreateTopic, DeleteTopic, Remains};
+use crate::metadata::image::{BrokerState, Configs, Topic};
+use crate::metadata::{Command, Image, Metadata, ProposeError, Rejected};
 use crate::replica::Replicas;
 
 /// How long the creation of a topic on first use may take.

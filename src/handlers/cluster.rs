@@ -16,7 +16,8 @@ use super::context::Context;
 use super::errors;
 use super::topics_by;
 use crate::controller::topics::NewTopic;
-use crate::metadata::{Broker, BrokerState, Endpoint, Image, Partition, Topic};
+use crate::metadata::image::{Broker, BrokerState, Endpoint, Partition, Topic};
+use crate::metadata::Image;
 
 /// Kafka's word for "the caller did not ask what it may do".
 const OPERATIONS_NOT_ASKED: i32 = i32::MIN;

@@ -18,7 +18,9 @@ use super::context::Context;
 use super::errors;
 use super::topics_by;
 use crate::config::{Alteration, BrokerScope, Described, Problems, Source, ValueType};
-use crate::metadata::{Command, ConfigChanges, Configs, SetBrokerConfigs, SetTopicConfigs};
+use crate::metadata::command::{ConfigChanges, SetBrokerConfigs, SetTopicConfigs};
+use crate::metadata::image::{Configs, Topic};
+use crate::metadata::Command;
 
 /// Kafka's kinds of resources that have configurations here.
 const TOPIC: i8 = 2;
@@ -38,7 +40,7 @@ impl Refused {
 
 /// Whose configuration.
 enum Resource {
-    Topic(Arc<crate::metadata::Topic>),
+    Topic(Arc<Topic>),
     /// `None` is what was set for all brokers.
     Broker(Option<BrokerId>),
 }

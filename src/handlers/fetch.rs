@@ -25,7 +25,8 @@ use super::errors;
 use super::fetch_session::{PartitionRef, Resolved, SessionRequest, Told, TopicRef, Wanted};
 use super::topics_by;
 use crate::log::AtLeast;
-use crate::metadata::{Image, Topic};
+use crate::metadata::image::Topic;
+use crate::metadata::Image;
 use crate::replica::Replica;
 use crate::replica::error::ReadError;
 use crate::replica::read::{Batches, ColdRead, Found, Isolation, ReadRequest};
@@ -161,7 +162,7 @@ impl Fetch {
             bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
             bytes_max: ByteCount(positive(request.max_bytes)).min(fetch.bytes_max),
             deadline: now + max_wait,
-            cold_deadline: now + max_wait.min(fetch.remote_wait_max),
+            cold_deadline: now + max_wait.min(fetch.cold_wait_max),
         }
     }
 

@@ -22,7 +22,8 @@ use super::context::Context;
 use super::errors;
 use super::topics_by;
 use crate::log;
-use crate::metadata::{Image, Topic};
+use crate::metadata::image::Topic;
+use crate::metadata::Image;
 use crate::replica::error::AppendError;
 use crate::replica::{Acknowledged, Acks, Replica};
 
@@ -245,10 +246,10 @@ impl Appending<'_> {
 /// The records that are to blame, for errors that name some.
 fn record_errors(error: &AppendError) -> Vec<BatchIndexAndErrorMessage> {
     let AppendError::Log(error) = error else { return Vec::new() };
-    let named: &[log::RecordError] = match error {
-        log::AppendError::Invalid(invalid) => invalid.record_errors(),
+    let named: &[log::TimestampIssue] = match error {
         log::AppendError::Timestamp { errors } => errors,
-        log::AppendError::TooLarge { .. }
+        log::AppendError::Invalid(_)
+        | log::AppendError::TooLarge { .. }
         | log::AppendError::SegmentTooLarge { .. }
         | log::AppendError::Batch(_)
         | log::AppendError::OutOfOrderSequence { .. }
@@ -263,7 +264,7 @@ fn record_errors(error: &AppendError) -> Vec<BatchIndexAndErrorMessage> {
         .iter()
         .map(|record| BatchIndexAndErrorMessage {
             batch_index: i32::try_from(record.index).unwrap_or(i32::MAX),
-            batch_index_error_message: errors::message(&record.message),
+            batch_index_error_message: errors::message(&format_args!("timestamp {} is out of bounds", record.timestamp)),
         })
         .collect()
 }

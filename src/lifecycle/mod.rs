@@ -6,10 +6,9 @@ use aquifer_model::BrokerId;
 use aquifer_runtime::World;
 use uuid::Uuid;
 
-use crate::metadata::{
-    BrokerEpoch, BrokerIncarnation, BrokerRef, Command, DirectoryId, Endpoint, Metadata, Outcome, ProposeError,
-    RegisterBroker,
-};
+use crate::metadata::command::{BrokerRef, RegisterBroker};
+use crate::metadata::image::Endpoint;
+use crate::metadata::{BrokerEpoch, BrokerIncarnation, Command, DirectoryId, Metadata, Outcome, ProposeError};
 
 /// What a broker says of itself.
 #[derive(Debug, Clone)]

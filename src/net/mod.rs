@@ -2,3 +2,5 @@
 
 /// Frames on a socket.
 pub(crate) mod frames;
+/// The table of APIs: what this broker advertises and serves.
+pub(crate) mod api;

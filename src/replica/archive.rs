@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::state::{Replica, Role};
 use crate::log;
-use crate::log::retention::{Keep, removable_before};
+use crate::log::{Keep, removable_before};
 
 /// A partition's uploads. Its work is done by one task at a time, which holds `claimed` meanwhile.
 #[derive(Debug)]
@@ -221,7 +221,8 @@ impl Replica {
             }
             let replica = self.clone();
             let base = segment.range.base;
-            let parts = tasks::blocking(move || replica.log().sealed_parts(base)).await?;
+            // Gone from the local disk in the meantime: then the bucket holds it.
+            let Some(parts) = tasks::blocking(move || replica.log().sealed_parts(base)).await? else { return Ok(()) };
             let source = SegmentSource {
                 segment: parts.facts,
                 log: parts.log,
@@ -237,7 +238,7 @@ impl Replica {
     /// Drops local segments that the bucket holds and local retention does not ask for.
     async fn trim(self: &Arc<Replica>, proof: &TieredUpTo) -> Result<(), ArchiveError> {
         let replica = self.clone();
-        let now = self.log().wall();
+        let now = self.wall();
         let tiered_end = proof.end();
         tasks::blocking(move || {
             let log = replica.log();

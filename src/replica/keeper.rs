@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::registry::Replicas;
 use super::state::{Replica, Role};
-use crate::log::retention::{Keep, removable_before};
+use crate::log::{Keep, removable_before};
 
 /// When and how much.
 #[derive(Debug, Clone, Copy)]

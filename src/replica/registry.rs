@@ -4,7 +4,7 @@
 //! order, by one task. It finds replicas for others and never acts for them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aquifer_model::{BrokerId, PartitionIndex, TopicId, TopicPartition};
 use aquifer_runtime::tasks::{self, TaskGroup};
@@ -17,7 +17,9 @@ use super::state::{Replica, Role};
 use super::survival::Survival;
 use crate::config::{Config, TopicConfig};
 use crate::log::{LogConfig, LogDir, Wanted};
-use crate::metadata::{Delta, Image, Metadata, Partition, PartitionChange, Topic};
+use crate::metadata::delta::PartitionChange;
+use crate::metadata::image::{Partition, Topic};
+use crate::metadata::{Delta, Image, Metadata};
 
 /// The replicas of this broker.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(crate) struct Replicas {
     tier: Option<Tier>,
     configs: watch::Receiver<Config>,
     open: RwLock<HashMap<TopicPartition, Arc<Replica>>>,
+    /// The logs that were on disk when this broker started.
+    survivors: OnceLock<HashSet<TopicPartition>>,
     /// The image that was last carried out.
     applied: watch::Sender<Arc<Image>>,
 }
@@ -40,7 +44,7 @@ impl Replicas {
         configs: watch::Receiver<Config>,
     ) -> Arc<Replicas> {
         let (applied, _) = watch::channel(Arc::new(Image::default()));
-        Arc::new(Replicas { broker, logs, tier, configs, open: RwLock::default(), applied })
+        Arc::new(Replicas { broker, logs, tier, configs, open: RwLock::default(), survivors: OnceLock::new(), applied })
     }
 
     /// The replica of a partition, if it is here.
@@ -119,12 +123,19 @@ impl Replicas {
     /// Logs of topics that were deleted while this broker was away.
     async fn remove_strays(&self, image: &Image) {
         let wanted: HashSet<TopicPartition> = self.assigned(image).map(|(partition, _, _)| partition).collect();
-        for found in self.logs.found() {
-            if !wanted.contains(&found.partition) {
-                tracing::info!(partition = %found.partition, topic = %found.topic, "removing the log of a deleted topic");
-                self.delete(found.partition).await;
+        let logs = self.logs.clone();
+        let found = match tasks::blocking(move || logs.found()).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(%error, "cannot list the log directory");
+                Vec::new()
             }
+        };
+        for stray in found.iter().filter(|found| !wanted.contains(&found.partition)) {
+            tracing::info!(partition = %stray.partition, topic = %stray.topic, "removing the log of a deleted topic");
+            self.delete(stray.partition).await;
         }
+        self.survivors.get_or_init(|| found.into_iter().map(|found| found.partition).collect());
     }
 
     fn assigned<'a>(
@@ -152,7 +163,7 @@ impl Replicas {
         for change in &delta.partitions {
             self.set_role(change);
         }
-        for topic in &delta.configs {
+        for topic in &delta.topics_configured {
             self.set_configs(topic);
         }
         self.applied.send_replace(image);
@@ -161,7 +172,6 @@ impl Replicas {
     /// Opens the logs of partitions that are new to this broker. One that cannot be opened is offline, and says why; the others
     /// are served.
     async fn open_new(&self, delta: &Delta) {
-        let on_disk: HashSet<TopicPartition> = self.logs.found().into_iter().map(|found| found.partition).collect();
         let mut wanted = Vec::new();
         let mut configs = HashMap::new();
         for change in &delta.partitions {
@@ -181,13 +191,17 @@ impl Replicas {
         for (partition, log) in opened {
             match log {
                 Ok(log) => {
-                    let survival = Survival { on_disk: on_disk.contains(&partition), clean };
+                    let survival = Survival { on_disk: self.survived(partition), clean };
                     let config = configs.remove(&partition).expect("every wanted log has a configuration");
                     self.open.write().insert(partition, Replica::new(log, survival, config));
                 }
                 Err(error) => tracing::error!(%partition, %error, "cannot open a log: its partition is offline"),
             }
         }
+    }
+
+    fn survived(&self, partition: TopicPartition) -> bool {
+        self.survivors.get().is_some_and(|survivors| survivors.contains(&partition))
     }
 
     fn set_role(&self, change: &PartitionChange) {

@@ -12,7 +12,7 @@ use super::progress::{Own, Progress};
 use super::survival::Survival;
 use crate::config::TopicConfig;
 use crate::log::{Log, LogConfig};
-use crate::metadata::Partition;
+use crate::metadata::image::Partition;
 
 /// What a replica may do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,8 @@
 
 use aquifer_model::{BrokerId, ProducerId};
 
-use crate::metadata::{AllocateProducerIds, BrokerRef, Command, Metadata, Outcome, ProducerIdBlock, ProposeError};
+use crate::metadata::command::{AllocateProducerIds, BrokerRef, ProducerIdBlock};
+use crate::metadata::{Command, Metadata, Outcome, ProposeError};
 
 /// Gives out ids.
 #[derive(Debug)]
