@@ -147,6 +147,15 @@ impl Disk {
         path.try_exists()
     }
 
+    /// A file's length, without opening it; `None` where there is none.
+    pub fn size_of(&self, path: &Path) -> io::Result<Option<ByteCount>> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(ByteCount(metadata.len()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What a folder holds, by name.
     pub fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
