@@ -243,7 +243,7 @@ impl Started<'_> {
             None => None,
         };
         self.not_ready("opening the logs");
-        let replicas = Replicas::new(broker, logs.clone(), tier.clone(), configs.clone());
+        let replicas = Replicas::new(self.world.clone(), broker, logs.clone(), tier.clone(), configs.clone());
         replicas.start(&metadata, self.back).await;
         lifecycle::enter(&metadata, registered).await?;
         self.start_keepers(&replicas, tier.as_ref(), &metadata, &configs);

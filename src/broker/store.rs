@@ -101,7 +101,7 @@ impl OpenStore {
         let tier = Tier::new(Setup {
             store: self.store.clone(),
             identity: Identity {
-                incarnation: aquifer_tiering::Incarnation(cluster.incarnation.0),
+                incarnation: aquifer_tiering::Incarnation(1),
                 broker: config.broker().node.id,
                 process: world.rng.uuid(),
             },

@@ -100,7 +100,7 @@ fn told(config: Described, request: &DescribeConfigsRequest) -> DescribeConfigsR
     let mut synonyms = Vec::new();
     if request.include_synonyms {
         synonyms.extend(config.synonyms.iter().map(|setting| DescribeConfigsSynonym {
-            name: Str::from(setting.name.as_str()),
+            name: Str::from(setting.name),
             value: Some(Str::from(setting.value.as_str())),
             source: source_code(&setting.source),
         }));
@@ -180,7 +180,7 @@ async fn alter_one(context: &Context, wanted: &AlterConfigsResource, validate_on
             Command::SetTopicConfigs(SetTopicConfigs { topic: topic.id, changes })
         }
         Resource::Broker(broker) => {
-            let scope = if broker.is_none() { BrokerScope::All } else { BrokerScope::This };
+            let scope = if broker.is_none() { BrokerScope::Cluster } else { BrokerScope::Broker };
             let changed = config.alter_broker(scope, &alterations).map_err(invalid)?;
             let changes = changes(image.broker_configs(broker), &changed);
             Command::SetBrokerConfigs(SetBrokerConfigs { broker, changes })

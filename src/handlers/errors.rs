@@ -108,7 +108,7 @@ fn of_log_change(error: &log::ChangeError) -> ErrorCode {
         log::ChangeError::Full
         | log::ChangeError::Failed
         | log::ChangeError::Corrupt(_)
-        | log::ChangeError::Io { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
+        | log::ChangeError::Snapshot(_) => ErrorCode::KAFKA_STORAGE_ERROR,
     }
 }
 
@@ -158,21 +158,22 @@ fn of_rejected(rejected: &Rejected) -> ErrorCode {
         Rejected::InvalidPartitionCount { .. }
         | Rejected::PartitionCountChanged { .. }
         | Rejected::TooManyPartitions { .. } => ErrorCode::INVALID_PARTITIONS,
-        Rejected::InvalidReplicas(_) | Rejected::UnknownBroker(_) | Rejected::NoActiveReplica { .. } => {
-            ErrorCode::INVALID_REPLICA_ASSIGNMENT
-        }
-        Rejected::DuplicateBroker { .. } => ErrorCode::DUPLICATE_BROKER_REGISTRATION,
-        Rejected::StaleBrokerEpoch { .. } | Rejected::BrokerFenced => ErrorCode::STALE_BROKER_EPOCH,
+        Rejected::InvalidReplicas { .. }
+        | Rejected::UnknownBroker(_)
+        | Rejected::NoActiveReplica(_)
+        | Rejected::NotReplica(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+        Rejected::DuplicateBroker(_) | Rejected::NodeTaken(_) => ErrorCode::DUPLICATE_BROKER_REGISTRATION,
+        Rejected::StaleBrokerEpoch { .. } => ErrorCode::STALE_BROKER_EPOCH,
         Rejected::NewerEpoch => ErrorCode::NOT_CONTROLLER,
         Rejected::StaleLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
-        Rejected::NotLeader { .. } | Rejected::InvalidIsr => ErrorCode::INVALID_REQUEST,
+        Rejected::NotLeader(_) | Rejected::InvalidIsr => ErrorCode::INVALID_REQUEST,
         Rejected::StalePartitionEpoch { .. } => ErrorCode::INVALID_UPDATE_VERSION,
         Rejected::IneligibleReplicas(_) => ErrorCode::INELIGIBLE_REPLICA,
-        Rejected::NotInIsr(_) | Rejected::ReplicaNotActive => ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE,
+        Rejected::NotInIsr(_) | Rejected::NotActive(_) => ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE,
         Rejected::AlreadyLeader(_) => ErrorCode::ELECTION_NOT_NEEDED,
-        Rejected::InvalidEndpoints(_) => ErrorCode::INVALID_REGISTRATION,
+        Rejected::InvalidRegistration(_) => ErrorCode::INVALID_REGISTRATION,
         Rejected::InvalidConfigs(_) => ErrorCode::INVALID_CONFIG,
-        Rejected::InvalidCount => ErrorCode::INVALID_REQUEST,
+        Rejected::InvalidBlock { .. } => ErrorCode::INVALID_REQUEST,
         Rejected::InvalidFeature(_) => ErrorCode::FEATURE_UPDATE_FAILED,
         Rejected::Exhausted(_) => ErrorCode::UNKNOWN_SERVER_ERROR,
     }

@@ -154,7 +154,8 @@ struct Fetch {
 
 impl Fetch {
     fn new(request: &FetchRequest, now: Instant, context: &Context) -> Fetch {
-        let fetch = &context.config().broker().fetch;
+        let config = context.config();
+        let fetch = &config.broker().fetch;
         let positive = |number: i32| u64::try_from(number).unwrap_or(0);
         let max_wait = Duration::from_millis(positive(request.max_wait_ms));
         Fetch {
@@ -333,11 +334,11 @@ fn partition_data(target: &Target, answer: Answer, version: i16) -> (PartitionDa
     data.high_watermark = bounds.high_watermark.get();
     data.last_stable_offset = bounds.last_stable.get();
     data.log_start_offset = bounds.log_start.get();
+    // Null for readers who do not ask for it; for those who do, a list, even an empty one.
+    data.aborted_transactions = answer.aborted_list();
     if let Some(diverging) = answer.diverging {
         data.diverging_epoch = diverging;
     }
-    // Null for readers who do not ask for it; for those who do, a list, even an empty one.
-    data.aborted_transactions = answer.aborted_list();
     data.records = Records::from(answer.batches.slices);
     let told = Told { high_watermark: data.high_watermark, log_start_offset: data.log_start_offset };
     (data, answer.error.is_none().then_some(told))

@@ -26,6 +26,8 @@ use crate::replica::error::ReadError;
 use crate::replica::offsets::Lookup;
 use crate::replica::read::Isolation;
 
+/// The first version whose answers name the epoch.
+const VERSION_EPOCH: i16 = 4;
 /// The first version in which a client can name how long it waits.
 const VERSION_TIMEOUT: i16 = 10;
 
@@ -79,7 +81,9 @@ async fn look_up(
         Ok(Some(found)) => {
             answer.offset = found.offset.get();
             answer.timestamp = found.timestamp.map_or(-1, |timestamp| timestamp.0);
-            answer.leader_epoch = found.epoch.map_or(-1, LeaderEpoch::get);
+            if version >= VERSION_EPOCH {
+                answer.leader_epoch = found.epoch.map_or(-1, LeaderEpoch::get);
+            }
         }
         // Unlike a Fetch, a lookup cannot be answered empty: that would say that there is no such record.
         Err(ReadError::Pending) => answer.error_code = ErrorCode::REQUEST_TIMED_OUT,

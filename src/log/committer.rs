@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aquifer_model::Offset;
 use aquifer_runtime::World;
@@ -31,6 +31,8 @@ pub(crate) struct SyncPoint {
     /// Held for the length of a sync: one at a time for each log.
     syncing: Mutex<()>,
     synced: watch::Sender<Offset>,
+    /// Called each time the synced end has risen.
+    observer: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 #[derive(Default)]
@@ -62,12 +64,19 @@ impl SyncPoint {
             unsynced: Mutex::new(Unsynced { end: synced, ..Unsynced::default() }),
             syncing: Mutex::new(()),
             synced: watch::Sender::new(synced),
+            observer: OnceLock::new(),
         }
     }
 
     /// The synced end.
     pub(crate) fn synced(&self) -> Offset {
         *self.synced.borrow()
+    }
+
+    /// Has `observer` called, by a committer thread, each time the synced end has risen. It must be quick. The first one set stays.
+    pub(crate) fn observe(&self, observer: Box<dyn Fn() + Send + Sync>) {
+        // A log has one owner; a second observer would be its mistake, and the first is the one that works.
+        let _ = self.observer.set(observer);
     }
 
     /// To wait for the synced end.
@@ -203,11 +212,15 @@ impl Committer {
         if unsynced.cuts != cuts {
             return None;
         }
-        log.synced.send_if_modified(|synced| {
+        let moved = log.synced.send_if_modified(|synced| {
             let moved = *synced < end;
             *synced = (*synced).max(end);
             moved
         });
+        drop(unsynced);
+        if moved && let Some(observer) = log.observer.get() {
+            observer();
+        }
         then
     }
 }

@@ -139,3 +139,34 @@ impl Default for LogDirOptions {
         }
     }
 }
+impl From<&crate::config::TopicConfig> for LogConfig {
+    fn from(topic: &crate::config::TopicConfig) -> LogConfig {
+        use crate::config;
+        LogConfig {
+            segment_bytes: topic.segments.bytes_max,
+            segment_ms: topic.segments.age_max,
+            segment_jitter_ms: topic.segments.jitter_max,
+            segment_index_bytes: topic.segments.index_bytes_max,
+            index_interval_bytes: topic.segments.index_interval,
+            max_message_bytes: topic.records.batch_bytes_max,
+            retention: Keep { time: topic.retention.time, size: topic.retention.bytes },
+            local_retention: Keep { time: topic.retention.local_time, size: topic.retention.local_bytes },
+            timestamp_type: match topic.records.timestamp_type {
+                config::TimestampType::CreateTime => TimestampType::CreateTime,
+                config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,
+            },
+            timestamp_before_max_ms: Some(topic.records.timestamp_before_max),
+            timestamp_after_max_ms: Some(topic.records.timestamp_after_max),
+            durability: match topic.durability {
+                config::Durability::Fsync => Durability::Fsync,
+                config::Durability::Replicated => Durability::Replicated,
+            },
+            record_validation: match topic.records.validation {
+                config::RecordValidation::Framing => RecordValidation::Header,
+                config::RecordValidation::Full => RecordValidation::Full,
+            },
+            cleanup: Cleanup::Delete,
+            file_delete_delay_ms: topic.segments.delete_delay,
+        }
+    }
+}

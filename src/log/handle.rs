@@ -143,6 +143,11 @@ impl Log {
         &self.folder
     }
 
+    /// Has `observer` called each time the synced end has risen; it must be quick. Only one can be set.
+    pub fn on_synced(&self, observer: Box<dyn Fn() + Send + Sync>) {
+        self.sync.observe(observer);
+    }
+
     /// The settings in force.
     pub fn config(&self) -> Arc<LogConfig> {
         self.config.read().clone()

@@ -132,9 +132,9 @@ impl Replica {
     pub(super) async fn work_on_archive(
         self: &Arc<Replica>,
         tier: &Tier,
-        now: Instant,
         backoff: impl Fn(u32) -> Duration,
     ) -> Done {
+        let now = self.world().clock.now();
         let epoch = match self.role() {
             Role::Leader(epoch) | Role::Recovering(epoch) => epoch,
             Role::Offline(_) => return Done::Stopped,
@@ -238,7 +238,7 @@ impl Replica {
     /// Drops local segments that the bucket holds and local retention does not ask for.
     async fn trim(self: &Arc<Replica>, proof: &TieredUpTo) -> Result<(), ArchiveError> {
         let replica = self.clone();
-        let now = self.wall();
+        let now = self.world().clock.wall();
         let tiered_end = proof.end();
         tasks::blocking(move || {
             let log = replica.log();

@@ -115,8 +115,7 @@ impl Keeper {
             let cancelled = keeper.group.cancelled().clone();
             let work = async {
                 let Ok(_slot) = keeper.slots.acquire().await else { return };
-                let now = keeper.world.clock.now();
-                replica.work_on_archive(&tier, now, |failures| keeper.backoff(failures)).await;
+                replica.work_on_archive(&tier, |failures| keeper.backoff(failures)).await;
             };
             // A stop in the middle of an upload leaves an object that nothing names; the next claim collects it.
             tokio::select! {

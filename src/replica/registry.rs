@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use aquifer_model::{BrokerId, PartitionIndex, TopicId, TopicPartition};
+use aquifer_runtime::World;
 use aquifer_runtime::tasks::{self, TaskGroup};
 use aquifer_tiering::Tier;
 use parking_lot::RwLock;
@@ -24,6 +25,7 @@ use crate::metadata::{Delta, Image, Metadata};
 /// The replicas of this broker.
 #[derive(Debug)]
 pub(crate) struct Replicas {
+    world: World,
     broker: BrokerId,
     logs: Arc<LogDir>,
     tier: Option<Tier>,
@@ -38,13 +40,14 @@ pub(crate) struct Replicas {
 impl Replicas {
     /// No replicas yet; [`Replicas::start`] opens what the metadata assigns to `broker`.
     pub(crate) fn new(
+        world: World,
         broker: BrokerId,
         logs: Arc<LogDir>,
         tier: Option<Tier>,
         configs: watch::Receiver<Config>,
     ) -> Arc<Replicas> {
         let (applied, _) = watch::channel(Arc::new(Image::default()));
-        Arc::new(Replicas { broker, logs, tier, configs, open: RwLock::default(), survivors: OnceLock::new(), applied })
+        Arc::new(Replicas { world, broker, logs, tier, configs, open: RwLock::default(), survivors: OnceLock::new(), applied })
     }
 
     /// The replica of a partition, if it is here.
@@ -193,7 +196,7 @@ impl Replicas {
                 Ok(log) => {
                     let survival = Survival { on_disk: self.survived(partition), clean };
                     let config = configs.remove(&partition).expect("every wanted log has a configuration");
-                    self.open.write().insert(partition, Replica::new(log, survival, config));
+                    self.open.write().insert(partition, Replica::new(log, survival, config, self.world.clone()));
                 }
                 Err(error) => tracing::error!(%partition, %error, "cannot open a log: its partition is offline"),
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aquifer_model::{LeaderEpoch, Offset, TopicName, TopicPartition};
+use aquifer_runtime::World;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -43,6 +44,7 @@ pub(crate) struct Replica {
     marks: watch::Sender<Marks>,
     archive: Archive,
     survival: Survival,
+    world: World,
 }
 
 #[derive(Debug)]
@@ -53,7 +55,7 @@ struct State {
 
 impl Replica {
     /// A replica over its open log; it serves once it is told to lead.
-    pub(super) fn new(log: Arc<Log>, survival: Survival, config: TopicConfig) -> Arc<Replica> {
+    pub(super) fn new(log: Arc<Log>, survival: Survival, config: TopicConfig, world: World) -> Arc<Replica> {
         let high_watermark = log.high_watermark_hint();
         let (marks, _) = watch::channel(Marks { leading: None, high_watermark });
         let progress = Progress::new(high_watermark, 0, 1);
@@ -66,6 +68,7 @@ impl Replica {
             marks,
             archive,
             survival,
+            world,
         });
         let weak = Arc::downgrade(&replica);
         replica.log.on_synced(Box::new(move || {
@@ -94,6 +97,11 @@ impl Replica {
     /// Its topic's configuration.
     pub(crate) fn config(&self) -> Arc<TopicConfig> {
         self.config.read().clone()
+    }
+
+    /// The outside world.
+    pub(super) fn world(&self) -> &World {
+        &self.world
     }
 
     /// Its way into the bucket.

@@ -12,7 +12,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -24,7 +23,7 @@ use aquifer_runtime::budget::{ByteBudget, BytePermit};
 use aquifer_runtime::sockets::{ReadHalf, WriteHalf};
 use tokio_util::sync::CancellationToken;
 
-use super::dispatch::{Dispatcher, Reply};
+use super::dispatch::{Answer, Dispatcher, Reply};
 use crate::net::frames::{FrameReader, write_segments};
 
 /// Answers that may be outstanding before reading stops. Kafka's clients keep five requests in flight.
@@ -50,7 +49,7 @@ pub(crate) enum Ended {
     Idle,
     #[error("broker is stopping")]
     Stopping,
-    #[error("client speaks {0}; this port speaks Kafka's protocol without TLS")]
+    #[error("client speaks {0:?}; this port speaks Kafka's protocol without TLS")]
     Foreign(ForeignProtocol),
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -62,15 +61,13 @@ pub(crate) enum Ended {
     Io(#[from] io::Error),
 }
 
-type Answer = Pin<Box<dyn Future<Output = Segments> + Send>>;
-
 struct Outstanding {
     answer: Pending,
     _permit: BytePermit,
 }
 
 enum Pending {
-    Ready(Segments),
+    Ready(Result<Segments, Ended>),
     Waiting(Answer),
 }
 
@@ -115,8 +112,8 @@ impl Connection {
             tokio::select! {
                 biased;
                 answer = next_answer(&mut self.outstanding) => {
-                    if let Err(error) = write_segments(&mut self.writer, answer.slices()).await {
-                        return Ended::Io(error);
+                    if let Err(ended) = self.write(answer).await {
+                        return ended;
                     }
                 }
                 () = stopping.cancelled() => break Ended::Stopping,
@@ -132,17 +129,21 @@ impl Connection {
         // What was started is answered even when the next request was garbage: its effects have happened.
         while !self.outstanding.is_empty() {
             let answer = next_answer(&mut self.outstanding).await;
-            if write_segments(&mut self.writer, answer.slices()).await.is_err() {
+            if self.write(answer).await.is_err() {
                 break;
             }
         }
         ended
     }
 
+    async fn write(&mut self, answer: Result<Segments, Ended>) -> Result<(), Ended> {
+        Ok(write_segments(&mut self.writer, answer?.slices()).await?)
+    }
+
     fn start(&mut self, frame: bytes::Bytes, permit: BytePermit) -> Result<(), Ended> {
         let (answer, serial) = match self.dispatcher.start(frame, self.peer)? {
             Reply::None => return Ok(()),
-            Reply::Now(segments) => (Pending::Ready(segments), false),
+            Reply::Now(segments) => (Pending::Ready(Ok(segments)), false),
             Reply::Overlapping(answer) => (Pending::Waiting(answer), false),
             Reply::Serial(answer) => (Pending::Waiting(answer), true),
         };
@@ -170,7 +171,7 @@ async fn read_request(
 }
 
 /// The oldest answer, when it is there; the others make progress meanwhile. Waits for ever while nothing is outstanding.
-async fn next_answer(outstanding: &mut VecDeque<Outstanding>) -> Segments {
+async fn next_answer(outstanding: &mut VecDeque<Outstanding>) -> Result<Segments, Ended> {
     std::future::poll_fn(|context| {
         for one in outstanding.iter_mut() {
             if let Pending::Waiting(answer) = &mut one.answer

@@ -16,6 +16,9 @@ use crate::handlers::context::Context;
 use crate::handlers::{cluster, configs, fetch, offsets, produce, producer_ids, topics, versions};
 use crate::net::api;
 
+/// An answer on its way; an error ends the connection.
+pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Segments, Ended>> + Send>>;
+
 /// What becomes of a request.
 pub(super) enum Reply {
     /// It is not answered.
@@ -23,9 +26,9 @@ pub(super) enum Reply {
     /// Its answer.
     Now(Segments),
     /// What it does is done; only its answer waits. The next request may start.
-    Overlapping(Pin<Box<dyn Future<Output = Segments> + Send>>),
+    Overlapping(Answer),
     /// It is not done before its answer is there.
-    Serial(Pin<Box<dyn Future<Output = Segments> + Send>>),
+    Serial(Answer),
 }
 
 /// Starts requests.
@@ -155,6 +158,7 @@ impl Dispatcher {
     ) -> Result<Reply, Ended>
     where
         R: Request,
+        R::Response: Send,
         F: Future<Output = R::Response> + Send + 'static,
     {
         let request: R = read(reader, header.api_version)?;
@@ -165,7 +169,7 @@ impl Dispatcher {
         &self,
         header: &RequestHeader,
         response: impl Future<Output = M> + Send + 'static,
-    ) -> Pin<Box<dyn Future<Output = Segments> + Send>> {
+    ) -> Answer {
         let began = self.context.world.clock.now();
         let clock = self.context.world.clock;
         let time = self.metrics.of(header.api_key).map(|(_, time)| time.clone());
@@ -175,8 +179,7 @@ impl Dispatcher {
             if let Some(time) = time {
                 time.observe(clock.now().duration_since(began).as_secs_f64());
             }
-            // An answer that cannot be encoded is a bug of ours; saying nothing would leave the client waiting for ever.
-            encode(&response, &header).unwrap_or_else(|_| refusal(header.correlation_id, ErrorCode::UNKNOWN_SERVER_ERROR))
+            encode(&response, &header)
         })
     }
 
