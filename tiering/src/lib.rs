@@ -20,6 +20,8 @@ pub mod topic;
 pub mod object;
 /// What exists of a partition: entries, pages, claims, versions.
 pub mod manifest;
+/// A sealed segment's way into the bucket.
+pub mod upload;
 
 pub use cluster::{Identity, Incarnation};
 pub use manifest::{Claim, Manifest, ManifestVersion, TieredUpTo};
