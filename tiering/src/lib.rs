@@ -22,8 +22,14 @@ pub mod object;
 pub mod manifest;
 /// A sealed segment's way into the bucket.
 pub mod upload;
-
+/// A range's way back: locate, fetch, read ahead.
+pub mod read;
+/// What goes: retention, removed objects, orphans.
+pub mod gc;
+/// The façade: partitions, their claims and their readers.
+pub mod tier;
 pub use cluster::{Identity, Incarnation};
 pub use manifest::{Claim, Manifest, ManifestVersion, TieredUpTo};
 pub use options::Options;
 pub use store::{Store, StoreOptions};
+pub use tier::{Metrics, Setup, Tier};

@@ -4,7 +4,7 @@
 //! cluster/<number>                                              whose bucket this is
 //! topics/<topic id>/<incarnation>-<revision>                    a topic's name and configuration
 //! partitions/<topic id>/<partition>/manifest/<version>          what exists of a partition
-//! partitions/<topic id>/<partition>/pages/<uuid>                older entries of a manifest
+//! partitions/<topic id>/<partition>/pages/<base>-<incarnation>.<epoch>-<uuid>.page
 //! partitions/<topic id>/<partition>/data/<base>-<incarnation>.<epoch>-<uuid>.seg
 //! probe/<uuid>/<name>                                           what a certification or a look at the store's clock leaves
 //! ```
@@ -29,14 +29,14 @@ pub struct Key(Path);
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Prefix(Path);
 
-/// Names a data object.
+/// Names a data object or a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DataName {
-    /// First offset of what was uploaded.
+    /// First offset of what it holds.
     pub base: Offset,
-    /// The uploader's cluster incarnation.
+    /// The writer's cluster incarnation.
     pub incarnation: u64,
-    /// The uploader's leader epoch.
+    /// The writer's leader epoch.
     pub epoch: LeaderEpoch,
     /// Fresh for each attempt.
     pub unique: Uuid,
@@ -179,8 +179,8 @@ pub fn pages(id: TopicPartition) -> Prefix {
 }
 
 /// A page of older entries.
-pub fn page(id: TopicPartition, unique: Uuid) -> Key {
-    pages(id).key(&unique.to_string())
+pub fn page(id: TopicPartition, name: &DataName) -> Key {
+    pages(id).key(&format!("{}.page", name.text()))
 }
 
 /// Where a partition's data lies.
@@ -190,13 +190,20 @@ pub fn data(id: TopicPartition) -> Prefix {
 
 /// A data object.
 pub fn data_object(id: TopicPartition, name: &DataName) -> Key {
-    let DataName { base, incarnation, epoch, unique } = name;
-    data(id).key(&format!("{:020}-{incarnation:010}.{:010}-{unique}.seg", base.get(), epoch.get()))
+    data(id).key(&format!("{}.seg", name.text()))
 }
 
-/// Reads a data object's name back.
+impl DataName {
+    fn text(&self) -> String {
+        let DataName { base, incarnation, epoch, unique } = self;
+        format!("{:020}-{incarnation:010}.{:010}-{unique}", base.get(), epoch.get())
+    }
+}
+
+/// Reads a data object's or a page's name back.
 pub fn parse_data(key: &Key) -> Option<DataName> {
-    let name = key.name().strip_suffix(".seg")?;
+    let name = key.name();
+    let name = name.strip_suffix(".seg").or_else(|| name.strip_suffix(".page"))?;
     let (base, rest) = name.split_once('-')?;
     let (writer, unique) = rest.split_once('-')?;
     let (incarnation, epoch) = writer.split_once('.')?;

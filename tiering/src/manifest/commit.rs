@@ -137,6 +137,13 @@ struct Pending {
 }
 
 impl Pending {
+    /// A version with a write uuid of its own.
+    fn signed(store: &Store, draft: Manifest) -> Result<Pending, ManifestError> {
+        let draft = Manifest { write: store.world().rng.uuid(), ..draft };
+        invariants::check(&draft).map_err(|source| invalid(&draft, source))?;
+        Ok(Pending::new(draft))
+    }
+
     fn new(manifest: Manifest) -> Pending {
         let bytes = Bytes::from(manifest.encode());
         Pending { manifest: Arc::new(manifest), bytes }
@@ -167,12 +174,35 @@ impl ManifestWriter {
                 },
                 None => Manifest::first_of(view.partition(), claim),
             };
-            let draft = Manifest { write: store.world().rng.uuid(), ..draft };
-            invariants::check(&draft).map_err(|source| invalid(&draft, source))?;
-            let pending = Pending::new(draft);
+            let pending = Pending::signed(&store, draft)?;
             match settle(&store, &pending, deadline).await? {
                 Settled::Mine => return Ok(ManifestWriter::holding(store, view, claim, deadline, pending.manifest)),
                 // A rival was quicker; the next look says whether it outranks this claim.
+                Settled::Other(_) if races < CLAIM_RACES_MAX => races += 1,
+                Settled::Other(rival) => return Err(Fenced { by: rival.claim }.into()),
+            }
+        }
+    }
+
+    /// Claims a partition and writes its last version in one, so that no half of it can be left. Whoever finds it deleted is
+    /// content.
+    pub async fn delete(store: &Store, view: &View, claim: Claim, deadline: Duration) -> Result<(), ClaimError> {
+        let mut races = 0;
+        loop {
+            let draft = match view.refresh().await? {
+                Some(newest) if newest.is_deleted() => return Ok(()),
+                Some(newest) => match after(&newest, claim)? {
+                    Some(draft) => draft.deleted(),
+                    None => newest.next_version(newest.write).deleted(),
+                },
+                None => Manifest::first_of(view.partition(), claim).deleted(),
+            };
+            let pending = Pending::signed(store, draft)?;
+            match settle(store, &pending, deadline).await? {
+                Settled::Mine => {
+                    view.note(pending.manifest);
+                    return Ok(());
+                }
                 Settled::Other(_) if races < CLAIM_RACES_MAX => races += 1,
                 Settled::Other(rival) => return Err(Fenced { by: rival.claim }.into()),
             }

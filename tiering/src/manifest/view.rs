@@ -77,7 +77,8 @@ impl View {
         Ok(self.known())
     }
 
-    fn fresh(&self, age_max: Duration) -> Option<Option<Arc<Manifest>>> {
+    /// What is known, if that is young enough or written by this process.
+    pub(crate) fn fresh(&self, age_max: Duration) -> Option<Option<Arc<Manifest>>> {
         let now = self.store.world().clock.now();
         let seen = self.seen.lock();
         let young = seen.at.is_some_and(|at| now.duration_since(at) < age_max);

@@ -22,7 +22,7 @@ use futures::stream::FuturesUnordered;
 
 use crate::manifest::commit::{CommitError, ManifestWriter};
 use crate::manifest::load::ManifestError;
-use crate::manifest::{Entry, Manifest, TieredUpTo};
+use crate::manifest::{Claim, Entry, Manifest, TieredUpTo};
 use crate::object::scan::{Scan, ScanError, Scanned};
 use crate::object::{BLOCK_BYTES, SegmentIndex};
 use crate::options::Options;
@@ -184,7 +184,7 @@ impl Uploader {
                 let crate::manifest::change::ChangeError::NotNext { expected, .. } = error;
                 gap(expected)
             })?;
-            let page = path::page(manifest.partition(), self.store.world().rng.uuid());
+            let page = fresh_page(&self.store, &manifest, writer.claimed());
             let (entries_max, page_entries) = (self.options.manifest_entries_max, self.options.manifest_page_entries);
             let (next, page) = next.spilled(entries_max, page_entries, page);
             if let Some(page) = page {
@@ -347,6 +347,17 @@ impl Waiting {
         self.bytes = 0;
         std::mem::take(&mut self.pieces).into()
     }
+}
+
+/// The key of a page that this claim is about to write.
+pub(crate) fn fresh_page(store: &Store, manifest: &Manifest, claim: Claim) -> Key {
+    let name = DataName {
+        base: manifest.first().unwrap_or(Offset::ZERO),
+        incarnation: claim.incarnation.0,
+        epoch: claim.epoch,
+        unique: store.world().rng.uuid(),
+    };
+    path::page(manifest.partition(), &name)
 }
 
 /// What of the segment is missing in the tier; `None` if nothing is.
