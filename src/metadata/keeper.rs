@@ -124,23 +124,4 @@ pub(super) async fn watch_over(node: Node, tasks: TaskGroup, metrics: Metrics) {
 }
 
 #[cfg(test)]
-mod tests {
-    use aquifer_model::ByteCount;
-
-    use super::*;
-
-    #[test]
-    fn snapshots_follow_entries_or_bytes_and_the_log_goes_one_snapshot_later() {
-        let options =
-            Options { snapshot_entries_max: 10, snapshot_bytes_max: ByteCount(1000), ..Options::default() };
-        let total = |entries, bytes| Appended { entries, bytes };
-        let mut schedule = Schedule::new(&options, None, total(0, 0));
-        assert!(!schedule.on_appended(total(9, 999)));
-        assert!(schedule.on_appended(total(10, 999)));
-        assert!(!schedule.on_appended(total(40, 9999)), "one at a time");
-        assert_eq!(schedule.on_snapshot(12), None, "the only snapshot is not relied upon");
-        assert!(!schedule.on_appended(total(19, 1998)));
-        assert!(schedule.on_appended(total(11, 1999)), "by bytes");
-        assert_eq!(schedule.on_snapshot(25), Some(12));
-    }
-}
+mod tests;

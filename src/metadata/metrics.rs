@@ -82,6 +82,12 @@ impl Metrics {
         self.log_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// Entries in the log, as last told.
+    #[cfg(test)]
+    pub(super) fn log_entries(&self) -> i64 {
+        self.log_entries.get()
+    }
+
     pub(super) fn image_size(&self, image: &Image) {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.topics.set(count(image.topic_count()));

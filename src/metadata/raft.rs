@@ -20,4 +20,6 @@ pub(super) mod machine;
 pub(super) mod network;
 
 #[cfg(test)]
+pub(super) mod platter;
+#[cfg(test)]
 mod tests;

@@ -1,23 +1,22 @@
 //! Images as bytes: the body of a snapshot.
 //!
-//! Format `AQMI`, version 1. Each part that may grow ends with tagged fields, which are kept when unknown and optional. Maps are
+//! It has no envelope of its own: the snapshot's (`AQMS`, in `raft::codec`) gives it version and checksum. Each part that may grow ends with tagged fields, which are kept when unknown and optional. Maps are
 //! in order of key, so equal images have equal bytes. What is read is checked against the image's invariants: bytes with a good
 //! checksum may still come from a program with a bug, and an image that is wrong must not be built upon.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aquifer_model::format::{Format, FormatError, Writer};
+use aquifer_model::format::{FormatError, Reader, Writer};
 
 use super::parts::{
     Source, write_brokers, write_directories, write_endpoints, write_map, write_recovery, write_topic,
 };
 use crate::metadata::image::{Broker, BrokerState, Cluster, DeletedTopic, Image, Partition, Topic};
 
-/// The format of an image.
-pub(in crate::metadata) const FORMAT: Format = Format { name: "metadata image", magic: *b"AQMI", version: 1 };
+const FORMAT: &str = "metadata image";
 
-/// An image as bytes, without an envelope: the snapshot's covers it.
+/// An image as bytes.
 pub(in crate::metadata) fn write(writer: &mut Writer, image: &Image) {
     writer.option(image.cluster, |writer, cluster| {
         writer.uuid(cluster.id.uuid());
@@ -93,7 +92,7 @@ fn write_deleted(writer: &mut Writer, deleted: &DeletedTopic) {
 
 /// Reads what [`write`] wrote; `body` holds nothing else.
 pub(in crate::metadata) fn read(body: &[u8]) -> Result<Image, FormatError> {
-    let mut source = Source { reader: FORMAT.reader(body), format: FORMAT.name };
+    let mut source = Source { reader: Reader::new(FORMAT, body), format: FORMAT };
     let mut image = Image {
         cluster: source
             .option(|source| Ok(Cluster { id: source.cluster_id()?, incarnation: source.incarnation()? }))?,

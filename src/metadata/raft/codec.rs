@@ -115,9 +115,17 @@ pub(super) fn decode_owner(bytes: &[u8]) -> Result<RaftNodeId, FormatError> {
 /// A snapshot: the image after all entries up to a place in the log, and the members at that place.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SnapshotFile {
-    pub(super) applied: LogId,
+    /// `None` before the first entry.
+    pub(super) applied: Option<LogId>,
     pub(super) members: StoredMembers,
     pub(super) image: Image,
+}
+
+impl SnapshotFile {
+    /// What its file is named by.
+    pub(super) fn index(&self) -> u64 {
+        self.applied.map_or(0, |applied| applied.index)
+    }
 }
 
 /// A snapshot larger than this is not written: the envelope's length is four bytes, and a million partitions take some 100 MB.
@@ -132,7 +140,7 @@ pub(super) fn encode_snapshot(snapshot: &SnapshotFile) -> Option<Vec<u8>> {
         return None;
     }
     Some(seal(&SNAPSHOT, |writer| {
-        write_log_id(writer, &snapshot.applied);
+        writer.option(snapshot.applied.as_ref(), write_log_id);
         writer.option(snapshot.members.log_id().as_ref(), write_log_id);
         write_members(writer, snapshot.members.membership());
         writer.bytes(&body);
@@ -141,7 +149,7 @@ pub(super) fn encode_snapshot(snapshot: &SnapshotFile) -> Option<Vec<u8>> {
 
 pub(super) fn decode_snapshot(bytes: &[u8]) -> Result<SnapshotFile, FormatError> {
     open(&SNAPSHOT, bytes, |reader| {
-        let applied = read_log_id(reader)?;
+        let applied = reader.option(read_log_id)?;
         let decided = reader.option(read_log_id)?;
         let members = StoredMembers::new(decided, read_members(reader)?);
         let image = image::read(reader.bytes()?)?;

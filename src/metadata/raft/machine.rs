@@ -38,7 +38,7 @@ impl Machine {
     /// Begins from the newest good snapshot. Blocks.
     pub(crate) fn open(snapshots: Snapshots, metrics: Metrics) -> io::Result<Machine> {
         let (applied, members, image) = match snapshots.load()? {
-            Some((_, SnapshotFile { applied, members, image })) => (Some(applied), members, image),
+            Some((_, SnapshotFile { applied, members, image })) => (applied, members, image),
             None => (None, StoredMembers::default(), Image::default()),
         };
         let published = watch::Sender::new(Arc::new(image.clone()));
@@ -118,12 +118,12 @@ impl RaftStateMachine<Types> for Machine {
     async fn install_snapshot(&mut self, meta: &Meta, snapshot: Bytes) -> io::Result<()> {
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         let file = codec::decode_snapshot(&snapshot).map_err(|error| invalid(error.to_string()))?;
-        if meta.last_log_id != Some(file.applied) || meta.last_membership != file.members {
+        if meta.last_log_id != file.applied || meta.last_membership != file.members {
             return Err(invalid("a metadata snapshot is not the one that was announced".to_owned()));
         }
-        self.snapshots.save_bytes(file.applied.index, snapshot).await?;
+        self.snapshots.save_bytes(file.index(), snapshot).await?;
         self.image = file.image;
-        self.applied = Some(file.applied);
+        self.applied = file.applied;
         self.members = file.members;
         self.publish();
         Ok(())
@@ -133,7 +133,7 @@ impl RaftStateMachine<Types> for Machine {
         let snapshots = self.snapshots.clone();
         let loaded = blocking(move || snapshots.load()).await?;
         Ok(loaded.map(|(snapshot, file)| Whole {
-            meta: Meta { last_log_id: Some(file.applied), last_membership: file.members },
+            meta: Meta { last_log_id: file.applied, last_membership: file.members },
             snapshot,
         }))
     }
@@ -151,10 +151,9 @@ impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = Bytes;
 
     async fn build_snapshot(&mut self) -> io::Result<Whole> {
-        let applied =
-            self.applied.ok_or_else(|| io::Error::other("there is nothing to take a snapshot of"))?;
+        let applied = self.applied;
         let members = self.members.clone();
-        let meta = Meta { last_log_id: Some(applied), last_membership: members.clone() };
+        let meta = Meta { last_log_id: applied, last_membership: members.clone() };
         let file = SnapshotFile { applied, members, image: self.image.clone() };
         let snapshot = self.snapshots.save(file).await?;
         Ok(Whole { meta, snapshot })

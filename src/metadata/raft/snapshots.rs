@@ -76,7 +76,7 @@ impl Snapshots {
             let path = self.path(index);
             let bytes = Bytes::from(self.shared.disk.read(&path)?);
             let decoded = codec::decode_snapshot(&bytes).and_then(|snapshot| {
-                let named = snapshot.applied.index == index;
+                let named = snapshot.index() == index;
                 if named {
                     Ok(snapshot)
                 } else {
@@ -111,7 +111,7 @@ impl Snapshots {
             let too_large =
                 || io::Error::new(io::ErrorKind::FileTooLarge, "the metadata image is too large to save");
             let bytes = Bytes::from(codec::encode_snapshot(&snapshot).ok_or_else(too_large)?);
-            this.put(snapshot.applied.index, &bytes)?;
+            this.put(snapshot.index(), &bytes)?;
             Ok(bytes)
         })
         .await
