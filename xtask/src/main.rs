@@ -38,7 +38,7 @@ mod plain_gets;
 /// The whole of `test`, `verify` and `fix`.
 mod suite;
 
-use anyhow::Result;
+use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -52,7 +52,17 @@ usage: cargo xtask COMMAND
                [--make-readable yes]
 ";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match command() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> anyhow::Result<()> {
     let mut words = std::env::args().skip(1);
     let command = words.next().unwrap_or_default();
     let flags = flags::Flags::parse(words);

@@ -124,7 +124,7 @@ fn each_writes(
         let wrote = writer.write(bootstrap, &topic, codec, &text.path)?;
         let records: u64 = wrote.iter().map(|passed| passed.count).sum();
         ensure!(records == text.records(), "{} wrote {records} of {} records", writer.name(), text.records());
-        let reader = readers[(number + 1) % readers.len()];
+        let reader = readers[(number + 2) % readers.len()];
         let mut read = reader.read(bootstrap, &topic, PARTITIONS)?;
         read.retain(|passed| passed.count > 0);
         ensure!(read == wrote, "{} wrote {wrote:#?}\nbut {} read {read:#?}", writer.name(), reader.name());
