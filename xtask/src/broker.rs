@@ -14,9 +14,8 @@ const READY_DEADLINE: Duration = Duration::from_secs(60);
 mod status {
     pub(super) const PARTITIONS: &str = "partitions";
     pub(super) const TOPIC: &str = "topic";
-    pub(super) const LOG_START: &str = "log_start_offset";
-    pub(super) const LOCAL_START: &str = "local_start_offset";
-    pub(super) const HIGH_WATERMARK: &str = "high_watermark";
+    pub(super) const LOCAL_BYTES: &str = "local_bytes";
+    pub(super) const TIERED_BYTES: &str = "tiered_bytes";
 }
 
 #[derive(Debug)]
@@ -55,7 +54,7 @@ impl Broker {
         run(&mut command(&self.binary, words))
     }
 
-    /// Waits until at least this share of a topic's records is in the bucket and no longer on the local disk.
+    /// Waits until at least this share of a topic's bytes is in the bucket and no longer on the local disk.
     pub(crate) fn wait_until_tiered(&mut self, topic: &str, share: f64, within: Duration) -> Result<f64> {
         let admin = self.admin.clone();
         let what = format!("holding {:.0}% of {topic} in the bucket alone", share * 100.0);
@@ -76,19 +75,18 @@ impl Broker {
     }
 }
 
-/// The share of a topic's offsets that lie below the local start.
+/// The least share of a topic's bytes that can be in the bucket alone: as if all that is local were in the bucket too, and
+/// counted on top of it.
 fn only_in_the_bucket(status: &Value, topic: &str) -> Result<f64> {
     let partitions = status[status::PARTITIONS].as_array().context("no partitions in /api/status")?;
-    let (mut cold, mut all) = (0, 0);
+    let (mut local, mut tiered) = (0, 0);
     for partition in partitions.iter().filter(|partition| partition[status::TOPIC] == topic) {
-        let number =
-            |name: &str| partition[name].as_i64().with_context(|| format!("no {name} in {partition}"));
-        let start = number(status::LOG_START)?;
-        cold += number(status::LOCAL_START)? - start;
-        all += number(status::HIGH_WATERMARK)? - start;
+        let number = |name: &str| partition[name].as_u64().with_context(|| format!("no {name} in {partition}"));
+        local += number(status::LOCAL_BYTES)?;
+        tiered += number(status::TIERED_BYTES)?;
     }
-    ensure!(all > 0, "/api/status knows no record of {topic}");
-    Ok(cold as f64 / all as f64)
+    ensure!(local + tiered > 0, "/api/status knows no byte of {topic}");
+    Ok(tiered.saturating_sub(local) as f64 / (tiered + local) as f64)
 }
 
 #[cfg(test)]
@@ -98,11 +96,11 @@ mod tests {
     #[test]
     fn the_share_counts_all_partitions_of_the_topic_and_no_other() {
         let status = serde_json::json!({ "partitions": [
-            { "topic": "a", "log_start_offset": 10, "local_start_offset": 100, "high_watermark": 110 },
-            { "topic": "a", "log_start_offset": 0, "local_start_offset": 0, "high_watermark": 100 },
-            { "topic": "b", "log_start_offset": 0, "local_start_offset": 9, "high_watermark": 9 },
+            { "topic": "a", "local_bytes": 10, "tiered_bytes": 90 },
+            { "topic": "a", "local_bytes": 40, "tiered_bytes": 60 },
+            { "topic": "b", "local_bytes": 1000, "tiered_bytes": 0 },
         ]});
-        assert_eq!(only_in_the_bucket(&status, "a").expect("known"), 0.45);
+        assert_eq!(only_in_the_bucket(&status, "a").expect("known"), 0.5);
         assert!(only_in_the_bucket(&status, "c").is_err());
     }
 }

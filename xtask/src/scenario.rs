@@ -36,7 +36,7 @@ pub(crate) fn run_on(stages: &mut Stages, binary: &Path, one: &Try<'_>, text: &T
     broker.create_topic("history", PARTITIONS)?;
     write_history(&broker.bootstrap, "history", text)?;
     let share = broker.wait_until_tiered("history", TIERED_SHARE, TIERED_DEADLINE)?;
-    stages.pass(&format!("{:.0}% of the records lie in the bucket alone", share * 100.0));
+    stages.pass(&format!("{:.0}% of the bytes at least lie in the bucket alone", share * 100.0));
 
     each_reads(stages, &broker.bootstrap, "history", one.clients, text)?;
     if one.clients.len() > 1 {
