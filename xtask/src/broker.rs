@@ -5,8 +5,9 @@ use crate::server::{Server, free_port};
 use crate::{http, places, s3};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -22,8 +23,19 @@ mod status {
 pub(crate) struct Broker {
     server: Server,
     binary: PathBuf,
+    arguments: Vec<OsString>,
+    log: PathBuf,
     pub(crate) bootstrap: String,
     admin: String,
+}
+
+/// What a start cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Started {
+    /// From the start of the process to `/ready`.
+    pub(crate) after: Duration,
+    /// What the process had read until then, from page cache or disk.
+    pub(crate) read_bytes: u64,
 }
 
 impl Broker {
@@ -37,15 +49,43 @@ impl Broker {
         let data = places::emptied(places::data()?.join(format!("broker-{name}")))?;
         let bootstrap = format!("127.0.0.1:{}", free_port()?);
         let admin = format!("127.0.0.1:{}", free_port()?);
-        let mut dev = command(binary, ["dev", "--listen", &bootstrap, "--admin", &admin, "--data-dir"]);
-        dev.arg(data).args(["--object-store", object_store]).envs(s3::KEYS);
-        dev.args(settings.iter().flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]));
-        let log = places::logs()?.join(format!("broker-{name}.log"));
-        let mut server = Server::start("aquifer dev", &mut dev, &log)?;
-        server.wait_for("ready", READY_DEADLINE, || {
-            Ok(http::get(&admin, "/ready").is_ok_and(|answer| answer.status == 200).then_some(()))
-        })?;
-        Ok(Broker { server, binary: binary.to_owned(), bootstrap, admin })
+        let words =
+            ["dev", "--listen", &bootstrap, "--admin", &admin, "--object-store", object_store, "--data-dir"];
+        let mut arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
+        arguments.push(data.into_os_string());
+        for (key, value) in settings {
+            arguments.extend(["--set".into(), format!("{key}={value}").into()]);
+        }
+        let log = places::log(&format!("broker-{name}"))?;
+        let server = Server::start("aquifer dev", command(binary, &arguments).envs(s3::KEYS), &log)?;
+        let mut broker = Broker { server, binary: binary.to_owned(), arguments, log, bootstrap, admin };
+        broker.wait_until_ready()?;
+        Ok(broker)
+    }
+
+    /// Kills it in the middle of whatever it does, and starts it again on what that left.
+    pub(crate) fn kill_and_restart(&mut self) -> Result<Started> {
+        self.server.kill()?;
+        let start = Instant::now();
+        let mut dev = command(&self.binary, &self.arguments);
+        self.server = Server::start("aquifer dev", dev.envs(s3::KEYS), &self.log)?;
+        self.wait_until_ready()?;
+        let after = start.elapsed();
+        Ok(Started { after, read_bytes: self.read_bytes()? })
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let admin = &self.admin;
+        self.server.wait_for("ready", READY_DEADLINE, || {
+            Ok(http::get(admin, "/ready").is_ok_and(|answer| answer.status == 200).then_some(()))
+        })
+    }
+
+    fn read_bytes(&self) -> Result<u64> {
+        let path = format!("/proc/{}/io", self.server.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let read = text.lines().find_map(|line| line.strip_prefix("rchar: ")).context("no rchar in it")?;
+        Ok(read.parse()?)
     }
 
     pub(crate) fn create_topic(&self, topic: &str, partitions: usize) -> Result<()> {
@@ -81,7 +121,8 @@ fn only_in_the_bucket(status: &Value, topic: &str) -> Result<f64> {
     let partitions = status[status::PARTITIONS].as_array().context("no partitions in /api/status")?;
     let (mut local, mut tiered) = (0, 0);
     for partition in partitions.iter().filter(|partition| partition[status::TOPIC] == topic) {
-        let number = |name: &str| partition[name].as_u64().with_context(|| format!("no {name} in {partition}"));
+        let number =
+            |name: &str| partition[name].as_u64().with_context(|| format!("no {name} in {partition}"));
         local += number(status::LOCAL_BYTES)?;
         tiered += number(status::TIERED_BYTES)?;
     }

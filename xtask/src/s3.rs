@@ -42,8 +42,8 @@ impl Kind {
         let mut command =
             run::command(self.script(), ["--port", &port.to_string(), "--bucket", BUCKET, "--folder"]);
         command.arg(folder).envs(KEYS);
-        let mut server = Server::start(name, &mut command, &places::logs()?.join(format!("{name}.log")))?;
-        let log = places::logs()?.join(format!("{name}.log"));
+        let log = places::log(name)?;
+        let mut server = Server::start(name, &mut command, &log)?;
         server.wait_for("ready", READY_DEADLINE, || {
             let said = std::fs::read_to_string(&log).with_context(|| format!("reading {}", log.display()))?;
             Ok(said.contains("OBJECT_STORE_URL=").then_some(()))

@@ -3,10 +3,11 @@
 use crate::broker::Broker;
 use crate::clients::{Client, Passed};
 use crate::run::{self, command};
+use crate::s3::{Kind, Store};
 use crate::stages::Stages;
 use crate::text::{self, Text};
 use crate::{places, s3};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -158,10 +159,21 @@ pub(crate) fn text(size_mb: u64) -> Result<Text> {
     Ok(text)
 }
 
-/// A bucket that is a folder.
-pub(crate) fn folder_url() -> Result<String> {
-    let folder = places::emptied(places::data()?.join("bucket"))?;
-    Ok(format!("file://{}", folder.display()))
+/// A store by its name, empty, with the URL of one prefix in it; the server, if it needs one, ends when it is dropped.
+pub(crate) fn store(name: &str, prefix: &str) -> Result<(Option<Store>, String)> {
+    let kind = match name {
+        "file" => {
+            let folder = places::emptied(places::data()?.join("bucket"))?;
+            return Ok((None, format!("file://{}", folder.display())));
+        }
+        "minio" => Kind::MinIo,
+        "localstack" => Kind::LocalStack,
+        _ => bail!("no such store: '{name}' (file, localstack, minio)"),
+    };
+    kind.install()?;
+    let server = kind.start()?;
+    let url = server.url(prefix);
+    Ok((Some(server), url))
 }
 
 #[cfg(test)]

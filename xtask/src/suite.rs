@@ -6,7 +6,8 @@ use crate::s3::Kind;
 use crate::scenario::{self, Try};
 use crate::stages::Stages;
 use crate::{clients, machine, places};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Enough for dozens of segments in each partition; the full form is `cargo xtask clients --size-mb 300`.
@@ -76,7 +77,6 @@ pub(crate) fn clients(mut flags: Flags) -> Result<()> {
     let profile: String = flags.take("broker", "debug".to_owned())?;
     let bootstrap: String = flags.take("bootstrap", String::new())?;
     flags.end()?;
-    ensure!(profile == "debug" || profile == "release", "--broker is debug or release, not '{profile}'");
     let mut stages = Stages::default();
     let done =
         stages.stage("programs of this machine", |_| machine::prepare()).and_then(|()| {
@@ -86,6 +86,14 @@ pub(crate) fn clients(mut flags: Flags) -> Result<()> {
             }
         });
     stages.finish(done)
+}
+
+/// Builds the broker in debug or release form.
+pub(crate) fn build_broker(profile: &str) -> Result<PathBuf> {
+    ensure!(profile == "debug" || profile == "release", "--broker is debug or release, not '{profile}'");
+    let mut build = cargo(["build", "--package", "aquifer"]);
+    run(if profile == "release" { build.arg("--release") } else { &mut build })?;
+    Ok(places::binary(profile))
 }
 
 fn against(stages: &mut Stages, size_mb: u64, bootstrap: &str) -> Result<()> {
@@ -98,23 +106,11 @@ fn against(stages: &mut Stages, size_mb: u64, bootstrap: &str) -> Result<()> {
 
 fn real_clients(stages: &mut Stages, size_mb: u64, stores: &str, profile: &str) -> Result<()> {
     let clients = stages.stage("install clients", |_| clients::install())?;
-    stages.stage("build the broker", |_| {
-        let mut build = cargo(["build", "--package", "aquifer"]);
-        run(if profile == "release" { build.arg("--release") } else { &mut build })
-    })?;
-    let binary = places::binary(profile);
+    let binary = stages.stage("build the broker", |_| build_broker(profile))?;
     let text = stages.stage("gather text", |_| scenario::text(size_mb))?;
     for store in stores.split(',') {
         stages.stage(&format!("real clients on {store}"), |stages| {
-            let server = match store {
-                "file" => None,
-                "minio" => Some(Kind::MinIo),
-                "localstack" => Some(Kind::LocalStack),
-                _ => bail!("no such store: '{store}' (file, localstack, minio)"),
-            };
-            let server = server.map(|kind| kind.install().and_then(|()| kind.start())).transpose()?;
-            let url =
-                server.as_ref().map_or_else(scenario::folder_url, |server| Ok(server.url("clients")))?;
+            let (_server, url) = scenario::store(store, "clients")?;
             let clients = if store == "minio" { &clients[..] } else { &clients[..1] };
             scenario::run_on(stages, &binary, &Try { store, url, clients }, &text)
         })?;
