@@ -28,7 +28,7 @@ const READ_BYTES_MAX: u64 = 64 << 20;
 pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
     let profile: String = flags.take("broker", "release".to_owned())?;
     let binary: PathBuf = flags.take("binary", PathBuf::new())?;
-    let binary = if binary.as_os_str().is_empty() { suite::build_broker(&profile)? } else { binary };
+    let binary = suite::built_or_given(&profile, binary)?;
     match proof {
         "kill9" => kill9(&binary, flags),
         "restart" => restart(&binary, flags),

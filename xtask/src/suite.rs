@@ -39,7 +39,7 @@ fn everything(stages: &mut Stages) -> Result<()> {
         let mut test = cargo(["test", "--workspace", "--no-fail-fast"]);
         stages.cargo_test(test.env("AQUIFER_TEST_S3_URLS", urls).envs(crate::s3::KEYS))
     })?;
-    real_clients(stages, SIZE_MB, STORES, "debug")
+    real_clients(stages, SIZE_MB, STORES, || build_broker("debug"))
 }
 
 /// The quick part. Writes nothing but what cargo builds.
@@ -75,21 +75,27 @@ pub(crate) fn clients(mut flags: Flags) -> Result<()> {
     let size_mb = flags.take("size-mb", SIZE_MB)?;
     let stores: String = flags.take("stores", STORES.to_owned())?;
     let profile: String = flags.take("broker", "debug".to_owned())?;
+    let binary: PathBuf = flags.take("binary", PathBuf::new())?;
     let bootstrap: String = flags.take("bootstrap", String::new())?;
     flags.end()?;
     let mut stages = Stages::default();
     let done =
         stages.stage("programs of this machine", |_| machine::prepare()).and_then(|()| {
             match bootstrap.as_str() {
-                "" => real_clients(&mut stages, size_mb, &stores, &profile),
+                "" => real_clients(&mut stages, size_mb, &stores, || built_or_given(&profile, binary)),
                 bootstrap => against(&mut stages, size_mb, bootstrap),
             }
         });
     stages.finish(done)
 }
 
+/// The broker to try: one that stands somewhere already, or this one, built.
+pub(crate) fn built_or_given(profile: &str, given: PathBuf) -> Result<PathBuf> {
+    if given.as_os_str().is_empty() { build_broker(profile) } else { Ok(given) }
+}
+
 /// Builds the broker in debug or release form.
-pub(crate) fn build_broker(profile: &str) -> Result<PathBuf> {
+fn build_broker(profile: &str) -> Result<PathBuf> {
     ensure!(profile == "debug" || profile == "release", "--broker is debug or release, not '{profile}'");
     let mut build = cargo(["build", "--package", "aquifer"]);
     run(if profile == "release" { build.arg("--release") } else { &mut build })?;
@@ -104,9 +110,14 @@ fn against(stages: &mut Stages, size_mb: u64, bootstrap: &str) -> Result<()> {
     })
 }
 
-fn real_clients(stages: &mut Stages, size_mb: u64, stores: &str, profile: &str) -> Result<()> {
+fn real_clients(
+    stages: &mut Stages,
+    size_mb: u64,
+    stores: &str,
+    binary: impl FnOnce() -> Result<PathBuf>,
+) -> Result<()> {
     let clients = stages.stage("install clients", |_| clients::install())?;
-    let binary = stages.stage("build the broker", |_| build_broker(profile))?;
+    let binary = stages.stage("build the broker", |_| binary())?;
     let text = stages.stage("gather text", |_| scenario::text(size_mb))?;
     for store in stores.split(',') {
         stages.stage(&format!("real clients on {store}"), |stages| {
