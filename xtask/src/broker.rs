@@ -17,6 +17,8 @@ mod status {
     pub(super) const TOPIC: &str = "topic";
     pub(super) const LOCAL_BYTES: &str = "local_bytes";
     pub(super) const TIERED_BYTES: &str = "tiered_bytes";
+    pub(super) const TOTALS: &str = "totals";
+    pub(super) const UPLOAD_LAG_BYTES: &str = "upload_lag_bytes";
 }
 
 #[derive(Debug)]
@@ -99,11 +101,24 @@ impl Broker {
         let admin = self.admin.clone();
         let what = format!("holding {:.0}% of {topic} in the bucket alone", share * 100.0);
         self.server.wait_for(&what, within, || {
-            let answer = http::get(&admin, "/api/status")?;
-            ensure!(answer.status == 200, "/api/status was answered {}: {}", answer.status, answer.body);
-            let status = serde_json::from_str(&answer.body).context("/api/status is not JSON")?;
-            let found = only_in_the_bucket(&status, topic)?;
+            let found = only_in_the_bucket(&status(&admin)?, topic)?;
             Ok((found >= share).then_some(found))
+        })
+    }
+
+    /// Sealed bytes that are not in the bucket yet, as the broker counts them.
+    pub(crate) fn upload_lag_bytes(&self) -> Result<u64> {
+        let status = status(&self.admin)?;
+        let lag = &status[status::TOTALS][status::UPLOAD_LAG_BYTES];
+        lag.as_u64().with_context(|| format!("no lag in the totals of {status}"))
+    }
+
+    /// Waits until all that is sealed is in the bucket.
+    pub(crate) fn wait_until_no_lag(&mut self, within: Duration) -> Result<()> {
+        let admin = self.admin.clone();
+        self.server.wait_for("without upload lag", within, || {
+            let status = status(&admin)?;
+            Ok((status[status::TOTALS][status::UPLOAD_LAG_BYTES] == 0).then_some(()))
         })
     }
 
@@ -113,6 +128,12 @@ impl Broker {
         ensure!(status.success(), "aquifer dev ended with {status} after SIGTERM");
         Ok(())
     }
+}
+
+fn status(admin: &str) -> Result<Value> {
+    let answer = http::get(admin, "/api/status")?;
+    ensure!(answer.status == 200, "/api/status was answered {}: {}", answer.status, answer.body);
+    serde_json::from_str(&answer.body).context("/api/status is not JSON")
 }
 
 /// The least share of a topic's bytes that can be in the bucket alone: as if all that is local were in the bucket too, and

@@ -31,6 +31,8 @@ mod clients;
 mod broker;
 /// Text in by real clients, into the bucket, and out again by others.
 mod scenario;
+/// Programs that run beside a broker while something happens to it.
+mod soak;
 /// Long proofs, in full.
 mod prove;
 /// A proxy as slow as S3.
@@ -51,6 +53,7 @@ usage: cargo xtask COMMAND
                or against a broker that runs and makes topics of 4 partitions by itself: --bootstrap HOST:PORT
   prove kill9   kill -9 under idempotent produce: --rounds 50 --store file|localstack|minio --broker debug|release
   prove restart kill -9 with much local log: --mb 2048 --broker debug|release
+  prove outage  MinIO away for a while under produce, tail and cold reads: --seconds 60 --broker debug|release
   slow-proxy   --upstream HOST:PORT [--listen 127.0.0.1:9001] [--first-byte-ms 30] [--rate-mb 90]
   plain-gets   --endpoint http://HOST:PORT --bucket NAME [--prefix P] [--in-flight 16] [--range-bytes 8388608] [--total-mb N]
                [--make-readable yes]

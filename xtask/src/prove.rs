@@ -1,4 +1,4 @@
-//! Long proofs, in full: what a broker does when it is killed.
+//! Long proofs, in full: what a broker does when it is killed, or when the bucket goes away.
 //!
 //! One idempotent producer with `acks=all` writes numbered records all the while: record `i` of a partition must be
 //! acknowledged at offset `i`, so a record that was lost, doubled or moved shows at once, or when all is read back at the end.
@@ -7,21 +7,28 @@ use crate::broker::{Broker, Started};
 use crate::clients::{self, Client, Passed};
 use crate::flags::Flags;
 use crate::run::{self, command};
-use crate::{places, s3, scenario, suite};
-use anyhow::{Context, Result, bail, ensure};
-use std::fs::File;
+use crate::s3::Kind;
+use crate::soak::{Running, Soak};
+use crate::{s3, scenario, soak, suite};
+use anyhow::{Result, bail, ensure};
 use std::hash::{BuildHasher, RandomState};
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const PARTITIONS: usize = 4;
 const TOPIC: &str = "soak";
-const VALUE_BYTES: u64 = 512;
-const PROGRESS_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
+const TIERED_DEADLINE: Duration = Duration::from_secs(300);
+/// With the bucket away, an acknowledgement may take as long as on any other day, on a busy machine.
+const STALL_MAX: Duration = Duration::from_secs(5);
+/// Closed, uploaded and dropped from the local disk within seconds.
+const SMALL_SEGMENTS: [(&str, &str); 4] = [
+    ("log.segment.bytes", "4194304"),
+    ("tier.roll.ms", "2000"),
+    ("log.local.retention.ms", "3000"),
+    ("log.retention.check.interval.ms", "500"),
+];
 const READY_MS_MAX: u128 = 1000;
 const READ_BYTES_MAX: u64 = 64 << 20;
 
@@ -32,7 +39,8 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
     match proof {
         "kill9" => kill9(&binary, flags),
         "restart" => restart(&binary, flags),
-        other => bail!("no such proof: '{other}' (kill9, restart)"),
+        "outage" => outage(&binary, flags),
+        other => bail!("no such proof: '{other}' (kill9, restart, outage)"),
     }
 }
 
@@ -44,15 +52,9 @@ fn kill9(binary: &Path, mut flags: Flags) -> Result<()> {
     let between_ms_max: u64 = flags.take("between-ms-max", 2000)?;
     flags.end()?;
     let (_server, url) = scenario::store(&store, "kill9")?;
-    let settings = [
-        ("log.segment.bytes", "4194304"),
-        ("tier.roll.ms", "2000"),
-        ("log.local.retention.ms", "3000"),
-        ("log.retention.check.interval.ms", "500"),
-    ];
-    let mut broker = Broker::start(binary, "kill9", &url, &settings)?;
+    let mut broker = Broker::start(binary, "kill9", &url, &SMALL_SEGMENTS)?;
     broker.create_topic(TOPIC, PARTITIONS)?;
-    let mut soak = Soak::start(&broker.bootstrap, rate)?;
+    let mut soak = Soak::start(&broker.bootstrap, TOPIC, rate)?;
     let mut starts = Vec::new();
     for round in 1..=rounds {
         soak.wait_for_more(1)?;
@@ -83,14 +85,14 @@ fn restart(binary: &Path, mut flags: Flags) -> Result<()> {
     let settings = [("log.local.retention.ms", "-1"), ("log.local.retention.bytes", "-1")];
     let mut broker = Broker::start(binary, "restart", &url, &settings)?;
     broker.create_topic(TOPIC, PARTITIONS)?;
-    let mut soak = Soak::start(&broker.bootstrap, 0)?;
-    soak.wait_for_more(mb * 1_000_000 / VALUE_BYTES)?;
+    let mut soak = Soak::start(&broker.bootstrap, TOPIC, 0)?;
+    soak.wait_for_more(mb * 1_000_000 / soak::VALUE_BYTES)?;
     let started = broker.kill_and_restart()?;
     let acked = soak.acked()?;
     soak.wait_for_more(1)?;
     read_back(&broker, soak.end()?)?;
     broker.end()?;
-    println!("restart: {} MB of values acknowledged before the kill", acked * VALUE_BYTES / 1_000_000);
+    println!("restart: {} MB of values acknowledged before the kill", acked * soak::VALUE_BYTES / 1_000_000);
     summary("restart", &[started]);
     ensure!(
         started.after.as_millis() <= READY_MS_MAX,
@@ -101,6 +103,67 @@ fn restart(binary: &Path, mut flags: Flags) -> Result<()> {
         started.read_bytes <= READ_BYTES_MAX,
         "{} bytes read: more than {READ_BYTES_MAX}",
         started.read_bytes
+    );
+    Ok(())
+}
+
+/// Stops the bucket's server for a while: producing and tail reads go on, a cold reader waits, the lag shows and goes.
+fn outage(binary: &Path, mut flags: Flags) -> Result<()> {
+    let seconds: u64 = flags.take("seconds", 60)?;
+    let rate: u64 = flags.take("rate", 5_000)?;
+    flags.end()?;
+    Kind::MinIo.install()?;
+    let mut store = Kind::MinIo.start()?;
+    let url = store.url("outage");
+    let mut broker = Broker::start(binary, "outage", &url, &SMALL_SEGMENTS)?;
+    broker.create_topic(TOPIC, PARTITIONS)?;
+    let mut soak = Soak::start(&broker.bootstrap, TOPIC, rate)?;
+    // The cold reader stops at the end as it is when it starts, so what it reads lies in the bucket for the most part.
+    broker.wait_until_tiered(TOPIC, 0.5, TIERED_DEADLINE)?;
+    let tail = Running::start("tail", &["tail", "--bootstrap", &broker.bootstrap, "--topic", TOPIC])?;
+
+    store.stop()?;
+    let mut cold = Running::start("cold", &["read", "--bootstrap", &broker.bootstrap, "--topic", TOPIC])?;
+    let (mut lags, mut acked, mut stall) = (Vec::new(), soak.acked()?, Duration::ZERO);
+    let (stopped, mut moved) = (Instant::now(), Instant::now());
+    while stopped.elapsed() < Duration::from_secs(seconds) {
+        sleep(POLL);
+        let now = soak.acked()?;
+        if now > acked {
+            stall = stall.max(moved.elapsed());
+            (acked, moved) = (now, Instant::now());
+        }
+        if stopped.elapsed().as_secs() as usize >= lags.len() {
+            lags.push(broker.upload_lag_bytes()?);
+        }
+    }
+    stall = stall.max(moved.elapsed());
+    soak.check()?;
+    ensure!(!cold.ended()?, "the cold reader ended while the bucket was away: it had nothing to wait for");
+    let (lag_first, lag_last) = (lags[0], lags[lags.len() - 1]);
+    ensure!(lag_last > lag_first, "the upload lag did not grow while the bucket was away: {lags:?}");
+    ensure!(stall < STALL_MAX, "nothing was acknowledged for {stall:?}");
+
+    store.start()?;
+    let back = Instant::now();
+    let read = clients::parse(&cold.end()?)?;
+    for passed in &read {
+        ensure!(
+            passed.first == 0 && passed.last + 1 == passed.count as i64,
+            "the cold reader skipped: {passed:?}"
+        );
+    }
+    println!("   the cold reader was done {:.1} s after the bucket came back", back.elapsed().as_secs_f64());
+    println!("   tail: {}", tail.end()?.trim());
+    let wrote = soak.end()?;
+    broker.wait_until_no_lag(TIERED_DEADLINE)?;
+    println!("   no lag {:.1} s after the bucket came back", back.elapsed().as_secs_f64());
+    read_back(&broker, wrote)?;
+    broker.end()?;
+    verify_bucket(binary, &url)?;
+    println!(
+        "outage: {seconds} s; longest time without an acknowledgement {} ms; upload lag grew from {lag_first} to {lag_last} bytes",
+        stall.as_millis()
     );
     Ok(())
 }
@@ -134,79 +197,4 @@ fn summary(proof: &str, starts: &[Started]) {
 /// Up to `max`, differently each time.
 fn random(max: u64) -> u64 {
     RandomState::new().hash_one(0) % (max + 1)
-}
-
-/// The producer: `soak` of the Go client.
-struct Soak {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    log: PathBuf,
-}
-
-impl Soak {
-    fn start(bootstrap: &str, rate: u64) -> Result<Soak> {
-        let log = places::log("soak")?;
-        let mut soak = Command::new(clients::go_program()?);
-        soak.args(["soak", "--bootstrap", bootstrap, "--topic", TOPIC, "--timeout", "2h"]);
-        soak.args(["--rate", &rate.to_string(), "--value-bytes", &VALUE_BYTES.to_string()]);
-        soak.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&log)?);
-        let mut child = soak.spawn().context("starting the producer")?;
-        Ok(Soak { stdin: child.stdin.take(), child, log })
-    }
-
-    /// What it last said is acknowledged.
-    fn acked(&self) -> Result<u64> {
-        let said =
-            std::fs::read_to_string(&self.log).with_context(|| format!("reading {}", self.log.display()))?;
-        // The last line may be half written.
-        let whole = &said[..said.rfind('\n').map_or(0, |end| end + 1)];
-        let last = whole.lines().filter_map(|line| line.strip_prefix("acked=")).next_back();
-        Ok(last.map_or(0, |count| count.parse().unwrap_or(0)))
-    }
-
-    fn wait_for_more(&mut self, records: u64) -> Result<()> {
-        let mut last = self.acked()?;
-        let want = last + records;
-        let mut moved = Instant::now();
-        while last < want {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("the producer ended with {status}: {}", self.last_words());
-            }
-            let acked = self.acked()?;
-            if acked > last {
-                (last, moved) = (acked, Instant::now());
-            }
-            ensure!(
-                moved.elapsed() < PROGRESS_DEADLINE,
-                "nothing acknowledged for {PROGRESS_DEADLINE:?}, after {last}"
-            );
-            sleep(POLL);
-        }
-        Ok(())
-    }
-
-    /// Lets it finish what it began, and gives what each partition must hold.
-    fn end(mut self) -> Result<Vec<Passed>> {
-        drop(self.stdin.take());
-        let mut said = String::new();
-        self.child.stdout.take().context("its output was asked for")?.read_to_string(&mut said)?;
-        let status = self.child.wait()?;
-        ensure!(status.success(), "the producer ended with {status}: {}", self.last_words());
-        clients::parse(&said)
-    }
-
-    fn last_words(&self) -> String {
-        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-        said.lines().filter(|line| !line.starts_with("acked=")).collect::<Vec<_>>().join("\n")
-    }
-}
-
-impl Drop for Soak {
-    fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            // It has nothing to lose; a failure here only leaves a process whose stdin is closed, and which ends by that.
-            drop(self.child.kill());
-            drop(self.child.wait());
-        }
-    }
 }

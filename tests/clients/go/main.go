@@ -67,7 +67,7 @@ func (p partitions) print() {
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(errors.New("usage: clients read|write|soak --bootstrap H:P --topic T ..."))
+		fail(errors.New("usage: clients read|write|soak|tail --bootstrap H:P --topic T ..."))
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	bootstrap := flags.String("bootstrap", "", "host:port")
@@ -91,6 +91,8 @@ func main() {
 	case "soak":
 		run := &soaking{recordsMax: *records, recordsPerSec: *rate, valueBytes: *valueBytes}
 		fail(soak(ctx, *bootstrap, *topic, run, os.Stdin))
+	case "tail":
+		fail(tail(ctx, *bootstrap, *topic, os.Stdin))
 	default:
 		fail(fmt.Errorf("no such command: %s", os.Args[1]))
 	}

@@ -128,3 +128,46 @@ func (s *soaking) report(ctx context.Context) {
 		time.Sleep(50 * time.Millisecond)
 	}
 }
+
+// tail reads what arrives in all partitions from now on until stdin closes, and prints how many records that were and the
+// longest pause between two polls that brought some. An error ends it.
+func tail(ctx context.Context, bootstrap, topic string, stop io.Reader) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		io.Copy(io.Discard, stop)
+		cancel()
+	}()
+	client, err := kgo.NewClient(
+		kgo.SeedBrokers(bootstrap), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()),
+	)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	last := map[int32]int64{}
+	var records int64
+	var pause time.Duration
+	for since := time.Now(); ; since = time.Now() {
+		fetches := client.PollFetches(ctx)
+		if ctx.Err() != nil {
+			fmt.Printf("records=%d longest_pause_ms=%d\n", records, pause.Milliseconds())
+			return nil
+		}
+		for _, problem := range fetches.Errors() {
+			return fmt.Errorf("partition %d: %w", problem.Partition, problem.Err)
+		}
+		iterator := fetches.RecordIter()
+		for !iterator.Done() {
+			record := iterator.Next()
+			if before, known := last[record.Partition]; known && record.Offset != before+1 {
+				return fmt.Errorf("partition %d: offset %d came after %d", record.Partition, record.Offset, before)
+			}
+			last[record.Partition] = record.Offset
+			records++
+		}
+		if waited := time.Since(since); records > int64(fetches.NumRecords()) && waited > pause {
+			pause = waited
+		}
+	}
+}
