@@ -30,4 +30,5 @@ if [ ! -x "$home/bin/go" ]; then
     find "$home.new" -name _go.mod -execdir mv _go.mod go.mod ';'
     mv "$home.new" "$home"
 fi
+unset GOROOT
 PATH=$home/bin:$PATH GOTOOLCHAIN=local exec "$home/bin/go" "$@"

@@ -52,10 +52,15 @@ fn sources(of: &str) -> PathBuf {
 }
 
 fn franz_go() -> Result<Client> {
+    Ok(Client::FranzGo { program: go_program()? })
+}
+
+/// The Go program, built: cheap when nothing changed.
+pub(crate) fn go_program() -> Result<PathBuf> {
     let program = places::tools().join("clients-go/clients");
     let mut go = command(places::root().join("xtask/go.sh"), ["build", "-mod=readonly", "-o"]);
     run(go.arg(&program).arg(".").current_dir(sources("go")))?;
-    Ok(Client::FranzGo { program })
+    Ok(program)
 }
 
 fn java(version: &str, pins: &Pins) -> Result<Client> {
@@ -217,7 +222,7 @@ fn kcat_read(bootstrap: &str, topic: &str, partition: usize) -> Result<Passed> {
 }
 
 /// Lines such as `partition=0 count=12 first=0 last=11 sha256=…`.
-fn parse(said: &str) -> Result<Vec<Passed>> {
+pub(crate) fn parse(said: &str) -> Result<Vec<Passed>> {
     let field = |line: &str, name: &str| -> Result<String> {
         let mut fields = line.split_whitespace().filter_map(|field| field.split_once('='));
         let found =

@@ -31,6 +31,10 @@ mod clients;
 mod broker;
 /// Text in by real clients, into the bucket, and out again by others.
 mod scenario;
+/// Programs that run beside a broker while something happens to it.
+mod soak;
+/// Long proofs, in full.
+mod prove;
 /// A proxy as slow as S3.
 mod slow_proxy;
 /// Plain concurrent ranged GETs: what a replay is measured against.
@@ -38,7 +42,7 @@ mod plain_gets;
 /// The whole of `test`, `verify` and `fix`.
 mod suite;
 
-use anyhow::Result;
+use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -47,20 +51,35 @@ usage: cargo xtask COMMAND
   fix          what a machine can do about fmt and clippy
   clients      real clients against real stores: --size-mb 40 --stores file,localstack,minio --broker debug|release,
                or against a broker that runs and makes topics of 4 partitions by itself: --bootstrap HOST:PORT
+  prove kill9   kill -9 under idempotent produce: --rounds 50 --store file|localstack|minio --broker debug|release
+  prove restart kill -9 with much local log: --mb 2048 --broker debug|release
+  prove outage  MinIO away for a while under produce, tail and cold reads: --seconds 60 --broker debug|release
   slow-proxy   --upstream HOST:PORT [--listen 127.0.0.1:9001] [--first-byte-ms 30] [--rate-mb 90]
   plain-gets   --endpoint http://HOST:PORT --bucket NAME [--prefix P] [--in-flight 16] [--range-bytes 8388608] [--total-mb N]
                [--make-readable yes]
 ";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match command() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> anyhow::Result<()> {
     let mut words = std::env::args().skip(1);
     let command = words.next().unwrap_or_default();
+    let proof = if command == "prove" { words.next().unwrap_or_default() } else { String::new() };
     let flags = flags::Flags::parse(words);
     match command.as_str() {
         "test" => suite::test(flags?),
         "verify" => suite::verify(flags?),
         "fix" => suite::fix(flags?),
         "clients" => suite::clients(flags?),
+        "prove" => prove::main(&proof, flags?),
         "slow-proxy" => slow_proxy::main(flags?),
         "plain-gets" => plain_gets::main(flags?),
         other => {

@@ -13,9 +13,11 @@ pub(crate) fn tools() -> PathBuf {
     std::env::var_os("XTASK_TOOLS").map_or_else(|| root().join("target/tools"), PathBuf::from)
 }
 
-/// What servers and brokers said in the last run.
-pub(crate) fn logs() -> Result<PathBuf> {
-    made(root().join("target/test-logs"))
+/// Where a server or a broker writes what it has to say, empty: what an earlier run left is removed.
+pub(crate) fn log(name: &str) -> Result<PathBuf> {
+    let path = made(root().join("target/test-logs"))?.join(format!("{name}.log"));
+    std::fs::write(&path, "").with_context(|| format!("emptying {}", path.display()))?;
+    Ok(path)
 }
 
 /// Input and data folders of the last run.

@@ -2,7 +2,7 @@
 //! against. One connection a worker, kept; no signature, so the bucket must be readable by anyone (`--make-readable yes`).
 
 use crate::flags::Flags;
-use crate::{http, run, s3};
+use crate::{http, places, run, s3};
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -60,9 +60,11 @@ fn make_bucket_readable(endpoint: &str, bucket: &str) -> Result<()> {
         |index: usize| std::env::var(s3::KEYS[index].0).unwrap_or_else(|_| s3::KEYS[index].1.to_owned());
     let user = format!("{}:{}", key(0), key(1));
     let url = format!("{endpoint}/{bucket}?policy=");
-    let mut curl =
-        run::command("curl", ["--silent", "--show-error", "--fail-with-body", "-X", "PUT", "--data"]);
-    curl.args([&policy.to_string(), "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", &user, &url]);
+    // As a file: curl's signature of a body given with --data is refused.
+    let file = places::data()?.join("policy.json");
+    std::fs::write(&file, policy.to_string()).with_context(|| format!("writing {}", file.display()))?;
+    let mut curl = run::command("curl", ["--silent", "--show-error", "--fail-with-body", "--upload-file"]);
+    curl.arg(file).args(["--aws-sigv4", "aws:amz:us-east-1:s3", "--user", &user, &url]);
     run::output(&mut curl).context("setting the bucket's policy")?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 use crate::{places, run, server};
 use anyhow::{Context, Result};
 use server::Server;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The keys that the scripts give their servers, and that every client of them must have in its environment.
@@ -25,7 +26,7 @@ impl Kind {
         }
     }
 
-    fn script(self) -> std::path::PathBuf {
+    fn script(self) -> PathBuf {
         places::root().join("localstack").join(format!("{}.sh", self.name()))
     }
 
@@ -36,28 +37,27 @@ impl Kind {
 
     /// Starts it on a free port, with an empty folder and one bucket.
     pub(crate) fn start(self) -> Result<Store> {
-        let name = self.name();
-        let port = server::free_port()?;
-        let folder = places::emptied(places::data()?.join(name))?;
-        let mut command =
-            run::command(self.script(), ["--port", &port.to_string(), "--bucket", BUCKET, "--folder"]);
-        command.arg(folder).envs(KEYS);
-        let mut server = Server::start(name, &mut command, &places::logs()?.join(format!("{name}.log")))?;
-        let log = places::logs()?.join(format!("{name}.log"));
-        server.wait_for("ready", READY_DEADLINE, || {
-            let said = std::fs::read_to_string(&log).with_context(|| format!("reading {}", log.display()))?;
-            Ok(said.contains("OBJECT_STORE_URL=").then_some(()))
-        })?;
-        println!("   {name} is ready on port {port}");
-        Ok(Store { _server: server, port })
+        let folder = places::emptied(places::data()?.join(self.name()))?;
+        let mut store = Store {
+            kind: self,
+            port: server::free_port()?,
+            folder,
+            log: places::log(self.name())?,
+            server: None,
+        };
+        store.start()?;
+        Ok(store)
     }
 }
 
-/// A running S3 server with one bucket.
+/// An S3 server with one bucket. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Store {
-    _server: Server,
+    kind: Kind,
     port: u16,
+    folder: PathBuf,
+    log: PathBuf,
+    server: Option<Server>,
 }
 
 impl Store {
@@ -67,5 +67,32 @@ impl Store {
             "s3://{BUCKET}/{prefix}?endpoint=http://127.0.0.1:{}&region=us-east-1&allow_http=true",
             self.port
         )
+    }
+
+    /// Starts it, again on the same port with what it stored, if it was stopped.
+    pub(crate) fn start(&mut self) -> Result<()> {
+        let name = self.kind.name();
+        // The script says so once the bucket is there.
+        let ready = || -> Result<usize> {
+            let said = std::fs::read_to_string(&self.log)
+                .with_context(|| format!("reading {}", self.log.display()))?;
+            Ok(said.matches("OBJECT_STORE_URL=").count())
+        };
+        let before = ready()?;
+        let port = self.port.to_string();
+        let mut command = run::command(self.kind.script(), ["--port", &port, "--bucket", BUCKET, "--folder"]);
+        let mut server = Server::start(name, command.arg(&self.folder).envs(KEYS), &self.log)?;
+        server.wait_for("ready", READY_DEADLINE, || Ok((ready()? > before).then_some(())))?;
+        self.server = Some(server);
+        println!("   {name} is ready on port {port}");
+        Ok(())
+    }
+
+    /// Ends it; what it stored stays.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        if let Some(server) = self.server.take() {
+            server.end()?;
+        }
+        Ok(())
     }
 }

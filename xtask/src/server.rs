@@ -2,7 +2,7 @@
 
 use crate::run;
 use anyhow::{Context, Result, bail, ensure};
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,9 +22,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it with both outputs in `log`.
+    /// Starts it with both outputs at the end of `log`.
     pub(crate) fn start(name: &str, command: &mut Command, log: &Path) -> Result<Server> {
-        let file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
+        let file = OpenOptions::new().create(true).append(true).open(log);
+        let file = file.with_context(|| format!("opening {}", log.display()))?;
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
@@ -57,6 +58,20 @@ impl Server {
             );
             sleep(POLL);
         }
+    }
+
+    /// Ends it with SIGKILL, in the middle of whatever it does.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("{} ended with {status} by itself\n{}", self.name, self.log_end());
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks it to end (SIGTERM) and waits.

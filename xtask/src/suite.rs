@@ -6,7 +6,8 @@ use crate::s3::Kind;
 use crate::scenario::{self, Try};
 use crate::stages::Stages;
 use crate::{clients, machine, places};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Enough for dozens of segments in each partition; the full form is `cargo xtask clients --size-mb 300`.
@@ -38,7 +39,7 @@ fn everything(stages: &mut Stages) -> Result<()> {
         let mut test = cargo(["test", "--workspace", "--no-fail-fast"]);
         stages.cargo_test(test.env("AQUIFER_TEST_S3_URLS", urls).envs(crate::s3::KEYS))
     })?;
-    real_clients(stages, SIZE_MB, STORES, "debug")
+    real_clients(stages, SIZE_MB, STORES, || build_broker("debug"))
 }
 
 /// The quick part. Writes nothing but what cargo builds.
@@ -74,18 +75,31 @@ pub(crate) fn clients(mut flags: Flags) -> Result<()> {
     let size_mb = flags.take("size-mb", SIZE_MB)?;
     let stores: String = flags.take("stores", STORES.to_owned())?;
     let profile: String = flags.take("broker", "debug".to_owned())?;
+    let binary: PathBuf = flags.take("binary", PathBuf::new())?;
     let bootstrap: String = flags.take("bootstrap", String::new())?;
     flags.end()?;
-    ensure!(profile == "debug" || profile == "release", "--broker is debug or release, not '{profile}'");
     let mut stages = Stages::default();
     let done =
         stages.stage("programs of this machine", |_| machine::prepare()).and_then(|()| {
             match bootstrap.as_str() {
-                "" => real_clients(&mut stages, size_mb, &stores, &profile),
+                "" => real_clients(&mut stages, size_mb, &stores, || built_or_given(&profile, binary)),
                 bootstrap => against(&mut stages, size_mb, bootstrap),
             }
         });
     stages.finish(done)
+}
+
+/// The broker to try: one that stands somewhere already, or this one, built.
+pub(crate) fn built_or_given(profile: &str, given: PathBuf) -> Result<PathBuf> {
+    if given.as_os_str().is_empty() { build_broker(profile) } else { Ok(given) }
+}
+
+/// Builds the broker in debug or release form.
+fn build_broker(profile: &str) -> Result<PathBuf> {
+    ensure!(profile == "debug" || profile == "release", "--broker is debug or release, not '{profile}'");
+    let mut build = cargo(["build", "--package", "aquifer"]);
+    run(if profile == "release" { build.arg("--release") } else { &mut build })?;
+    Ok(places::binary(profile))
 }
 
 fn against(stages: &mut Stages, size_mb: u64, bootstrap: &str) -> Result<()> {
@@ -96,25 +110,18 @@ fn against(stages: &mut Stages, size_mb: u64, bootstrap: &str) -> Result<()> {
     })
 }
 
-fn real_clients(stages: &mut Stages, size_mb: u64, stores: &str, profile: &str) -> Result<()> {
+fn real_clients(
+    stages: &mut Stages,
+    size_mb: u64,
+    stores: &str,
+    binary: impl FnOnce() -> Result<PathBuf>,
+) -> Result<()> {
     let clients = stages.stage("install clients", |_| clients::install())?;
-    stages.stage("build the broker", |_| {
-        let mut build = cargo(["build", "--package", "aquifer"]);
-        run(if profile == "release" { build.arg("--release") } else { &mut build })
-    })?;
-    let binary = places::binary(profile);
+    let binary = stages.stage("build the broker", |_| binary())?;
     let text = stages.stage("gather text", |_| scenario::text(size_mb))?;
     for store in stores.split(',') {
         stages.stage(&format!("real clients on {store}"), |stages| {
-            let server = match store {
-                "file" => None,
-                "minio" => Some(Kind::MinIo),
-                "localstack" => Some(Kind::LocalStack),
-                _ => bail!("no such store: '{store}' (file, localstack, minio)"),
-            };
-            let server = server.map(|kind| kind.install().and_then(|()| kind.start())).transpose()?;
-            let url =
-                server.as_ref().map_or_else(scenario::folder_url, |server| Ok(server.url("clients")))?;
+            let (_server, url) = scenario::store(store, "clients")?;
             let clients = if store == "minio" { &clients[..] } else { &clients[..1] };
             scenario::run_on(stages, &binary, &Try { store, url, clients }, &text)
         })?;

@@ -67,7 +67,7 @@ func (p partitions) print() {
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(errors.New("usage: clients read|write --bootstrap H:P --topic T ..."))
+		fail(errors.New("usage: clients read|write|soak|tail --bootstrap H:P --topic T ..."))
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	bootstrap := flags.String("bootstrap", "", "host:port")
@@ -77,6 +77,9 @@ func main() {
 	from := flags.String("from", "earliest", "read: earliest, or an offset")
 	until := flags.String("until", "end", "read: end as of now, or the offset to stop before")
 	codec := flags.String("compression", "none", "write: none, gzip, snappy, lz4 or zstd")
+	records := flags.Int64("records", 0, "soak: how many; 0: until stdin closes")
+	rate := flags.Int64("rate", 0, "soak: records a second; 0: as fast as it goes")
+	valueBytes := flags.Int("value-bytes", 512, "soak: padding of a value")
 	flags.Parse(os.Args[2:])
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 	defer cancel()
@@ -85,6 +88,11 @@ func main() {
 		fail(read(ctx, *bootstrap, *topic, *partition, *from, *until))
 	case "write":
 		fail(write(ctx, *bootstrap, *topic, *codec, os.Stdin))
+	case "soak":
+		run := &soaking{recordsMax: *records, recordsPerSec: *rate, valueBytes: *valueBytes}
+		fail(soak(ctx, *bootstrap, *topic, run, os.Stdin))
+	case "tail":
+		fail(tail(ctx, *bootstrap, *topic, os.Stdin))
 	default:
 		fail(fmt.Errorf("no such command: %s", os.Args[1]))
 	}
