@@ -5,7 +5,7 @@
 /// The configuration: every key once, with doc, default, bounds; from file, environment and flags.
 pub mod config;
 /// Frames on sockets, connections to peers, the table of APIs.
-pub(crate) mod net;
+pub mod net;
 /// One partition's local log: segments, indexes, append, read, recovery, truncation, producers, retention.
 pub mod log;
 /// The cluster's metadata: commands agreed on by Raft, judged by one pure function, seen as immutable images.
@@ -26,3 +26,5 @@ pub(crate) mod server;
 pub(crate) mod admin;
 /// The composition root: builds, wires, starts, stops. No logic.
 pub mod broker;
+/// What people type: commands, what they print, and the client that they use.
+pub mod cli;
