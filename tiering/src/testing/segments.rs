@@ -66,14 +66,14 @@ impl Recipe {
             let number = offset + record;
             // Bytes that differ by offset and do not compress to nothing.
             let mut state = number.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-            let value: Vec<u8> = (0..self.value_bytes)
-                .map(|_| {
-                    state ^= state << 13;
-                    state ^= state >> 7;
-                    state ^= state << 17;
-                    state as u8
-                })
-                .collect();
+            let mut value = Vec::with_capacity(self.value_bytes + 8);
+            while value.len() < self.value_bytes {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                value.extend_from_slice(&state.to_be_bytes());
+            }
+            value.truncate(self.value_bytes);
             builder.push(Timestamp(timestamp + record), Some(&number.to_be_bytes()), Some(&value), &[]);
         }
         let mut bytes = builder.finish(self.compression).expect("compressing in memory does not fail");
