@@ -36,6 +36,16 @@ pub(super) struct Books {
     pub(super) written: WrittenIndex,
 }
 
+impl Books {
+    /// Whether what is on disk covers more than a checkpoint that is about to be written.
+    fn are_beyond(&self, captured: &Captured) -> bool {
+        let Captured { point, .. } = captured;
+        let written = &self.written;
+        point.offset < self.point.offset
+            || (written.base, written.mark.position) > (point.segment, point.position)
+    }
+}
+
 /// How much of a segment's index is in its file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WrittenIndex {
@@ -132,7 +142,8 @@ impl Log {
         if self.shared.health.has_failed() {
             return Err(ChangeError::Failed);
         }
-        if captured.cuts != self.state.lock().cuts {
+        // Begun before a cut, or overtaken by a later one that was written at once.
+        if captured.cuts != self.state.lock().cuts || books.are_beyond(&captured) {
             return Ok(());
         }
         self.try_write_books(books, captured, starts).map_err(|error| self.books_failed(error))?;

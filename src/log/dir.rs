@@ -38,6 +38,8 @@ pub struct LogDir {
     uuid: Uuid,
     was_clean: bool,
     tasks: TaskGroup,
+    /// The one that watches over threads.
+    runtime: tokio::runtime::Handle,
     logs: RwLock<HashMap<TopicPartition, Arc<Log>>>,
     opening: Vec<Mutex<()>>,
     closed: AtomicBool,
@@ -98,6 +100,7 @@ impl LogDir {
             uuid,
             was_clean,
             tasks: tasks.clone(),
+            runtime: tokio::runtime::Handle::current(),
             logs: RwLock::new(HashMap::new()),
             opening: (0..OPENING_LOCKS).map(|_| Mutex::new(())).collect(),
             closed: AtomicBool::new(false),
@@ -240,6 +243,7 @@ impl LogDir {
         self: &Arc<Self>,
         wanted: Vec<Wanted>,
     ) -> Vec<(TopicPartition, Result<Arc<Log>, OpenLogError>)> {
+        let _entered = self.runtime.enter();
         let threads = self.shared.options.recovery_threads.clamp(1, wanted.len().max(1));
         let queue = Arc::new(Mutex::new(wanted));
         let opened = Arc::new(Mutex::new(Vec::new()));

@@ -121,7 +121,10 @@ fn a_newer_version_is_refused_by_name() {
     let mut bytes = checkpoint().encode();
     bytes[5] = 2;
     let error = Checkpoint::decode(&bytes).unwrap_err();
-    assert_eq!(error.to_string(), "checkpoint has version 2, this program knows up to 1: use a newer aquifer");
+    assert_eq!(
+        error.to_string(),
+        "checkpoint has version 2, this program knows up to 1: use a newer aquifer"
+    );
 }
 
 /// `bytes` with one byte of its body changed, under a checksum that holds.

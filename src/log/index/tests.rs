@@ -41,7 +41,8 @@ fn an_entry_comes_after_an_interval_of_bytes_and_times_only_rise() {
     let builder = built(&[5, 4, 9, 3, 8, 20]);
     let positions: Vec<u32> = builder.index.offsets.iter().map(|entry| entry.position).collect();
     assert_eq!(positions, [200, 400]);
-    let times: Vec<(i64, u32)> = builder.index.times.iter().map(|entry| (entry.timestamp.0, entry.relative)).collect();
+    let times: Vec<(i64, u32)> =
+        builder.index.times.iter().map(|entry| (entry.timestamp.0, entry.relative)).collect();
     assert_eq!(times, [(9, 2)]);
     let mut closed = builder;
     closed.note_time();
