@@ -102,9 +102,17 @@ impl Log {
         let this = self.this.clone();
         self.sync.then(Box::new(move || {
             if let Some(log) = this.upgrade() {
-                log.keep(captured);
+                log.offer(captured);
             }
         }));
+    }
+
+    /// Hands a checkpoint whose bytes are durable to the keeper; one that waits there still is replaced.
+    fn offer(self: Arc<Log>, captured: Captured) {
+        if self.waiting.lock().replace(captured).is_none() {
+            let keeper = self.shared.clone();
+            keeper.keeper.submit(Box::new(move || self.keep()));
+        }
     }
 
     pub(super) fn captured(&self, state: &mut State) -> Captured {
@@ -115,9 +123,10 @@ impl Log {
         Captured { mark: state.tail.builder.mark(point.position, point.offset), point, cuts: state.cuts }
     }
 
-    /// Writes a checkpoint whose bytes are durable. The keeper's job.
-    fn keep(&self, captured: Captured) {
+    /// Writes the checkpoint that waits. The keeper's job.
+    fn keep(&self) {
         let mut books = self.books.lock();
+        let Some(captured) = self.waiting.lock().take() else { return };
         // A failure has been told by then; the old checkpoint stays and is true.
         let _ = self.write_books(&mut books, captured, None);
     }

@@ -402,5 +402,7 @@ impl Log {
         state.condition = Condition::Closed;
         state.cuts += 1;
         self.depart();
+        drop(state);
+        self.sync.retire();
     }
 }

@@ -114,7 +114,7 @@ impl LogDir {
     fn start(&self) -> io::Result<()> {
         for _ in 0..self.shared.options.sync_threads.max(1) {
             let shared = self.shared.clone();
-            self.tasks.spawn_thread("log-committer", move || shared.committer.run(&shared.keeper))?;
+            self.tasks.spawn_thread("log-committer", move || shared.committer.run())?;
         }
         let shared = self.shared.clone();
         self.tasks.spawn_thread("log-keeper", move || shared.keeper.run())?;
@@ -349,9 +349,14 @@ impl LogDir {
     /// from then on.
     pub fn close(&self) -> Result<(), ChangeError> {
         self.closed.store(true, Ordering::Release);
+        let mut outcome = Ok(());
         for log in self.open_logs() {
-            log.close()?;
+            // One that cannot be closed keeps no other from it.
+            if let Err(error) = log.close() {
+                outcome = Err(error);
+            }
         }
+        outcome?;
         let path = self.shared.path.join(layout::CLEAN);
         let written = self.shared.world.disk.write_atomic(&path, &encode_directory(self.uuid));
         written.map_err(|error| {
