@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
+use aquifer_runtime::tasks::blocking;
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
@@ -19,7 +20,6 @@ use crate::metadata::apply::apply;
 use crate::metadata::image::Image;
 use crate::metadata::metrics::Metrics;
 use crate::metadata::verdict::Outcome;
-use aquifer_runtime::tasks::blocking;
 
 type Meta = SnapshotMeta<LeaderId, u64, EmptyNode>;
 type Whole = Snapshot<LeaderId, u64, EmptyNode, Bytes>;
