@@ -141,8 +141,8 @@ impl Metadata {
         let Opened { node, log, machine, snapshots } = opened;
         let watch = machine.watch();
         let newest = snapshots.newest();
-        let covered = newest.borrow().map(|index| log.size_upto(index)).unwrap_or_default();
-        let schedule = Schedule::new(&options, *newest.borrow(), covered);
+        let covered = newest.map(|index| log.size_upto(index)).unwrap_or_default();
+        let schedule = Schedule::new(&options, newest, covered);
         let appended = log.appended();
 
         let config =
@@ -151,7 +151,7 @@ impl Metadata {
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
         tasks.spawn("metadata", keeper::watch_over(raft.clone(), tasks.clone(), metrics.clone()));
-        tasks.spawn("metadata-snapshots", keeper::bound_log(raft.clone(), schedule, appended, newest));
+        tasks.spawn("metadata-snapshots", keeper::bound_log(raft.clone(), schedule, appended));
 
         let patience = options.start_timeout;
         let metadata = Metadata::new(raft.clone(), node.id, watch, options, closed, metrics);

@@ -64,6 +64,7 @@ async fn a_fresh_node_leads_at_once_and_shows_what_it_was_told_stands() {
     let began = clock.now();
     for number in 100..200 {
         metadata.propose(create(number)).await.unwrap();
+        assert!(metadata.image().topic_named(&format!("topic-{number}")).is_some());
     }
     let one_by_one = began.elapsed() / 100;
     let began = clock.now();

@@ -131,9 +131,9 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Whole>> {
         let snapshots = self.snapshots.clone();
-        let loaded = blocking(move || snapshots.load()).await?;
-        Ok(loaded.map(|(snapshot, file)| Whole {
-            meta: Meta { last_log_id: file.applied, last_membership: file.members },
+        let current = blocking(move || snapshots.current()).await?;
+        Ok(current.map(|(snapshot, (last_log_id, last_membership))| Whole {
+            meta: Meta { last_log_id, last_membership },
             snapshot,
         }))
     }
