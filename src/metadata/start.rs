@@ -57,9 +57,9 @@ pub enum StartError {
     /// There is a log but no node file.
     #[error("{path} is missing although there is a metadata log: restore it, or move the whole directory away", path = .0.display())]
     NodeFileMissing(PathBuf),
-    /// There is a node file but no log.
+    /// There is a node file but no log, or one with nothing in it.
     #[error(
-        "{path} is missing although this node was formatted: restore it, or move the whole directory away, and the node \
+        "{path} is missing or empty although this node was formatted: restore it, or move the whole directory away, and the node \
          comes back as a new one",
         path = .0.display()
     )]
@@ -261,6 +261,9 @@ impl Place {
         let snapshots = Snapshots::new(disk.clone(), &self.dir, metrics.clone());
         let held = Held { _lock: Some(held), _closed: closed.drop_guard() };
         let log = Log::open(Backend(file), node.id, tasks, self.world.clock, metrics.clone(), held)?;
+        if node.stage == Stage::Formed && log.is_empty() {
+            return Err(StartError::LogMissing(path));
+        }
         let machine = Self::io(&self.dir, Machine::open(snapshots.clone(), metrics))?;
         if let Some(purged) = log.purged() {
             let newest = machine.applied().map(|applied| applied.index);

@@ -248,6 +248,8 @@ async fn a_start_refuses_what_it_must_not_build_upon() {
 
     world.disk.rename(&log, &aside).unwrap();
     assert!(matches!(start_again().await, StartError::LogMissing(_)));
+    world.disk.write_atomic(&log, b"").unwrap();
+    assert!(matches!(start_again().await, StartError::LogMissing(_)));
     let strange = tempfile::tempdir().unwrap();
     let (metadata, _) = start(strange.path()).await;
     metadata.shutdown().await;
