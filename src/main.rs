@@ -1,1 +1,5 @@
-fn main() {}
+//! The binary: see [`aquifer::cli`].
+
+fn main() -> std::process::ExitCode {
+    aquifer::cli::main()
+}

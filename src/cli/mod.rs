@@ -1,0 +1,111 @@
+//! What people type: the tree of commands, what they print, and the client that they use.
+//!
+//! A command fails with one line, `error: ...`, on standard error: exit code 2 for what was typed or configured wrongly, 1 for
+//! what went wrong. Standard output holds results alone.
+
+/// Tables, lines and JSON on standard output.
+pub mod output;
+/// How far a long command has come.
+pub mod progress;
+/// The process's own log lines.
+pub mod logging;
+/// A cluster as a client sees it.
+pub mod cluster;
+/// Which partition a key goes to.
+pub mod partitioner;
+/// Writes records to a topic.
+pub mod producer;
+/// Reads a topic's partitions.
+pub mod consumer;
+/// How a record is shown.
+pub mod format;
+/// What all commands that talk to a cluster take.
+pub mod client;
+/// A broker's configuration as commands take it.
+pub mod settings;
+/// `aquifer produce`.
+pub mod produce;
+/// `aquifer consume`.
+pub mod consume;
+/// `aquifer topic`.
+pub mod topic;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use aquifer_runtime::tasks::TaskGroup;
+use aquifer_runtime::world::World;
+use clap::{Parser, Subcommand};
+
+use crate::config::Problems;
+
+/// How long a command's tasks have to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// Exit code for what was typed or configured wrongly; clap's own.
+const EXIT_USAGE: u8 = 2;
+
+/// A Kafka-compatible broker whose history never ends
+#[derive(Debug, Parser)]
+#[command(name = "aquifer", version, about, propagate_version = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create, list, describe, alter and delete topics
+    Topic(topic::TopicArgs),
+    /// Write a record for each line of standard input
+    Produce(produce::ProduceArgs),
+    /// Read records to standard output
+    Consume(consume::ConsumeArgs),
+}
+
+/// Runs what the process was asked to.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot start")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if error.is::<Problems>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    logging::start(&logging::for_commands());
+    let world = World::system();
+    let tasks = TaskGroup::new();
+    let outcome = match cli.command {
+        Command::Topic(args) => args.run(&world, &tasks).await,
+        Command::Produce(args) => args.run(&world, &tasks).await,
+        Command::Consume(args) => args.run(&world, &tasks).await,
+    };
+    let failure = tasks.failure();
+    if let Err(error) = tasks.stop(STOP_PATIENCE).await {
+        // A thread that waits for a terminal ends with the process.
+        tracing::debug!(%error, "not all tasks ended");
+    }
+    match failure {
+        Some(failure) => Err(failure.into()),
+        None => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_tree_of_commands_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,424 @@
+//! The configuration of a broker: the table of its keys, and what they come to.
+//!
+//! Each field names its key; the key's declaration, below, says the rest. Keys of the bucket stand in [`super::tier`], those
+//! that are defaults for topics in [`super::topic`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aquifer_model::{BrokerId, ByteCount};
+
+use super::key::{bytes, choice, count, count_or, flag, fraction, list, millis, millis_or_unlimited, text};
+use super::listener::{self, Endpoint, JoinError, Listener};
+use super::reader::Reader;
+use super::tier::{self, Tier};
+use super::topic::{self, TopicConfig};
+use super::units::{DAY, HOUR, INT_MAX, MIB, MINUTE, SECOND};
+
+/// What holds for this broker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BrokerConfig {
+    /// Which broker this is.
+    pub node: Node,
+    /// `listeners`, `advertised.listeners` and `listener.security.protocol.map`, put together; at least one.
+    pub listeners: Vec<Listener>,
+    /// Bounds of connections and of what comes in by them.
+    pub connections: Connections,
+    /// How topics come and go.
+    pub topics: Topics,
+    /// What holds for a topic that says nothing of its own.
+    pub topic_defaults: TopicConfig,
+    /// Bounds of answers to Fetch.
+    pub fetch: Fetch,
+    /// The local disk.
+    pub log: Log,
+    /// The bucket; `None` without `tier.object.store`.
+    pub tier: Option<Tier>,
+    /// The metadata log.
+    pub raft: Raft,
+    /// `admin.listen`; `None` if turned off.
+    pub admin: Option<Endpoint>,
+    /// What the broker says of itself.
+    pub logging: Logging,
+}
+
+/// Which broker this is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// `node.id`.
+    pub id: BrokerId,
+    /// `broker.rack`.
+    pub rack: Option<String>,
+}
+
+/// Bounds of connections and of what comes in by them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connections {
+    /// `max.connections`.
+    pub count_max: u32,
+    /// `max.connections.per.ip`.
+    pub per_address_max: u32,
+    /// `connections.max.idle.ms`; `None` never closes.
+    pub idle_max: Option<Duration>,
+    /// `socket.request.max.bytes`.
+    pub request_bytes_max: ByteCount,
+    /// `queued.max.request.bytes`.
+    pub queued_bytes_max: ByteCount,
+}
+
+/// How topics come and go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics {
+    /// `auto.create.topics.enable`.
+    pub auto_create: bool,
+    /// `delete.topic.enable`.
+    pub deletable: bool,
+    /// `num.partitions`.
+    pub partitions: u32,
+    /// `default.replication.factor`.
+    pub replication_factor: u32,
+    /// `max.request.partition.size.limit`.
+    pub described_partitions_max: u32,
+}
+
+/// Bounds of answers to Fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// `fetch.max.bytes`.
+    pub bytes_max: ByteCount,
+    /// `max.incremental.fetch.session.cache.slots`.
+    pub sessions_max: u32,
+    /// `remote.fetch.max.wait.ms`.
+    pub cold_wait_max: Duration,
+    /// `remote.list.offsets.request.timeout.ms`.
+    pub list_offsets_timeout: Duration,
+}
+
+/// The local disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// `log.dirs`.
+    pub dir: PathBuf,
+    /// `log.retention.check.interval.ms`.
+    pub retention_check_interval: Duration,
+    /// `num.recovery.threads.per.data.dir`.
+    pub recovery_threads: u32,
+    /// `log.files.open.max`; `None` for half of what the process may open.
+    pub files_open_max: Option<u32>,
+    /// `log.disk.high.watermark`, a share of the file system.
+    pub disk_high_watermark: f64,
+    /// `producer.id.expiration.ms`.
+    pub producer_id_expiration: Duration,
+}
+
+/// The metadata log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Raft {
+    /// `raft.heartbeat.interval.ms`.
+    pub heartbeat_interval: Duration,
+    /// `raft.election.timeout.min.ms`.
+    pub election_timeout_min: Duration,
+    /// `raft.election.timeout.max.ms`.
+    pub election_timeout_max: Duration,
+    /// `raft.propose.timeout.ms`.
+    pub propose_timeout: Duration,
+    /// `raft.snapshot.entries.max`.
+    pub snapshot_entries_max: u32,
+    /// `raft.snapshot.bytes.max`.
+    pub snapshot_bytes_max: ByteCount,
+}
+
+/// What the broker says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logging {
+    /// `logging.format`.
+    pub format: LoggingFormat,
+    /// `logging.level`: a level, or directives such as `info,aquifer::replica=debug`.
+    pub level: String,
+}
+
+/// How a line of the broker's own log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoggingFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Declares and reads all of a broker's keys.
+pub(super) fn read(r: &mut Reader<'_>) -> BrokerConfig {
+    let node = read_node(r);
+    let listeners = read_listeners(r);
+    let connections = read_connections(r);
+    let fetch = read_fetch(r);
+    let topics = read_topics(r);
+    let log = read_log(r);
+    let tier = tier::read(r);
+    let topic_defaults = topic::read(r, tier.is_some());
+    let raft = read_raft(r);
+    let admin = read_admin(r);
+    let logging = read_logging(r);
+    BrokerConfig {
+        node,
+        listeners,
+        connections,
+        topics,
+        topic_defaults,
+        fetch,
+        log,
+        tier,
+        raft,
+        admin,
+        logging,
+    }
+}
+
+fn read_node(r: &mut Reader<'_>) -> Node {
+    r.section("Node");
+    Node {
+        id: BrokerId(
+            r.read(
+                count("node.id", 1)
+                    .doc("This broker's id: unlike any other's in the cluster, and its for life."),
+            )
+            .cast_signed(),
+        ),
+        rack: r.read(
+            text("broker.rack", "", "", |rack| Ok((!rack.is_empty()).then(|| rack.to_owned())))
+                .doc("The rack or zone that this broker stands in, as told to clients."),
+        ),
+    }
+}
+
+fn read_listeners(r: &mut Reader<'_>) -> Vec<Listener> {
+    r.section("Listeners and connections");
+    const SYNTAX: &str = "`NAME://host:port`, between commas";
+    let listeners = r.read(list("listeners", "PLAINTEXT://:9092", SYNTAX, listener::parse_listeners).doc(
+        "Where clients connect. Without a host, on every address of the machine; port 0 takes a free one.",
+    ));
+    let advertised = r.read(
+        list("advertised.listeners", "", SYNTAX, listener::parse_advertised)
+            .default_note("as `listeners`; the machine's name for a listener without a host")
+            .doc("Under which addresses clients reach the listeners."),
+    );
+    const PROTOCOLS: &str = "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL";
+    let plain = r.read(
+        list(
+            "listener.security.protocol.map",
+            PROTOCOLS,
+            "`NAME:PLAINTEXT`, between commas",
+            listener::parse_protocols,
+        )
+        .doc("What a listener of a name speaks. Only PLAINTEXT is supported yet."),
+    );
+    match listener::join(listeners, &advertised, &plain) {
+        Ok(listeners) => listeners,
+        Err(JoinError::Listeners(why)) => {
+            r.blame("listeners", why);
+            Vec::new()
+        }
+        Err(JoinError::Advertised(why)) => {
+            r.blame("advertised.listeners", why);
+            Vec::new()
+        }
+    }
+}
+
+fn read_connections(r: &mut Reader<'_>) -> Connections {
+    Connections {
+        count_max: r.read(count("max.connections", INT_MAX).at_least(1).doc("Connections at a time.")),
+        per_address_max: r
+            .read(count("max.connections.per.ip", INT_MAX).at_least(1).doc("Connections at a time from one address.")),
+        idle_max: r.read(
+            millis_or_unlimited("connections.max.idle.ms", 10 * MINUTE)
+                .doc("Milliseconds without a request after which a connection is closed; -1 for never."),
+        ),
+        request_bytes_max: r.read(
+            bytes("socket.request.max.bytes", 100 * MIB)
+                .range(1024, INT_MAX)
+                .doc("Largest request in bytes; a connection that announces a larger one is closed."),
+        ),
+        queued_bytes_max: r.read(
+            bytes("queued.max.request.bytes", 256 * MIB)
+                .at_least(MIB)
+                .doc("Bytes of requests held at a time, over all connections; more wait in the sockets. Kafka has no limit."),
+        ),
+    }
+}
+
+fn read_fetch(r: &mut Reader<'_>) -> Fetch {
+    r.section("Fetch");
+    Fetch {
+        bytes_max: r.read(
+            bytes("fetch.max.bytes", 55 * MIB)
+                .range(1024, INT_MAX)
+                .doc("Bytes of records in an answer to Fetch, whatever the client asks for. A first batch may be larger."),
+        ),
+        sessions_max: r.read(
+            count("max.incremental.fetch.session.cache.slots", 1000).doc("Incremental fetch sessions kept at a time."),
+        ),
+        cold_wait_max: r.read(
+            millis("remote.fetch.max.wait.ms", 500)
+                .range(1, INT_MAX)
+                .doc("Milliseconds that a Fetch waits for data from the bucket before it answers with what it has."),
+        ),
+        list_offsets_timeout: r.read(
+            millis("remote.list.offsets.request.timeout.ms", 30 * SECOND)
+                .range(1, INT_MAX)
+                .doc("Milliseconds that a lookup of an offset waits for the bucket; the client then asks again."),
+        ),
+    }
+}
+
+fn read_topics(r: &mut Reader<'_>) -> Topics {
+    r.section("Topics");
+    Topics {
+        auto_create: r.read(flag("auto.create.topics.enable", true).doc(
+            "Whether a topic that a client asks for by name comes into being, if the client wants that too.",
+        )),
+        deletable: r.read(flag("delete.topic.enable", true).doc("Whether topics can be deleted.")),
+        partitions: r.read(
+            count("num.partitions", 1)
+                .at_least(1)
+                .doc("Partitions of a topic that is created automatically or without a number of them."),
+        ),
+        replication_factor: r.read(
+            count("default.replication.factor", 1)
+                .range(1, i64::from(i16::MAX))
+                .doc("Replicas of a topic that is created automatically or without a number of them."),
+        ),
+        described_partitions_max: r.read(
+            count("max.request.partition.size.limit", 2000)
+                .at_least(1)
+                .doc("Partitions in one answer to DescribeTopicPartitions."),
+        ),
+    }
+}
+
+fn read_log(r: &mut Reader<'_>) -> Log {
+    r.section("Local log");
+    Log {
+        dir: r.read(
+            text("log.dirs", "aquifer-data", "one directory", parse_dir)
+                .alias("log.dir", 1)
+                .doc("Where local segments and metadata lie. One directory: several are not supported yet."),
+        ),
+        retention_check_interval: r.read(
+            millis("log.retention.check.interval.ms", 5 * MINUTE)
+                .at_least(1)
+                .doc("Milliseconds between two looks for segments that are past their retention."),
+        ),
+        recovery_threads: r.read(
+            count("num.recovery.threads.per.data.dir", 2)
+                .at_least(1)
+                .doc("Threads that open logs at start."),
+        ),
+        files_open_max: r.read(
+            count_or("log.files.open.max", "half of what the process may open")
+                .doc("Segment files open at a time; beyond it the longest unused are closed."),
+        ),
+        disk_high_watermark: r.read(fraction("log.disk.high.watermark", 0.9, 0.1, 1.0).doc(
+            "Share of the file system in use above which segments that are in the bucket leave local disk ahead of \
+             `local.retention.*`, and then writes of clients are refused.",
+        )),
+        producer_id_expiration: r.read(
+            millis("producer.id.expiration.ms", DAY)
+                .range(1, INT_MAX)
+                .doc("Milliseconds after a producer's last write to a partition when its sequence is forgotten."),
+        ),
+    }
+}
+
+fn parse_dir(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("must name a directory".to_owned()),
+        _ if text.contains(',') => Err("several log directories are not supported yet: name one".to_owned()),
+        _ => Ok(PathBuf::from(text)),
+    }
+}
+
+fn read_raft(r: &mut Reader<'_>) -> Raft {
+    r.section("Metadata");
+    let raft = Raft {
+        heartbeat_interval: r.read(
+            millis("raft.heartbeat.interval.ms", 500)
+                .range(10, MINUTE)
+                .doc("Milliseconds between two signs of life of the controller."),
+        ),
+        election_timeout_min: r.read(
+            millis("raft.election.timeout.min.ms", 1500)
+                .range(20, HOUR)
+                .doc("Milliseconds without a sign of life after which a new controller may be elected."),
+        ),
+        election_timeout_max: r.read(
+            millis("raft.election.timeout.max.ms", 3000)
+                .range(20, HOUR)
+                .doc("The same, at most: each node draws its own patience between the two."),
+        ),
+        propose_timeout: r.read(
+            millis("raft.propose.timeout.ms", 30 * SECOND)
+                .range(100, HOUR)
+                .doc("Milliseconds that a change of metadata may take until it counts as failed."),
+        ),
+        snapshot_entries_max: r.read(
+            count("raft.snapshot.entries.max", 10_000)
+                .at_least(1)
+                .doc("Changes after which a snapshot of the metadata is written."),
+        ),
+        snapshot_bytes_max: r.read(
+            bytes("raft.snapshot.bytes.max", 64 * MIB)
+                .at_least(64 << 10)
+                .doc("Bytes of changes after which a snapshot of the metadata is written."),
+        ),
+    };
+    if raft.heartbeat_interval >= raft.election_timeout_min {
+        r.blame("raft.heartbeat.interval.ms", "must be below raft.election.timeout.min.ms".to_owned());
+    }
+    if raft.election_timeout_min >= raft.election_timeout_max {
+        r.blame("raft.election.timeout.min.ms", "must be below raft.election.timeout.max.ms".to_owned());
+    }
+    raft
+}
+
+fn read_admin(r: &mut Reader<'_>) -> Option<Endpoint> {
+    r.section("Administration and logging");
+    let parse = |text: &str| if text.is_empty() { Ok(None) } else { Endpoint::parse(text).map(Some) };
+    r.read(
+        text("admin.listen", "127.0.0.1:9640", "`host:port`, or nothing to turn it off", parse)
+            .doc("Where `/live`, `/ready`, `/metrics` and `/api` are served over HTTP. Whoever reaches it may read it."),
+    )
+}
+
+fn read_logging(r: &mut Reader<'_>) -> Logging {
+    Logging {
+        format: r.read(
+            choice("logging.format", vec![("human", LoggingFormat::Human), ("json", LoggingFormat::Json)])
+                .doc("How the broker logs: lines for people, or one JSON object a line."),
+        ),
+        level: r.read(
+            text(
+                "logging.level",
+                "info",
+                "`error`, `warn`, `info`, `debug`, `trace`, or `target=level` between commas",
+                parse_level,
+            )
+            .doc("What the broker logs."),
+        ),
+    }
+}
+
+fn parse_level(text: &str) -> Result<String, String> {
+    let is_level = |text: &str| LEVELS.contains(&text.to_ascii_lowercase().as_str());
+    // To the filter, a misspelled level is a target whose every line is wanted.
+    let right = text.split(',').all(|directive| match directive.rsplit_once('=') {
+        Some((_, level)) => is_level(level.trim()),
+        None => is_level(directive.trim()),
+    });
+    match tracing_subscriber::EnvFilter::builder().parse(text) {
+        Ok(_) if right => Ok(text.to_owned()),
+        _ => Err("must be error, warn, info, debug, trace, or target=level between commas".to_owned()),
+    }
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
