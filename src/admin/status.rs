@@ -5,7 +5,8 @@ use std::sync::Arc;
 use aquifer_model::{ByteCount, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::metrics::{Family, Gauge, Registry};
-use aquifer_tiering::{PartitionStatus, Tier};
+use aquifer_tiering::Tier;
+use aquifer_tiering::tier::PartitionStatus;
 use serde::Serialize;
 
 use crate::metadata::Metadata;
@@ -21,6 +22,19 @@ pub(crate) struct Status {
     partitions: Vec<PartitionView>,
     tier: Option<TierView>,
     totals: Totals,
+}
+
+/// What a broker holds, and what it asked of the bucket so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// Bytes of records on the local disk.
+    pub local: ByteCount,
+    /// Bytes of records in the bucket.
+    pub tiered: ByteCount,
+    /// Sealed segments in the bucket, each an object.
+    pub objects: u64,
+    /// Requests made to the bucket since the start.
+    pub requests: u64,
 }
 
 /// Sums over all partitions.
@@ -129,6 +143,18 @@ impl StatusSource {
         }
     }
 
+    /// The sums, and the requests made to the bucket.
+    pub(crate) fn report(&self) -> Report {
+        let partitions = self.partitions();
+        let totals = totals(&partitions);
+        Report {
+            local: ByteCount(totals.local_bytes),
+            tiered: ByteCount(totals.tiered_bytes),
+            objects: partitions.iter().map(|partition| partition.tiered_segments).sum(),
+            requests: self.tier.as_ref().map_or(0, |(tier, _)| tier.store().metrics().requests_total()),
+        }
+    }
+
     /// Sets the gauges that are looked up rather than kept; called at each scrape.
     pub(crate) fn refresh_gauges(&self) {
         let partitions = self.partitions();
@@ -182,7 +208,7 @@ impl StatusSource {
             log_end: offsets.end.get(),
             local_bytes: replica.log().size().get(),
             tiered_end: archive.tiered_end.map(aquifer_model::Offset::get),
-            tiered_bytes: tiered.map_or(0, |status| status.bytes.get()),
+            tiered_bytes: tiered.map_or(0, |status| status.log_bytes.get()),
             tiered_segments: tiered.map_or(0, |status| status.segments),
             upload_lag_bytes: lag.bytes.get(),
             upload_lag_segments: lag.segments,

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use crate::admin::health::{Health, Readiness};
 use crate::admin::http::{self, Admin};
 use crate::admin::status::StatusSource;
+pub use crate::admin::status::Report;
 use crate::config::{self, Config};
 use crate::controller::bucket::BucketRecords;
 use crate::controller::topics::Topics;
@@ -97,7 +98,6 @@ pub enum StopError {
 }
 
 /// A running broker.
-#[derive(Debug)]
 pub struct Broker {
     addresses: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
@@ -106,6 +106,13 @@ pub struct Broker {
     back: TaskGroup,
     metadata: Metadata,
     logs: Arc<LogDir>,
+    status: Arc<StatusSource>,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
 }
 
 impl Broker {
@@ -126,16 +133,17 @@ impl Broker {
             }
         };
         let addresses = sockets.addresses();
+        let status = Arc::new(parts.status);
         let admin = sockets.admin.as_ref().and_then(|listener| listener.local_addr().ok());
         for (listener, _) in sockets.clients {
             front.spawn("acceptor", parts.acceptor.clone().run(listener, front.clone()));
         }
         if let Some(listener) = sockets.admin {
-            let admin = Admin { health: health.clone(), registry: Arc::new(registry), status: Arc::new(parts.status) };
+            let admin = Admin { health: health.clone(), registry: Arc::new(registry), status: status.clone() };
             front.spawn("admin", http::serve(listener, admin, front.clone()));
         }
         health.set(Readiness::Ready);
-        Ok(Broker { addresses, admin, health, front, back, metadata: parts.metadata, logs: parts.logs })
+        Ok(Broker { addresses, admin, health, front, back, metadata: parts.metadata, logs: parts.logs, status })
     }
 
     /// Where clients are served.
@@ -146,6 +154,11 @@ impl Broker {
     /// Where the admin port is, if it is on.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// What it holds, and what it asked of the bucket so far.
+    pub fn report(&self) -> Report {
+        self.status.report()
     }
 
     /// Waits until a part of the broker has failed; it must then be stopped.

@@ -64,12 +64,30 @@ pub(super) fn keeper(config: &Config) -> KeeperOptions {
     }
 }
 
-pub(super) fn store(_tier: &config::Tier) -> aquifer_tiering::store::StoreOptions {
-    Default::default()
-}
-
-pub(super) fn tier(_config: &Config) -> aquifer_tiering::Options {
-    Default::default()
+pub(super) fn tier(tier: &config::Tier) -> aquifer_tiering::Options {
+    let config::Tier { upload, manifest, read, .. } = tier;
+    aquifer_tiering::Options {
+        upload_multipart_threshold: upload.multipart_threshold,
+        upload_part_bytes: upload.part_bytes,
+        upload_parts_in_flight: upload.parts_in_flight as usize,
+        upload_memory: upload.memory,
+        index_interval: tier.index_interval,
+        manifest_entries_max: manifest.entries_max as usize,
+        manifest_page_entries: manifest.page_entries as usize,
+        manifest_age_max: manifest.age_max,
+        commit_deadline: manifest.commit_deadline,
+        chunk_bytes: read.chunk,
+        chunk_bytes_first: read.first,
+        cache_bytes: read.cache,
+        index_cache_bytes: read.index_cache,
+        loading_bytes: read.loading,
+        ahead_bytes_max: read.ahead_max,
+        ahead_bytes_total: read.ahead_total,
+        streams_max: read.streams_max as usize,
+        read_deadline: read.deadline,
+        delete_grace: tier.delete_grace,
+        expire_segments_max: tier.expire_segments_max as usize,
+    }
 }
 
 pub(super) fn connections(config: &Config, budget: ByteBudget) -> (ConnectionLimits, AcceptLimits) {

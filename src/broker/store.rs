@@ -10,9 +10,10 @@ use std::time::Duration;
 use aquifer_runtime::World;
 use aquifer_runtime::metrics::Registry;
 use aquifer_runtime::tasks::TaskGroup;
-use aquifer_tiering::certify::{CertifyError, certify};
-use aquifer_tiering::store::{OpenError, Store, StoreMetrics};
-use aquifer_tiering::{AdoptError, Identity, Metrics, Setup, Tier};
+use aquifer_tiering::cluster::AdoptError;
+use aquifer_tiering::store::certify::CertifyError;
+use aquifer_tiering::store::{OpenError, StoreMetrics};
+use aquifer_tiering::{Identity, Metrics, Setup, Store, StoreOptions, Tier};
 
 use super::StartError;
 use crate::config::Config;
@@ -62,7 +63,7 @@ pub(super) async fn open(
     let Some(tier) = &config.broker().tier else { return Ok(None) };
     let metrics = StoreMetrics::default();
     metrics.register(registry);
-    let opened = Store::open(tier.object_store.as_str(), super::options::store(tier), world.clone(), metrics).await;
+    let opened = Store::open(tier.object_store.as_str(), StoreOptions::default(), world.clone(), metrics).await;
     let store = opened.map_err(StoreError::Open)?;
     let path = dir.join(CERTIFIED);
     let record = |error| StoreError::Record { path: path.clone(), error };
@@ -78,7 +79,7 @@ pub(super) async fn open(
         return Ok(Some(OpenStore { store, away }));
     }
     store.check().await.map_err(StoreError::Open)?;
-    certify(&store).await.map_err(StoreError::Certify)?;
+    store.certify().await.map_err(StoreError::Certify)?;
     world.disk.write_atomic(&path, store.url().as_bytes()).map_err(record)?;
     tracing::info!(url = store.url(), "object store certified");
     Ok(Some(OpenStore { store, away: false }))
@@ -94,6 +95,7 @@ impl OpenStore {
         group: &TaskGroup,
         registry: &mut Registry,
     ) -> Result<Tier, StartError> {
+        let tier = config.broker().tier.as_ref().expect("a store is opened only if one is configured");
         let image = metadata.image();
         let cluster = image.cluster().expect("metadata is formatted before anything else starts");
         let metrics = Metrics::default();
@@ -101,11 +103,11 @@ impl OpenStore {
         let tier = Tier::new(Setup {
             store: self.store.clone(),
             identity: Identity {
-                incarnation: aquifer_tiering::Incarnation(1),
+                incarnation: aquifer_tiering::Incarnation(cluster.incarnation.0),
                 broker: config.broker().node.id,
                 process: world.rng.uuid(),
             },
-            options: super::options::tier(config),
+            options: super::options::tier(tier),
             world: world.clone(),
             tasks: group.clone(),
             metrics,
@@ -113,7 +115,9 @@ impl OpenStore {
         let cluster_id = cluster.id.to_string();
         match tier.adopt(&cluster_id).await {
             Ok(_) => self.store.set_lifecycle().await,
-            Err(error) if self.away && error.is_away() => adopt_later(tier.clone(), self.store, cluster_id, group),
+            Err(AdoptError::Store(error)) if self.away => {
+                tracing::debug!(%error, "the bucket cannot be adopted yet"); adopt_later(tier.clone(), self.store, cluster_id, group);
+            }
             Err(error) => return Err(StoreError::Adopt(error).into()),
         }
         Ok(tier)
@@ -135,7 +139,7 @@ fn adopt_later(tier: Tier, store: Store, cluster_id: String, group: &TaskGroup) 
                     store.set_lifecycle().await;
                     return;
                 }
-                Err(error) if error.is_away() => tracing::debug!(%error, "the object store is still away"),
+                Err(AdoptError::Store(error)) => tracing::debug!(%error, "the object store is still away"),
                 Err(error) => {
                     tracing::error!(%error, "the object store is not this cluster's: nothing is uploaded");
                     return;

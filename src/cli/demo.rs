@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use clap::Args;
 use aquifer_model::batch::{BatchHeader, HEADER_BYTES};
 use aquifer_model::batches::Batches;
 use aquifer_model::record;
@@ -36,13 +37,21 @@ const UPLOAD_PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at how far that is.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What to show.
-#[derive(Debug, Clone)]
-pub struct DemoOptions {
-    /// How much to produce.
-    pub size: ByteCount,
-    /// Leave data and bucket behind, to look at.
-    pub keep: bool,
+/// What `aquifer demo` takes.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Megabytes to produce
+    #[arg(long, value_name = "MB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    size_mb: u32,
+    /// Leave data and bucket behind, to look at
+    #[arg(long)]
+    keep: bool,
+}
+
+impl DemoArgs {
+    fn size(&self) -> ByteCount {
+        ByteCount::mib(u64::from(self.size_mb))
+    }
 }
 
 /// What one partition holds: how many records, and a checksum over their values in order.
@@ -59,7 +68,7 @@ struct Pass {
 }
 
 /// Shows it all; an error means that something was not as promised.
-pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
+pub async fn run(options: DemoArgs) -> anyhow::Result<()> {
     let world = World::system();
     let folder = Folder::make(&world)?;
     let client = TaskGroup::new();
@@ -80,17 +89,17 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn story(options: &DemoOptions, world: &World, broker: &Broker, client: &TaskGroup) -> anyhow::Result<()> {
+async fn story(options: &DemoArgs, world: &World, broker: &Broker, client: &TaskGroup) -> anyhow::Result<()> {
     let address = broker.addresses().first().context("the broker listens nowhere")?;
     let endpoint = Endpoint { host: address.ip().to_string(), port: address.port() };
     let cluster = Cluster::new(world, client, vec![endpoint], PeerOptions::default());
     let topic = TopicName::new(TOPIC)?;
     let (written, produced) = produce(options, world, &cluster, &topic).await?;
-    let uploaded = upload(world, broker, options.size).await?;
+    let uploaded = upload(world, broker, options.size()).await?;
     let before = broker.report();
-    let cold = replay(world, "replay cold", &cluster, &topic, &written, options.size).await?;
+    let cold = replay(world, "replay cold", &cluster, &topic, &written, options.size()).await?;
     let after_cold = broker.report();
-    let cached = replay(world, "replay again", &cluster, &topic, &written, options.size).await?;
+    let cached = replay(world, "replay again", &cluster, &topic, &written, options.size()).await?;
     let after_cached = broker.report();
     let records = written.iter().map(|contents| contents.records).sum();
     let summary = Summary { records, written, produced, uploaded, before, after_cold, after_cached, cold, cached };
@@ -99,16 +108,16 @@ async fn story(options: &DemoOptions, world: &World, broker: &Broker, client: &T
 }
 
 async fn produce(
-    options: &DemoOptions,
+    options: &DemoArgs,
     world: &World,
     cluster: &Cluster,
     topic: &TopicName,
 ) -> anyhow::Result<(Vec<Contents>, Pass)> {
-    let step = Step::begin("produce", Some(options.size));
+    let step = Step::begin("produce", Some(options.size()));
     let began = world.clock.now();
     let mut producer = Producer::open(cluster, topic, ProducerOptions::default()).await?;
     let mut contents = vec![Contents { records: 0, hash: Sha256::new() }; PARTITIONS as usize];
-    let count = options.size.get().div_ceil(VALUE_BYTES as u64);
+    let count = options.size().get().div_ceil(VALUE_BYTES as u64);
     for number in 0..count {
         let partition = (number % contents.len() as u64) as usize;
         let value = value_of(number);

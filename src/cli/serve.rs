@@ -4,11 +4,15 @@ use anyhow::Context as _;
 use aquifer_runtime::World;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::logging;
 use crate::broker::Broker;
 use crate::config::Config;
 
-/// Runs a broker until SIGTERM, SIGINT or the failure of a part; stops in order.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+/// Runs a broker until SIGTERM, SIGINT or the failure of a part; stops in order. Without a configuration (it was only to be
+/// printed) there is nothing to do.
+pub async fn run(config: Option<Config>) -> anyhow::Result<()> {
+    let Some(config) = config else { return Ok(()) };
+    logging::start(&config.broker().logging);
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let world = World::system();

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use aquifer_model::TopicId;
 use aquifer_runtime::tasks::TaskGroup;
-use aquifer_tiering::{Tier, TopicRecord, TopicState};
+use aquifer_tiering::Tier;
+use aquifer_tiering::topic::{TopicRecord, TopicState};
 use tokio::sync::watch;
 
 use crate::config::Config;
@@ -76,7 +77,7 @@ impl BucketRecords {
                 partitions: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
                 configs: topic.configs.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
                 state: TopicState::Live,
-                revision: 0,
+                revision: topic.revision,
             };
             if let Err(error) = self.tier.record_topic(&record).await {
                 tracing::warn!(topic = %topic.name, %error, "cannot record a topic in the bucket, will try again");
@@ -90,6 +91,18 @@ impl BucketRecords {
     /// Brings a deleted topic nearer to its end; gives whether it is there.
     async fn bury(&self, topic: &DeletedTopic) -> bool {
         let partitions = u32::try_from(topic.claims.len()).unwrap_or(u32::MAX);
+        let record = TopicRecord {
+            id: topic.id,
+            name: topic.name.clone(),
+            partitions,
+            configs: Vec::new(),
+            state: TopicState::Deleted,
+            revision: topic.revision,
+        };
+        if let Err(error) = self.tier.record_topic(&record).await {
+            tracing::warn!(topic = %topic.name, %error, "cannot record a topic's end in the bucket, will try again");
+            return false;
+        }
         if let Err(error) = self.tier.delete_topic(topic.id, partitions).await {
             tracing::warn!(topic = %topic.name, %error, "cannot mark a topic as deleted in the bucket, will try again");
             return false;

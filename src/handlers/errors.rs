@@ -67,7 +67,7 @@ pub(super) fn of_read(error: &ReadError) -> ErrorCode {
         ReadError::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
         ReadError::Log(error) => of_log_read(error),
         ReadError::Tier(error) => of_tier_read(error),
-        ReadError::NoTier { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
+        ReadError::Manifest(_) | ReadError::NoTier { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
         ReadError::Pending => ErrorCode::NONE,
     }
 }
@@ -80,15 +80,16 @@ fn of_log_read(error: &log::ReadError) -> ErrorCode {
     }
 }
 
-fn of_tier_read(error: &tiering::ReadError) -> ErrorCode {
+fn of_tier_read(error: &tiering::read::ReadError) -> ErrorCode {
+    use tiering::read::ReadError;
     match error {
         // The log says that the record exists; that the manifest does not know it yet, or any more, is for us to mend.
-        tiering::ReadError::OutOfRange { .. }
-        | tiering::ReadError::NotTiered
-        | tiering::ReadError::Unavailable(_)
-        | tiering::ReadError::Lost { .. }
-        | tiering::ReadError::Corrupt { .. }
-        | tiering::ReadError::Manifest(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+        ReadError::OutOfRange { .. }
+        | ReadError::NotTiered
+        | ReadError::Unavailable { .. }
+        | ReadError::Lost { .. }
+        | ReadError::Corrupt { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
+        ReadError::Stopping => ErrorCode::NOT_LEADER_OR_FOLLOWER,
     }
 }
 

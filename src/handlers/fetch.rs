@@ -260,7 +260,7 @@ fn failed(replica: &Replica, error: &ReadError) -> Answer {
     let code = errors::of_read(error);
     match error {
         ReadError::Pending | ReadError::OutOfRange { .. } | ReadError::Role(_) => {}
-        ReadError::Log(_) | ReadError::Tier(_) | ReadError::NoTier { .. } => {
+        ReadError::Log(_) | ReadError::Tier(_) | ReadError::Manifest(_) | ReadError::NoTier { .. } => {
             tracing::warn!(partition = %replica.partition(), topic = %replica.topic(), %error, "fetch failed");
         }
     }

@@ -68,10 +68,15 @@ impl FromStr for ClusterId {
     }
 }
 
-/// One life of a cluster: formatting begins the first, each restore from a bucket another. What the bucket holds of an older
-/// life yields to a newer.
+/// One life of a cluster: formatting begins the first, each restore from a bucket another, one higher. What the bucket holds of
+/// an older life yields to a newer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Incarnation(pub Uuid);
+pub struct Incarnation(pub u64);
+
+impl Incarnation {
+    /// That of a cluster that was formatted, not restored.
+    pub const FIRST: Incarnation = Incarnation(1);
+}
 
 /// One life of a broker's process, chosen by it at random.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

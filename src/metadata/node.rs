@@ -72,7 +72,7 @@ impl Node {
             Stage::Formed => 1,
         });
         writer.uuid(cluster.uuid());
-        writer.uuid(incarnation.0);
+        writer.u64(incarnation.0);
         writer.i32(broker.0);
         writer.u64(id.0);
         writer.tags(unknown);
@@ -89,7 +89,7 @@ impl Node {
                 _ => return Err(FORMAT.invalid("its stage is unknown")),
             },
             cluster: ClusterId::new(reader.uuid()?),
-            incarnation: Incarnation(reader.uuid()?),
+            incarnation: Incarnation(reader.u64()?),
             broker: BrokerId(reader.i32()?),
             id: RaftNodeId(reader.u64()?),
             unknown: reader.tags(&[])?,
@@ -110,7 +110,7 @@ mod tests {
         let node = Node {
             stage: Stage::Formed,
             cluster: ClusterId::new(Uuid::from_u128(0xc1)),
-            incarnation: Incarnation(Uuid::from_u128(0xa1)),
+            incarnation: Incarnation(0xa1),
             broker: BrokerId(7),
             id: RaftNodeId(0x0102_0304_0506_0708),
             unknown: Tags::default(),

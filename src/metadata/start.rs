@@ -290,7 +290,7 @@ impl Place {
             let node = Node {
                 stage: Stage::Forming,
                 cluster: ClusterId::new(rng.uuid()),
-                incarnation: Incarnation(rng.uuid()),
+                incarnation: Incarnation::FIRST,
                 broker: self.broker,
                 id: RaftNodeId(rng.number().max(1)),
                 unknown: Tags::default(),

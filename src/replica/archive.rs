@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use aquifer_model::{ByteCount, LeaderEpoch, Offset, Timestamp};
 use aquifer_runtime::tasks;
-use aquifer_tiering::{
-    ClaimError, Claimed, CollectDepth, CommitError, Retention, SegmentSource, Tier, TieredUpTo, UploadError,
-};
+use aquifer_tiering::gc::{CollectDepth, Retention};
+use aquifer_tiering::manifest::commit::{ClaimError, CommitError};
+use aquifer_tiering::tier::Claimed;
+use aquifer_tiering::upload::{SegmentSource, UploadError};
+use aquifer_tiering::{Tier, TieredUpTo};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -317,7 +319,7 @@ enum ArchiveError {
     #[error(transparent)]
     Upload(#[from] UploadError),
     #[error(transparent)]
-    Tail(#[from] aquifer_tiering::ReadError),
+    Tail(#[from] aquifer_tiering::read::ReadError),
     #[error("the manifest has entries but no tail")]
     NoTail,
     #[error(transparent)]
@@ -333,7 +335,7 @@ impl ArchiveError {
             ArchiveError::Commit(CommitError::Fenced(_)) => true,
             ArchiveError::Upload(UploadError::Commit(CommitError::Fenced(_))) => true,
             ArchiveError::Claim(ClaimError::Manifest(_))
-            | ArchiveError::Commit(CommitError::Invalid(_) | CommitError::Manifest(_))
+            | ArchiveError::Commit(CommitError::Invalid(_) | CommitError::Superseded(_) | CommitError::Manifest(_))
             | ArchiveError::Upload(_)
             | ArchiveError::Tail(_)
             | ArchiveError::NoTail

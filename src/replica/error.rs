@@ -59,7 +59,9 @@ pub(crate) enum ReadError {
     #[error(transparent)]
     Log(#[from] log::ReadError),
     #[error(transparent)]
-    Tier(#[from] tiering::ReadError),
+    Tier(#[from] tiering::read::ReadError),
+    #[error(transparent)]
+    Manifest(#[from] tiering::manifest::load::ManifestError),
     /// The records lie in a bucket, and this broker has none configured.
     #[error("offsets before {local_start} are in a bucket, but no object store is configured")]
     NoTier { local_start: Offset },

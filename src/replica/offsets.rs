@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use aquifer_model::{LeaderEpoch, Offset, Timestamp};
 use aquifer_runtime::tasks;
-use aquifer_tiering::{Tier, TimeLookup};
+use aquifer_tiering::Tier;
+use aquifer_tiering::read::TimeLookup;
 use tokio::time::Instant;
 
 use super::error::{DeleteRecordsError, ReadError};
@@ -111,7 +112,7 @@ impl Replica {
                 TimeLookup::Pending => return Err(ReadError::Pending),
                 TimeLookup::NotHere => {}
                 TimeLookup::Found { offset, timestamp, epoch } => {
-                    return Ok(Some(FoundOffset { offset, timestamp: Some(timestamp), epoch: Some(epoch) }));
+                    return Ok(Some(FoundOffset { offset, timestamp: Some(timestamp), epoch }));
                 }
             }
         }
@@ -143,8 +144,7 @@ impl Replica {
             return Ok(local);
         }
         let tier = tier.ok_or(ReadError::NoTier { local_start: offsets.local_start })?;
-        let manifest = tier.manifest(self.partition(), MANIFEST_AGE_MAX).await;
-        let manifest = manifest.map_err(aquifer_tiering::ReadError::from)?;
+        let manifest = tier.manifest(self.partition(), MANIFEST_AGE_MAX).await?;
         let Some(newest) = manifest.and_then(|manifest| manifest.timestamp_max()) else { return Ok(local) };
         if local.and_then(|local| local.timestamp).is_some_and(|local| local > newest) {
             return Ok(local);
@@ -153,7 +153,7 @@ impl Replica {
             TimeLookup::Pending => Err(ReadError::Pending),
             TimeLookup::NotHere => Ok(local),
             TimeLookup::Found { offset, timestamp, epoch } => {
-                Ok(Some(FoundOffset { offset, timestamp: Some(timestamp), epoch: Some(epoch) }))
+                Ok(Some(FoundOffset { offset, timestamp: Some(timestamp), epoch }))
             }
         }
     }

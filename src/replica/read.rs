@@ -6,7 +6,8 @@
 
 use aquifer_model::{AbortedTxn, ByteCount, EpochStart, LeaderEpoch, Offset};
 use aquifer_runtime::tasks;
-use aquifer_tiering::{ColdRequest, Tier};
+use aquifer_tiering::Tier;
+use aquifer_tiering::read::ColdRequest;
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::time::Instant;

@@ -12,7 +12,9 @@ pub(super) fn set_topic_configs(image: &mut Image, command: &SetTopicConfigs) ->
     let configs = changed(&topic.configs, &command.changes)?;
     if configs != *topic.configs {
         let topic = image.topics.get_mut(&command.topic).ok_or(Rejected::UnknownTopic)?;
-        Arc::make_mut(topic).configs = Arc::new(configs);
+        let topic = Arc::make_mut(topic);
+        topic.configs = Arc::new(configs);
+        topic.revision += 1;
     }
     Ok(Outcome::Done)
 }

@@ -25,7 +25,7 @@ fn cluster() -> Image {
 }
 
 fn format() -> Command {
-    let (cluster, incarnation) = (ClusterId::new(Uuid::from_u128(1)), Incarnation(Uuid::from_u128(2)));
+    let (cluster, incarnation) = (ClusterId::new(Uuid::from_u128(1)), Incarnation(2));
     Command::FormatCluster(FormatCluster { cluster, incarnation, features: BTreeMap::new() })
 }
 

@@ -31,7 +31,8 @@ pub(super) fn create(image: &mut Image, command: &CreateTopic) -> Result<Outcome
     check_configs(&command.configs)?;
     let partitions = new_partitions(image, 0, &command.partitions)?;
     let configs = Arc::new(command.configs.clone());
-    let topic = Topic { id, name: command.name.clone(), partitions, configs, unknown: Tags::default() };
+    let name = command.name.clone();
+    let topic = Topic { id, name, revision: 0, partitions, configs, unknown: Tags::default() };
     let inserted = image.insert_topic(Arc::new(topic));
     assert!(inserted, "a topic whose name and id were just found free is inserted");
     Ok(Outcome::Done)
@@ -45,7 +46,9 @@ pub(super) fn create_partitions(image: &mut Image, command: &CreatePartitions) -
     let added = new_partitions(image, existing, &command.added)?;
     image.partitions += added.len();
     let topic = image.topics.get_mut(&command.topic).ok_or(Rejected::UnknownTopic)?;
-    Arc::make_mut(topic).partitions.extend(added);
+    let topic = Arc::make_mut(topic);
+    topic.partitions.extend(added);
+    topic.revision += 1;
     Ok(Outcome::Done)
 }
 
@@ -96,8 +99,9 @@ pub(super) fn delete(image: &mut Image, command: &DeleteTopic) -> Result<Outcome
         Remains::InTier => {
             let claim = |epoch: LeaderEpoch| epoch.next().unwrap_or(epoch);
             let claims = topic.partitions.iter().map(|partition| claim(partition.leader_epoch)).collect();
-            let (id, name) = (topic.id, topic.name.clone());
-            let deleted = DeletedTopic { id, name, claims, time: command.time, unknown: Tags::default() };
+            let (id, name, revision) = (topic.id, topic.name.clone(), topic.revision + 1);
+            let time = command.time;
+            let deleted = DeletedTopic { id, name, revision, claims, time, unknown: Tags::default() };
             image.deleted.insert(id, Arc::new(deleted));
         }
     }

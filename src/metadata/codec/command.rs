@@ -52,7 +52,7 @@ fn write(writer: &mut Writer, command: &Command) {
         Command::FormatCluster(FormatCluster { cluster, incarnation, features }) => {
             writer.u8(kind::FORMAT_CLUSTER);
             writer.uuid(cluster.uuid());
-            writer.uuid(incarnation.0);
+            writer.u64(incarnation.0);
             write_map(writer, features, |writer, level| writer.i16(*level));
         }
         Command::RegisterBroker(command) => {

@@ -20,7 +20,7 @@ const FORMAT: &str = "metadata image";
 pub(in crate::metadata) fn write(writer: &mut Writer, image: &Image) {
     writer.option(image.cluster, |writer, cluster| {
         writer.uuid(cluster.id.uuid());
-        writer.uuid(cluster.incarnation.0);
+        writer.u64(cluster.incarnation.0);
     });
     write_map(writer, &image.features, |writer, level| writer.i16(*level));
     writer.i64(image.broker_epoch_next);
@@ -64,9 +64,10 @@ fn write_broker(writer: &mut Writer, broker: &Broker) {
 }
 
 fn write_whole_topic(writer: &mut Writer, topic: &Topic) {
-    let Topic { id, name, partitions, configs, unknown } = topic;
+    let Topic { id, name, revision, partitions, configs, unknown } = topic;
     write_topic(writer, *id);
     writer.string(name);
+    writer.u64(*revision);
     write_map(writer, configs, |writer, value| writer.string(value));
     writer.list(partitions, |writer, partition| {
         let Partition { replicas, isr, leader, leader_epoch, epoch, recovery, unknown } = &**partition;
@@ -82,9 +83,10 @@ fn write_whole_topic(writer: &mut Writer, topic: &Topic) {
 }
 
 fn write_deleted(writer: &mut Writer, deleted: &DeletedTopic) {
-    let DeletedTopic { id, name, claims, time, unknown } = deleted;
+    let DeletedTopic { id, name, revision, claims, time, unknown } = deleted;
     write_topic(writer, *id);
     writer.string(name);
+    writer.u64(*revision);
     writer.list(claims, |writer, epoch| writer.i32(epoch.get()));
     writer.i64(time.millis());
     writer.tags(unknown);
@@ -113,12 +115,12 @@ pub(in crate::metadata) fn read(body: &[u8]) -> Result<Image, FormatError> {
         },
         ..Image::default()
     };
-    for topic in source.list(19, read_topic)? {
+    for topic in source.list(27, read_topic)? {
         if !image.insert_topic(Arc::new(topic)) {
             return Err(source.invalid("a topic's id or name is there twice"));
         }
     }
-    for deleted in source.list(27, read_deleted)? {
+    for deleted in source.list(35, read_deleted)? {
         if image.deleted.insert(deleted.id, Arc::new(deleted)).is_some() {
             return Err(source.invalid("a deleted topic is there twice"));
         }
@@ -163,6 +165,7 @@ fn read_topic(source: &mut Source<'_>) -> Result<Topic, FormatError> {
     Ok(Topic {
         id: source.topic()?,
         name: source.topic_name()?,
+        revision: source.reader.u64()?,
         configs: Arc::new(source.map(Source::text)?),
         partitions: source.list(13, |source| {
             Ok(Arc::new(Partition {
@@ -183,6 +186,7 @@ fn read_deleted(source: &mut Source<'_>) -> Result<DeletedTopic, FormatError> {
     Ok(DeletedTopic {
         id: source.topic()?,
         name: source.topic_name()?,
+        revision: source.reader.u64()?,
         claims: source.list(4, Source::leader_epoch)?,
         time: source.time()?,
         unknown: source.tags()?,

@@ -79,7 +79,7 @@ impl<'a> Source<'a> {
     }
 
     pub(super) fn incarnation(&mut self) -> Result<Incarnation, FormatError> {
-        self.reader.uuid().map(Incarnation)
+        self.reader.u64().map(Incarnation)
     }
 
     pub(super) fn broker_incarnation(&mut self) -> Result<BrokerIncarnation, FormatError> {

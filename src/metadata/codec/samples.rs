@@ -38,7 +38,7 @@ pub(in crate::metadata) fn arbitrary_command() -> impl Strategy<Value = Command>
         1 => (any::<u8>(), any::<u8>(), levels()).prop_map(|(cluster, incarnation, features)| {
             Command::FormatCluster(FormatCluster {
                 cluster: ClusterId::new(Uuid::from_u128(cluster.into())),
-                incarnation: Incarnation(Uuid::from_u128(incarnation.into())),
+                incarnation: Incarnation(incarnation.into()),
                 features,
             })
         }),
@@ -182,7 +182,7 @@ pub(in crate::metadata) fn full_image() -> Image {
     for command in [
         Command::FormatCluster(FormatCluster {
             cluster: ClusterId::new(Uuid::from_u128(0xc1)),
-            incarnation: Incarnation(Uuid::from_u128(0xa1)),
+            incarnation: Incarnation(0xa1),
             features: [("aquifer.version".to_owned(), 1)].into(),
         }),
         Command::RegisterBroker(broker(1)),

@@ -15,6 +15,8 @@ pub struct Topic {
     pub id: TopicId,
     /// Its name, which another topic may have had before.
     pub name: TopicName,
+    /// Rises with each change of its partitions' number or of its settings.
+    pub revision: u64,
     /// Its partitions; a partition's index is its place here. At least one.
     pub partitions: Vec<Arc<Partition>>,
     /// What is set for this topic; all else follows the broker.
@@ -103,6 +105,8 @@ pub struct DeletedTopic {
     pub id: TopicId,
     /// The name that it had; another topic may have it by now.
     pub name: TopicName,
+    /// One above its last while it lived.
+    pub revision: u64,
     /// For each partition, by index, an epoch above every leader's: the claim under which its last manifest version is written.
     pub claims: Vec<LeaderEpoch>,
     /// When it was deleted.

@@ -241,6 +241,13 @@ impl Manifest {
         paged + self.entries.iter().map(|entry| entry.segment.log_bytes).sum()
     }
 
+    /// The newest timestamp of all that it names; `None` where no record has one.
+    pub fn timestamp_max(&self) -> Option<Timestamp> {
+        let paged = self.pages.iter().map(|page| page.timestamp_max);
+        let all = paged.chain(self.entries.iter().map(|entry| entry.segment.timestamp_max));
+        all.max().filter(|newest| *newest != Timestamp::NONE)
+    }
+
     /// The lineage of all that it names.
     pub fn epochs(&self) -> LeaderEpochs {
         let mut all = LeaderEpochs::new();

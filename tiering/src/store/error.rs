@@ -27,6 +27,19 @@ pub enum Operation {
     Delete,
 }
 
+impl Operation {
+    /// Every kind.
+    pub const ALL: [Operation; 7] = [
+        Operation::Put,
+        Operation::Create,
+        Operation::Part,
+        Operation::Get,
+        Operation::Head,
+        Operation::List,
+        Operation::Delete,
+    ];
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

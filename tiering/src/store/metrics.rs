@@ -50,6 +50,11 @@ impl StoreMetrics {
     }
 
     /// How many requests were made, over all kinds.
+    pub fn requests_total(&self) -> u64 {
+        Operation::ALL.into_iter().map(|operation| self.requests_of(operation)).sum()
+    }
+
+    /// How many requests of one kind were made.
     pub fn requests_of(&self, operation: Operation) -> u64 {
         self.requests.get_or_create(&ByOperation { operation }).get()
     }
