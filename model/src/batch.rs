@@ -184,6 +184,12 @@ impl BatchHeader {
         self.set_checksum(records);
     }
 
+    /// Corrects the newest timestamp to what the records say, and the checksum with it. `records` is all that follows the header.
+    pub fn correct_max_timestamp(&mut self, timestamp: Timestamp, records: &[u8]) {
+        self.max_timestamp = timestamp;
+        self.set_checksum(records);
+    }
+
     /// Writes the checksum anew over the header's fields and `records`.
     pub fn set_checksum(&mut self, records: &[u8]) {
         let head = self.to_bytes();

@@ -1,4 +1,4 @@
-//! [`ApiKey`]: what a request asks for, by Kafka's number and name.
+//! `ApiKey`: what a request asks for, by Kafka's number and name.
 
 use std::fmt;
 

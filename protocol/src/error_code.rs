@@ -1,4 +1,4 @@
-//! [`ErrorCode`]: the number by which a response says what went wrong.
+//! `ErrorCode`: the number by which a response says what went wrong.
 //!
 //! A newtype and no enum: a peer may be newer than we are, and a code without a name must pass through. Which code is answered
 //! when is not known here.

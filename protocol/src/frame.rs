@@ -1,8 +1,8 @@
 //! Frames: four bytes of length, a header, a message.
 //!
 //! A request's header begins with eight bytes that mean the same in every version of everything: API key, version, correlation
-//! id. They are read first, so that a request that we do not speak ([`HeaderError::UnsupportedVersion`],
-//! [`HeaderError::UnknownApiKey`]) can be told from garbage and answered.
+//! id. They are read first, so that a request that we do not speak (an unsupported version, an unknown key) can be told from
+//! garbage and answered.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! [`Reader`]: a cursor over one frame.
+//! `Reader`: a cursor over one frame.
 //!
 //! Every length on the wire is a claim. It is held against the bytes that are left before anything is allocated or sliced, so
 //! that six bytes cannot ask for 154 GB; memory grows with elements that were really read. Any bytes give a value or an error,

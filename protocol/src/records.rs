@@ -1,7 +1,7 @@
-//! [`Records`]: the record batches of one partition in a Produce or a Fetch.
+//! `Records`: the record batches of one partition in a Produce or a Fetch.
 //!
 //! What is decoded is one slice of the frame. What is encoded may be many slices (hot segments, cached chunks), which leave as
-//! they are: [`Writer`](crate::Writer) splices them into its segments. Nothing here looks into a batch.
+//! they are: `Writer` splices them into its segments. Nothing here looks into a batch.
 
 use std::fmt;
 

@@ -59,6 +59,7 @@ impl<'a> Sampler<'a> {
 
     pub(crate) fn string(&mut self) -> Str {
         let length = match self.byte() % 16 {
+            0..4 => 0,
             // Where a compact length takes a second byte.
             15 => 120 + self.below(16),
             short => usize::from(short),

@@ -1,4 +1,4 @@
-//! [`Segments`]: an encoded message, as the byte slices that leave by one vectored write.
+//! `Segments`: an encoded message, as the byte slices that leave by one vectored write.
 //!
 //! Invariant: no slice is empty, and `next` is the first one that has bytes left.
 

@@ -1,8 +1,8 @@
-//! [`Str`]: UTF-8 text in a [`Bytes`].
+//! `Str`: UTF-8 text in a `Bytes`.
 //!
 //! Decoding a string validates it once and slices the frame. Invariant: the bytes are valid UTF-8, because every constructor
 //! starts from a `str` or checks. A `Str` keeps the whole buffer that it is a slice of alive: what outlives its request (a
-//! group id in a map, say) is better [`detached`](Str::detached).
+//! group id in a map, say) is better `detached`.
 
 use std::borrow::Borrow;
 use std::fmt;

@@ -4,6 +4,7 @@ mod differential;
 mod golden;
 mod hostile;
 mod memory;
+mod nulls;
 mod round_trip;
 
 use bytes::Bytes;

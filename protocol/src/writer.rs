@@ -1,4 +1,4 @@
-//! [`Writer`]: values to [`Segments`].
+//! `Writer`: values to `Segments`.
 //!
 //! All that is not records goes into one buffer; records are remembered by the place where they belong and are never copied,
 //! unless they are so short that a slice of their own would cost more. In the end the buffer is cut at these places, so a

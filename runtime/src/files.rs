@@ -147,6 +147,15 @@ impl Disk {
         path.try_exists()
     }
 
+    /// A file's length, without opening it; `None` where there is none.
+    pub fn size_of(&self, path: &Path) -> io::Result<Option<ByteCount>> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(ByteCount(metadata.len()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What a folder holds, by name.
     pub fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
@@ -289,6 +298,13 @@ impl File {
         file.read_to_end(&mut out)?;
         Ok(out)
     }
+}
+
+/// How many descriptors this process may have open at once.
+pub fn open_files_max() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    // Without a limit of its own, what Linux allows at most by default.
+    limit.current.unwrap_or(1 << 20)
 }
 
 fn parent(path: &Path) -> io::Result<&Path> {

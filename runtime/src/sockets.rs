@@ -10,8 +10,18 @@ pub type Listener = tokio::net::TcpListener;
 #[allow(clippy::disallowed_types)] // The home of sockets.
 pub type Stream = tokio::net::TcpStream;
 
+/// The reading half of a connection.
+pub type ReadHalf = tokio::net::tcp::OwnedReadHalf;
+/// The writing half of a connection.
+pub type WriteHalf = tokio::net::tcp::OwnedWriteHalf;
+
 /// Connections that the kernel completes before we accept them.
 const BACKLOG: i32 = 1024;
+
+/// The name that this machine has for itself.
+pub fn machine_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
 
 /// Listens on `address`; port 0 lets the kernel choose. A port that was just given up may be taken at once.
 pub fn listen(address: SocketAddr) -> io::Result<Listener> {

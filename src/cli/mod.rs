@@ -30,6 +30,11 @@ pub mod consume;
 /// `aquifer topic`.
 pub mod topic;
 
+/// `aquifer dev` and `aquifer broker`: a broker until it is told to stop.
+pub mod serve;
+/// `aquifer demo`: the whole story in under a minute.
+pub mod demo;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -54,6 +59,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a whole node with an embedded bucket, for development
+    Dev(settings::DevArgs),
+    /// Run a broker
+    Broker(settings::BrokerArgs),
+    /// Produce, seal, upload, drop local, replay all of it from a bucket, verify
+    Demo(demo::DemoArgs),
     /// Create, list, describe, alter and delete topics
     Topic(topic::TopicArgs),
     /// Write a record for each line of standard input
@@ -81,10 +92,17 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
-    logging::start(&logging::for_commands());
     let world = World::system();
+    let cli = match cli.command {
+        Command::Dev(args) => return serve::run(args.load()?).await,
+        Command::Broker(args) => return serve::run(args.load(&world.disk)?).await,
+        command => Cli { command },
+    };
+    logging::start(&logging::for_commands());
     let tasks = TaskGroup::new();
     let outcome = match cli.command {
+        Command::Dev(_) | Command::Broker(_) => unreachable!("brokers were run above"),
+        Command::Demo(args) => demo::run(args).await,
         Command::Topic(args) => args.run(&world, &tasks).await,
         Command::Produce(args) => args.run(&world, &tasks).await,
         Command::Consume(args) => args.run(&world, &tasks).await,

@@ -90,6 +90,8 @@ pub struct Fetch {
     pub sessions_max: u32,
     /// `remote.fetch.max.wait.ms`.
     pub cold_wait_max: Duration,
+    /// `remote.list.offsets.request.timeout.ms`.
+    pub list_offsets_timeout: Duration,
 }
 
 /// The local disk.
@@ -260,6 +262,11 @@ fn read_fetch(r: &mut Reader<'_>) -> Fetch {
             millis("remote.fetch.max.wait.ms", 500)
                 .range(1, INT_MAX)
                 .doc("Milliseconds that a Fetch waits for data from the bucket before it answers with what it has."),
+        ),
+        list_offsets_timeout: r.read(
+            millis("remote.list.offsets.request.timeout.ms", 30 * SECOND)
+                .range(1, INT_MAX)
+                .doc("Milliseconds that a lookup of an offset waits for the bucket; the client then asks again."),
         ),
     }
 }

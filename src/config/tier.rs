@@ -16,6 +16,8 @@ use super::units::{MIB, MINUTE, SECOND};
 pub struct Tier {
     /// `tier.object.store`.
     pub object_store: Url,
+    /// `tier.check.interval.ms`.
+    pub check_interval: Duration,
     /// `tier.roll.ms`.
     pub roll: Duration,
     /// `tier.delete.grace.ms`.
@@ -35,6 +37,12 @@ pub struct Tier {
 /// How segments go up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TierUpload {
+    /// `tier.upload.concurrency`.
+    pub concurrency: u32,
+    /// `tier.upload.retry.backoff.ms`.
+    pub retry_min: Duration,
+    /// `tier.upload.retry.backoff.max.ms`.
+    pub retry_max: Duration,
     /// `tier.upload.multipart.threshold.bytes`.
     pub multipart_threshold: ByteCount,
     /// `tier.upload.part.bytes`.
@@ -96,6 +104,9 @@ pub(super) fn read(r: &mut Reader<'_>) -> Option<Tier> {
     let nowhere = || Url::parse("memory:///").expect("a constant");
     let tier = Tier {
         object_store: object_store.unwrap_or_else(nowhere),
+        check_interval: r.read(millis("tier.check.interval.ms", SECOND).range(10, MINUTE).doc(
+            "Milliseconds between two looks for segments to seal, to upload and to drop from the local disk.",
+        )),
         roll: r.read(millis("tier.roll.ms", 10 * MINUTE).at_least(SECOND).doc(
             "Age in milliseconds at which a tiered topic's open segment is sealed, so that idle topics reach the bucket.",
         )),
@@ -145,6 +156,21 @@ fn read_upload(r: &mut Reader<'_>) -> TierUpload {
     const PART_MIN: i64 = 5 * MIB;
     const PUT_MAX: i64 = 5 << 30;
     TierUpload {
+        concurrency: r.read(
+            count("tier.upload.concurrency", 4)
+                .range(1, 1024)
+                .doc("Partitions that upload at a time; each uploads its segments one after the other."),
+        ),
+        retry_min: r.read(
+            millis("tier.upload.retry.backoff.ms", SECOND)
+                .range(10, MINUTE)
+                .doc("Milliseconds before a failed upload is tried again; doubles with each failure in a row."),
+        ),
+        retry_max: r.read(
+            millis("tier.upload.retry.backoff.max.ms", 30 * SECOND)
+                .range(10, 60 * MINUTE)
+                .doc("Most milliseconds before a failed upload is tried again."),
+        ),
         multipart_threshold: r.read(
             bytes("tier.upload.multipart.threshold.bytes", 64 * MIB)
                 .range(PART_MIN, PUT_MAX)

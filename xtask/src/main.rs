@@ -1,1 +1,90 @@
-fn main() {}
+//! `cargo xtask`: everything that is done to this repository.
+//!
+//! `test` is what CI runs and what the README says; `verify` is its quick part and never writes; `fix` does what a machine can.
+//! The rest are rigs for proofs: the client scenario alone, a proxy as slow as S3, and the plain GETs to measure against.
+//! Runs outside of the broker, so the seams that `clippy.toml` guards (files, sockets, clocks, threads) do not apply here.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+/// Command-line flags of one subcommand.
+mod flags;
+/// Where things lie: the repository, tools, logs, test data.
+mod places;
+/// The exact version of everything outside.
+mod pins;
+/// Commands that are run to their end.
+mod run;
+/// Processes that stay: started, watched, ended by id.
+mod server;
+/// One HTTP/1.1 exchange at a time.
+mod http;
+/// Programs that the system must have.
+mod machine;
+/// Named stages, timed; the table at the end.
+mod stages;
+/// MinIO and LocalStack.
+mod s3;
+/// Real text, a line a record, split as a keyed producer would.
+mod text;
+/// Real clients: installed, built, run.
+mod clients;
+/// The broker under test.
+mod broker;
+/// Text in by real clients, into the bucket, and out again by others.
+mod scenario;
+/// Programs that run beside a broker while something happens to it.
+mod soak;
+/// Long proofs, in full.
+mod prove;
+/// A proxy as slow as S3.
+mod slow_proxy;
+/// Plain concurrent ranged GETs: what a replay is measured against.
+mod plain_gets;
+/// The whole of `test`, `verify` and `fix`.
+mod suite;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+  test         everything CI runs: installs what is missing, then every check and every test
+  verify       the quick part: fmt, clippy, tidy, unit tests; writes nothing
+  fix          what a machine can do about fmt and clippy
+  clients      real clients against real stores: --size-mb 40 --stores file,localstack,minio --broker debug|release,
+               or against a broker that runs and makes topics of 4 partitions by itself: --bootstrap HOST:PORT
+  prove kill9   kill -9 under idempotent produce: --rounds 50 --store file|localstack|minio --broker debug|release
+  prove restart kill -9 with much local log: --mb 2048 --broker debug|release
+  prove outage  MinIO away for a while under produce, tail and cold reads: --seconds 60 --broker debug|release
+  slow-proxy   --upstream HOST:PORT [--listen 127.0.0.1:9001] [--first-byte-ms 30] [--rate-mb 90]
+  plain-gets   --endpoint http://HOST:PORT --bucket NAME [--prefix P] [--in-flight 16] [--range-bytes 8388608] [--total-mb N]
+               [--make-readable yes]
+";
+
+fn main() -> ExitCode {
+    match command() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> anyhow::Result<()> {
+    let mut words = std::env::args().skip(1);
+    let command = words.next().unwrap_or_default();
+    let proof = if command == "prove" { words.next().unwrap_or_default() } else { String::new() };
+    let flags = flags::Flags::parse(words);
+    match command.as_str() {
+        "test" => suite::test(flags?),
+        "verify" => suite::verify(flags?),
+        "fix" => suite::fix(flags?),
+        "clients" => suite::clients(flags?),
+        "prove" => prove::main(&proof, flags?),
+        "slow-proxy" => slow_proxy::main(flags?),
+        "plain-gets" => plain_gets::main(flags?),
+        other => {
+            eprint!("{USAGE}");
+            anyhow::bail!("no such command: '{other}'")
+        }
+    }
+}

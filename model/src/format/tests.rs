@@ -1,3 +1,5 @@
+//! The envelope: what is written is read back, and what is not ours is refused.
+
 use super::*;
 use proptest::prelude::*;
 

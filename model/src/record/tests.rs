@@ -1,3 +1,5 @@
+//! Records inside a batch: framing that is right, and each way in which it can be wrong.
+
 use super::*;
 use crate::batch::{BatchError, HEADER_BYTES};
 use crate::builder::BatchBuilder;

@@ -2,6 +2,8 @@
 //!
 //! Versions that it lacks are in `golden.rs`.
 
+use std::fmt::Debug;
+
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages as theirs;
@@ -11,7 +13,7 @@ use super::{encoded, for_any};
 use crate::frame::{RequestHeader, response_header_version};
 use crate::messages::*;
 use crate::sample::{Sample, Sampler};
-use crate::{ApiKey, ErrorCode, Message, Reader, Str, Writer};
+use crate::{ApiKey, DecodeError, EncodeError, ErrorCode, Message, Reader, Str, Writer};
 
 /// Versions that only we know.
 const OURS_ALONE: &[(&str, i16)] = &[
@@ -26,6 +28,20 @@ const OURS_ALONE: &[(&str, i16)] = &[
     ("ProduceResponse", 1),
     ("ProduceResponse", 2),
 ];
+
+/// Messages with a field that may be null only since a version. Of these kafka-protocol takes null in older ones, too, as Kafka
+/// does not; `nulls.rs` has them.
+const NULL_SINCE: &[(&str, i16)] = &[
+    ("DeleteTopicsResponse", 6),
+    ("JoinGroupResponse", 7),
+    ("MetadataRequest", 10),
+    ("MetadataResponse", 12),
+    ("OffsetFetchRequest", 2),
+];
+
+/// Tagged fields that are not ignorable. kafka-protocol drops them in versions without tagged fields, where Kafka refuses.
+const TAGGED: &[&str] =
+    &["replica_state", "diverging_epoch", "current_leader", "snapshot_id", "node_endpoints"];
 
 #[derive(Default)]
 struct Checked {
@@ -125,9 +141,10 @@ fn our_bytes_are_those_of_kafka_protocol() {
 fn both<Ours, Theirs>(checked: &mut Checked)
 where
     Ours: Message + Sample,
-    Theirs: Decodable + Encodable + TheirMessage,
+    Theirs: Decodable + Encodable + TheirMessage + Debug,
 {
     checked.messages += 1;
+    the_same_fits_older_versions::<Ours, Theirs>();
     for version in Ours::VERSIONS.iter() {
         if !(Theirs::VERSIONS.min..=Theirs::VERSIONS.max).contains(&version) {
             checked.ours_alone.push((Ours::NAME, version));
@@ -139,17 +156,67 @@ where
             let again = through_theirs::<Theirs>(&bytes, version);
             assert_eq!(again, bytes, "ours first, theirs second");
             assert_eq!(Ours::decode(&mut Reader::new(again), version), Ok(ours));
+            if !NULL_SINCE.iter().any(|(name, since)| *name == Ours::NAME && version < *since) {
+                null_is_refused_by_both::<Ours, Theirs>(&bytes, version);
+            }
         });
     }
 }
 
-fn through_theirs<Theirs: Decodable + Encodable>(bytes: &Bytes, version: i16) -> Bytes {
+/// What of a newest value fits an older version, and what is refused: that is, which fields are ignorable.
+fn the_same_fits_older_versions<Ours, Theirs>()
+where
+    Ours: Message + Sample,
+    Theirs: Decodable + Encodable + TheirMessage,
+{
+    let newest = Ours::VERSIONS.max.min(Theirs::VERSIONS.max);
+    for version in Ours::VERSIONS.min.max(Theirs::VERSIONS.min)..newest {
+        for_any(Ours::NAME, version, |random| {
+            let ours = Ours::sample(&mut Sampler::new(random), newest);
+            let mut bytes = encoded(&ours, newest).expect("a sample is valid in its version");
+            let theirs = Theirs::decode(&mut bytes, newest).expect("kafka-protocol reads what we wrote");
+            let mut theirs_older = BytesMut::new();
+            let theirs_result = theirs.encode(&mut theirs_older, version);
+            match encoded(&ours, version) {
+                Ok(older) => assert_eq!(theirs_result.ok().map(|()| theirs_older), Some(older.into())),
+                Err(EncodeError::NullInVersion { .. }) => {} // `nulls.rs` says why.
+                Err(EncodeError::FieldNotInVersion { field, .. }) if TAGGED.contains(&field) => {}
+                Err(refused) => assert!(theirs_result.is_err(), "kafka-protocol takes it: {refused}"),
+            }
+        });
+    }
+}
+
+fn through_theirs<Theirs: Decodable + Encodable + Debug>(bytes: &Bytes, version: i16) -> Bytes {
     let mut left = bytes.clone();
     let theirs = Theirs::decode(&mut left, version).expect("kafka-protocol reads what we wrote");
     assert_eq!(left.len(), 0, "kafka-protocol reads all that we wrote");
+    // It would pass them on as they are, and so hide a wrong tag.
+    let unknown =
+        format!("{theirs:?}").replace("unknown_tagged_fields: {}", "").contains("unknown_tagged_fields");
+    assert!(!unknown, "kafka-protocol knows all tags that we wrote: {theirs:?}");
     let mut again = BytesMut::new();
     theirs.encode(&mut again, version).expect("kafka-protocol writes what it read");
     again.freeze()
+}
+
+/// Wherever we take null for an error, kafka-protocol does, too. (The other way round, a sample that is null would fail.)
+///
+/// An empty value becomes null without anything else moving, and our error tells whether this was a place for it.
+fn null_is_refused_by_both<Ours: Message, Theirs: Decodable>(bytes: &Bytes, version: i16) {
+    let is_flexible = Ours::FLEXIBLE_FROM.is_some_and(|from| version >= from);
+    let forms: &[(&[u8], &[u8])] =
+        if is_flexible { &[(&[1], &[0])] } else { &[(&[0; 2], &[0xff; 2]), (&[0; 4], &[0xff; 4])] };
+    for (empty, null) in forms {
+        for at in (0..bytes.len()).filter(|at| bytes[*at..].starts_with(empty)) {
+            let nulled = Bytes::from([&bytes[..at], null, &bytes[at + empty.len()..]].concat());
+            let ours = Ours::decode(&mut Reader::new(nulled.clone()), version);
+            if ours == Err(DecodeError::UnexpectedNull { at }) {
+                let theirs = Theirs::decode(&mut nulled.clone(), version);
+                assert!(theirs.is_err(), "kafka-protocol allows null at {at} of {bytes:?}");
+            }
+        }
+    }
 }
 
 #[test]

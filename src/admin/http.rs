@@ -1,0 +1,65 @@
+//! The routes.
+
+use std::sync::Arc;
+
+use aquifer_runtime::metrics::Registry;
+use aquifer_runtime::sockets::Listener;
+use aquifer_runtime::tasks::TaskGroup;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::health::{Health, Readiness};
+use super::status::StatusSource;
+
+/// What Prometheus expects of a scrape in the OpenMetrics text format.
+const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the routes read.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) health: Health,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) status: Arc<StatusSource>,
+}
+
+/// Serves the admin port until the group is stopped.
+pub(crate) async fn serve(listener: Listener, admin: Admin, tasks: TaskGroup) {
+    let router = Router::new()
+        .route("/live", get(live))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/api/status", get(status))
+        .with_state(admin);
+    let stopping = tasks.cancelled().clone();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await });
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "admin port failed");
+    }
+}
+
+async fn live() -> &'static str {
+    "live\n"
+}
+
+async fn ready(State(admin): State<Admin>) -> Response {
+    match admin.health.readiness() {
+        Readiness::Ready => "ready\n".into_response(),
+        Readiness::NotReady(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    admin.status.refresh_gauges();
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &admin.registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode metrics: {error}\n")).into_response(),
+    }
+}
+
+async fn status(State(admin): State<Admin>) -> Response {
+    axum::Json(admin.status.status()).into_response()
+}

@@ -1,0 +1,10 @@
+//! The admin port: `/live`, `/ready`, `/metrics`, `/api/status`. Plain HTTP, on loopback unless configured otherwise.
+//!
+//! It only reads. It must answer while everything else is in trouble, so nothing here waits for the bucket or for a disk.
+
+/// Whether the broker is alive, and ready, and if not why.
+pub(crate) mod health;
+/// The routes.
+pub(crate) mod http;
+/// What the broker knows of itself, as JSON.
+pub(crate) mod status;

@@ -1,0 +1,157 @@
+//! From the configuration to what each module wants to be told.
+
+use std::time::Duration;
+
+use aquifer_model::BrokerId;
+use aquifer_runtime::budget::ByteBudget;
+use aquifer_runtime::sockets::Listener;
+use aquifer_runtime::tasks::TaskGroup;
+use tokio::sync::watch;
+
+use crate::config::{self, Config};
+use crate::log::LogDirOptions;
+use crate::metadata::image::{Endpoint, SecurityProtocol};
+use crate::metadata::{self, Image, Metadata};
+use crate::replica::keeper::KeeperOptions;
+use crate::server::connection::ConnectionLimits;
+use crate::server::listener::AcceptLimits;
+
+/// Partitions that all fetch sessions may remember together: some 200 bytes each.
+pub(super) const SESSION_PARTITIONS_MAX: usize = 1_000_000;
+/// "Never" for a timer.
+const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+pub(super) fn log_dir(config: &Config) -> LogDirOptions {
+    let log = &config.broker().log;
+    let defaults = LogDirOptions::default();
+    LogDirOptions {
+        recovery_threads: log.recovery_threads as usize,
+        files_open_max: log.files_open_max.map_or_else(half_of_the_process_limit, |files| files as usize),
+        producer_id_expiration_ms: log.producer_id_expiration,
+        ..defaults
+    }
+}
+
+/// Descriptors are wanted for connections, too.
+fn half_of_the_process_limit() -> usize {
+    let limit = aquifer_runtime::files::open_files_max();
+    usize::try_from(limit / 2).unwrap_or(usize::MAX)
+}
+
+pub(super) fn metadata(config: &Config) -> metadata::Options {
+    let raft = &config.broker().raft;
+    metadata::Options {
+        heartbeat_interval: raft.heartbeat_interval,
+        election_timeout_min: raft.election_timeout_min,
+        election_timeout_max: raft.election_timeout_max,
+        propose_timeout: raft.propose_timeout,
+        snapshot_entries_max: u64::from(raft.snapshot_entries_max),
+        snapshot_bytes_max: raft.snapshot_bytes_max,
+        ..metadata::Options::default()
+    }
+}
+
+pub(super) fn keeper(config: &Config) -> KeeperOptions {
+    let broker = config.broker();
+    let tier = broker.tier.as_ref();
+    KeeperOptions {
+        check_interval: tier.map_or(Duration::from_secs(1), |tier| tier.check_interval),
+        roll_after: tier.map_or(NEVER, |tier| tier.roll),
+        retention_interval: broker.log.retention_check_interval,
+        uploads_max: tier.map_or(1, |tier| tier.upload.concurrency as usize),
+        retry_min: tier.map_or(NEVER, |tier| tier.upload.retry_min),
+        retry_max: tier.map_or(NEVER, |tier| tier.upload.retry_max),
+    }
+}
+
+pub(super) fn tier(tier: &config::Tier) -> aquifer_tiering::Options {
+    let config::Tier { upload, manifest, read, .. } = tier;
+    aquifer_tiering::Options {
+        upload_multipart_threshold: upload.multipart_threshold,
+        upload_part_bytes: upload.part_bytes,
+        upload_parts_in_flight: upload.parts_in_flight as usize,
+        upload_memory: upload.memory,
+        index_interval: tier.index_interval,
+        manifest_entries_max: manifest.entries_max as usize,
+        manifest_page_entries: manifest.page_entries as usize,
+        manifest_age_max: manifest.age_max,
+        commit_deadline: manifest.commit_deadline,
+        chunk_bytes: read.chunk,
+        chunk_bytes_first: read.first,
+        cache_bytes: read.cache,
+        index_cache_bytes: read.index_cache,
+        loading_bytes: read.loading,
+        ahead_bytes_max: read.ahead_max,
+        ahead_bytes_total: read.ahead_total,
+        streams_max: read.streams_max as usize,
+        read_deadline: read.deadline,
+        delete_grace: tier.delete_grace,
+        expire_segments_max: tier.expire_segments_max as usize,
+    }
+}
+
+pub(super) fn connections(config: &Config, budget: ByteBudget) -> (ConnectionLimits, AcceptLimits) {
+    let connections = &config.broker().connections;
+    let limits = ConnectionLimits {
+        frame_bytes_max: connections.request_bytes_max,
+        request_bytes: budget,
+        idle_max: connections.idle_max.unwrap_or(NEVER),
+    };
+    let accept = AcceptLimits {
+        connections_max: connections.count_max as usize,
+        connections_per_ip_max: connections.per_address_max as usize,
+    };
+    (limits, accept)
+}
+
+/// What clients are told: the configured address, with the machine's name and the port that was bound where it leaves them open.
+pub(super) fn endpoints(listeners: &[(Listener, config::Listener)]) -> Vec<Endpoint> {
+    let advertised = listeners.iter().map(|(socket, listener)| {
+        let bound = socket.local_addr().ok();
+        let host = match listener.advertised.host.as_str() {
+            "" => machine_name(),
+            host => host.to_owned(),
+        };
+        let port = match listener.advertised.port {
+            0 => bound.map_or(0, |address| address.port()),
+            port => port,
+        };
+        Endpoint { listener: listener.name.clone(), host, port, security: SecurityProtocol::Plaintext }
+    });
+    advertised.collect()
+}
+
+fn machine_name() -> String {
+    aquifer_runtime::sockets::machine_name()
+}
+
+/// The configuration in force, with what is set at run time, as a watch.
+pub(super) fn follow_configs(
+    config: Config,
+    metadata: &Metadata,
+    broker: BrokerId,
+    group: &TaskGroup,
+) -> watch::Receiver<Config> {
+    let mut images = metadata.watch();
+    let with_dynamic = move |image: &Image| {
+        let (config, problems) = config.with_dynamic(image.broker_configs(None), image.broker_configs(Some(broker)));
+        for problem in problems {
+            tracing::warn!(%problem, "a setting made at run time is not allowed here and has no effect");
+        }
+        config
+    };
+    let first = with_dynamic(&images.borrow_and_update());
+    let (sender, receiver) = watch::channel(first);
+    let cancelled = group.cancelled().clone();
+    group.spawn("config", async move {
+        loop {
+            tokio::select! {
+                () = cancelled.cancelled() => return,
+                changed = images.changed() => if changed.is_err() { return },
+            }
+            let config = with_dynamic(&images.borrow_and_update());
+            sender.send_replace(config);
+        }
+    });
+    receiver
+}

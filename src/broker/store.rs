@@ -1,0 +1,150 @@
+//! The bucket: opened, certified, adopted.
+//!
+//! A store is certified once: what was found is kept in the data directory, by URL. A store that answers wrongly is refused. One
+//! that was never certified and cannot be reached fails the start, since nobody knows yet whether it could ever work; one that
+//! was is merely away, and the broker starts without it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aquifer_runtime::World;
+use aquifer_runtime::metrics::Registry;
+use aquifer_runtime::tasks::TaskGroup;
+use aquifer_tiering::cluster::AdoptError;
+use aquifer_tiering::store::certify::CertifyError;
+use aquifer_tiering::store::{OpenError, StoreMetrics};
+use aquifer_tiering::{Identity, Metrics, Setup, Store, StoreOptions, Tier};
+
+use super::StartError;
+use crate::config::Config;
+use crate::metadata::Metadata;
+
+/// Names the store that was certified, inside of the log directory.
+const CERTIFIED: &str = "store-certified";
+/// How long to wait before a store that is away is asked again.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// Why the bucket cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, or not with these credentials.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It does not do what a bucket must.
+    #[error(transparent)]
+    Certify(#[from] CertifyError),
+    /// It is another cluster's, or cannot be written.
+    #[error(transparent)]
+    Adopt(#[from] AdoptError),
+    /// What was found cannot be recorded.
+    #[error("cannot record the store's certification in {path}: {error}")]
+    Record {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// A store that may be used.
+pub(super) struct OpenStore {
+    store: Store,
+    /// It was certified before and does not answer now.
+    away: bool,
+}
+
+/// Opens the configured store, if there is one.
+pub(super) async fn open(
+    config: &Config,
+    world: &World,
+    dir: &Path,
+    registry: &mut Registry,
+) -> Result<Option<OpenStore>, StartError> {
+    let Some(tier) = &config.broker().tier else { return Ok(None) };
+    let metrics = StoreMetrics::default();
+    metrics.register(registry);
+    let opened = Store::open(tier.object_store.as_str(), StoreOptions::default(), world.clone(), metrics).await;
+    let store = opened.map_err(StoreError::Open)?;
+    let path = dir.join(CERTIFIED);
+    let record = |error| StoreError::Record { path: path.clone(), error };
+    let certified = world.disk.read_if_exists(&path).map_err(record)?;
+    if certified.as_deref() == Some(store.url().as_bytes()) {
+        let away = match store.check().await {
+            Ok(()) => false,
+            Err(error) => {
+                tracing::warn!(%error, "the object store does not answer: starting without it");
+                true
+            }
+        };
+        return Ok(Some(OpenStore { store, away }));
+    }
+    store.check().await.map_err(StoreError::Open)?;
+    store.certify().await.map_err(StoreError::Certify)?;
+    world.disk.write_atomic(&path, store.url().as_bytes()).map_err(record)?;
+    tracing::info!(url = store.url(), "object store certified");
+    Ok(Some(OpenStore { store, away: false }))
+}
+
+impl OpenStore {
+    /// Takes the bucket for this cluster.
+    pub(super) async fn into_tier(
+        self,
+        config: &Config,
+        world: &World,
+        metadata: &Metadata,
+        group: &TaskGroup,
+        registry: &mut Registry,
+    ) -> Result<Tier, StartError> {
+        let tier = config.broker().tier.as_ref().expect("a store is opened only if one is configured");
+        let image = metadata.image();
+        let cluster = image.cluster().expect("metadata is formatted before anything else starts");
+        let metrics = Metrics::default();
+        metrics.register(registry);
+        let tier = Tier::new(Setup {
+            store: self.store.clone(),
+            identity: Identity {
+                incarnation: aquifer_tiering::Incarnation(cluster.incarnation.0),
+                broker: config.broker().node.id,
+                process: world.rng.uuid(),
+            },
+            options: super::options::tier(tier),
+            world: world.clone(),
+            tasks: group.clone(),
+            metrics,
+        });
+        let cluster_id = cluster.id.to_string();
+        match tier.adopt(&cluster_id).await {
+            Ok(_) => self.store.set_lifecycle().await,
+            Err(AdoptError::Store(error)) if self.away => {
+                tracing::debug!(%error, "the bucket cannot be adopted yet"); adopt_later(tier.clone(), self.store, cluster_id, group);
+            }
+            Err(error) => return Err(StoreError::Adopt(error).into()),
+        }
+        Ok(tier)
+    }
+}
+
+/// Every claim fails while the store is away, so nothing is written before it was seen to be this cluster's.
+fn adopt_later(tier: Tier, store: Store, cluster_id: String, group: &TaskGroup) {
+    let cancelled = group.cancelled().clone();
+    group.spawn("adopt-bucket", async move {
+        loop {
+            tokio::select! {
+                () = cancelled.cancelled() => return,
+                () = tokio::time::sleep(AGAIN_AFTER) => {}
+            }
+            match tier.adopt(&cluster_id).await {
+                Ok(_) => {
+                    tracing::info!("the object store is back");
+                    store.set_lifecycle().await;
+                    return;
+                }
+                Err(AdoptError::Store(error)) => tracing::debug!(%error, "the object store is still away"),
+                Err(error) => {
+                    tracing::error!(%error, "the object store is not this cluster's: nothing is uploaded");
+                    return;
+                }
+            }
+        }
+    });
+}

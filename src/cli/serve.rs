@@ -1,0 +1,41 @@
+//! `aquifer dev` and `aquifer broker`: a broker until it is told to stop.
+
+use anyhow::Context as _;
+use aquifer_runtime::World;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::logging;
+use crate::broker::Broker;
+use crate::config::Config;
+
+/// Runs a broker until SIGTERM, SIGINT or the failure of a part; stops in order. Without a configuration (it was only to be
+/// printed) there is nothing to do.
+pub async fn run(config: Option<Config>) -> anyhow::Result<()> {
+    let Some(config) = config else { return Ok(()) };
+    logging::start(&config.broker().logging);
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let world = World::system();
+    let began = world.clock.now();
+    let store = config.broker().tier.as_ref().map(|tier| tier.object_store.to_string());
+    let broker = Broker::start(config, world).await?;
+    for address in broker.addresses() {
+        tracing::info!(%address, "serving Kafka clients");
+    }
+    if let Some(admin) = broker.admin_address() {
+        tracing::info!(%admin, "serving /live, /ready, /metrics, /api/status");
+    }
+    match store {
+        Some(store) => tracing::info!(store, "sealed segments go to this bucket"),
+        None => tracing::info!("no object store is configured: topics are local only"),
+    }
+    tracing::info!(took = ?began.elapsed(), "ready");
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        () = broker.failed() => tracing::error!("a part of the broker failed: stopping"),
+    }
+    broker.stop().await?;
+    tracing::info!("stopped in order");
+    Ok(())
+}

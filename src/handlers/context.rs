@@ -1,0 +1,37 @@
+//! What handlers work with: handles, and no behaviour.
+
+use std::sync::Arc;
+
+use aquifer_model::BrokerId;
+use aquifer_runtime::World;
+use aquifer_tiering::Tier;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::fetch_session::FetchSessions;
+use crate::config::Config;
+use crate::controller::topics::Topics;
+use crate::metadata::Metadata;
+use crate::replica::Replicas;
+use crate::transactions::ids::ProducerIds;
+
+/// Handles to everything that a request may need.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) broker: BrokerId,
+    pub(crate) world: World,
+    pub(crate) config: watch::Receiver<Config>,
+    pub(crate) metadata: Metadata,
+    pub(crate) replicas: Arc<Replicas>,
+    pub(crate) tier: Option<Tier>,
+    pub(crate) topics: Topics,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) sessions: Mutex<FetchSessions>,
+}
+
+impl Context {
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Config {
+        self.config.borrow().clone()
+    }
+}

@@ -1,0 +1,186 @@
+//! The Kafka error code of every error of ours. Nothing below this file speaks in codes.
+//!
+//! Every match is exhaustive on purpose: a new way to fail does not compile until someone has said what a client shall make of
+//! it. The rule behind the choices: an error that time heals gets a code that clients retry, and no error about data that
+//! exists ever gets `OFFSET_OUT_OF_RANGE`, on which consumers jump to the end.
+
+use aquifer_protocol::{ErrorCode, Str};
+use aquifer_tiering as tiering;
+
+use super::fetch_session::SessionError;
+use crate::controller::topics::TopicError;
+use crate::log;
+use crate::metadata::{ProposeError, Rejected};
+use crate::replica::error::{AckError, AppendError, DeleteRecordsError, ReadError, RoleError};
+
+/// What a role's refusal is called.
+pub(super) fn of_role(error: &RoleError) -> ErrorCode {
+    match error {
+        RoleError::NotLeader => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        RoleError::FencedEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
+        RoleError::UnknownEpoch { .. } => ErrorCode::UNKNOWN_LEADER_EPOCH,
+        RoleError::Offline(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+        RoleError::Recovering => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+    }
+}
+
+/// What a refused append is called.
+pub(super) fn of_append(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::Role(error) => of_role(error),
+        AppendError::NotEnoughReplicas { .. } => ErrorCode::NOT_ENOUGH_REPLICAS,
+        AppendError::Log(error) => of_log_append(error),
+    }
+}
+
+fn of_log_append(error: &log::AppendError) -> ErrorCode {
+    match error {
+        log::AppendError::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
+        log::AppendError::SegmentTooLarge { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
+        log::AppendError::Batch(aquifer_model::BatchError::Magic(_)) => ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT,
+        log::AppendError::Batch(_) => ErrorCode::CORRUPT_MESSAGE,
+        log::AppendError::Invalid(_) => ErrorCode::INVALID_RECORD,
+        log::AppendError::Timestamp { .. } => ErrorCode::INVALID_TIMESTAMP,
+        log::AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        log::AppendError::ProducerFenced { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+        log::AppendError::StaleEpoch { .. } | log::AppendError::Closed => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        // All three are retried by clients: space may return, and a failed disk's partitions may move.
+        log::AppendError::Full | log::AppendError::Failed | log::AppendError::Corrupt(_) => {
+            ErrorCode::KAFKA_STORAGE_ERROR
+        }
+    }
+}
+
+/// What a missing acknowledgement is called.
+pub(super) fn of_ack(error: AckError) -> ErrorCode {
+    match error {
+        AckError::Timeout => ErrorCode::REQUEST_TIMED_OUT,
+        AckError::NotLeader => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        AckError::NotEnoughReplicas => ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    }
+}
+
+/// What a failed read is called. A read that is only late has no code: the answer is empty and without error.
+pub(super) fn of_read(error: &ReadError) -> ErrorCode {
+    match error {
+        ReadError::Role(error) => of_role(error),
+        ReadError::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+        ReadError::Log(error) => of_log_read(error),
+        ReadError::Tier(error) => of_tier_read(error),
+        ReadError::Manifest(_) | ReadError::NoTier { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
+        ReadError::Pending => ErrorCode::NONE,
+    }
+}
+
+fn of_log_read(error: &log::ReadError) -> ErrorCode {
+    match error {
+        log::ReadError::BelowLocalStart { .. } | log::ReadError::Closed => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        log::ReadError::BeyondEnd { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+        log::ReadError::Corrupt(_) | log::ReadError::Io { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
+    }
+}
+
+fn of_tier_read(error: &tiering::read::ReadError) -> ErrorCode {
+    use tiering::read::ReadError;
+    match error {
+        // The log says that the record exists; that the manifest does not know it yet, or any more, is for us to mend.
+        ReadError::OutOfRange { .. }
+        | ReadError::NotTiered
+        | ReadError::Unavailable { .. }
+        | ReadError::Lost { .. }
+        | ReadError::Corrupt { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
+        ReadError::Stopping => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+    }
+}
+
+/// What refused deletion of records is called.
+pub(super) fn of_delete_records(error: &DeleteRecordsError) -> ErrorCode {
+    match error {
+        DeleteRecordsError::Role(error) => of_role(error),
+        DeleteRecordsError::AboveHighWatermark { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+        DeleteRecordsError::Log(error) => of_log_change(error),
+    }
+}
+
+fn of_log_change(error: &log::ChangeError) -> ErrorCode {
+    match error {
+        log::ChangeError::Ahead { .. } | log::ChangeError::BelowLocalStart { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+        log::ChangeError::Closed => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        log::ChangeError::Full
+        | log::ChangeError::Failed
+        | log::ChangeError::Corrupt(_)
+        | log::ChangeError::Snapshot(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+    }
+}
+
+/// What a fetch session's trouble is called.
+pub(super) fn of_session(error: SessionError) -> ErrorCode {
+    match error {
+        SessionError::Unknown => ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
+        SessionError::Epoch => ErrorCode::INVALID_FETCH_SESSION_EPOCH,
+        SessionError::Mixed => ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR,
+    }
+}
+
+/// What a refused change of topics is called.
+pub(super) fn of_topic(error: &TopicError) -> ErrorCode {
+    match error {
+        TopicError::Name(_) | TopicError::Collides { .. } => ErrorCode::INVALID_TOPIC_EXCEPTION,
+        TopicError::Exists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
+        TopicError::Unknown => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        TopicError::UnknownId => ErrorCode::UNKNOWN_TOPIC_ID,
+        TopicError::Partitions(_) => ErrorCode::INVALID_PARTITIONS,
+        TopicError::ReplicationFactor(_) => ErrorCode::INVALID_REPLICATION_FACTOR,
+        TopicError::Assignment(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+        TopicError::Request(_) => ErrorCode::INVALID_REQUEST,
+        TopicError::Config(_) => ErrorCode::INVALID_CONFIG,
+        TopicError::DeletionDisabled => ErrorCode::TOPIC_DELETION_DISABLED,
+        TopicError::NotCarriedOut => ErrorCode::REQUEST_TIMED_OUT,
+        TopicError::Propose(error) => of_propose(error),
+    }
+}
+
+/// What a refused or lost proposal is called.
+pub(super) fn of_propose(error: &ProposeError) -> ErrorCode {
+    match error {
+        ProposeError::Rejected(rejected) => of_rejected(rejected),
+        ProposeError::TooLarge { .. } => ErrorCode::INVALID_REQUEST,
+        ProposeError::NotLeader { .. } => ErrorCode::NOT_CONTROLLER,
+        ProposeError::Unknown(_) | ProposeError::Timeout { .. } | ProposeError::Stopped(_) => ErrorCode::REQUEST_TIMED_OUT,
+    }
+}
+
+fn of_rejected(rejected: &Rejected) -> ErrorCode {
+    match rejected {
+        Rejected::NotFormatted | Rejected::AlreadyFormatted => ErrorCode::UNKNOWN_SERVER_ERROR,
+        Rejected::TopicExists(_) | Rejected::TopicIdTaken => ErrorCode::TOPIC_ALREADY_EXISTS,
+        Rejected::NameCollides(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
+        Rejected::UnknownTopic | Rejected::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        Rejected::InvalidPartitionCount { .. }
+        | Rejected::PartitionCountChanged { .. }
+        | Rejected::TooManyPartitions { .. } => ErrorCode::INVALID_PARTITIONS,
+        Rejected::InvalidReplicas { .. }
+        | Rejected::UnknownBroker(_)
+        | Rejected::NoActiveReplica(_)
+        | Rejected::NotReplica(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+        Rejected::DuplicateBroker(_) | Rejected::NodeTaken(_) => ErrorCode::DUPLICATE_BROKER_REGISTRATION,
+        Rejected::StaleBrokerEpoch { .. } => ErrorCode::STALE_BROKER_EPOCH,
+        Rejected::NewerEpoch => ErrorCode::NOT_CONTROLLER,
+        Rejected::StaleLeaderEpoch { .. } => ErrorCode::FENCED_LEADER_EPOCH,
+        Rejected::NotLeader(_) | Rejected::InvalidIsr => ErrorCode::INVALID_REQUEST,
+        Rejected::StalePartitionEpoch { .. } => ErrorCode::INVALID_UPDATE_VERSION,
+        Rejected::IneligibleReplicas(_) => ErrorCode::INELIGIBLE_REPLICA,
+        Rejected::NotInIsr(_) | Rejected::NotActive(_) => ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE,
+        Rejected::AlreadyLeader(_) => ErrorCode::ELECTION_NOT_NEEDED,
+        Rejected::InvalidRegistration(_) => ErrorCode::INVALID_REGISTRATION,
+        Rejected::InvalidConfigs(_) => ErrorCode::INVALID_CONFIG,
+        Rejected::InvalidBlock { .. } => ErrorCode::INVALID_REQUEST,
+        Rejected::InvalidFeature(_) => ErrorCode::FEATURE_UPDATE_FAILED,
+        Rejected::Exhausted(_) => ErrorCode::UNKNOWN_SERVER_ERROR,
+    }
+}
+
+/// An error's words, for the fields that carry them.
+pub(super) fn message(error: &dyn std::fmt::Display) -> Option<Str> {
+    Some(Str::from(error.to_string()))
+}

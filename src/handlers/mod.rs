@@ -1,0 +1,26 @@
+//! One file per family of requests: from a request to its answer. Kafka's error codes are born in [`errors`] alone.
+
+/// Incremental fetch sessions: pure.
+pub(crate) mod fetch_session;
+/// Handles to everything that a request may need.
+pub(crate) mod context;
+/// Every error's Kafka code.
+mod errors;
+/// From what a request calls a partition to its replica.
+mod topics_by;
+/// ApiVersions.
+pub(crate) mod versions;
+/// Metadata, DescribeCluster.
+pub(crate) mod cluster;
+/// Produce.
+pub(crate) mod produce;
+/// Fetch.
+pub(crate) mod fetch;
+/// ListOffsets, OffsetForLeaderEpoch, DeleteRecords.
+pub(crate) mod offsets;
+/// DescribeConfigs, IncrementalAlterConfigs.
+pub(crate) mod configs;
+/// CreateTopics, DeleteTopics, CreatePartitions.
+pub(crate) mod topics;
+/// InitProducerId.
+pub(crate) mod producer_ids;

@@ -1,0 +1,48 @@
+//! ApiVersions: what this broker speaks.
+
+use aquifer_protocol::ErrorCode;
+use aquifer_protocol::messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+
+use crate::net::api;
+
+/// The longest client name or version that is not nonsense, in bytes.
+const SOFTWARE_NAME_MAX: usize = 255;
+
+/// Lists the APIs. From version 3 on the client says what it is; Kafka refuses names that could not go into a metric.
+pub(crate) fn handle(request: &ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
+    let named = version < 3
+        || (is_software_name(&request.client_software_name) && is_software_name(&request.client_software_version));
+    answer(if named { ErrorCode::NONE } else { ErrorCode::INVALID_REQUEST })
+}
+
+/// What a client gets that asks in a version unknown here: the error, in version 0, and the range that it may use.
+pub(crate) fn unsupported() -> ApiVersionsResponse {
+    let own = api::APIS.iter().filter(|api| api.key == aquifer_protocol::ApiKey::ApiVersions);
+    ApiVersionsResponse {
+        error_code: ErrorCode::UNSUPPORTED_VERSION,
+        api_keys: own.map(listed).collect(),
+        ..ApiVersionsResponse::default()
+    }
+}
+
+fn answer(error_code: ErrorCode) -> ApiVersionsResponse {
+    let api_keys = if error_code.is_none() { api::APIS.iter().map(listed).collect() } else { Vec::new() };
+    ApiVersionsResponse { error_code, api_keys, ..ApiVersionsResponse::default() }
+}
+
+fn listed(api: &api::Api) -> ApiVersion {
+    ApiVersion {
+        api_key: api.key.code(),
+        min_version: api.advertised.min,
+        max_version: api.advertised.max,
+    }
+}
+
+fn is_software_name(text: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.');
+    !text.is_empty()
+        && text.len() <= SOFTWARE_NAME_MAX
+        && text.bytes().all(inner)
+        && text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+        && text.as_bytes().last().is_some_and(u8::is_ascii_alphanumeric)
+}

@@ -1,0 +1,268 @@
+//! The books of a log: what is written beside the batches so that a restart need not read them all.
+//!
+//! A *recovery point* is captured on the way of an append, under the lock, every so many bytes and whenever a segment closes. It
+//! is handed through the committer, which lets it go once all before it is durable, to the keeper, which writes it:
+//!
+//! 1. the indexes and the end snapshots of closed segments, synced;
+//! 2. the open segment's index up to the point, synced;
+//! 3. the checkpoint, replaced as a whole.
+//!
+//! A crash after 1 or 2 leaves index chunks and snapshots that the old checkpoint does not reach; recovery passes over them and
+//! they are written again. A full disk keeps the old checkpoint, with a metric: only more is read again then.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use aquifer_model::format::Writer;
+use aquifer_model::{ByteCount, Offset};
+
+use super::checkpoint::{Checkpoint, RecoveryPoint};
+use super::error::{ChangeError, is_full};
+use super::handle::{Log, State};
+use super::index::IndexMark;
+use super::layout;
+use super::producers::Producers;
+use super::segment::{Sealed, Tail};
+
+/// What is on disk.
+#[derive(Debug)]
+pub(super) struct Books {
+    /// The last checkpoint's.
+    pub(super) point: RecoveryPoint,
+    /// How far the index file of the newest segment with one is written.
+    pub(super) written: WrittenIndex,
+}
+
+/// How much of a segment's index is in its file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WrittenIndex {
+    pub(super) base: Offset,
+    pub(super) mark: IndexMark,
+    pub(super) bytes: u64,
+}
+
+impl WrittenIndex {
+    pub(super) fn none(base: Offset) -> WrittenIndex {
+        WrittenIndex { base, mark: IndexMark::start(base), bytes: 0 }
+    }
+}
+
+/// A place in the log and all that a restart there needs.
+#[derive(Debug)]
+pub(super) struct Captured {
+    pub(super) point: RecoveryPoint,
+    mark: IndexMark,
+    cuts: u64,
+}
+
+/// Where the log is to begin, if that changes with the checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Starts {
+    pub(super) log_start: Offset,
+    pub(super) local_start: Offset,
+}
+
+/// The producers' part of a checkpoint; empty where there are none.
+pub(super) fn encode_producers(producers: &Producers) -> bytes::Bytes {
+    if producers.len() == 0 {
+        return bytes::Bytes::new();
+    }
+    let mut writer = Writer::new();
+    producers.write(&mut writer);
+    writer.finish().into()
+}
+
+pub(super) fn point_at(tail: &Tail) -> RecoveryPoint {
+    RecoveryPoint {
+        segment: tail.base,
+        position: tail.bytes,
+        offset: tail.end,
+        epochs: tail.epochs.clone(),
+        producers: encode_producers(&tail.producers),
+    }
+}
+
+impl Log {
+    /// Begins a checkpoint at the log's end; it is written once all up to here is durable.
+    pub(super) fn capture(&self, state: &mut State) {
+        let captured = self.captured(state);
+        let this = self.this.clone();
+        self.sync.then(Box::new(move || {
+            if let Some(log) = this.upgrade() {
+                log.keep(captured);
+            }
+        }));
+    }
+
+    pub(super) fn captured(&self, state: &mut State) -> Captured {
+        state.uncaptured = 0;
+        let options = &self.shared.options;
+        state.tail.producers.forget(self.now(), options.producer_id_expiration_ms, options.producer_ids_max);
+        let point = point_at(&state.tail);
+        Captured { mark: state.tail.builder.mark(point.position, point.offset), point, cuts: state.cuts }
+    }
+
+    /// Writes a checkpoint whose bytes are durable. The keeper's job.
+    fn keep(&self, captured: Captured) {
+        let mut books = self.books.lock();
+        // A failure has been told by then; the old checkpoint stays and is true.
+        let _ = self.write_books(&mut books, captured, None);
+    }
+
+    /// Writes a checkpoint here and now, with all before it synced. `starts` are the log's new ones, if they change.
+    pub(super) fn save(&self, books: &mut Books, starts: Option<Starts>) -> Result<(), ChangeError> {
+        let captured = self.captured(&mut self.state.lock());
+        // A checkpoint that this sync releases is older than the one at hand.
+        drop(self.shared.committer.sync(&self.sync));
+        if self.shared.health.has_failed() {
+            return Err(ChangeError::Failed);
+        }
+        self.write_books(books, captured, starts)
+    }
+
+    fn write_books(
+        &self,
+        books: &mut Books,
+        captured: Captured,
+        starts: Option<Starts>,
+    ) -> Result<(), ChangeError> {
+        if self.shared.health.has_failed() {
+            return Err(ChangeError::Failed);
+        }
+        if captured.cuts != self.state.lock().cuts {
+            return Ok(());
+        }
+        self.try_write_books(books, captured, starts).map_err(|error| self.books_failed(error))?;
+        self.shared.metrics.checkpoints.inc();
+        Ok(())
+    }
+
+    /// Judges a failed write of the books.
+    pub(super) fn books_failed(&self, failure: BooksError) -> ChangeError {
+        let BooksError { path, error } = failure;
+        if is_full(&error) {
+            self.shared.metrics.checkpoint_failures.inc();
+            tracing::warn!(path = %path.display(), %error, "no space for a checkpoint; a restart would read more again");
+            return ChangeError::Full;
+        }
+        self.shared.health.fail(&path, "write of", &error);
+        ChangeError::Failed
+    }
+
+    fn try_write_books(
+        &self,
+        books: &mut Books,
+        captured: Captured,
+        starts: Option<Starts>,
+    ) -> Result<(), BooksError> {
+        let Captured { point, mark, .. } = captured;
+        self.write_sealed(books, point.segment)?;
+        if books.written.base != point.segment {
+            books.written = WrittenIndex::none(point.segment);
+        }
+        let from = books.written;
+        if let Some(chunk) = self.chunk(&from.mark, &mark, point.segment) {
+            self.append_chunk(books, point.segment, mark, &chunk)?;
+        }
+        let checkpoint = {
+            let state = self.state.lock();
+            let Starts { log_start, local_start } =
+                starts.unwrap_or(Starts { log_start: state.log_start, local_start: state.local_start });
+            self.checkpoint(&state.sealed, point, Starts { log_start, local_start })
+        };
+        self.write_checkpoint(&checkpoint)?;
+        books.point = checkpoint.point;
+        Ok(())
+    }
+
+    /// Writes what is unwritten of closed segments below `until`, in order.
+    pub(super) fn write_sealed(&self, books: &mut Books, until: Offset) -> Result<(), BooksError> {
+        let unwritten: Vec<Arc<Sealed>> = {
+            let state = self.state.lock();
+            let below = state.sealed.iter().filter(|sealed| sealed.facts.range.next <= until);
+            below.filter(|sealed| sealed.unwritten.lock().is_some()).cloned().collect()
+        };
+        for sealed in unwritten {
+            let Some(unwritten) = sealed.unwritten.lock().clone() else { continue };
+            let base = sealed.facts.range.base;
+            if books.written.base != base {
+                books.written = WrittenIndex::none(base);
+            }
+            let mark = unwritten.builder.mark(sealed.facts.bytes.get(), sealed.facts.range.next);
+            let chunk = unwritten.builder.chunk(&books.written.mark, &mark);
+            self.append_chunk(books, base, mark, &chunk)?;
+            let snapshot = layout::segment_file(self.path(), sealed.facts.range.next, layout::SNAPSHOT);
+            let written = self.shared.world.disk.write_atomic(&snapshot, &unwritten.snapshot);
+            written.map_err(|error| BooksError { path: snapshot, error })?;
+            *sealed.unwritten.lock() = None;
+        }
+        Ok(())
+    }
+
+    /// The index chunk that lies between two marks of the segment at `base`; `None` if there is nothing to add.
+    fn chunk(&self, from: &IndexMark, to: &IndexMark, base: Offset) -> Option<Vec<u8>> {
+        if from == to {
+            return None;
+        }
+        let state = self.state.lock();
+        if state.tail.base == base {
+            return Some(state.tail.builder.chunk(from, to));
+        }
+        // Closed since; and unwritten, since whoever writes it holds the books.
+        let sealed = state.sealed_at(base)?;
+        let unwritten = sealed.unwritten.lock();
+        unwritten.as_ref().map(|unwritten| unwritten.builder.chunk(from, to))
+    }
+
+    fn append_chunk(
+        &self,
+        books: &mut Books,
+        base: Offset,
+        mark: IndexMark,
+        chunk: &[u8],
+    ) -> Result<(), BooksError> {
+        let path = layout::segment_file(self.path(), base, layout::INDEX);
+        let at = books.written.bytes;
+        let write = || -> io::Result<()> {
+            let file = self.shared.world.disk.open_or_create(&path)?;
+            file.set_size(ByteCount(at))?;
+            file.write_all_at(at, &mut [IoSlice::new(chunk)])?;
+            file.sync_data()
+        };
+        write().map_err(|error| BooksError { path: path.clone(), error })?;
+        books.written = WrittenIndex { base, mark, bytes: at + chunk.len() as u64 };
+        Ok(())
+    }
+
+    pub(super) fn checkpoint(
+        &self,
+        sealed: &VecDeque<Arc<Sealed>>,
+        point: RecoveryPoint,
+        starts: Starts,
+    ) -> Checkpoint {
+        let Starts { log_start, local_start } = starts;
+        let within = sealed
+            .iter()
+            .map(|sealed| sealed.facts)
+            .filter(|facts| facts.range.base < point.segment && facts.range.next > local_start);
+        let high_watermark = Offset::new(self.high_watermark.load(Ordering::Relaxed)).unwrap_or(Offset::ZERO);
+        let high_watermark = high_watermark.min(point.offset);
+        Checkpoint { log_start, local_start, high_watermark, sealed: within.collect(), discard: false, point }
+    }
+
+    pub(super) fn write_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), BooksError> {
+        let path = self.path().join(layout::CHECKPOINT);
+        let written = self.shared.world.disk.write_atomic(&path, &checkpoint.encode());
+        written.map_err(|error| BooksError { path, error })
+    }
+}
+
+/// A file that could not be written.
+#[derive(Debug)]
+pub(super) struct BooksError {
+    pub(super) path: PathBuf,
+    pub(super) error: io::Error,
+}

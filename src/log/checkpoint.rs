@@ -1,0 +1,231 @@
+//! The small durable files of a log and of a data directory: their bytes, and what they mean.
+//!
+//! - `format` of a data directory: its uuid. A newer version refuses to open.
+//! - `partition` of a log: whose it is.
+//! - `checkpoint` of a log: where recovery starts, with all that is needed there, and what is known of closed segments without
+//!   opening them. Replaced as a whole, so that a crash leaves the old one or the new.
+//! - `<offset>.snapshot` of a log: producers, leader epochs and log start as of that offset, which is a segment's base. They
+//!   serve truncation, uploads, and recovery when the checkpoint is lost.
+
+use aquifer_model::format::{Format, FormatError, Reader, Tags, Writer};
+use aquifer_model::{
+    ByteCount, LeaderEpochs, Offset, OffsetRange, PartitionIndex, SealedSegment, Timestamp, TopicId,
+    TopicName, TopicPartition,
+};
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::producers::Producers;
+
+const DIRECTORY: Format = Format { name: "log dir format", magic: *b"AQDR", version: 1 };
+const PARTITION: Format = Format { name: "partition file", magic: *b"AQPT", version: 1 };
+const CHECKPOINT: Format = Format { name: "checkpoint", magic: *b"AQCP", version: 1 };
+const SNAPSHOT: Format = Format { name: "producer snapshot", magic: *b"AQPS", version: 1 };
+
+/// Required: what is on disk is no part of the log any more and must go before anything else is done.
+const TAG_DISCARD: u32 = 0;
+
+/// The bytes of `format`.
+pub(crate) fn encode_directory(uuid: Uuid) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.uuid(uuid);
+    writer.tags(&Tags::default());
+    DIRECTORY.seal(&writer.finish())
+}
+
+/// The uuid in `format`.
+pub(crate) fn decode_directory(bytes: &[u8]) -> Result<Uuid, FormatError> {
+    let (_, body) = DIRECTORY.open(bytes)?;
+    let mut reader = DIRECTORY.reader(body);
+    let uuid = reader.uuid()?;
+    reader.tags(&[])?;
+    reader.end()?;
+    Ok(uuid)
+}
+
+/// The bytes of `partition`.
+pub(crate) fn encode_partition(partition: TopicPartition, topic: &TopicName) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.uuid(partition.topic.uuid());
+    writer.i32(partition.partition.0);
+    writer.string(topic);
+    writer.tags(&Tags::default());
+    PARTITION.seal(&writer.finish())
+}
+
+/// What `partition` says.
+pub(crate) fn decode_partition(bytes: &[u8]) -> Result<(TopicPartition, TopicName), FormatError> {
+    let (_, body) = PARTITION.open(bytes)?;
+    let mut reader = PARTITION.reader(body);
+    let topic = TopicId::new(reader.uuid()?);
+    let partition = TopicPartition { topic, partition: PartitionIndex(reader.i32()?) };
+    let name = TopicName::new(reader.string()?).map_err(|_| PARTITION.invalid("it holds no topic name"))?;
+    reader.tags(&[])?;
+    reader.end()?;
+    Ok((partition, name))
+}
+
+/// What is known of a closed segment without opening it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SealedFacts {
+    pub(crate) range: OffsetRange,
+    pub(crate) bytes: ByteCount,
+    pub(crate) timestamp_max: Timestamp,
+    pub(crate) sealed_at: Timestamp,
+    /// How many transactions its markers abort: mostly none, and then its index need not be loaded to know.
+    pub(crate) aborted: u32,
+}
+
+impl SealedFacts {
+    /// With its part of the log's epochs.
+    pub(crate) fn describe(&self, epochs: &LeaderEpochs) -> SealedSegment {
+        SealedSegment {
+            range: self.range,
+            log_bytes: self.bytes,
+            timestamp_max: self.timestamp_max,
+            sealed_at: self.sealed_at,
+            epochs: epochs.slice(self.range.base, self.range.next),
+        }
+    }
+}
+
+/// All before this is durable; recovery reads what lies behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecoveryPoint {
+    /// Base of the segment that was open.
+    pub(crate) segment: Offset,
+    /// Where in it recovery starts, in bytes.
+    pub(crate) position: u64,
+    /// The log's end there.
+    pub(crate) offset: Offset,
+    /// The leaders so far.
+    pub(crate) epochs: LeaderEpochs,
+    /// The producers there, as [`Producers::write`] wrote them.
+    pub(crate) producers: Bytes,
+}
+
+/// The contents of `checkpoint`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub(crate) point: RecoveryPoint,
+    pub(crate) log_start: Offset,
+    /// Segments that end at or before this are no part of the log any more.
+    pub(crate) local_start: Offset,
+    pub(crate) high_watermark: Offset,
+    /// Closed segments, oldest first, up to the one that was open.
+    pub(crate) sealed: Vec<SealedFacts>,
+    /// What is on disk is void: the log is to start empty at the recovery point.
+    pub(crate) discard: bool,
+}
+
+impl Checkpoint {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.i64(self.point.segment.get());
+        writer.u64(self.point.position);
+        writer.i64(self.point.offset.get());
+        writer.i64(self.log_start.get());
+        writer.i64(self.local_start.get());
+        writer.i64(self.high_watermark.get());
+        writer.list(&self.sealed, |writer, facts| {
+            writer.i64(facts.range.base.get());
+            writer.i64(facts.range.next.get());
+            writer.u64(facts.bytes.get());
+            writer.i64(facts.timestamp_max.0);
+            writer.i64(facts.sealed_at.0);
+            writer.u32(facts.aborted);
+        });
+        self.point.epochs.write(&mut writer);
+        writer.bytes(&self.point.producers);
+        let mut tags = Tags::default();
+        if self.discard {
+            tags.set_required(TAG_DISCARD, Bytes::new());
+        }
+        writer.tags(&tags);
+        CHECKPOINT.seal(&writer.finish())
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Checkpoint, FormatError> {
+        let (_, body) = CHECKPOINT.open(bytes)?;
+        let mut reader = CHECKPOINT.reader(body);
+        let segment = offset(&mut reader)?;
+        let position = reader.u64()?;
+        let end = offset(&mut reader)?;
+        let log_start = offset(&mut reader)?;
+        let local_start = offset(&mut reader)?;
+        let high_watermark = offset(&mut reader)?;
+        let sealed = reader.list(44, |reader| {
+            Ok(SealedFacts {
+                range: OffsetRange { base: offset(reader)?, next: offset(reader)? },
+                bytes: ByteCount(reader.u64()?),
+                timestamp_max: Timestamp(reader.i64()?),
+                sealed_at: Timestamp(reader.i64()?),
+                aborted: reader.u32()?,
+            })
+        })?;
+        let epochs = LeaderEpochs::read(&mut reader)?;
+        let producers = Bytes::copy_from_slice(reader.bytes()?);
+        let discard = reader.tags(&[TAG_DISCARD])?.get(TAG_DISCARD).is_some();
+        reader.end()?;
+        let joined = sealed.windows(2).all(|pair| pair[0].range.next == pair[1].range.base)
+            && sealed.last().is_none_or(|last| last.range.next == segment);
+        if !joined || end < segment {
+            return Err(CHECKPOINT.invalid("its segments do not join"));
+        }
+        let point = RecoveryPoint { segment, position, offset: end, epochs, producers };
+        Ok(Checkpoint { point, log_start, local_start, high_watermark, sealed, discard })
+    }
+}
+
+/// The contents of a `.snapshot`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// State as of this offset.
+    pub(crate) offset: Offset,
+    pub(crate) log_start: Offset,
+    pub(crate) epochs: LeaderEpochs,
+    pub(crate) producers: Producers,
+}
+
+impl Snapshot {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        encode_snapshot(self.offset, self.log_start, &self.epochs, &self.producers)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Snapshot, FormatError> {
+        let (_, body) = SNAPSHOT.open(bytes)?;
+        let mut reader = SNAPSHOT.reader(body);
+        let snapshot = Snapshot {
+            offset: offset(&mut reader)?,
+            log_start: offset(&mut reader)?,
+            epochs: LeaderEpochs::read(&mut reader)?,
+            producers: Producers::read(&mut reader)?,
+        };
+        reader.tags(&[])?;
+        reader.end()?;
+        Ok(snapshot)
+    }
+}
+
+/// The bytes of a snapshot, from its parts.
+pub(crate) fn encode_snapshot(
+    offset: Offset,
+    log_start: Offset,
+    epochs: &LeaderEpochs,
+    producers: &Producers,
+) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.i64(offset.get());
+    writer.i64(log_start.get());
+    epochs.write(&mut writer);
+    producers.write(&mut writer);
+    writer.tags(&Tags::default());
+    SNAPSHOT.seal(&writer.finish())
+}
+
+fn offset(reader: &mut Reader<'_>) -> Result<Offset, FormatError> {
+    Offset::new(reader.i64()?).ok_or(CHECKPOINT.invalid("an offset is negative"))
+}
+
+#[cfg(test)]
+mod tests;

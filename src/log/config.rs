@@ -1,0 +1,172 @@
+//! What a topic's configuration means to its logs, and what a data directory is told at its start.
+//!
+//! Values only: where they come from, what they are called in files and which bounds they have is the config layer's business.
+//! Each field names the Kafka key that it is.
+
+use std::time::Duration;
+
+use aquifer_model::ByteCount;
+
+use super::retention::Keep;
+
+/// A topic's settings, as its logs need them. May be replaced at run time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `segment.bytes`: a segment is closed before it would grow beyond this. Default 1 GiB, at most 2 GiB - 1.
+    pub segment_bytes: ByteCount,
+    /// `segment.ms`: a segment is closed once its records span more than this. Default 7 days.
+    pub segment_ms: Duration,
+    /// `segment.jitter.ms`: up to this much is taken off `segment.ms`, so that partitions do not all roll at once. Default 0.
+    pub segment_jitter_ms: Duration,
+    /// `segment.index.bytes`: a segment is closed when its offset or time index would outgrow this. Default 10 MiB.
+    pub segment_index_bytes: ByteCount,
+    /// `index.interval.bytes`: one index entry for about this many bytes of batches. Default 4096.
+    pub index_interval_bytes: ByteCount,
+    /// `max.message.bytes`: the largest batch taken from a client. Default 1 MiB and 12 bytes.
+    pub max_message_bytes: ByteCount,
+    /// `retention.ms` and `retention.bytes`. Default 7 days, any size.
+    pub retention: Keep,
+    /// `local.retention.ms` and `local.retention.bytes`: of a tiered topic, what stays on disk although the bucket has it. Default
+    /// 24 hours, any size.
+    pub local_retention: Keep,
+    /// `message.timestamp.type`. Default `CreateTime`.
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`: how old a producer's timestamp may be; `None` for any. Default `None`.
+    pub timestamp_before_max_ms: Option<Duration>,
+    /// `message.timestamp.after.max.ms`: how far in the future it may be; `None` for any. Default 1 hour.
+    pub timestamp_after_max_ms: Option<Duration>,
+    /// `durability` (ours): what an acknowledgement of all replicas means. Default `fsync`.
+    pub durability: Durability,
+    /// `record.validation` (ours): how far compressed batches are looked into. Default `header`.
+    pub record_validation: RecordValidation,
+    /// `cleanup.policy`: a compacted topic refuses records without a key and validates fully. Default `delete`.
+    pub cleanup: Cleanup,
+    /// `file.delete.delay.ms`: how long removed files stay for those who are still reading them. Default 1 minute.
+    pub file_delete_delay_ms: Duration,
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        let day = Duration::from_secs(24 * 60 * 60);
+        LogConfig {
+            segment_bytes: ByteCount::mib(1024),
+            segment_ms: 7 * day,
+            segment_jitter_ms: Duration::ZERO,
+            segment_index_bytes: ByteCount::mib(10),
+            index_interval_bytes: ByteCount::kib(4),
+            max_message_bytes: ByteCount((1 << 20) + 12),
+            retention: Keep { time: Some(7 * day), size: None },
+            local_retention: Keep { time: Some(day), size: None },
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: None,
+            timestamp_after_max_ms: Some(Duration::from_secs(60 * 60)),
+            durability: Durability::Fsync,
+            record_validation: RecordValidation::Header,
+            cleanup: Cleanup::Delete,
+            file_delete_delay_ms: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Whose clock a record's timestamp is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's.
+    CreateTime,
+    /// The broker's, at arrival.
+    LogAppendTime,
+}
+
+/// When a record counts as kept by this replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is on the device.
+    Fsync,
+    /// Once it is in the page cache, as in Kafka; the device follows within a checkpoint's bytes.
+    Replicated,
+}
+
+/// How far the records of compressed batches are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordValidation {
+    /// Their header and checksum; uncompressed ones are always walked.
+    Header,
+    /// They are expanded and walked.
+    Full,
+}
+
+/// How old records leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleanup {
+    /// A segment at a time, by age or size.
+    Delete,
+    /// A key's older values go.
+    Compact,
+}
+
+/// What a data directory is told when it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogDirOptions {
+    /// `num.recovery.threads.per.data.dir`: how many logs are opened side by side. Default 2.
+    pub recovery_threads: usize,
+    /// `log.files.open.max`: how many descriptors of segments are kept; colder ones are closed. Default 4096.
+    pub files_open_max: usize,
+    /// `log.index.cache.bytes`: memory for indexes of closed segments. Default 64 MiB.
+    pub index_cache_bytes: ByteCount,
+    /// `log.checkpoint.bytes`: a log's recovery point moves on after this many bytes; twice this much, at most, is read again
+    /// after a crash. Default 16 MiB.
+    pub checkpoint_bytes: ByteCount,
+    /// `log.sync.threads`: how many logs are synced side by side; the file system makes one commit of what comes together.
+    /// Default 4.
+    pub sync_threads: usize,
+    /// `producer.id.expiration.ms`: how long an idle idempotent producer is remembered. Default 1 day.
+    pub producer_id_expiration_ms: Duration,
+    /// `log.producer.ids.max` (ours): how many idempotent producers a partition remembers; beyond, the longest idle are
+    /// forgotten. Default 10,000.
+    pub producer_ids_max: usize,
+}
+
+impl Default for LogDirOptions {
+    fn default() -> LogDirOptions {
+        LogDirOptions {
+            recovery_threads: 2,
+            files_open_max: 4096,
+            index_cache_bytes: ByteCount::mib(64),
+            checkpoint_bytes: ByteCount::mib(16),
+            sync_threads: 4,
+            producer_id_expiration_ms: Duration::from_secs(24 * 60 * 60),
+            producer_ids_max: 10_000,
+        }
+    }
+}
+impl From<&crate::config::TopicConfig> for LogConfig {
+    fn from(topic: &crate::config::TopicConfig) -> LogConfig {
+        use crate::config;
+        LogConfig {
+            segment_bytes: topic.segments.bytes_max,
+            segment_ms: topic.segments.age_max,
+            segment_jitter_ms: topic.segments.jitter_max,
+            segment_index_bytes: topic.segments.index_bytes_max,
+            index_interval_bytes: topic.segments.index_interval,
+            max_message_bytes: topic.records.batch_bytes_max,
+            retention: Keep { time: topic.retention.time, size: topic.retention.bytes },
+            local_retention: Keep { time: topic.retention.local_time, size: topic.retention.local_bytes },
+            timestamp_type: match topic.records.timestamp_type {
+                config::TimestampType::CreateTime => TimestampType::CreateTime,
+                config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,
+            },
+            timestamp_before_max_ms: Some(topic.records.timestamp_before_max),
+            timestamp_after_max_ms: Some(topic.records.timestamp_after_max),
+            durability: match topic.durability {
+                config::Durability::Fsync => Durability::Fsync,
+                config::Durability::Replicated => Durability::Replicated,
+            },
+            record_validation: match topic.records.validation {
+                config::RecordValidation::Framing => RecordValidation::Header,
+                config::RecordValidation::Full => RecordValidation::Full,
+            },
+            cleanup: Cleanup::Delete,
+            file_delete_delay_ms: topic.segments.delete_delay,
+        }
+    }
+}

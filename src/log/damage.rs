@@ -1,0 +1,193 @@
+//! Is it a torn tail, or corruption? Decided where recovery meets bytes that are no sound batch. Pure, over a source of bytes.
+//!
+//! A crash can only lose what was never written back, and none of that was acknowledged. What was written back and acknowledged
+//! must never be cut off. The two are told apart by what follows and by what is there:
+//!
+//! - Nothing valid follows: a torn tail. The last write was cut short, or the power went before it reached the device.
+//! - Something valid follows, and the damage has *holes*: bytes up to a page boundary that read as zeros. That is what pages
+//!   look like that never reached the device while later ones did, as happens to a large write that a power cut interrupts. One
+//!   sync covers a whole file, so nothing behind a hole was acknowledged either: a torn tail.
+//! - Something valid follows, and the damage has no holes: bytes were changed after they were written. Corruption.
+
+use std::io;
+
+use aquifer_model::batch::HEADER_BYTES;
+use aquifer_model::{BatchHeader, LeaderEpoch, Offset};
+
+/// How far behind the damage something valid is searched for: as much as may lie behind a checkpoint.
+pub(crate) const SEARCH_BYTES_MAX: u64 = 64 << 20;
+/// The page cache's unit of writing back.
+const PAGE_BYTES: u64 = 4096;
+/// A run of zeros this long before a page boundary is a hole; shorter ones occur in records. From the start of the damaged batch
+/// on, any length is: no batch starts with a page's last bytes being zero by chance, since its length lies in them.
+const HOLE_BYTES_MIN: u64 = 64;
+/// Bytes looked at in one go.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// What damage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// Never acknowledged; is cut off.
+    Torn,
+    /// Perhaps acknowledged; stays, and stops the log.
+    Corrupt,
+}
+
+/// What a sound batch behind the damage must continue.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lineage {
+    /// The log's end before the damage.
+    pub(crate) end: Offset,
+    /// Its newest epoch.
+    pub(crate) epoch: Option<LeaderEpoch>,
+}
+
+/// The bytes from the damage to the end of its segment.
+pub(crate) trait Source {
+    /// Up to `count` bytes at `position`; fewer only at the end.
+    fn bytes(&mut self, position: u64, count: usize) -> io::Result<Vec<u8>>;
+}
+
+/// Judges damage at `position` of a segment of `size` bytes. `followed` says whether a later segment goes on with sound batches.
+pub(crate) fn judge(
+    source: &mut impl Source,
+    position: u64,
+    size: u64,
+    lineage: Lineage,
+    followed: bool,
+) -> io::Result<Damage> {
+    let end = size.min(position + SEARCH_BYTES_MAX);
+    let (follower, looked_to) = match find_follower(source, position, end, lineage)? {
+        Some(follower) => (true, follower),
+        None => (followed, end),
+    };
+    if !follower || has_hole(source, position, looked_to)? { Ok(Damage::Torn) } else { Ok(Damage::Corrupt) }
+}
+
+/// Where the next sound batch starts.
+fn find_follower(
+    source: &mut impl Source,
+    position: u64,
+    end: u64,
+    lineage: Lineage,
+) -> io::Result<Option<u64>> {
+    let mut at = position + 1;
+    while at < end {
+        let window = source.bytes(at, WINDOW_BYTES + HEADER_BYTES)?;
+        let starts = window.len().saturating_sub(HEADER_BYTES - 1).min(WINDOW_BYTES);
+        for start in 0..starts {
+            // The magic is the cheapest thing to look at.
+            if window[start + 16] != 2 {
+                continue;
+            }
+            let Ok(header) = BatchHeader::parse(&window[start..]) else { continue };
+            let found = at + start as u64;
+            if continues(&header, lineage) && found + header.size() as u64 <= end {
+                let batch = source.bytes(found, header.size())?;
+                if header.verify(&batch).is_ok() {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        if starts == 0 {
+            break;
+        }
+        at += starts as u64;
+    }
+    Ok(None)
+}
+
+fn continues(header: &BatchHeader, lineage: Lineage) -> bool {
+    header.base_offset > lineage.end && header.leader_epoch.is_some() && header.leader_epoch >= lineage.epoch
+}
+
+/// Whether some of `[from, to)` reads as if it had never been written.
+fn has_hole(source: &mut impl Source, from: u64, to: u64) -> io::Result<bool> {
+    let mut page_end = (from / PAGE_BYTES + 1) * PAGE_BYTES;
+    let mut at = from;
+    while at < to {
+        let count = (page_end.min(to) - at) as usize;
+        let page = source.bytes(at, count)?;
+        let zeros = page.iter().rev().take_while(|byte| **byte == 0).count() as u64;
+        // The last page may end with the file rather than at a boundary: the device wrote less than the file was to hold.
+        let ends = page_end <= to || page.len() as u64 == to - at;
+        if ends && zeros > 0 && (zeros >= HOLE_BYTES_MIN || (at == from && zeros == page.len() as u64)) {
+            return Ok(true);
+        }
+        at += count as u64;
+        page_end += PAGE_BYTES;
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use aquifer_model::Timestamp;
+    use aquifer_model::builder::BatchBuilder;
+    use aquifer_model::compression::Compression;
+
+    use super::*;
+
+    impl Source for Vec<u8> {
+        fn bytes(&mut self, position: u64, count: usize) -> io::Result<Vec<u8>> {
+            let from = (position as usize).min(self.len());
+            Ok(self[from..(from + count).min(self.len())].to_vec())
+        }
+    }
+
+    fn batch(offset: i64, value: usize) -> Vec<u8> {
+        let mut builder = BatchBuilder::new();
+        builder.push(Timestamp(1), None, Some(&vec![7; value]), &[]);
+        let bytes = builder.finish(Compression::None).unwrap();
+        let mut header = BatchHeader::parse(&bytes).unwrap();
+        header.place(Offset::new(offset).unwrap(), LeaderEpoch::new(3).unwrap());
+        [&header.to_bytes()[..], &bytes[HEADER_BYTES..]].concat()
+    }
+
+    #[track_caller]
+    fn check(mut bytes: Vec<u8>, position: u64, followed: bool, expected: Damage) {
+        let lineage = Lineage { end: Offset::ZERO, epoch: LeaderEpoch::new(3) };
+        let size = bytes.len() as u64;
+        assert_eq!(judge(&mut bytes, position, size, lineage, followed).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_nothing_follows_is_torn_and_changed_bytes_before_sound_ones_are_corruption() {
+        let (first, second) = (batch(0, 10_000), batch(1, 100));
+        let flipped = |at: usize| {
+            let mut bytes = [first.clone(), second.clone()].concat();
+            bytes[at] ^= 1;
+            bytes
+        };
+        for at in [0, 8, 11, 16, 17, 30, 61, 500, 9_000] {
+            check(flipped(at), 0, false, Damage::Corrupt);
+            check(flipped(at)[..first.len()].to_vec(), 0, false, Damage::Torn);
+            check(flipped(at)[..first.len()].to_vec(), 0, true, Damage::Corrupt);
+        }
+        check(first[..5_000].to_vec(), 0, false, Damage::Torn);
+        check(vec![0; 5_000], 0, true, Damage::Torn);
+        // An older leader's batch, or one of an offset that was there before, continues nothing.
+        let mut old = batch(1, 10);
+        old[12..16].copy_from_slice(&2i32.to_be_bytes());
+        check([flipped(500)[..first.len()].to_vec(), old].concat(), 0, false, Damage::Torn);
+        check([flipped(500)[..first.len()].to_vec(), batch(0, 10)].concat(), 0, false, Damage::Torn);
+    }
+
+    #[test]
+    fn pages_that_never_reached_the_device_make_a_torn_tail_whatever_follows() {
+        let lead = batch(0, 3_000);
+        let position = lead.len();
+        let damaged = batch(0, 10_000);
+        let whole = [lead, damaged, batch(1, 100)].concat();
+        for hole in [position..4096, 4096..8192, 8000..8192, 4096..12_288] {
+            let mut bytes = whole.clone();
+            bytes[hole].fill(0);
+            check(bytes, position as u64, false, Damage::Torn);
+        }
+        for change in [position..4000, 4100..8100, 8150..8192] {
+            let mut bytes = whole.clone();
+            bytes[change].fill(0);
+            check(bytes, position as u64, false, Damage::Corrupt);
+        }
+    }
+}

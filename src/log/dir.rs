@@ -1,0 +1,372 @@
+//! [`LogDir`]: one data directory and the logs in it.
+//!
+//! Held by one process at a time. A folder under `topics` is a partition by its name; a folder that nobody asked for (a *stray*)
+//! is listed and left alone until somebody says what to do with it.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aquifer_model::{TopicName, TopicPartition};
+use aquifer_runtime::World;
+use aquifer_runtime::files::{Lock, Space};
+use aquifer_runtime::metrics::Registry;
+use aquifer_runtime::tasks::TaskGroup;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::checkpoint::{decode_directory, decode_partition, encode_directory, encode_partition};
+use super::config::{LogConfig, LogDirOptions};
+use super::error::{ChangeError, DirFailure, OpenDirError, OpenLogError};
+use super::handle::Log;
+use super::layout;
+use super::metrics::Metrics;
+use super::recovery::{self, RecoveryFinding};
+use super::shared::Shared;
+
+/// Logs are opened under one of so many locks, so that none is opened twice at once and different ones seldom wait.
+const OPENING_LOCKS: usize = 64;
+
+/// One data directory.
+#[derive(Debug)]
+pub struct LogDir {
+    shared: Arc<Shared>,
+    uuid: Uuid,
+    was_clean: bool,
+    tasks: TaskGroup,
+    logs: RwLock<HashMap<TopicPartition, Arc<Log>>>,
+    opening: Vec<Mutex<()>>,
+    closed: AtomicBool,
+    _lock: Lock,
+}
+
+/// A log that lies on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Whose.
+    pub partition: TopicPartition,
+    /// Its topic's name.
+    pub topic: TopicName,
+}
+
+/// A log that is to be opened, or made.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Whose.
+    pub partition: TopicPartition,
+    /// Its topic's name.
+    pub topic: TopicName,
+    /// Its settings.
+    pub config: LogConfig,
+}
+
+impl LogDir {
+    /// Opens a data directory, making it if there is none, and starts its threads in `tasks`. Blocks; needs a tokio runtime
+    /// entered. No log is opened yet.
+    pub fn open(
+        world: &World,
+        path: &Path,
+        options: LogDirOptions,
+        tasks: &TaskGroup,
+        registry: &mut Registry,
+    ) -> Result<Arc<LogDir>, OpenDirError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |error| OpenDirError::Io { path, error }
+        };
+        let disk = &world.disk;
+        disk.create_dir_all(path).map_err(at(path))?;
+        let lock_path = path.join(layout::LOCK);
+        let lock = disk.lock(&lock_path).map_err(at(&lock_path))?;
+        let lock = lock.ok_or_else(|| OpenDirError::Locked(path.to_owned()))?;
+        let (uuid, is_new) = read_format(world, path)?;
+        for folder in [layout::TOPICS, layout::QUARANTINE] {
+            disk.create_dir_all(&path.join(folder)).map_err(at(path))?;
+        }
+        let clean = path.join(layout::CLEAN);
+        let was_clean = is_new || disk.exists(&clean).map_err(at(&clean))?;
+        // From here on a stop without a word is an unclean one.
+        disk.remove(&clean).map_err(at(&clean))?;
+        disk.sync_dir(path).map_err(at(path))?;
+        let shared = Arc::new(Shared::new(world, path, options, Metrics::register(registry)));
+        let dir = Arc::new(LogDir {
+            shared,
+            uuid,
+            was_clean,
+            tasks: tasks.clone(),
+            logs: RwLock::new(HashMap::new()),
+            opening: (0..OPENING_LOCKS).map(|_| Mutex::new(())).collect(),
+            closed: AtomicBool::new(false),
+            _lock: lock,
+        });
+        dir.tidy().map_err(at(path))?;
+        dir.start().map_err(at(path))?;
+        Ok(dir)
+    }
+
+    fn start(&self) -> io::Result<()> {
+        for _ in 0..self.shared.options.sync_threads.max(1) {
+            let shared = self.shared.clone();
+            self.tasks.spawn_thread("log-committer", move || shared.committer.run(&shared.keeper))?;
+        }
+        let shared = self.shared.clone();
+        self.tasks.spawn_thread("log-keeper", move || shared.keeper.run())?;
+        let (shared, cancelled) = (self.shared.clone(), self.tasks.cancelled().clone());
+        self.tasks.spawn("log-dir-stop", async move {
+            cancelled.cancelled().await;
+            shared.committer.stop();
+            shared.keeper.stop();
+        });
+        Ok(())
+    }
+
+    /// Hands folders that were deleted but not removed to the keeper, and removes folders of topics without partitions.
+    fn tidy(&self) -> io::Result<()> {
+        let disk = &self.shared.world.disk;
+        let topics = self.shared.path.join(layout::TOPICS);
+        for topic in disk.list(&topics)?.into_iter().filter(|entry| entry.is_dir) {
+            let folder = topics.join(topic.name);
+            let entries = disk.list(&folder)?;
+            if entries.is_empty() {
+                disk.remove_dir_all(&folder)?;
+            }
+            let deleted = entries.into_iter().filter(|entry| entry.name.ends_with(layout::DELETED));
+            let paths: Vec<PathBuf> = deleted.map(|entry| folder.join(entry.name)).collect();
+            self.shared.keeper.remove_later(paths, std::time::Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    /// The directory's identity, given to it when it was made. A directory that was wiped has another.
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Whether the last process to have it closed every log; true for one just made.
+    pub fn was_clean(&self) -> bool {
+        self.was_clean
+    }
+
+    /// Tells when the directory has failed: then its partitions are to be given up. Stays so until a new start.
+    pub fn failure(&self) -> watch::Receiver<Option<DirFailure>> {
+        self.shared.health.subscribe()
+    }
+
+    /// How full its file system is.
+    pub fn space(&self) -> io::Result<Space> {
+        self.shared.world.disk.space(&self.shared.path)
+    }
+
+    /// How many segment files are open.
+    pub fn open_files(&self) -> usize {
+        self.shared.files.open_count()
+    }
+
+    /// The logs on disk, open or not.
+    pub fn found(&self) -> io::Result<Vec<Found>> {
+        let disk = &self.shared.world.disk;
+        let topics = self.shared.path.join(layout::TOPICS);
+        let mut found = Vec::new();
+        for entry in disk.list(&topics)?.into_iter().filter(|entry| entry.is_dir) {
+            let Ok(topic) = TopicName::new(&entry.name) else { continue };
+            let partitions = disk.list(&topics.join(&entry.name))?;
+            let partitions = partitions.iter().filter(|entry| entry.is_dir);
+            let partitions = partitions.filter_map(|entry| layout::parse_partition(&entry.name));
+            found.extend(partitions.map(|partition| Found { partition, topic: topic.clone() }));
+        }
+        Ok(found)
+    }
+
+    /// A log that is open.
+    pub fn get(&self, partition: TopicPartition) -> Option<Arc<Log>> {
+        self.logs.read().get(&partition).cloned()
+    }
+
+    /// The logs that are open.
+    pub fn open_logs(&self) -> Vec<Arc<Log>> {
+        self.logs.read().values().cloned().collect()
+    }
+
+    /// Opens a log, making it if there is none; one that is open already is given as it is. Blocks.
+    pub fn open_or_create(&self, wanted: Wanted) -> Result<Arc<Log>, OpenLogError> {
+        let Wanted { partition, topic, config } = wanted;
+        let _alone = self.opening_lock(partition).lock();
+        if let Some(log) = self.get(partition) {
+            return Ok(log);
+        }
+        if self.closed.load(Ordering::Acquire) || self.shared.health.has_failed() {
+            return Err(OpenLogError::Failed);
+        }
+        let folder = self.topic_folder(&topic).join(partition.to_string());
+        self.claim(&folder, partition, &topic)?;
+        let recovered = recovery::recover(&self.shared, &folder, partition, &config)?;
+        let much = recovered.report.reread.get() > self.shared.options.checkpoint_bytes.get() / 4;
+        let lost = !recovered.report.findings.is_empty();
+        let log = Log::new(self.shared.clone(), partition, topic, folder, config, recovered);
+        if lost || much {
+            self.save_after_recovery(&log)?;
+        }
+        self.logs.write().insert(partition, log.clone());
+        self.shared.metrics.open_logs.inc();
+        Ok(log)
+    }
+
+    /// So that the next start need not do it all again.
+    fn save_after_recovery(&self, log: &Arc<Log>) -> Result<(), OpenLogError> {
+        let corrupt =
+            log.recovery().findings.iter().any(|finding| matches!(finding, RecoveryFinding::Corrupt(_)));
+        if corrupt {
+            // The old checkpoint is the witness of what should be there.
+            return Ok(());
+        }
+        match log.save(&mut log.books.lock(), None) {
+            // With less room than a checkpoint takes, the old one has to do.
+            Ok(()) | Err(ChangeError::Full) => Ok(()),
+            Err(_) => Err(OpenLogError::Failed),
+        }
+    }
+
+    /// Opens many logs on several threads. Blocks.
+    pub fn open_many(
+        self: &Arc<Self>,
+        wanted: Vec<Wanted>,
+    ) -> Vec<(TopicPartition, Result<Arc<Log>, OpenLogError>)> {
+        let threads = self.shared.options.recovery_threads.clamp(1, wanted.len().max(1));
+        let queue = Arc::new(Mutex::new(wanted));
+        let opened = Arc::new(Mutex::new(Vec::new()));
+        let (running, ended) = std::sync::mpsc::sync_channel::<()>(1);
+        for _ in 1..threads {
+            let (dir, queue, opened, running) =
+                (self.clone(), queue.clone(), opened.clone(), running.clone());
+            let started = self.tasks.spawn_thread("log-recovery", move || {
+                dir.open_from(&queue, &opened);
+                drop(running);
+            });
+            if let Err(error) = started {
+                tracing::warn!(%error, "could not start a thread for opening logs; going on with fewer");
+            }
+        }
+        drop(running);
+        self.open_from(&queue, &opened);
+        // Nothing is ever sent: this ends when the last thread has dropped its end.
+        let _ = ended.recv();
+        let mut opened = opened.lock();
+        std::mem::take(&mut *opened)
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn open_from(
+        &self,
+        queue: &Mutex<Vec<Wanted>>,
+        opened: &Mutex<Vec<(TopicPartition, Result<Arc<Log>, OpenLogError>)>>,
+    ) {
+        loop {
+            let Some(wanted) = queue.lock().pop() else { return };
+            let partition = wanted.partition;
+            let outcome = self.open_or_create(wanted);
+            opened.lock().push((partition, outcome));
+        }
+    }
+
+    fn opening_lock(&self, partition: TopicPartition) -> &Mutex<()> {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(partition);
+        &self.opening[hash as usize % OPENING_LOCKS]
+    }
+
+    fn topic_folder(&self, topic: &TopicName) -> PathBuf {
+        self.shared.path.join(layout::TOPICS).join(topic.as_str())
+    }
+
+    /// Makes the folder if there is none, and checks that it is whose its name says.
+    fn claim(&self, folder: &Path, partition: TopicPartition, topic: &TopicName) -> Result<(), OpenLogError> {
+        let disk = &self.shared.world.disk;
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |error| OpenLogError::Io { path, error }
+        };
+        disk.create_dir_all(folder).map_err(at(folder))?;
+        let path = folder.join(layout::PARTITION);
+        let stored = disk.read_if_exists(&path).map_err(at(&path))?;
+        match stored.as_deref().map(decode_partition) {
+            Some(Ok((found, _))) if found == partition => return Ok(()),
+            Some(Ok((found, _))) => {
+                return Err(OpenLogError::Mismatch { path: folder.to_owned(), expected: partition, found });
+            }
+            Some(Err(error @ aquifer_model::format::FormatError::Version { .. })) => {
+                return Err(OpenLogError::Format { path, error });
+            }
+            // The folder's name says the same.
+            Some(Err(error)) => {
+                tracing::warn!(path = %path.display(), %error, "writing a damaged partition file anew")
+            }
+            None => {}
+        }
+        disk.write_atomic(&path, &encode_partition(partition, topic)).map_err(at(&path))
+    }
+
+    /// Deletes a log, open or not; one that is not there is no error. It is gone at once, its bytes after a while. Blocks.
+    pub fn delete(&self, partition: TopicPartition) -> Result<(), OpenLogError> {
+        let _alone = self.opening_lock(partition).lock();
+        let disk = &self.shared.world.disk;
+        let topics = self.shared.path.join(layout::TOPICS);
+        let open = self.logs.write().remove(&partition);
+        let delay = match &open {
+            Some(log) => {
+                log.abandon();
+                self.shared.metrics.open_logs.dec();
+                log.config().file_delete_delay_ms
+            }
+            None => LogConfig::default().file_delete_delay_ms,
+        };
+        let at = |error| OpenLogError::Io { path: topics.clone(), error };
+        let found = self.found().map_err(at)?.into_iter().find(|found| found.partition == partition);
+        let Some(Found { topic, .. }) = found else { return Ok(()) };
+        let folder = self.topic_folder(&topic);
+        let path = folder.join(partition.to_string());
+        // Made again and deleted again under the same name within the delay: the uuid keeps the two apart.
+        let number = self.shared.world.rng.number();
+        let deleted = layout::deleted(&path, number);
+        disk.rename(&path, &deleted).map_err(at)?;
+        disk.sync_dir(&folder).map_err(at)?;
+        self.shared.keeper.remove_later([deleted], delay);
+        Ok(())
+    }
+
+    /// Closes every log: all appended is synced, and a restart has nothing to read again. Blocks. Appends and reads are refused
+    /// from then on.
+    pub fn close(&self) -> Result<(), ChangeError> {
+        self.closed.store(true, Ordering::Release);
+        for log in self.open_logs() {
+            log.close()?;
+        }
+        let path = self.shared.path.join(layout::CLEAN);
+        let written = self.shared.world.disk.write_atomic(&path, &encode_directory(self.uuid));
+        written.map_err(|error| {
+            self.shared.health.fail(&path, "write of", &error);
+            ChangeError::Failed
+        })
+    }
+}
+
+/// The directory's uuid; made anew for a directory without one. Also whether it was.
+fn read_format(world: &World, path: &Path) -> Result<(Uuid, bool), OpenDirError> {
+    let file = path.join(layout::FORMAT);
+    let at = |error| OpenDirError::Io { path: file.clone(), error };
+    if let Some(bytes) = world.disk.read_if_exists(&file).map_err(at)? {
+        let uuid = decode_directory(&bytes)
+            .map_err(|error| OpenDirError::Format { path: path.to_owned(), error })?;
+        return Ok((uuid, false));
+    }
+    let uuid = world.rng.uuid();
+    world.disk.write_atomic(&file, &encode_directory(uuid)).map_err(at)?;
+    Ok((uuid, true))
+}

@@ -1,0 +1,285 @@
+//! [`Log`]: the handle to one partition's local log, its state, and what can be asked of it without touching a file.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use aquifer_model::epochs::EpochEnd;
+use aquifer_model::{ByteCount, LeaderEpoch, LeaderEpochs, Offset, Timestamp, TopicName, TopicPartition};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use super::books::Books;
+use super::committer::SyncPoint;
+use super::config::LogConfig;
+use super::error::Corruption;
+use super::open_files::FileSlot;
+use super::recovery::{Recovered, RecoveryReport};
+use super::segment::{Sealed, Tail};
+use super::shared::Shared;
+
+/// One partition's local log. All methods may be called from any thread.
+///
+/// Locks are taken in this order: `books`, `state`, then those of the sync point.
+#[derive(Debug)]
+pub struct Log {
+    pub(super) this: Weak<Log>,
+    pub(super) partition: TopicPartition,
+    topic: TopicName,
+    pub(super) folder: PathBuf,
+    pub(super) shared: Arc<Shared>,
+    config: RwLock<Arc<LogConfig>>,
+    report: RecoveryReport,
+    /// What is on disk beside the batches. Held while that is written: never on the way of an append.
+    pub(super) books: Mutex<Books>,
+    /// Held for the time of a page-cache write, or of a cut.
+    pub(super) state: Mutex<State>,
+    pub(super) sync: Arc<SyncPoint>,
+    pub(super) high_watermark: AtomicI64,
+    /// Raised whenever bytes that were once in the log leave it, so that a read that overlapped can tell.
+    pub(super) departures: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) sealed: VecDeque<Arc<Sealed>>,
+    pub(super) tail: Tail,
+    pub(super) active: Arc<FileSlot>,
+    /// How much earlier than `segment.ms` this segment is closed.
+    pub(super) jitter: Duration,
+    pub(super) log_start: Offset,
+    pub(super) local_start: Offset,
+    pub(super) condition: Condition,
+    /// Bytes appended since the last checkpoint was begun.
+    pub(super) uncaptured: u64,
+    /// Raised by each cut: a checkpoint begun before must not be written after.
+    pub(super) cuts: u64,
+}
+
+/// What a log can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Condition {
+    Open,
+    Corrupt(Corruption),
+    Closed,
+}
+
+/// Where a log begins and ends; taken together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogOffsets {
+    /// Nothing below exists.
+    pub start: Offset,
+    /// Nothing below is on this disk.
+    pub local_start: Offset,
+    /// Where the next record goes.
+    pub end: Offset,
+    /// All below survives a power cut.
+    pub synced: Offset,
+}
+
+impl Log {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        partition: TopicPartition,
+        topic: TopicName,
+        folder: PathBuf,
+        config: LogConfig,
+        recovered: Recovered,
+    ) -> Arc<Log> {
+        let Recovered {
+            sealed,
+            tail,
+            active,
+            log_start,
+            local_start,
+            high_watermark,
+            condition,
+            point,
+            written,
+            report,
+        } = recovered;
+        let sync = Arc::new(SyncPoint::new(&folder, tail.end));
+        let jitter = jitter(&shared, &config);
+        let uncaptured = report.reread.get();
+        Arc::new_cyclic(|this| Log {
+            this: this.clone(),
+            partition,
+            topic,
+            folder,
+            shared,
+            config: RwLock::new(Arc::new(config)),
+            books: Mutex::new(Books { point, written }),
+            state: Mutex::new(State {
+                sealed,
+                active,
+                jitter,
+                log_start,
+                local_start,
+                condition,
+                uncaptured,
+                cuts: 0,
+                tail,
+            }),
+            sync,
+            high_watermark: AtomicI64::new(high_watermark.get()),
+            departures: AtomicU64::new(0),
+            report,
+        })
+    }
+
+    /// Whose log this is.
+    pub fn partition(&self) -> TopicPartition {
+        self.partition
+    }
+
+    /// The topic's name, for people.
+    pub fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Has `observer` called each time the synced end has risen; it must be quick. Only one can be set.
+    pub fn on_synced(&self, observer: Box<dyn Fn() + Send + Sync>) {
+        self.sync.observe(observer);
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> Arc<LogConfig> {
+        self.config.read().clone()
+    }
+
+    /// Replaces the settings; the next append goes by them.
+    pub fn set_config(&self, config: LogConfig) {
+        self.state.lock().jitter = jitter(&self.shared, &config);
+        *self.config.write() = Arc::new(config);
+    }
+
+    /// What was found and done when the log was opened.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// The damage for which the log takes no appends, if there is any. Reads work up to it; nothing was cut.
+    pub fn corruption(&self) -> Option<Corruption> {
+        match &self.state.lock().condition {
+            Condition::Corrupt(corruption) => Some(corruption.clone()),
+            Condition::Open | Condition::Closed => None,
+        }
+    }
+
+    /// Where the log begins and ends.
+    pub fn offsets(&self) -> LogOffsets {
+        let state = self.state.lock();
+        let synced = self.sync.synced();
+        LogOffsets { start: state.log_start, local_start: state.local_start, end: state.tail.end, synced }
+    }
+
+    /// Where the next record goes.
+    pub fn end(&self) -> Offset {
+        self.state.lock().tail.end
+    }
+
+    /// Up to where all survives a power cut; never beyond the end. A log of `durability=replicated` is synced only now and then:
+    /// when it has grown by a checkpoint's bytes, when a segment closes, and on [`Log::flush`].
+    pub fn synced(&self) -> watch::Receiver<Offset> {
+        self.sync.subscribe()
+    }
+
+    /// The synced end right now.
+    pub fn synced_end(&self) -> Offset {
+        self.sync.synced()
+    }
+
+    /// Asks for a sync of all that was appended so far; [`Log::synced`] tells when it is done. Does not wait.
+    pub fn flush(&self) {
+        self.shared.committer.request(&self.sync);
+    }
+
+    /// The first offset that readers of committed records may not see although it is below `high_watermark`: of a transaction
+    /// that is open or whose marker is not replicated yet. `None`: the last stable offset is the high watermark.
+    pub fn first_unstable(&self, high_watermark: Offset) -> Option<Offset> {
+        self.state.lock().tail.producers.first_unstable(high_watermark)
+    }
+
+    /// The high watermark as last noted, or as it was in the last checkpoint; at most the end. After a start it may lag.
+    pub fn high_watermark_hint(&self) -> Offset {
+        Offset::new(self.high_watermark.load(Ordering::Relaxed)).unwrap_or(Offset::ZERO)
+    }
+
+    /// Notes the high watermark for the next checkpoint.
+    pub fn note_high_watermark(&self, offset: Offset) {
+        self.high_watermark.store(offset.get(), Ordering::Relaxed);
+    }
+
+    /// Notes that leader `epoch` starts at the log's end. Durable with its first batch: until then there is nothing that a
+    /// follower could hold of it. An epoch that is not newer than the newest changes nothing.
+    pub fn begin_epoch(&self, epoch: LeaderEpoch) {
+        let mut state = self.state.lock();
+        let end = state.tail.end;
+        state.tail.epochs.assign(epoch, end);
+    }
+
+    /// The leaders of this log.
+    pub fn epochs(&self) -> LeaderEpochs {
+        self.state.lock().tail.epochs.clone()
+    }
+
+    /// The newest leader's epoch.
+    pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
+        self.state.lock().tail.epochs.latest()
+    }
+
+    /// Where the largest epoch up to `epoch` ended; see [`LeaderEpochs::end_of`].
+    pub fn epoch_end(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {
+        let state = self.state.lock();
+        state.tail.epochs.end_of(epoch, state.tail.end)
+    }
+
+    /// Whose record the one at `offset` is.
+    pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.state.lock().tail.epochs.epoch_at(offset)
+    }
+
+    /// Bytes of batches on this disk.
+    pub fn size(&self) -> ByteCount {
+        let state = self.state.lock();
+        state.sealed.iter().map(|sealed| sealed.facts.bytes).sum::<ByteCount>() + ByteCount(state.tail.bytes)
+    }
+
+    /// Bytes in the open segment.
+    pub fn active_size(&self) -> ByteCount {
+        ByteCount(self.state.lock().tail.bytes)
+    }
+
+    /// When the open segment got its first batch, by the broker's clock; `None` while it is empty.
+    pub fn active_since(&self) -> Option<Timestamp> {
+        self.state.lock().tail.builder.running.since
+    }
+
+    /// How many idempotent producers it remembers.
+    pub fn producer_count(&self) -> usize {
+        self.state.lock().tail.producers.len()
+    }
+
+    pub(super) fn depart(&self) {
+        self.departures.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.shared.world.clock.wall()
+    }
+}
+
+/// A part of `segment.jitter.ms`, drawn anew for each segment.
+pub(super) fn jitter(shared: &Shared, config: &LogConfig) -> Duration {
+    if config.segment_jitter_ms.is_zero() {
+        return Duration::ZERO;
+    }
+    let millis = u64::try_from(config.segment_jitter_ms.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(shared.world.rng.number() % millis.saturating_add(1).max(1))
+}

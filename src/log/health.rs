@@ -1,0 +1,50 @@
+//! Whether a data directory still takes part.
+//!
+//! A write that failed with anything but "no space", and any failed sync, ends it: the kernel may have dropped dirty pages, so
+//! that neither the page cache nor a repeated sync can be believed any more. There is no way back but a new start, which reads
+//! what the device really holds.
+
+use std::path::{Path, PathBuf};
+
+use aquifer_runtime::metrics::Gauge;
+use tokio::sync::watch;
+
+use super::error::DirFailure;
+
+/// The state of one directory, shared by all that write to it.
+#[derive(Debug)]
+pub(crate) struct Health {
+    path: PathBuf,
+    failure: watch::Sender<Option<DirFailure>>,
+    gauge: Gauge,
+}
+
+impl Health {
+    pub(crate) fn new(path: &Path, gauge: Gauge) -> Health {
+        Health { path: path.to_owned(), failure: watch::Sender::new(None), gauge }
+    }
+
+    /// Whether it has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failure.borrow().is_some()
+    }
+
+    /// Declares it failed; the first reason stays.
+    pub(crate) fn fail(&self, file: &Path, operation: &str, error: &std::io::Error) {
+        let what = format!("{operation} {}: {error}", file.display());
+        self.failure.send_if_modified(|failure| {
+            if failure.is_some() {
+                return false;
+            }
+            tracing::error!(dir = %self.path.display(), what, "log dir has failed, its partitions are given up");
+            self.gauge.set(1);
+            *failure = Some(DirFailure { path: self.path.clone(), what });
+            true
+        });
+    }
+
+    /// To wait for a failure.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Option<DirFailure>> {
+        self.failure.subscribe()
+    }
+}

@@ -1,0 +1,91 @@
+//! What the logs of one data directory count. Names are `aquifer_log_<what>_<unit>`.
+
+use aquifer_runtime::metrics::{Counter, Gauge, Histogram, Registry, seconds_buckets};
+
+/// Touched on the hot path by one atomic each.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    pub(crate) appended_batches: Counter,
+    pub(crate) appended_bytes: Counter,
+    pub(crate) duplicate_batches: Counter,
+    pub(crate) forgotten_producers: Counter,
+    pub(crate) rolled_segments: Counter,
+    pub(crate) syncs: Counter,
+    pub(crate) sync_seconds: Histogram,
+    pub(crate) checkpoints: Counter,
+    pub(crate) checkpoint_failures: Counter,
+    pub(crate) reread_bytes: Counter,
+    pub(crate) torn_tails: Counter,
+    pub(crate) quarantined_bytes: Counter,
+    pub(crate) corruptions: Counter,
+    pub(crate) rebuilt_indexes: Counter,
+    pub(crate) removal_failures: Counter,
+    pub(crate) refused_full: Counter,
+    pub(crate) open_logs: Gauge,
+    pub(crate) failed: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Metrics {
+        let log = registry.sub_registry_with_prefix("aquifer_log");
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            log.register(name, help, counter.clone());
+            counter
+        };
+        let appended_batches = counter("appended_batches", "Record batches written by producers and leaders");
+        let appended_bytes = counter("appended_bytes", "Bytes of record batches written");
+        let duplicate_batches = counter(
+            "duplicate_batches",
+            "Batches that a producer sent again and that were not written twice",
+        );
+        let forgotten_producers =
+            counter("forgotten_producers", "Idempotent producers forgotten for lack of room");
+        let rolled_segments = counter("rolled_segments", "Segments closed");
+        let syncs = counter("syncs", "Commits of a log's unsynced bytes to the device");
+        let checkpoints = counter("checkpoints", "Recovery points written");
+        let checkpoint_failures =
+            counter("checkpoint_failures", "Recovery points that could not be written for want of space");
+        let reread_bytes =
+            counter("reread_bytes", "Bytes read again at opening because they lay behind the recovery point");
+        let torn_tails = counter("torn_tails", "Unfinished tails cut off at opening, kept in quarantine");
+        let quarantined_bytes = counter("quarantined_bytes", "Bytes moved into quarantine");
+        let corruptions = counter("corruptions", "Damaged batches found, at opening or on a read");
+        let rebuilt_indexes =
+            counter("rebuilt_indexes", "Segment indexes made anew because theirs were lost or damaged");
+        let removal_failures = counter(
+            "removal_failures",
+            "Files or folders that could not be removed; the next start tries again",
+        );
+        let refused_full = counter("refused_full", "Appends refused because the disk was full");
+        let sync_seconds = Histogram::new(seconds_buckets());
+        log.register("sync_seconds", "Time of a commit to the device", sync_seconds.clone());
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            log.register(name, help, gauge.clone());
+            gauge
+        };
+        let open_logs = gauge("open_logs", "Logs that are open");
+        let failed = gauge("dir_failed", "1 if the log dir has failed and its partitions are given up");
+        Metrics {
+            appended_batches,
+            appended_bytes,
+            duplicate_batches,
+            forgotten_producers,
+            rolled_segments,
+            syncs,
+            sync_seconds,
+            checkpoints,
+            checkpoint_failures,
+            reread_bytes,
+            torn_tails,
+            quarantined_bytes,
+            corruptions,
+            rebuilt_indexes,
+            removal_failures,
+            refused_full,
+            open_logs,
+            failed,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! One partition's local log, and the data directory that holds many.
+//!
+//! ```text
+//!            log start                 local start                          synced     end
+//!               │                          │                                   │        │
+//!  ─────────────┴──── in the bucket ───────┴────── sealed ──────┬─── active ───┴────────┴──▶ offsets
+//!                                           closed segments      the open one
+//! ```
+//!
+//! - *log start*: nothing below exists for a reader. May lie in the bucket.
+//! - *local start*: the first offset on this disk.
+//! - *synced*: all below survives a power cut. Moved by the committer alone.
+//! - *end*: where the next record goes.
+//!
+//! Files hold record batches exactly as producers sent them, but for base offset and leader epoch. Appends are writes to the
+//! page cache under one short lock; reads take the lock only to find their place. Nothing here waits for the device on an
+//! append, and nothing is asynchronous: whoever wants durability watches [`Log::synced`].
+//!
+//! Knows no request, no error code, no replica and no bucket: what must not be removed yet, or be seen yet, is told by offsets.
+//!
+//! A crash leaves: files as described in `layout.rs`, a tail behind the last checkpoint that is walked again with every
+//! checksum (`recovery.rs`), and leftovers named `.tmp` and `.deleted` that the next start removes.
+
+mod retention;
+mod config;
+mod error;
+mod validate;
+mod producers;
+mod checkpoint;
+mod layout;
+mod index;
+mod scan;
+mod open_files;
+mod metrics;
+mod health;
+mod keeper;
+mod committer;
+mod segment;
+mod shared;
+mod damage;
+mod recovery;
+mod handle;
+mod append;
+mod segments;
+mod books;
+mod read;
+mod lookup;
+mod change;
+mod dir;
+
+pub use append::{Append, Appended, Outcome};
+pub use change::Restart;
+pub use config::{Cleanup, Durability, LogConfig, LogDirOptions, RecordValidation, TimestampType};
+pub use dir::{Found, LogDir, Wanted};
+pub use error::{
+    AppendError, ChangeError, Corruption, DirFailure, FollowerAppendError, InvalidRecords, OpenDirError,
+    OpenLogError, ReadError, TimestampIssue,
+};
+pub use handle::{Log, LogOffsets};
+pub use lookup::TimedOffset;
+pub use read::{AbortedTxns, AtLeast, Read, Slice};
+pub use recovery::{RecoveryFinding, RecoveryReport};
+pub use retention::{Keep, removable_before};
+pub use segments::SealedParts;
+pub use validate::Origin;
+
+#[cfg(test)]
+mod tests;

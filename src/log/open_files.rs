@@ -1,0 +1,129 @@
+//! The budget of open files: a segment's file is opened when it is needed and closed when it has gone cold.
+//!
+//! Thousands of partitions with dozens of segments each would exhaust any limit if a descriptor were held per file. A handle
+//! given out keeps its descriptor for as long as it is held, whatever the budget says: a read under way, and bytes that are not
+//! synced yet, never lose their file. In particular a file with unsynced bytes is always held by the committer, so that an error
+//! of writing it back is reported to the descriptor that is then synced.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use aquifer_runtime::files::{Disk, File};
+use parking_lot::Mutex;
+
+/// The files of one data directory that are open.
+#[derive(Debug)]
+pub(crate) struct OpenFiles {
+    disk: Disk,
+    open_max: usize,
+    /// Every slot with an open file once, and some that have lost theirs; the clock hand goes round it.
+    ring: Mutex<VecDeque<Weak<FileSlot>>>,
+}
+
+/// One file that may be open or not.
+#[derive(Debug)]
+pub(crate) struct FileSlot {
+    path: PathBuf,
+    file: Mutex<Option<File>>,
+    /// Set at each use, cleared as the hand passes; a file passed twice without use is closed.
+    used: AtomicBool,
+}
+
+impl FileSlot {
+    /// Where the file is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl OpenFiles {
+    pub(crate) fn new(disk: Disk, open_max: usize) -> OpenFiles {
+        OpenFiles { disk, open_max: open_max.max(1), ring: Mutex::new(VecDeque::new()) }
+    }
+
+    /// A slot for a file that exists.
+    pub(crate) fn slot(&self, path: PathBuf) -> Arc<FileSlot> {
+        Arc::new(FileSlot { path, file: Mutex::new(None), used: AtomicBool::new(false) })
+    }
+
+    /// Makes an empty file, or empties one that a crash has left under this name.
+    pub(crate) fn create(&self, path: PathBuf) -> io::Result<Arc<FileSlot>> {
+        let file = self.disk.open_or_create(&path)?;
+        file.set_size(aquifer_model::ByteCount::ZERO)?;
+        let slot = Arc::new(FileSlot { path, file: Mutex::new(Some(file)), used: AtomicBool::new(true) });
+        self.admit(&slot);
+        Ok(slot)
+    }
+
+    /// The file, opened if need be.
+    pub(crate) fn get(&self, slot: &Arc<FileSlot>) -> io::Result<File> {
+        {
+            let mut open = slot.file.lock();
+            slot.used.store(true, Ordering::Relaxed);
+            if let Some(file) = &*open {
+                return Ok(file.clone());
+            }
+            *open = Some(self.disk.open(&slot.path)?);
+        }
+        self.admit(slot);
+        // Another thread may have closed it between the two steps; then it is opened for this caller alone.
+        let open = slot.file.lock().clone();
+        open.map_or_else(|| self.disk.open(&slot.path), Ok)
+    }
+
+    /// Takes a slot into the ring, and closes cold files while there are too many.
+    fn admit(&self, slot: &Arc<FileSlot>) {
+        let mut ring = self.ring.lock();
+        ring.push_back(Arc::downgrade(slot));
+        // Two rounds pass every slot twice, so there is something to close.
+        let mut steps = ring.len() * 2;
+        while ring.len() > self.open_max && steps > 0 {
+            steps -= 1;
+            let Some(coldest) = ring.pop_front() else { return };
+            let Some(slot) = coldest.upgrade() else { continue };
+            if slot.used.swap(false, Ordering::Relaxed) {
+                ring.push_back(coldest);
+            } else {
+                slot.file.lock().take();
+            }
+        }
+    }
+
+    /// How many files are open, give or take those of logs that are gone.
+    pub(crate) fn open_count(&self) -> usize {
+        self.ring.lock().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use super::*;
+
+    #[test]
+    fn cold_files_are_closed_and_opened_again_with_their_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = OpenFiles::new(Disk::host(), 3);
+        let slots: Vec<_> =
+            (0..10u8).map(|n| files.create(dir.path().join(n.to_string())).unwrap()).collect();
+        assert!(files.open_count() <= 3);
+        for round in 0..3u64 {
+            for (n, slot) in (0u8..).zip(&slots) {
+                files.get(slot).unwrap().write_all_at(round, &mut [IoSlice::new(&[n])]).unwrap();
+                assert!(files.open_count() <= 3);
+            }
+        }
+        let open = slots.iter().filter(|slot| slot.file.lock().is_some()).count();
+        assert!((1..=3).contains(&open), "{open} open");
+        for (n, slot) in (0u8..).zip(&slots) {
+            assert_eq!(files.get(slot).unwrap().read_all().unwrap(), [n; 3]);
+        }
+        drop(slots);
+        let last = files.create(dir.path().join("last")).unwrap();
+        assert!(files.get(&last).is_ok());
+    }
+}

@@ -1,0 +1,331 @@
+//! Reads: whole batches from an offset on.
+//!
+//! The lock is held only to find the segment and a position not behind the offset; then one read into one buffer, whose batches
+//! are walked by their headers to find where the answer starts and ends. Checksums were checked when the bytes came; here only
+//! what a header shows is: that it is one, and that its offset continues the one before. What does not is never served.
+//!
+//! A read of a page that is not in memory waits for the device: whoever reads far behind the end does so away from the threads
+//! that serve. See [`Log::bytes_behind_tail`].
+//!
+//! A segment may be removed, or cut, while it is read. The file stays readable for as long as it is held; whether the bytes
+//! still are the log's is decided afterwards, and if they may not be, the read starts anew.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use aquifer_model::batch::HEADER_BYTES;
+use aquifer_model::{AbortedTxn, BatchHeader, ByteCount, Offset, OffsetRange, offset_index};
+use aquifer_runtime::files::File;
+use bytes::Bytes;
+
+use super::error::{Corruption, ReadError};
+use super::handle::{Condition, Log};
+use super::open_files::FileSlot;
+use super::segment::Sealed;
+
+/// How often a read starts anew because segments left while it ran. Each time they must have left again.
+const ATTEMPTS_MAX: u32 = 8;
+
+/// What is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Read {
+    /// The batch that holds this offset is the first.
+    pub from: Offset,
+    /// No batch that reaches to or beyond this is given: the high watermark, the last stable offset, or the log's end.
+    pub until: Offset,
+    /// The most that is given.
+    pub bytes_max: ByteCount,
+    /// Whether that may be passed for the first batch.
+    pub at_least: AtLeast,
+    /// Whether aborted transactions are asked for.
+    pub aborted: AbortedTxns,
+}
+
+/// Whether a first batch that is larger than the limit is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtLeast {
+    /// The limit holds.
+    Nothing,
+    /// It is (KIP-74), so that a consumer cannot be stuck before a large batch.
+    OneBatch,
+}
+
+/// Whether aborted transactions are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AbortedTxns {
+    /// No.
+    Skip,
+    /// Those that overlap what is given.
+    Include,
+}
+
+/// Whole batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slice {
+    /// One behind the other, as stored.
+    pub bytes: Bytes,
+    /// What they cover; the first may start before the offset asked for. Empty at that offset if there are none.
+    pub range: OffsetRange,
+    /// Those that overlap `range`, if asked for.
+    pub aborted: Vec<AbortedTxn>,
+}
+
+/// Where to look.
+pub(super) struct Place {
+    slot: Arc<FileSlot>,
+    base: Offset,
+    /// A batch starts here, and the offset is not before it.
+    pub(super) floor: u64,
+    /// All batches below `until` end here or before.
+    ceiling: u64,
+}
+
+enum Found {
+    Empty,
+    Tail(Place),
+    Sealed(Arc<Sealed>),
+}
+
+impl Log {
+    /// Whole batches from one segment; ask again from where they end for more. From the end itself on there is nothing, which
+    /// is no error.
+    pub fn read(&self, read: Read) -> Result<Slice, ReadError> {
+        self.steadily(|| self.try_read(&read))
+    }
+
+    /// Runs `attempt` again if it failed while bytes left the log, or succeeded over bytes that did.
+    pub(super) fn steadily<T>(&self, attempt: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let departures = self.departures.load(Ordering::Acquire);
+            let outcome = attempt();
+            if self.departures.load(Ordering::Acquire) == departures || attempts == ATTEMPTS_MAX {
+                if let Err(ReadError::Corrupt(corruption)) = &outcome {
+                    self.shared.metrics.corruptions.inc();
+                    tracing::error!(log = %self.partition, %corruption, "damaged bytes in a log");
+                }
+                return outcome;
+            }
+        }
+    }
+
+    fn try_read(&self, read: &Read) -> Result<Slice, ReadError> {
+        let nothing = Slice {
+            bytes: Bytes::new(),
+            range: OffsetRange { base: read.from, next: read.from },
+            aborted: Vec::new(),
+        };
+        let place = match self.find(read.from, read.until)? {
+            Found::Empty => return Ok(nothing),
+            Found::Tail(place) => place,
+            Found::Sealed(sealed) => self.place_in(&sealed, read.from, read.until)?,
+        };
+        let file = self.file(&place)?;
+        let gap = self.config().index_interval_bytes.get();
+        let Some((bytes, range)) = gather(&file, &place, read, gap)? else { return Ok(nothing) };
+        let aborted = match read.aborted {
+            AbortedTxns::Skip => Vec::new(),
+            AbortedTxns::Include => self.aborted(range)?,
+        };
+        Ok(Slice { bytes, range, aborted })
+    }
+
+    pub(super) fn file(&self, place: &Place) -> Result<File, ReadError> {
+        self.shared.files.get(&place.slot).map_err(|error| ReadError::io(place.slot.path(), error))
+    }
+
+    fn find(&self, from: Offset, until: Offset) -> Result<Found, ReadError> {
+        let state = self.state.lock();
+        if state.condition == Condition::Closed {
+            return Err(ReadError::Closed);
+        }
+        if from < state.local_start {
+            return Err(ReadError::BelowLocalStart { local_start: state.local_start });
+        }
+        let tail = &state.tail;
+        if from > tail.end {
+            return Err(ReadError::BeyondEnd { end: tail.end });
+        }
+        if from >= until || from == tail.end {
+            return Ok(Found::Empty);
+        }
+        if from < tail.base {
+            return match state.sealed_at(from) {
+                Some(sealed) => Ok(Found::Sealed(sealed.clone())),
+                None => Err(ReadError::BelowLocalStart { local_start: state.local_start }),
+            };
+        }
+        let entries = &tail.builder.index.offsets;
+        Ok(Found::Tail(Place {
+            slot: state.active.clone(),
+            base: tail.base,
+            floor: offset_index::floor(entries, tail.base, from).into(),
+            ceiling: offset_index::ceiling(entries, tail.base, until).map_or(tail.bytes, u64::from),
+        }))
+    }
+
+    pub(super) fn place_in(&self, sealed: &Sealed, from: Offset, until: Offset) -> Result<Place, ReadError> {
+        let base = sealed.facts.range.base;
+        let end = sealed.facts.bytes.get();
+        self.with_index(sealed, |index| Place {
+            slot: sealed.log.clone(),
+            base,
+            floor: offset_index::floor(&index.offsets, base, from).into(),
+            ceiling: offset_index::ceiling(&index.offsets, base, until).map_or(end, u64::from),
+        })
+    }
+
+    /// About how many bytes lie between `from` and the log's end: what is near the end is in the page cache still. Touches no
+    /// file.
+    pub fn bytes_behind_tail(&self, from: Offset) -> ByteCount {
+        self.bytes_from(from, Offset::MAX)
+    }
+
+    /// About how many bytes lie in `[from, until)`; within a closed segment, and between index entries, in proportion to the
+    /// offsets. Touches no file.
+    pub fn bytes_from(&self, from: Offset, until: Offset) -> ByteCount {
+        let state = self.state.lock();
+        let tail = &state.tail;
+        let until = until.min(tail.end);
+        if from >= until {
+            return ByteCount::ZERO;
+        }
+        let mut bytes = 0;
+        if until > tail.base {
+            let entries = &tail.builder.index.offsets;
+            let to = offset_index::ceiling(entries, tail.base, until).map_or(tail.bytes, u64::from);
+            let floor =
+                if from <= tail.base { 0 } else { offset_index::floor(entries, tail.base, from).into() };
+            bytes += to.saturating_sub(floor);
+        }
+        let first = state.sealed.partition_point(|sealed| sealed.facts.range.next <= from);
+        for sealed in state.sealed.range(first..).take_while(|sealed| sealed.facts.range.base < until) {
+            let range = sealed.facts.range;
+            let part = range.next.min(until).since(range.base.max(from));
+            let share =
+                u128::from(sealed.facts.bytes.get()) * u128::from(part) / u128::from(range.count().max(1));
+            bytes += share as u64;
+        }
+        ByteCount(bytes)
+    }
+}
+
+/// The batches that answer a read, from a file.
+fn gather(
+    file: &File,
+    place: &Place,
+    read: &Read,
+    gap: u64,
+) -> Result<Option<(Bytes, OffsetRange)>, ReadError> {
+    let path = place.slot.path();
+    let io = |error: io::Error| ReadError::io(path, error);
+    let mut position = place.floor;
+    let mut expected = (position == 0).then_some(place.base);
+    // The offset is at most an index interval and a batch behind the floor.
+    let wanted = read.bytes_max.get().saturating_add(gap).max(HEADER_BYTES as u64);
+    loop {
+        let count = wanted.min(place.ceiling.saturating_sub(position));
+        let buffer = file.read_at(position, usize::try_from(count).unwrap_or(usize::MAX)).map_err(io)?;
+        if (buffer.len() as u64) < count {
+            return Err(damaged(path, position + buffer.len() as u64, "the file ends early"));
+        }
+        let mut at = 0;
+        while let Some(header) = header_at(&buffer, at, path, position, expected, place.ceiling)? {
+            if header.next_offset() > read.from {
+                let first = First { position: position + at as u64, at, header };
+                return take(file, place, read, buffer.into(), first);
+            }
+            expected = Some(header.next_offset());
+            at += header.size();
+        }
+        position += at as u64;
+        if position >= place.ceiling {
+            return Ok(None);
+        }
+        // The rest of the buffer was no whole header: go on from there, or past a batch larger than the buffer.
+    }
+}
+
+struct First {
+    /// In the file.
+    position: u64,
+    /// In the buffer.
+    at: usize,
+    header: BatchHeader,
+}
+
+/// From the first batch of the answer on, as much as may be given.
+fn take(
+    file: &File,
+    place: &Place,
+    read: &Read,
+    buffer: Bytes,
+    first: First,
+) -> Result<Option<(Bytes, OffsetRange)>, ReadError> {
+    let path = place.slot.path();
+    let base = first.header.base_offset;
+    if first.header.next_offset() > read.until {
+        return Ok(None);
+    }
+    let bytes_max = usize::try_from(read.bytes_max.get()).unwrap_or(usize::MAX);
+    let size = first.header.size();
+    if size > bytes_max && read.at_least == AtLeast::Nothing {
+        return Ok(None);
+    }
+    let (buffer, at) = if first.at + size <= buffer.len() {
+        (buffer, first.at)
+    } else {
+        let left = usize::try_from(place.ceiling - first.position).unwrap_or(usize::MAX);
+        let again = file.read_at(first.position, size.max(bytes_max).min(left));
+        (Bytes::from(again.map_err(|error| ReadError::io(path, error))?), 0)
+    };
+    if buffer.len() < at + size {
+        return Err(damaged(path, first.position, "the file ends within a batch"));
+    }
+    let start = first.position - at as u64;
+    let mut next = first.header.next_offset();
+    let mut to = at + size;
+    while let Some(header) = header_at(&buffer, to, path, start, Some(next), place.ceiling)? {
+        let end = to + header.size();
+        if end > buffer.len() || end - at > bytes_max || header.next_offset() > read.until {
+            break;
+        }
+        next = header.next_offset();
+        to = end;
+    }
+    Ok(Some((buffer.slice(at..to), OffsetRange { base, next })))
+}
+
+/// The header at `at`, if all of it is in the buffer.
+fn header_at(
+    buffer: &[u8],
+    at: usize,
+    path: &Path,
+    start: u64,
+    expected: Option<Offset>,
+    file_end: u64,
+) -> Result<Option<BatchHeader>, ReadError> {
+    let position = start + at as u64;
+    let Some(bytes) = buffer.get(at..at.saturating_add(HEADER_BYTES)) else {
+        if at < buffer.len() && position + HEADER_BYTES as u64 > file_end {
+            return Err(damaged(path, position, "the file ends within a batch header"));
+        }
+        return Ok(None);
+    };
+    let header = BatchHeader::parse(bytes).map_err(|error| damaged(path, position, &error.to_string()))?;
+    if expected.is_some_and(|expected| expected != header.base_offset) {
+        let what = format!("a batch of offset {} does not continue the one before", header.base_offset);
+        return Err(damaged(path, position, &what));
+    }
+    if position + header.size() as u64 > file_end {
+        return Err(damaged(path, position, "a batch reaches beyond the end of its segment"));
+    }
+    Ok(Some(header))
+}
+
+pub(super) fn damaged(path: &Path, position: u64, what: &str) -> ReadError {
+    Corruption { file: path.to_owned(), position, what: what.to_owned() }.into()
+}

@@ -1,0 +1,287 @@
+//! Closed segments: closing one, their indexes, and handing them to whoever stores them elsewhere.
+
+use std::io;
+use std::sync::Arc;
+
+use aquifer_model::{AbortedTxn, LeaderEpochs, Offset, OffsetRange, SealedSegment, Timestamp};
+use aquifer_model::{offset_index, time_index};
+use aquifer_runtime::files::File;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::append::Refusal;
+use super::checkpoint::{Snapshot, encode_snapshot};
+use super::config::LogConfig;
+use super::error::{AppendError, Corruption, ReadError, is_full};
+use super::handle::{Log, State, jitter};
+use super::index::{self, Index, IndexMark};
+use super::layout;
+use super::open_files::FileSlot;
+use super::recovery::{self, Trusted};
+use super::segment::{Sealed, Tail, Unwritten};
+
+/// All that storing a closed segment elsewhere needs.
+#[derive(Debug)]
+pub struct SealedParts {
+    /// What it covers.
+    pub facts: SealedSegment,
+    /// Its batches: `facts.log_bytes` from the start of this file. Stays readable while it is held.
+    pub log: File,
+    /// As `aquifer_model::offset_index` writes it.
+    pub offset_index: Bytes,
+    /// As `aquifer_model::time_index` writes it.
+    pub time_index: Bytes,
+    /// Every aborted transaction that overlaps it, wherever its marker lies. Final only below the last stable offset.
+    pub aborted: Vec<AbortedTxn>,
+    /// The producers at its end; what [`super::Restart`] takes.
+    pub producers: Bytes,
+}
+
+impl Log {
+    /// Closes the open segment and opens the next, so that what it holds can be stored elsewhere. Nothing happens if it is empty.
+    pub fn roll(&self) -> Result<(), AppendError> {
+        let config = self.config();
+        let now = self.now();
+        let mut state = self.state.lock();
+        self.check_writable(&state)?;
+        if state.tail.bytes == 0 {
+            return Ok(());
+        }
+        self.roll_locked(&mut state, &config, now)?;
+        Ok(())
+    }
+
+    pub(super) fn roll_locked(
+        &self,
+        state: &mut State,
+        config: &LogConfig,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let next = layout::segment_file(self.path(), state.tail.end, layout::LOG);
+        let created = self.shared.files.create(next.clone());
+        let active = created.map_err(|error| {
+            if is_full(&error) {
+                self.shared.metrics.refused_full.inc();
+                return Refusal::Full;
+            }
+            self.shared.health.fail(&next, "creation of", &error);
+            Refusal::Failed
+        })?;
+        self.sync.note_name();
+        self.shared.metrics.rolled_segments.inc();
+        let (end, log_start) = (state.tail.end, state.log_start);
+        state.tail.builder.note_time();
+        let facts = state.tail.seal(now);
+        let Tail { epochs, producers, base, builder, .. } =
+            std::mem::replace(&mut state.tail, Tail::at(end, LeaderEpochs::new(), Default::default()));
+        let snapshot = encode_snapshot(end, log_start, &epochs, &producers);
+        state.tail.epochs = epochs;
+        state.tail.producers = producers;
+        state.sealed.push_back(Arc::new(Sealed {
+            number: self.shared.number(),
+            facts,
+            log: std::mem::replace(&mut state.active, active),
+            index_path: layout::segment_file(self.path(), base, layout::INDEX),
+            unwritten: Mutex::new(Some(Arc::new(Unwritten { builder, snapshot }))),
+        }));
+        state.jitter = jitter(&self.shared, config);
+        self.capture(state);
+        self.shared.committer.request(&self.sync);
+        Ok(())
+    }
+
+    /// The closed segments on this disk, oldest first.
+    pub fn sealed_segments(&self) -> Vec<SealedSegment> {
+        let state = self.state.lock();
+        state.sealed.iter().map(|sealed| sealed.facts.describe(&state.tail.epochs)).collect()
+    }
+
+    /// The closed segment that holds `offset`, if it is closed and on this disk.
+    pub fn sealed_containing(&self, offset: Offset) -> Option<SealedSegment> {
+        let state = self.state.lock();
+        state.sealed_at(offset).map(|sealed| sealed.facts.describe(&state.tail.epochs))
+    }
+
+    /// All that storing the closed segment that starts at `base` needs; `None` if there is no such segment on this disk. Blocks.
+    pub fn sealed_parts(&self, base: Offset) -> Result<Option<SealedParts>, ReadError> {
+        let (sealed, facts) = {
+            let state = self.state.lock();
+            let Some(sealed) =
+                state.sealed_at(base).filter(|sealed| sealed.facts.range.base == base).cloned()
+            else {
+                return Ok(None);
+            };
+            let facts = sealed.facts.describe(&state.tail.epochs);
+            (sealed, facts)
+        };
+        let log =
+            self.shared.files.get(&sealed.log).map_err(|error| ReadError::io(sealed.log.path(), error))?;
+        let (offset_index, time_index) = self.with_index(&sealed, |index| {
+            (offset_index::encode(&index.offsets).into(), time_index::encode(&index.times).into())
+        })?;
+        let aborted = self.aborted(facts.range)?;
+        let producers = self.snapshot_at(facts.range.next)?.encode().into();
+        Ok(Some(SealedParts { facts, log, offset_index, time_index, aborted, producers }))
+    }
+
+    /// The aborted transactions that overlap `range`, in order of their markers. May load indexes, and so block, if there are
+    /// any.
+    pub fn aborted(&self, range: OffsetRange) -> Result<Vec<AbortedTxn>, ReadError> {
+        let (sealed, mut of_tail) = {
+            let state = self.state.lock();
+            let first = state.sealed.partition_point(|sealed| sealed.facts.range.next <= range.base);
+            let sealed: Vec<_> =
+                state.sealed.range(first..).filter(|sealed| sealed.facts.aborted > 0).cloned().collect();
+            let of_tail = &state.tail.builder.index.aborted;
+            (sealed, of_tail.iter().filter(|txn| txn.overlaps(range.base, range.next)).copied().collect())
+        };
+        let mut found = Vec::new();
+        for sealed in sealed {
+            let settled = self.with_index(&sealed, |index| {
+                found.extend(index.aborted.iter().filter(|txn| txn.overlaps(range.base, range.next)));
+                // No transaction that ends later starts before this.
+                index.aborted.last().is_some_and(|last| last.stable >= range.next)
+            })?;
+            if settled {
+                return Ok(found);
+            }
+        }
+        found.append(&mut of_tail);
+        Ok(found)
+    }
+
+    /// Shows a closed segment's indexes, from memory or from its file; makes them anew if the file is lost or damaged.
+    pub(super) fn with_index<T>(
+        &self,
+        sealed: &Sealed,
+        show: impl FnOnce(&Index) -> T,
+    ) -> Result<T, ReadError> {
+        if let Some(unwritten) = &*sealed.unwritten.lock() {
+            return Ok(show(&unwritten.builder.index));
+        }
+        if let Some(index) = self.shared.indexes.get(sealed.number) {
+            return Ok(show(&index));
+        }
+        let index = Arc::new(self.load_index(sealed)?);
+        self.shared.indexes.insert(sealed.number, index.clone());
+        Ok(show(&index))
+    }
+
+    fn load_index(&self, sealed: &Sealed) -> Result<Index, ReadError> {
+        let path = &sealed.index_path;
+        let io = |error: io::Error| ReadError::io(path, error);
+        let SealedSpan { base, next, bytes } = SealedSpan::of(sealed);
+        let stored = self.shared.world.disk.read_if_exists(path).map_err(io)?.unwrap_or_default();
+        match index::load(&stored, base, bytes) {
+            Ok(loaded) if loaded.mark.position == bytes && loaded.mark.next == next => {
+                return Ok(loaded.builder.index);
+            }
+            Ok(_) => {}
+            Err(error) => return Err(io(io::Error::new(io::ErrorKind::InvalidData, error))),
+        }
+        tracing::warn!(path = %path.display(), "segment index is lost or damaged, making it anew from the segment");
+        self.shared.metrics.rebuilt_indexes.inc();
+        let mut tail = self.replay(&self.snapshot_at(base)?, &sealed.log, bytes, next)?;
+        tail.builder.note_time();
+        let mark = tail.builder.mark(bytes, next);
+        let chunk = tail.builder.chunk(&IndexMark::start(base), &mark);
+        // Only a saving of work: the next reader would make it anew again.
+        if let Err(error) = self.shared.world.disk.write_atomic(path, &chunk) {
+            tracing::warn!(path = %path.display(), %error, "could not store the new segment index");
+        }
+        Ok(tail.builder.index)
+    }
+
+    /// Walks a segment of `bytes` up to `until`, over the state at its start.
+    pub(super) fn replay(
+        &self,
+        start: &Snapshot,
+        log: &Arc<FileSlot>,
+        bytes: u64,
+        until: Offset,
+    ) -> Result<Tail, ReadError> {
+        self.replay_on(
+            Tail::at(start.offset, start.epochs.clone(), start.producers.clone()),
+            log,
+            bytes,
+            until,
+        )
+    }
+
+    /// Walks a segment of `bytes` on from where `tail` stands.
+    pub(super) fn replay_on(
+        &self,
+        tail: Tail,
+        log: &Arc<FileSlot>,
+        bytes: u64,
+        until: Offset,
+    ) -> Result<Tail, ReadError> {
+        let file = self.shared.files.get(log).map_err(|error| ReadError::io(log.path(), error))?;
+        let interval = self.config().index_interval_bytes;
+        recovery::replay(tail, &file, &Trusted { end: bytes, until, interval, now: self.now() })
+    }
+
+    /// The state at the start of a segment (or at the end of the last closed one): from its snapshot, or, where that is lost,
+    /// from the one before and the batches between. Where nothing older is left, producers are unknown, as for Kafka's
+    /// producers whose records are gone.
+    pub(super) fn snapshot_at(&self, base: Offset) -> Result<Snapshot, ReadError> {
+        let (before, epochs, log_start) = {
+            let state = self.state.lock();
+            let before = base
+                .get()
+                .checked_sub(1)
+                .and_then(Offset::new)
+                .and_then(|last| state.sealed_at(last).cloned());
+            let before = before.filter(|sealed| sealed.facts.range.next == base);
+            (before, state.tail.epochs.clone(), state.log_start)
+        };
+        if let Some(before) = &before
+            && let Some(unwritten) = &*before.unwritten.lock()
+            && let Ok(snapshot) = Snapshot::decode(&unwritten.snapshot)
+        {
+            return Ok(snapshot);
+        }
+        let path = layout::segment_file(self.path(), base, layout::SNAPSHOT);
+        let stored =
+            self.shared.world.disk.read_if_exists(&path).map_err(|error| ReadError::io(&path, error))?;
+        match stored.as_deref().map(Snapshot::decode) {
+            Some(Ok(snapshot)) if snapshot.offset == base => return Ok(snapshot),
+            _ => {}
+        }
+        let Some(before) = before else {
+            let mut epochs = epochs;
+            epochs.truncate_to(base);
+            return Ok(Snapshot { offset: base, log_start, epochs, producers: Default::default() });
+        };
+        tracing::warn!(path = %path.display(), "producer snapshot is lost or damaged, making it anew from the segment before");
+        let start = self.snapshot_at(before.facts.range.base)?;
+        let tail = self.replay(&start, &before.log, before.facts.bytes.get(), base)?;
+        if tail.end != base {
+            let (file, position) = (before.log.path().to_owned(), tail.bytes);
+            return Err(Corruption { file, position, what: format!("it ends at offset {}", tail.end) }.into());
+        }
+        Ok(Snapshot { offset: base, log_start, epochs: tail.epochs, producers: tail.producers })
+    }
+}
+
+struct SealedSpan {
+    base: Offset,
+    next: Offset,
+    bytes: u64,
+}
+
+impl SealedSpan {
+    fn of(sealed: &Sealed) -> SealedSpan {
+        let OffsetRange { base, next } = sealed.facts.range;
+        SealedSpan { base, next, bytes: sealed.facts.bytes.get() }
+    }
+}
+
+impl State {
+    /// The closed segment that holds `offset`.
+    pub(super) fn sealed_at(&self, offset: Offset) -> Option<&Arc<Sealed>> {
+        let behind = self.sealed.partition_point(|sealed| sealed.facts.range.base <= offset);
+        let sealed = self.sealed.get(behind.checked_sub(1)?)?;
+        sealed.facts.range.contains(offset).then_some(sealed)
+    }
+}

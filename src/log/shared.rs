@@ -1,0 +1,58 @@
+//! What all logs of one data directory have in common.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aquifer_runtime::World;
+
+use super::committer::Committer;
+use super::config::LogDirOptions;
+use super::health::Health;
+use super::index::IndexCache;
+use super::keeper::Keeper;
+use super::layout;
+use super::metrics::Metrics;
+use super::open_files::OpenFiles;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) path: PathBuf,
+    pub(crate) world: World,
+    pub(crate) options: LogDirOptions,
+    pub(crate) metrics: Metrics,
+    pub(crate) health: Arc<Health>,
+    pub(crate) files: OpenFiles,
+    pub(crate) indexes: IndexCache,
+    pub(crate) committer: Committer,
+    pub(crate) keeper: Keeper,
+    numbers: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(world: &World, path: &Path, options: LogDirOptions, metrics: Metrics) -> Shared {
+        let health = Arc::new(Health::new(path, metrics.failed.clone()));
+        Shared {
+            path: path.to_owned(),
+            world: world.clone(),
+            metrics: metrics.clone(),
+            files: OpenFiles::new(world.disk.clone(), options.files_open_max),
+            indexes: IndexCache::new(options.index_cache_bytes),
+            committer: Committer::new(world, health.clone(), metrics.clone()),
+            keeper: Keeper::new(world, metrics),
+            health,
+            options,
+            numbers: AtomicU64::new(0),
+        }
+    }
+
+    /// A number that was not used before in this process.
+    pub(crate) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Where a tail that is cut off goes.
+    pub(crate) fn quarantine_file(&self, name: &str) -> PathBuf {
+        self.path.join(layout::QUARANTINE).join(name)
+    }
+}

@@ -1,0 +1,67 @@
+//! Appending as leader, and waiting until it is acknowledged.
+
+use aquifer_model::{LeaderEpoch, Offset};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::error::{AckError, AppendError};
+use super::state::Replica;
+use crate::config::Durability;
+use crate::log::{Append, Appended, Origin};
+
+/// What a producer asks for before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Acks {
+    /// No answer at all (0).
+    None,
+    /// The leader has the records in its log (1).
+    Leader,
+    /// Every in-sync replica holds them safely (-1).
+    All,
+}
+
+/// Records in the leader's log, and what their acknowledgement waits for.
+#[derive(Debug, Clone)]
+pub(crate) struct Acknowledged {
+    pub(crate) appended: Appended,
+    pub(crate) epoch: LeaderEpoch,
+    /// The high watermark to wait for.
+    pub(crate) upto: Offset,
+}
+
+impl Replica {
+    /// Appends one batch. A write to the page cache, done when this returns; with [`Acks::All`] the caller then waits in
+    /// [`Replica::acknowledged`].
+    pub(crate) fn append(&self, records: Bytes, acks: Acks) -> Result<Acknowledged, AppendError> {
+        let epoch = self.check_leader(-1)?;
+        let (in_sync, wanted) = self.in_sync();
+        if acks == Acks::All && in_sync < wanted {
+            return Err(AppendError::NotEnoughReplicas { in_sync, wanted });
+        }
+        let appended = self.log().append(Append { records, epoch, origin: Origin::Client })?;
+        if self.config().durability == Durability::Replicated {
+            self.advance();
+        }
+        let upto = appended.last.next();
+        Ok(Acknowledged { appended, epoch, upto })
+    }
+
+    /// Waits until the records are acknowledged.
+    pub(crate) async fn acknowledged(&self, records: &Acknowledged, deadline: Instant) -> Result<(), AckError> {
+        let mut marks = self.marks();
+        let reached = marks.wait_for(|marks| {
+            marks.high_watermark >= records.upto || marks.leading != Some(records.epoch)
+        });
+        let marks = match tokio::time::timeout_at(deadline, reached).await {
+            Err(_) => return Err(AckError::Timeout),
+            Ok(Err(_)) => return Err(AckError::NotLeader),
+            Ok(Ok(marks)) => *marks,
+        };
+        // A duplicate's original may have been acknowledged under an older epoch: the watermark alone says it is safe.
+        if marks.high_watermark < records.upto {
+            return Err(AckError::NotLeader);
+        }
+        let (in_sync, wanted) = self.in_sync();
+        if in_sync < wanted { Err(AckError::NotEnoughReplicas) } else { Ok(()) }
+    }
+}

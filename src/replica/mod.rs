@@ -1,0 +1,37 @@
+//! Leader of one partition on this broker: watermarks, append, read, and what becomes of its sealed segments.
+//!
+//! ```text
+//!   log start            local start          tiered end     last stable   high watermark   log end
+//!       |--- only in the bucket ---|--- in both ---|--- only here ---|--------------|-------------|
+//!       cold reads ----------------> hot reads ----------------------------------->
+//! ```
+//!
+//! Offsets below `local start` are read from the bucket, all others from the local log; there is one place that decides
+//! ([`read`]). A consumer sees nothing at or above the high watermark (the last stable offset, if it reads only what is
+//! committed). This module knows no request and no error code; what it refuses, it refuses by a type of its own.
+
+/// Why an operation is refused.
+pub(crate) mod error;
+/// Which offsets are acknowledged: pure.
+pub(crate) mod progress;
+/// What of a log came through since it was last open: pure.
+mod survival;
+/// A partition's replica on this broker, and its role.
+mod state;
+/// Appending as leader, and waiting until it is acknowledged.
+mod append;
+/// The junction: hot or cold.
+pub(crate) mod read;
+/// Offsets by time and by name, across hot and cold.
+pub(crate) mod offsets;
+/// One partition's way into the bucket: claim, upload, expire.
+mod archive;
+/// Which partitions' segments are to be rolled, uploaded or dropped, and when.
+pub(crate) mod keeper;
+/// Finds replicas; opens and closes them as the metadata says.
+pub(crate) mod registry;
+
+pub(crate) use append::{Acknowledged, Acks};
+pub(crate) use archive::ArchiveStatus;
+pub(crate) use registry::Replicas;
+pub(crate) use state::{Replica, Role};

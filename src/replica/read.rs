@@ -1,0 +1,205 @@
+//! The junction: hot or cold.
+//!
+//! Below the local start, records come from the bucket; from it on, from the local log. The caller gets the same thing either
+//! way: whole batches, as stored. `OutOfRange` is never said of an offset between log start and log end, wherever its record
+//! lies and whether or not the store answers.
+
+use aquifer_model::{AbortedTxn, ByteCount, EpochStart, LeaderEpoch, Offset};
+use aquifer_runtime::tasks;
+use aquifer_tiering::Tier;
+use aquifer_tiering::read::ColdRequest;
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+use super::error::ReadError;
+use super::state::Replica;
+use crate::log::{AbortedTxns, AtLeast, Read};
+
+/// Data this close to the log's end is surely still in the page cache, so reading it does not wait for the disk.
+const CACHED_BEHIND_END: ByteCount = ByteCount::mib(64);
+/// Segments that one answer may span. Small segments would make it many, each with a read of its own.
+const SEGMENTS_MAX: usize = 64;
+
+/// What a reader may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// Everything acknowledged.
+    ReadUncommitted,
+    /// Only what no open transaction precedes, with the aborted ones named.
+    ReadCommitted,
+}
+
+/// What to read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadRequest {
+    pub(crate) offset: i64,
+    pub(crate) bytes_max: ByteCount,
+    pub(crate) at_least: AtLeast,
+    pub(crate) isolation: Isolation,
+}
+
+/// Where what was asked for lies.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// In the local log, and here it is; may be empty.
+    Hot(Batches),
+    /// In the bucket: [`Replica::read_cold`] gets it.
+    Cold(ColdRead),
+}
+
+/// Whole batches.
+#[derive(Debug, Default)]
+pub(crate) struct Batches {
+    pub(crate) slices: Vec<Bytes>,
+    /// The aborted transactions that overlap them; `None` for a reader that does not ask.
+    pub(crate) aborted: Option<Vec<AbortedTxn>>,
+}
+
+/// A read that has to go to the bucket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ColdRead {
+    offset: Offset,
+    bytes_max: ByteCount,
+    /// Where the records that this reader may see end.
+    upper: Offset,
+    isolation: Isolation,
+}
+
+/// The offsets that every answer tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) log_start: Offset,
+    pub(crate) high_watermark: Offset,
+    pub(crate) last_stable: Offset,
+}
+
+impl Batches {
+    fn empty(isolation: Isolation) -> Batches {
+        let aborted = (isolation == Isolation::ReadCommitted).then(Vec::new);
+        Batches { slices: Vec::new(), aborted }
+    }
+
+    /// How many bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.slices.iter().map(Bytes::len).sum()
+    }
+}
+
+impl Replica {
+    /// The offsets that every answer tells.
+    pub(crate) fn bounds(&self) -> Bounds {
+        let high_watermark = self.high_watermark();
+        Bounds {
+            log_start: self.log().offsets().start,
+            high_watermark,
+            last_stable: self.log().first_unstable(high_watermark).unwrap_or(high_watermark),
+        }
+    }
+
+    /// Reads as leader, if the records are here; says so if they are in the bucket.
+    pub(crate) async fn read(self: &Arc<Replica>, request: ReadRequest) -> Result<Found, ReadError> {
+        let offsets = self.log().offsets();
+        let out_of_range =
+            || ReadError::OutOfRange { offset: request.offset, start: offsets.start, end: offsets.end };
+        let from = Offset::new(request.offset).ok_or_else(out_of_range)?;
+        if from < offsets.start || from > offsets.end {
+            return Err(out_of_range());
+        }
+        let bounds = self.bounds();
+        let upper = match request.isolation {
+            Isolation::ReadUncommitted => bounds.high_watermark,
+            Isolation::ReadCommitted => bounds.last_stable,
+        };
+        if from < offsets.local_start {
+            let cold = ColdRead { offset: from, bytes_max: request.bytes_max, upper, isolation: request.isolation };
+            return Ok(Found::Cold(cold));
+        }
+        if from >= upper {
+            return Ok(Found::Hot(Batches::empty(request.isolation)));
+        }
+        let read = self.read_hot(from, upper, request).await;
+        match read {
+            // The segment was dropped between the look at the offsets and the read: it is in the bucket by now.
+            Err(ReadError::Log(crate::log::ReadError::BelowLocalStart { .. })) => {
+                let cold = ColdRead { offset: from, bytes_max: request.bytes_max, upper, isolation: request.isolation };
+                Ok(Found::Cold(cold))
+            }
+            Err(error) => Err(error),
+            Ok(batches) => Ok(Found::Hot(batches)),
+        }
+    }
+
+    async fn read_hot(
+        self: &Arc<Replica>,
+        from: Offset,
+        upper: Offset,
+        request: ReadRequest,
+    ) -> Result<Batches, ReadError> {
+        if self.log().bytes_behind_tail(from) <= CACHED_BEHIND_END {
+            return self.read_hot_now(from, upper, request);
+        }
+        let replica = self.clone();
+        tasks::blocking(move || replica.read_hot_now(from, upper, request)).await
+    }
+
+    fn read_hot_now(&self, from: Offset, upper: Offset, request: ReadRequest) -> Result<Batches, ReadError> {
+        let aborted = match request.isolation {
+            Isolation::ReadUncommitted => AbortedTxns::Skip,
+            Isolation::ReadCommitted => AbortedTxns::Include,
+        };
+        let mut batches = Batches::empty(request.isolation);
+        let mut read = Read { from, until: upper, bytes_max: request.bytes_max, at_least: request.at_least, aborted };
+        for _ in 0..SEGMENTS_MAX {
+            let slice = self.log().read(read)?;
+            if slice.bytes.is_empty() {
+                break;
+            }
+            let size = ByteCount(slice.bytes.len() as u64);
+            batches.slices.push(slice.bytes);
+            if let Some(aborted) = &mut batches.aborted {
+                aborted.extend(slice.aborted);
+            }
+            read.from = slice.range.next;
+            read.bytes_max = read.bytes_max.saturating_sub(size);
+            read.at_least = AtLeast::Nothing;
+            if read.from >= upper || read.bytes_max == ByteCount::ZERO {
+                break;
+            }
+        }
+        Ok(batches)
+    }
+
+    /// Reads from the bucket, waiting until `wait_until` at most. [`ReadError::Pending`] if it has not answered by then; the load
+    /// goes on, and asking again finds it further on.
+    pub(crate) async fn read_cold(
+        &self,
+        tier: Option<&Tier>,
+        cold: ColdRead,
+        wait_until: Instant,
+    ) -> Result<Batches, ReadError> {
+        let Some(tier) = tier else {
+            return Err(ReadError::NoTier { local_start: self.log().offsets().local_start });
+        };
+        let request = ColdRequest {
+            partition: self.partition(),
+            offset: cold.offset,
+            bytes_max: cold.bytes_max,
+            upper: cold.upper,
+            wait_until,
+        };
+        let read = tier.read(request).await?;
+        if read.slices.is_empty() && read.pending {
+            return Err(ReadError::Pending);
+        }
+        let aborted = (cold.isolation == Isolation::ReadCommitted).then_some(read.aborted);
+        Ok(Batches { slices: read.slices, aborted })
+    }
+
+    /// Where the caller's history parts from ours, if it does: it last fetched a record of `epoch` and now asks for `offset`.
+    pub(crate) fn divergence(&self, epoch: LeaderEpoch, offset: i64) -> Option<EpochStart> {
+        let end = self.log().epoch_end(epoch)?;
+        let diverges = end.epoch < epoch || end.end.get() < offset;
+        diverges.then_some(EpochStart { epoch: end.epoch, start: end.end })
+    }
+}

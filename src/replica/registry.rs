@@ -1,0 +1,268 @@
+//! Finds replicas; opens and closes them as the metadata says.
+//!
+//! It follows the metadata's image: whatever changed between the image it last took and the newest is carried out here, in
+//! order, by one task. It finds replicas for others and never acts for them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
+
+use aquifer_model::{BrokerId, PartitionIndex, TopicId, TopicPartition};
+use aquifer_runtime::World;
+use aquifer_runtime::tasks::{self, TaskGroup};
+use aquifer_tiering::Tier;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::state::{Replica, Role};
+use super::survival::Survival;
+use crate::config::{Config, TopicConfig};
+use crate::log::{LogConfig, LogDir, Wanted};
+use crate::metadata::delta::PartitionChange;
+use crate::metadata::image::{Partition, Topic};
+use crate::metadata::{Delta, Image, Metadata};
+
+/// The replicas of this broker.
+#[derive(Debug)]
+pub(crate) struct Replicas {
+    world: World,
+    broker: BrokerId,
+    logs: Arc<LogDir>,
+    tier: Option<Tier>,
+    configs: watch::Receiver<Config>,
+    open: RwLock<HashMap<TopicPartition, Arc<Replica>>>,
+    /// The logs that were on disk when this broker started.
+    survivors: OnceLock<HashSet<TopicPartition>>,
+    /// The image that was last carried out.
+    applied: watch::Sender<Arc<Image>>,
+}
+
+impl Replicas {
+    /// No replicas yet; [`Replicas::start`] opens what the metadata assigns to `broker`.
+    pub(crate) fn new(
+        world: World,
+        broker: BrokerId,
+        logs: Arc<LogDir>,
+        tier: Option<Tier>,
+        configs: watch::Receiver<Config>,
+    ) -> Arc<Replicas> {
+        let (applied, _) = watch::channel(Arc::new(Image::default()));
+        Arc::new(Replicas { world, broker, logs, tier, configs, open: RwLock::default(), survivors: OnceLock::new(), applied })
+    }
+
+    /// The replica of a partition, if it is here.
+    pub(crate) fn get(&self, partition: TopicPartition) -> Option<Arc<Replica>> {
+        self.open.read().get(&partition).cloned()
+    }
+
+    /// All replicas, in no order.
+    pub(crate) fn all(&self) -> Vec<Arc<Replica>> {
+        self.open.read().values().cloned().collect()
+    }
+
+    /// Where the logs lie.
+    pub(crate) fn logs(&self) -> &Arc<LogDir> {
+        &self.logs
+    }
+
+    /// Waits until what the metadata now says of a topic has been carried out here; gives whether it was, in time.
+    pub(crate) async fn carried_out(&self, image: &Arc<Image>, topic: TopicId, deadline: Instant) -> bool {
+        let wanted = image.topic(topic).map(|topic| topic.partitions.len());
+        let mut applied = self.applied.subscribe();
+        let reached = applied.wait_for(|applied| match wanted {
+            Some(count) => applied.topic(topic).is_some_and(|topic| topic.partitions.len() >= count),
+            None => applied.topic(topic).is_none(),
+        });
+        tokio::time::timeout_at(deadline, reached).await.is_ok_and(|reached| reached.is_ok())
+    }
+
+    /// Carries out what the metadata says now, then follows it until the group is stopped.
+    pub(crate) async fn start(self: &Arc<Replicas>, metadata: &Metadata, group: &TaskGroup) {
+        let mut images = metadata.watch();
+        let image = images.borrow_and_update().clone();
+        self.remove_strays(&image).await;
+        self.carry_out(image).await;
+        let replicas = self.clone();
+        let cancelled = group.cancelled().clone();
+        let mut failure = self.logs.failure();
+        let mut configs = self.configs.clone();
+        group.spawn("replica-registry", async move {
+            loop {
+                tokio::select! {
+                    () = cancelled.cancelled() => return,
+                    changed = images.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                        let image = images.borrow_and_update().clone();
+                        replicas.carry_out(image).await;
+                    }
+                    Ok(()) = configs.changed() => {
+                        configs.mark_unchanged();
+                        let image = replicas.applied.borrow().clone();
+                        for topic in image.topics() {
+                            replicas.set_configs(topic);
+                        }
+                    }
+                    Ok(()) = failure.changed() => {
+                        let reason = failure.borrow_and_update().as_ref().map(ToString::to_string);
+                        if let Some(reason) = reason {
+                            replicas.give_up(&reason);
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// The log directory failed: nothing in it can be trusted or written any more.
+    fn give_up(&self, reason: &str) {
+        tracing::error!(reason, "the log directory failed: its partitions are offline");
+        for replica in self.all() {
+            replica.go_offline(format!("the log directory failed: {reason}"));
+        }
+    }
+
+    /// Logs of topics that were deleted while this broker was away.
+    async fn remove_strays(&self, image: &Image) {
+        let wanted: HashSet<TopicPartition> = self.assigned(image).map(|(partition, _, _)| partition).collect();
+        let logs = self.logs.clone();
+        let found = match tasks::blocking(move || logs.found()).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(%error, "cannot list the log directory");
+                Vec::new()
+            }
+        };
+        for stray in found.iter().filter(|found| !wanted.contains(&found.partition)) {
+            tracing::info!(partition = %stray.partition, topic = %stray.topic, "removing the log of a deleted topic");
+            self.delete(stray.partition).await;
+        }
+        self.survivors.get_or_init(|| found.into_iter().map(|found| found.partition).collect());
+    }
+
+    fn assigned<'a>(
+        &'a self,
+        image: &'a Image,
+    ) -> impl Iterator<Item = (TopicPartition, &'a Arc<Topic>, &'a Arc<Partition>)> {
+        image.topics().flat_map(move |topic| {
+            let mine = topic.partitions.iter().zip(0..).filter(|(partition, _)| partition.replicas.contains(&self.broker));
+            mine.map(move |(partition, index)| {
+                (TopicPartition { topic: topic.id, partition: PartitionIndex(index) }, topic, partition)
+            })
+        })
+    }
+
+    async fn carry_out(&self, image: Arc<Image>) {
+        let before = self.applied.borrow().clone();
+        let delta = Delta::between(&before, &image);
+        for topic in &delta.topics_deleted {
+            for index in 0..topic.partitions.len() {
+                let partition = TopicPartition { topic: topic.id, partition: PartitionIndex(index as i32) };
+                self.close(partition).await;
+            }
+        }
+        self.open_new(&delta).await;
+        for change in &delta.partitions {
+            self.set_role(change);
+        }
+        for topic in &delta.topics_configured {
+            self.set_configs(topic);
+        }
+        self.applied.send_replace(image);
+    }
+
+    /// Opens the logs of partitions that are new to this broker. One that cannot be opened is offline, and says why; the others
+    /// are served.
+    async fn open_new(&self, delta: &Delta) {
+        let mut wanted = Vec::new();
+        let mut configs = HashMap::new();
+        for change in &delta.partitions {
+            let partition = TopicPartition { topic: change.topic.id, partition: change.partition };
+            if change.after.replicas.contains(&self.broker) && self.get(partition).is_none() {
+                let config = self.topic_config(&change.topic);
+                wanted.push(Wanted { partition, topic: change.topic.name.clone(), config: LogConfig::from(&config) });
+                configs.insert(partition, config);
+            }
+        }
+        if wanted.is_empty() {
+            return;
+        }
+        let logs = self.logs.clone();
+        let clean = logs.was_clean();
+        let opened = tasks::blocking(move || logs.open_many(wanted)).await;
+        for (partition, log) in opened {
+            match log {
+                Ok(log) => {
+                    let survival = Survival { on_disk: self.survived(partition), clean };
+                    let config = configs.remove(&partition).expect("every wanted log has a configuration");
+                    self.open.write().insert(partition, Replica::new(log, survival, config, self.world.clone()));
+                }
+                Err(error) => tracing::error!(%partition, %error, "cannot open a log: its partition is offline"),
+            }
+        }
+    }
+
+    fn survived(&self, partition: TopicPartition) -> bool {
+        self.survivors.get().is_some_and(|survivors| survivors.contains(&partition))
+    }
+
+    fn set_role(&self, change: &PartitionChange) {
+        let partition = TopicPartition { topic: change.topic.id, partition: change.partition };
+        let Some(replica) = self.get(partition) else { return };
+        if change.after.leader != Some(self.broker) {
+            replica.go_offline("no leader".to_owned());
+            return;
+        }
+        let epoch = change.after.leader_epoch;
+        if let Some(damage) = replica.log().corruption() {
+            replica.go_offline(format!("the local log is damaged: {damage}"));
+        } else if replica.role() == Role::Leader(epoch) {
+            replica.refresh(&change.after);
+        } else if self.tier.is_some() && replica.must_ask_tier(change.before.is_none() && epoch_is_first(change)) {
+            replica.lead(&change.after, Role::Recovering(epoch));
+        } else {
+            replica.lead(&change.after, Role::Leader(epoch));
+        }
+    }
+
+    fn set_configs(&self, topic: &Arc<Topic>) {
+        for (index, partition) in topic.partitions.iter().enumerate() {
+            let id = TopicPartition { topic: topic.id, partition: PartitionIndex(index as i32) };
+            if let Some(replica) = self.get(id) {
+                replica.set_config(self.topic_config(topic), partition);
+            }
+        }
+    }
+
+    fn topic_config(&self, topic: &Topic) -> TopicConfig {
+        let (config, problems) = self.configs.borrow().topic(&topic.configs);
+        for problem in problems {
+            tracing::warn!(topic = %topic.name, %problem, "a topic's setting is not allowed here: the default holds");
+        }
+        config
+    }
+
+    async fn close(&self, partition: TopicPartition) {
+        let replica = self.open.write().remove(&partition);
+        if let Some(replica) = replica {
+            replica.go_offline("the topic was deleted".to_owned());
+        }
+        if let Some(tier) = &self.tier {
+            tier.forget(partition);
+        }
+        self.delete(partition).await;
+    }
+
+    async fn delete(&self, partition: TopicPartition) {
+        let logs = self.logs.clone();
+        if let Err(error) = tasks::blocking(move || logs.delete(partition)).await {
+            tracing::error!(%partition, %error, "cannot delete a log; the next start tries again");
+        }
+    }
+}
+
+/// Whether the partition was just made: its first leader has not changed yet.
+fn epoch_is_first(change: &PartitionChange) -> bool {
+    change.after.leader_epoch.get() == 0
+}

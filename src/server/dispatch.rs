@@ -1,0 +1,219 @@
+//! From a request's bytes to a handler, and from its answer to bytes.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use aquifer_protocol::frame::{self, HeaderError, RequestHeader, RequestPrefix};
+use aquifer_protocol::messages::api_versions::ApiVersionsRequest;
+use aquifer_protocol::messages::produce::ProduceRequest;
+use aquifer_protocol::{ApiKey, ErrorCode, Message, Reader, Request, Segments, Writer};
+use aquifer_runtime::metrics::{Counter, Family, Histogram, Registry, seconds_buckets};
+use bytes::Bytes;
+
+use super::connection::Ended;
+use crate::handlers::context::Context;
+use crate::handlers::{cluster, configs, fetch, offsets, produce, producer_ids, topics, versions};
+use crate::net::api;
+
+/// An answer on its way; an error ends the connection.
+pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Segments, Ended>> + Send>>;
+
+/// What becomes of a request.
+pub(super) enum Reply {
+    /// It is not answered.
+    None,
+    /// Its answer.
+    Now(Segments),
+    /// What it does is done; only its answer waits. The next request may start.
+    Overlapping(Answer),
+    /// It is not done before its answer is there.
+    Serial(Answer),
+}
+
+/// Starts requests.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    context: Arc<Context>,
+    metrics: RequestMetrics,
+}
+
+#[derive(Debug, Clone)]
+struct RequestMetrics {
+    requests: Vec<(ApiKey, Counter, Histogram)>,
+    unsupported: Counter,
+}
+
+impl RequestMetrics {
+    fn new(registry: &mut Registry) -> RequestMetrics {
+        let counts: Family<[(&'static str, &'static str); 1], Counter> = Family::default();
+        let times: Family<[(&'static str, &'static str); 1], Histogram> =
+            Family::new_with_constructor(|| Histogram::new(seconds_buckets()));
+        let unsupported = Counter::default();
+        let registry = registry.sub_registry_with_prefix("aquifer_server");
+        registry.register("requests", "Requests by API", counts.clone());
+        registry.register("request_seconds", "Time from a request's arrival to its answer, by API", times.clone());
+        registry.register("requests_unsupported", "Requests of an API or version unknown here", unsupported.clone());
+        let row = |api: &api::Api| {
+            let label = [("api", api.key.name())];
+            (api.key, counts.get_or_create(&label).clone(), times.get_or_create(&label).clone())
+        };
+        RequestMetrics { requests: api::APIS.iter().map(row).collect(), unsupported }
+    }
+
+    fn of(&self, key: ApiKey) -> Option<(&Counter, &Histogram)> {
+        self.requests.iter().find(|(known, _, _)| *known == key).map(|(_, count, time)| (count, time))
+    }
+}
+
+impl Dispatcher {
+    pub(crate) fn new(context: Arc<Context>, registry: &mut Registry) -> Dispatcher {
+        Dispatcher { context, metrics: RequestMetrics::new(registry) }
+    }
+
+    /// Starts the request in `frame`. An error ends the connection: its bytes cannot be made sense of.
+    pub(super) fn start(&self, frame: Bytes, peer: SocketAddr) -> Result<Reply, Ended> {
+        let mut reader = Reader::new(frame);
+        let header = match RequestHeader::decode(&mut reader) {
+            Ok(header) if api::is_served(header.api_key, header.api_version) => header,
+            Ok(header) => {
+                let prefix = RequestPrefix {
+                    api_key: header.api_key.code(),
+                    api_version: header.api_version,
+                    correlation_id: header.correlation_id,
+                };
+                return self.unsupported(&prefix, peer);
+            }
+            Err(HeaderError::UnknownApiKey(prefix) | HeaderError::UnsupportedVersion(prefix)) => {
+                return self.unsupported(&prefix, peer);
+            }
+            Err(HeaderError::Malformed(error)) => return Err(Ended::Request(error.to_string())),
+        };
+        if let Some((count, _)) = self.metrics.of(header.api_key) {
+            count.inc();
+        }
+        self.dispatch(&header, &mut reader)
+    }
+
+    fn dispatch(&self, header: &RequestHeader, reader: &mut Reader) -> Result<Reply, Ended> {
+        let version = header.api_version;
+        match header.api_key {
+            ApiKey::ApiVersions => {
+                let request: ApiVersionsRequest = read(reader, version)?;
+                encode(&versions::handle(&request, version), header).map(Reply::Now)
+            }
+            ApiKey::Produce => self.produce(header, reader),
+            ApiKey::Fetch => {
+                self.serial(header, reader, |context, request| fetch::handle(context, request, version))
+            }
+            ApiKey::ListOffsets => {
+                self.serial(header, reader, |context, request| offsets::list(context, request, version))
+            }
+            ApiKey::Metadata => {
+                self.serial(header, reader, |context, request| cluster::metadata(context, request, version))
+            }
+            ApiKey::CreateTopics => self.serial(header, reader, topics::create),
+            ApiKey::DeleteTopics => {
+                self.serial(header, reader, |context, request| topics::delete(context, request, version))
+            }
+            ApiKey::CreatePartitions => self.serial(header, reader, topics::grow),
+            ApiKey::DeleteRecords => self.serial(header, reader, offsets::delete_records),
+            ApiKey::InitProducerId => self.serial(header, reader, producer_ids::init),
+            ApiKey::IncrementalAlterConfigs => self.serial(header, reader, configs::alter),
+            ApiKey::OffsetForLeaderEpoch => {
+                let request = read(reader, version)?;
+                encode(&offsets::epoch_ends(&self.context, &request), header).map(Reply::Now)
+            }
+            ApiKey::DescribeConfigs => {
+                let request = read(reader, version)?;
+                encode(&configs::describe(&self.context, &request), header).map(Reply::Now)
+            }
+            ApiKey::DescribeCluster => {
+                let request = read(reader, version)?;
+                encode(&cluster::describe(&self.context, &request), header).map(Reply::Now)
+            }
+            other => unreachable!("{other} is in the table of APIs but has no handler"),
+        }
+    }
+
+    fn produce(&self, header: &RequestHeader, reader: &mut Reader) -> Result<Reply, Ended> {
+        let request: ProduceRequest = read(reader, header.api_version)?;
+        let started = produce::start(&self.context, request, header.api_version);
+        match started.unacknowledged() {
+            Some(Ok(())) => return Ok(Reply::None),
+            Some(Err(words)) => return Err(Ended::UnacknowledgedProduce(words)),
+            None => {}
+        }
+        if started.is_done() {
+            return encode(&started.into_response(), header).map(Reply::Now);
+        }
+        Ok(Reply::Overlapping(self.answer(header, started.finish())))
+    }
+
+    fn serial<R, F>(
+        &self,
+        header: &RequestHeader,
+        reader: &mut Reader,
+        handle: impl FnOnce(Arc<Context>, R) -> F,
+    ) -> Result<Reply, Ended>
+    where
+        R: Request,
+        R::Response: Send,
+        F: Future<Output = R::Response> + Send + 'static,
+    {
+        let request: R = read(reader, header.api_version)?;
+        Ok(Reply::Serial(self.answer(header, handle(self.context.clone(), request))))
+    }
+
+    fn answer<M: Message + Send>(
+        &self,
+        header: &RequestHeader,
+        response: impl Future<Output = M> + Send + 'static,
+    ) -> Answer {
+        let began = self.context.world.clock.now();
+        let clock = self.context.world.clock;
+        let time = self.metrics.of(header.api_key).map(|(_, time)| time.clone());
+        let header = header.clone();
+        Box::pin(async move {
+            let response = response.await;
+            if let Some(time) = time {
+                time.observe(clock.now().duration_since(began).as_secs_f64());
+            }
+            encode(&response, &header)
+        })
+    }
+
+    /// Kafka closes the connection on an API or a version that it does not know. Here the client is told, and the connection
+    /// lives: the answer is the correlation id and the error code, which is as much as can be said without knowing the message.
+    fn unsupported(&self, prefix: &RequestPrefix, peer: SocketAddr) -> Result<Reply, Ended> {
+        self.metrics.unsupported.inc();
+        let (api_key, version) = (prefix.api_key, prefix.api_version);
+        tracing::debug!(%peer, api_key, version, "request of an API or version unknown here");
+        if api_key == ApiKey::ApiVersions.code() {
+            let answer = frame::encode_response(&versions::unsupported(), 0, prefix.correlation_id);
+            return answer.map(Reply::Now).map_err(|error| Ended::Request(error.to_string()));
+        }
+        Ok(Reply::Now(refusal(prefix.correlation_id, ErrorCode::UNSUPPORTED_VERSION)))
+    }
+}
+
+fn refusal(correlation_id: i32, code: ErrorCode) -> Segments {
+    let mut writer = Writer::frame();
+    writer.i32(correlation_id);
+    writer.i16(code.code());
+    writer.finish().expect("six bytes fit into a frame")
+}
+
+fn read<M: Message>(reader: &mut Reader, version: i16) -> Result<M, Ended> {
+    let unreadable = |error: aquifer_protocol::DecodeError| Ended::Request(format!("{}: {error}", M::NAME));
+    let message = M::decode(reader, version).map_err(unreadable)?;
+    reader.expect_end().map_err(unreadable)?;
+    Ok(message)
+}
+
+fn encode<M: Message>(response: &M, header: &RequestHeader) -> Result<Segments, Ended> {
+    frame::encode_response(response, header.api_version, header.correlation_id).map_err(|error| {
+        tracing::error!(api = %header.api_key, version = header.api_version, %error, "cannot encode an answer");
+        Ended::Request(error.to_string())
+    })
+}

@@ -1,0 +1,186 @@
+//! The listening socket and its limits.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aquifer_runtime::metrics::{Counter, Gauge, Registry};
+use aquifer_runtime::sockets::{self, Listener};
+use aquifer_runtime::tasks::TaskGroup;
+use parking_lot::Mutex;
+
+use super::connection::{Connection, ConnectionLimits, Ended};
+use super::dispatch::Dispatcher;
+
+/// How long to wait after the process ran out of descriptors, before accepting again.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// How many connections may be open.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AcceptLimits {
+    /// In all (`max.connections`).
+    pub(crate) connections_max: usize,
+    /// From one address (`max.connections.per.ip`).
+    pub(crate) connections_per_ip_max: usize,
+}
+
+/// Accepts connections and serves each in a task of its own.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    dispatcher: Arc<Dispatcher>,
+    limits: ConnectionLimits,
+    open: OpenConnections,
+    metrics: ServerMetrics,
+}
+
+#[derive(Debug, Clone, Default)]
+struct ServerMetrics {
+    accepted: Counter,
+    refused: Counter,
+    open: Gauge,
+    foreign: Counter,
+    invalid: Counter,
+}
+
+impl Acceptor {
+    pub(crate) fn new(
+        dispatcher: Arc<Dispatcher>,
+        limits: ConnectionLimits,
+        accept: AcceptLimits,
+        registry: &mut Registry,
+    ) -> Acceptor {
+        let metrics = ServerMetrics::default();
+        let registry = registry.sub_registry_with_prefix("aquifer_server");
+        registry.register("connections_accepted", "Connections accepted", metrics.accepted.clone());
+        registry.register("connections_refused", "Connections over a limit", metrics.refused.clone());
+        registry.register("connections_open", "Connections open now", metrics.open.clone());
+        registry.register("connections_foreign", "Connections that spoke another protocol", metrics.foreign.clone());
+        registry.register("requests_invalid", "Requests that could not be read", metrics.invalid.clone());
+        Acceptor { dispatcher, limits, open: OpenConnections::new(accept), metrics }
+    }
+
+    /// Accepts until the group is stopped.
+    pub(crate) async fn run(self: Arc<Acceptor>, listener: Listener, tasks: TaskGroup) {
+        let stopping = tasks.cancelled().clone();
+        loop {
+            let accepted = tokio::select! {
+                () = stopping.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, or a connection that was gone before it was accepted.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                    continue;
+                }
+            };
+            let Some(slot) = self.open.enter(peer.ip()) else {
+                self.metrics.refused.inc();
+                tracing::debug!(%peer, "connection refused: too many are open");
+                continue;
+            };
+            if let Err(error) = sockets::configure(&stream) {
+                tracing::debug!(%peer, %error, "connection was gone at once");
+                continue;
+            }
+            self.metrics.accepted.inc();
+            self.metrics.open.inc();
+            let acceptor = self.clone();
+            let stopping = stopping.clone();
+            tasks.spawn("connection", async move {
+                let limits = acceptor.limits.clone();
+                let connection = Connection::new(stream.into_split(), peer, limits, acceptor.dispatcher.clone());
+                let ended = connection.serve(stopping).await;
+                acceptor.ended(peer, &ended);
+                drop(slot);
+            });
+        }
+    }
+
+    fn ended(&self, peer: SocketAddr, ended: &Ended) {
+        self.metrics.open.dec();
+        match ended {
+            Ended::ByClient | Ended::Idle | Ended::Stopping | Ended::Io(_) => {
+                tracing::debug!(%peer, reason = %ended, "connection closed");
+            }
+            Ended::Foreign(_) => {
+                self.metrics.foreign.inc();
+                tracing::warn!(%peer, reason = %ended, "connection closed");
+            }
+            Ended::Frame(_) | Ended::Request(_) => {
+                self.metrics.invalid.inc();
+                tracing::warn!(%peer, reason = %ended, "connection closed");
+            }
+            Ended::UnacknowledgedProduce(_) => tracing::info!(%peer, reason = %ended, "connection closed"),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct OpenConnections {
+    limits: AcceptLimits,
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    by_ip: HashMap<IpAddr, usize>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    open: Arc<Mutex<Open>>,
+    ip: IpAddr,
+}
+
+impl OpenConnections {
+    fn new(limits: AcceptLimits) -> OpenConnections {
+        OpenConnections { limits, open: Arc::default() }
+    }
+
+    fn enter(&self, ip: IpAddr) -> Option<Slot> {
+        let mut open = self.open.lock();
+        let from_ip = open.by_ip.get(&ip).copied().unwrap_or(0);
+        if open.all >= self.limits.connections_max || from_ip >= self.limits.connections_per_ip_max {
+            return None;
+        }
+        open.all += 1;
+        open.by_ip.insert(ip, from_ip + 1);
+        Some(Slot { open: self.open.clone(), ip })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.open.lock();
+        open.all -= 1;
+        if let Some(from_ip) = open.by_ip.get_mut(&self.ip) {
+            *from_ip -= 1;
+            if *from_ip == 0 {
+                open.by_ip.remove(&self.ip);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_hold_in_all_and_by_address_and_slots_come_back() {
+        let open = OpenConnections::new(AcceptLimits { connections_max: 3, connections_per_ip_max: 2 });
+        let ip = |last| IpAddr::from([127, 0, 0, last]);
+        let first = open.enter(ip(1)).unwrap();
+        let _second = open.enter(ip(1)).unwrap();
+        assert!(open.enter(ip(1)).is_none());
+        let _third = open.enter(ip(2)).unwrap();
+        assert!(open.enter(ip(3)).is_none());
+        drop(first);
+        assert!(open.enter(ip(3)).is_some());
+    }
+}

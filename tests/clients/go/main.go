@@ -1,0 +1,270 @@
+// Franz-go against a broker: `read` gives the SHA-256 of each partition, `write` produces lines and gives what it wrote.
+// See tests/clients/README.md for the interface that all clients share.
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"flag"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"sort"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// seen is what passed of one partition, as lines `key TAB value LF`.
+type seen struct {
+	count       int64
+	first, last int64
+	lines       hash.Hash
+}
+
+func (s *seen) add(r *kgo.Record) error {
+	if s.count > 0 && r.Offset <= s.last {
+		return fmt.Errorf("partition %d: offset %d came after %d", r.Partition, r.Offset, s.last)
+	}
+	if s.count == 0 {
+		s.first = r.Offset
+	}
+	s.count++
+	s.last = r.Offset
+	s.lines.Write(r.Key)
+	s.lines.Write([]byte{'\t'})
+	s.lines.Write(r.Value)
+	s.lines.Write([]byte{'\n'})
+	return nil
+}
+
+type partitions map[int32]*seen
+
+func (p partitions) of(partition int32) *seen {
+	if p[partition] == nil {
+		p[partition] = &seen{first: -1, last: -1, lines: sha256.New()}
+	}
+	return p[partition]
+}
+
+func (p partitions) print() {
+	order := make([]int, 0, len(p))
+	for partition := range p {
+		order = append(order, int(partition))
+	}
+	sort.Ints(order)
+	for _, partition := range order {
+		s := p[int32(partition)]
+		fmt.Printf("partition=%d count=%d first=%d last=%d sha256=%x\n", partition, s.count, s.first, s.last, s.lines.Sum(nil))
+	}
+}
+
+func main() {
+	if len(os.Args) < 2 {
+		fail(errors.New("usage: clients read|write|soak|tail --bootstrap H:P --topic T ..."))
+	}
+	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
+	bootstrap := flags.String("bootstrap", "", "host:port")
+	topic := flags.String("topic", "", "topic")
+	timeout := flags.Duration("timeout", 5*time.Minute, "deadline for all of it")
+	partition := flags.String("partition", "all", "read: all, or one")
+	from := flags.String("from", "earliest", "read: earliest, or an offset")
+	until := flags.String("until", "end", "read: end as of now, or the offset to stop before")
+	codec := flags.String("compression", "none", "write: none, gzip, snappy, lz4 or zstd")
+	records := flags.Int64("records", 0, "soak: how many; 0: until stdin closes")
+	rate := flags.Int64("rate", 0, "soak: records a second; 0: as fast as it goes")
+	valueBytes := flags.Int("value-bytes", 512, "soak: padding of a value")
+	flags.Parse(os.Args[2:])
+	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
+	defer cancel()
+	switch os.Args[1] {
+	case "read":
+		fail(read(ctx, *bootstrap, *topic, *partition, *from, *until))
+	case "write":
+		fail(write(ctx, *bootstrap, *topic, *codec, os.Stdin))
+	case "soak":
+		run := &soaking{recordsMax: *records, recordsPerSec: *rate, valueBytes: *valueBytes}
+		fail(soak(ctx, *bootstrap, *topic, run, os.Stdin))
+	case "tail":
+		fail(tail(ctx, *bootstrap, *topic, os.Stdin))
+	default:
+		fail(fmt.Errorf("no such command: %s", os.Args[1]))
+	}
+}
+
+func fail(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "franz-go:", err)
+		os.Exit(1)
+	}
+}
+
+func read(ctx context.Context, bootstrap, topic, partition, from, until string) error {
+	starts, ends, err := bounds(ctx, bootstrap, topic, partition, from, until)
+	if err != nil {
+		return err
+	}
+	found := partitions{}
+	assigned, left := map[int32]kgo.Offset{}, map[int32]bool{}
+	for partition, end := range ends {
+		found.of(partition)
+		if starts[partition] < end {
+			assigned[partition], left[partition] = kgo.NewOffset().At(starts[partition]), true
+		}
+	}
+	client, err := kgo.NewClient(
+		kgo.SeedBrokers(bootstrap),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: assigned}),
+		// A reset would skip or repeat records in silence.
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+	)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for len(left) > 0 {
+		fetches := client.PollFetches(ctx)
+		for _, problem := range fetches.Errors() {
+			return fmt.Errorf("partition %d: %w", problem.Partition, problem.Err)
+		}
+		iterator := fetches.RecordIter()
+		for !iterator.Done() {
+			record := iterator.Next()
+			if record.Offset >= ends[record.Partition] {
+				continue
+			}
+			if err := found.of(record.Partition).add(record); err != nil {
+				return err
+			}
+			if record.Offset+1 == ends[record.Partition] {
+				delete(left, record.Partition)
+			}
+		}
+	}
+	found.print()
+	return nil
+}
+
+// bounds finds where to start and to stop in each partition asked for.
+func bounds(ctx context.Context, bootstrap, topic, partition, from, until string) (map[int32]int64, map[int32]int64, error) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(bootstrap))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	first, err := listed(admin.ListStartOffsets(ctx, topic))
+	if err != nil {
+		return nil, nil, err
+	}
+	last, err := listed(admin.ListEndOffsets(ctx, topic))
+	if err != nil {
+		return nil, nil, err
+	}
+	starts, ends := map[int32]int64{}, map[int32]int64{}
+	for number := range last {
+		if partition != "all" && partition != strconv.Itoa(int(number)) {
+			continue
+		}
+		starts[number], ends[number] = first[number], last[number]
+		if from != "earliest" {
+			if starts[number], err = strconv.ParseInt(from, 10, 64); err != nil {
+				return nil, nil, err
+			}
+		}
+		if until != "end" {
+			if ends[number], err = strconv.ParseInt(until, 10, 64); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	if len(ends) == 0 {
+		return nil, nil, fmt.Errorf("topic %s has no partition %s", topic, partition)
+	}
+	return starts, ends, nil
+}
+
+func listed(offsets kadm.ListedOffsets, err error) (map[int32]int64, error) {
+	if err == nil {
+		err = offsets.Error()
+	}
+	found := map[int32]int64{}
+	offsets.Each(func(offset kadm.ListedOffset) { found[offset.Partition] = offset.Offset })
+	return found, err
+}
+
+// write produces `key TAB value` lines with the default partitioner, idempotence and acks=all.
+func write(ctx context.Context, bootstrap, topic, codec string, input io.Reader) error {
+	codecs := map[string]kgo.CompressionCodec{
+		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
+		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+	}
+	chosen, known := codecs[codec]
+	if !known {
+		return fmt.Errorf("no such compression: %s", codec)
+	}
+	client, err := kgo.NewClient(
+		kgo.SeedBrokers(bootstrap), kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(chosen),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+	)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	var lock sync.Mutex
+	var failure error
+	found := partitions{}
+	err = lines(input, func(key, value []byte) {
+		client.Produce(ctx, &kgo.Record{Key: key, Value: value}, func(record *kgo.Record, err error) {
+			lock.Lock()
+			defer lock.Unlock()
+			if err == nil {
+				err = found.of(record.Partition).add(record)
+			}
+			if failure == nil {
+				failure = err
+			}
+		})
+	})
+	if err != nil {
+		return err
+	}
+	if err := client.Flush(ctx); err != nil {
+		return err
+	}
+	lock.Lock()
+	defer lock.Unlock()
+	if failure != nil {
+		return failure
+	}
+	found.print()
+	return nil
+}
+
+func lines(input io.Reader, each func(key, value []byte)) error {
+	reader := bufio.NewReaderSize(input, 1<<20)
+	for number := 1; ; number++ {
+		line, err := reader.ReadBytes('\n')
+		if err == io.EOF && len(line) == 0 {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("line %d: %w", number, err)
+		}
+		line = line[:len(line)-1]
+		tab := 0
+		for tab < len(line) && line[tab] != '\t' {
+			tab++
+		}
+		if tab == len(line) {
+			return fmt.Errorf("line %d has no tab", number)
+		}
+		each(line[:tab:tab], line[tab+1:])
+	}
+}

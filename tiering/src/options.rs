@@ -1,0 +1,87 @@
+//! Every bound and interval, as the `tier.*` keys set them.
+//!
+//! One struct, so that a reader finds each limit with its reason in one place. The configuration above fills it; tests and
+//! tools take [`Options::default`].
+
+use std::time::Duration;
+
+use aquifer_model::ByteCount;
+
+/// The tier's settings. Each field's doc starts with its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// `tier.upload.multipart.threshold`: a segment whose object is larger goes up in parts. Below it one request does, and its
+    /// bytes are held in memory until it ends.
+    pub upload_multipart_threshold: ByteCount,
+    /// `tier.upload.part.bytes`: the size of a part; S3 wants at least 5 MiB and at most 10,000 parts. Each is billed as a PUT.
+    pub upload_part_bytes: ByteCount,
+    /// `tier.upload.parts.in.flight`: parts of one segment on their way at once.
+    pub upload_parts_in_flight: usize,
+    /// `tier.upload.memory.bytes`: bytes of all uploads that may be held at once; further uploads wait.
+    pub upload_memory: ByteCount,
+    /// `tier.index.interval.bytes`: an index entry in the object for about each so many bytes of log. Coarser than the local
+    /// one: a reader has the whole chunk at hand and scans the rest.
+    pub index_interval: ByteCount,
+
+    /// `tier.manifest.entries.max`: entries in a manifest's head; above it the oldest move to a page.
+    pub manifest_entries_max: usize,
+    /// `tier.manifest.page.entries`: entries in a page; below `manifest_entries_max`.
+    pub manifest_page_entries: usize,
+    /// `tier.manifest.age.max.ms`: how old a reader's manifest may be before it is read anew, where this process is not its
+    /// writer. Must stay below `delete_grace`.
+    pub manifest_age_max: Duration,
+    /// `tier.manifest.commit.deadline.ms`: how long a commit is settled and retried before it is given back as failed.
+    pub commit_deadline: Duration,
+
+    /// `tier.read.chunk.bytes`: what one GET brings once a reader is sequential; a multiple of 1 MiB.
+    pub chunk_bytes: ByteCount,
+    /// `tier.read.first.bytes`: what the first GET of a reader brings, so that it is answered early; divides `chunk_bytes`.
+    pub chunk_bytes_first: ByteCount,
+    /// `tier.read.cache.bytes`: chunks kept in memory.
+    pub cache_bytes: ByteCount,
+    /// `tier.read.index.cache.bytes`: footers and indexes kept in memory.
+    pub index_cache_bytes: ByteCount,
+    /// `tier.read.loading.bytes`: chunks being loaded, or no longer cached but still on their way to a client.
+    pub loading_bytes: ByteCount,
+    /// `tier.read.ahead.bytes.max`: how far one sequential reader is read ahead of.
+    pub ahead_bytes_max: ByteCount,
+    /// `tier.read.ahead.total.bytes`: the same over all readers, who share it evenly; at most two thirds of the cache, lest
+    /// read-ahead evicts what it has just brought.
+    pub ahead_bytes_total: ByteCount,
+    /// `tier.read.streams.max`: sequential readers remembered; beyond it the longest idle is forgotten.
+    pub streams_max: usize,
+    /// `tier.read.deadline.ms`: how long a store that fails is retried behind empty answers before a reader is told.
+    pub read_deadline: Duration,
+
+    /// `tier.delete.grace.ms`: how long an object outlives its name in the manifest, by the store's clock.
+    pub delete_grace: Duration,
+    /// `tier.expire.segments.max`: segments that one manifest version drops at most.
+    pub expire_segments_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            upload_multipart_threshold: ByteCount::mib(64),
+            upload_part_bytes: ByteCount::mib(32),
+            upload_parts_in_flight: 3,
+            upload_memory: ByteCount::mib(256),
+            index_interval: ByteCount::kib(32),
+            manifest_entries_max: 384,
+            manifest_page_entries: 256,
+            manifest_age_max: Duration::from_secs(10),
+            commit_deadline: Duration::from_secs(60),
+            chunk_bytes: ByteCount::mib(8),
+            chunk_bytes_first: ByteCount::mib(1),
+            cache_bytes: ByteCount::mib(384),
+            index_cache_bytes: ByteCount::mib(64),
+            loading_bytes: ByteCount::mib(256),
+            ahead_bytes_max: ByteCount::mib(192),
+            ahead_bytes_total: ByteCount::mib(256),
+            streams_max: 4096,
+            read_deadline: Duration::from_secs(30),
+            delete_grace: Duration::from_secs(300),
+            expire_segments_max: 256,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! By time instead of offset: the first record at or after a timestamp.
+//!
+//! The manifest gives the segment, its time index the place from which to scan, and only the one batch that holds the record is
+//! decompressed.
+
+use std::sync::Arc;
+
+use aquifer_model::batch::HEADER_BYTES;
+use aquifer_model::batches::Batches;
+use aquifer_model::record;
+use aquifer_model::{BatchHeader, ByteCount, LeaderEpoch, Offset, Timestamp, time_index};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{ColdRequest, ReadError, Reader, Step};
+use crate::manifest::locate::{self, Located};
+use crate::manifest::view::View;
+use crate::manifest::{Entry, Manifest};
+
+/// How much is looked through at once.
+const SCAN_BYTES: ByteCount = ByteCount::mib(1);
+
+/// The answer to "which is the first record at or after this time?".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeLookup {
+    /// This one.
+    Found {
+        /// Where it lies.
+        offset: Offset,
+        /// Its own timestamp.
+        timestamp: Timestamp,
+        /// Its leader's.
+        epoch: Option<LeaderEpoch>,
+    },
+    /// No tiered record is that new: look at the local log.
+    NotHere,
+    /// Not known in time; the load goes on.
+    Pending,
+}
+
+impl Reader {
+    /// Finds the first record at or after a timestamp.
+    pub async fn by_timestamp(
+        &self,
+        view: &Arc<View>,
+        at: Timestamp,
+        wait_until: Instant,
+    ) -> Result<TimeLookup, ReadError> {
+        let age_max = self.0.options.manifest_age_max;
+        let Step::Ready(manifest) = self.manifest(view, age_max, wait_until).await? else {
+            return Ok(TimeLookup::Pending);
+        };
+        let mut from = manifest.log_start();
+        let lookup = async {
+            // A compacted segment may have lost the record that made it match: then the next one is tried.
+            while let Some(entry) = self.entry_by_timestamp(&manifest, at, from).await? {
+                match self.scan(view, &entry, at, from, wait_until).await? {
+                    TimeLookup::NotHere => from = entry.range().next,
+                    found => return Ok(found),
+                }
+            }
+            Ok(TimeLookup::NotHere)
+        };
+        tokio::time::timeout_at(wait_until, lookup).await.unwrap_or(Ok(TimeLookup::Pending))
+    }
+
+    async fn entry_by_timestamp(
+        &self,
+        manifest: &Manifest,
+        at: Timestamp,
+        from: Offset,
+    ) -> Result<Option<Arc<Entry>>, ReadError> {
+        let found = match locate::by_timestamp(manifest, at, from) {
+            Located::Nowhere => None,
+            Located::Entry(entry) => Some(entry.clone()),
+            Located::Page(page) => {
+                let entries = self.0.pages.get(manifest.partition(), page).await;
+                let entries = entries.map_err(|error| ReadError::of_manifest(&error))?;
+                locate::entry_by_timestamp(&entries, at, from).cloned()
+            }
+        };
+        Ok(found.map(Arc::new))
+    }
+
+    async fn scan(
+        &self,
+        view: &Arc<View>,
+        entry: &Arc<Entry>,
+        at: Timestamp,
+        from: Offset,
+        wait_until: Instant,
+    ) -> Result<TimeLookup, ReadError> {
+        let index = self.0.indexes.get(entry).await?;
+        let range = entry.range();
+        let start = range.base.plus(u64::from(time_index::floor(&index.times, at)));
+        let mut offset = start.max(from);
+        while offset < range.next {
+            let partition = view.partition();
+            let request = ColdRequest { partition, offset, bytes_max: SCAN_BYTES, upper: range.next, wait_until };
+            let read = self.read(view, request).await?;
+            if read.pending {
+                return Ok(TimeLookup::Pending);
+            }
+            let bytes = Bytes::from(read.slices.concat());
+            let found = first_record(&bytes, at, from);
+            let corrupt = |what: String| ReadError::Corrupt { key: entry.object.to_string(), what };
+            if let Some(found) = found.map_err(corrupt)? {
+                return Ok(found);
+            }
+            offset = read.next;
+        }
+        Ok(TimeLookup::NotHere)
+    }
+}
+
+/// The first record at or after a timestamp and an offset, in a run of batches.
+pub(crate) fn first_record(bytes: &Bytes, at: Timestamp, from: Offset) -> Result<Option<TimeLookup>, String> {
+    for located in Batches::new(bytes) {
+        let header = located.header;
+        if header.max_timestamp() < at || header.next_offset() <= from {
+            continue;
+        }
+        let batch = bytes.slice(located.position..located.position + header.size());
+        if let Some(found) = first_in_batch(&header, &batch, at, from)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+fn first_in_batch(
+    header: &BatchHeader,
+    batch: &Bytes,
+    at: Timestamp,
+    from: Offset,
+) -> Result<Option<TimeLookup>, String> {
+    let packed = batch.slice(HEADER_BYTES..);
+    let records = match header.compression() {
+        aquifer_model::compression::Compression::None => packed,
+        codec => codec.decompress(&packed, RECORDS_BYTES_MAX).map_err(|error| error.to_string())?.into(),
+    };
+    let records = record::read(header, &records).map_err(|error| error.to_string())?;
+    let found = records.into_iter().find(|record| record.timestamp >= at && record.offset >= from);
+    Ok(found.map(|record| TimeLookup::Found {
+        offset: record.offset,
+        timestamp: record.timestamp,
+        epoch: header.leader_epoch,
+    }))
+}
+
+/// No batch unpacks to more; the broker's largest message is far below.
+const RECORDS_BYTES_MAX: usize = 1 << 30;

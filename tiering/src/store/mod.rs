@@ -1,0 +1,541 @@
+//! A bucket, or a folder that stands in for one.
+//!
+//! The one place that talks to object_store. Each request has a deadline and is counted; what failed is repeated with growing,
+//! jittered pauses while repeating it is harmless; and an error says whether the thing may have happened ([`StoreError`]).
+//! Only [`Store::put_new`] is not repeated blindly: its caller settles it by reading the key.
+//!
+//! A folder is written with fsync, of the file and of its name, so that "stored" means the same as it does of a bucket.
+
+mod error;
+mod list;
+mod metrics;
+mod multipart;
+mod s3;
+mod url;
+
+/// Does a store keep the promises that this crate builds on?
+pub mod certify;
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aquifer_model::{ByteCount, Timestamp};
+use aquifer_runtime::World;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::prefix::PrefixStore;
+use object_store::{GetOptions, GetRange, ObjectStore, PutMode, PutOptions, PutPayload};
+
+use crate::path::{self, Key, Prefix};
+
+pub use error::{Operation, Refusal, StoreError};
+pub use metrics::{ByOperation, StoreMetrics};
+pub use multipart::Multipart;
+pub use s3::{Created, install_tls};
+pub use url::{Location, S3Location};
+
+/// Bounds of a store's requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// `tier.store.deadline.ms`: how long a request is repeated before its failure is given back.
+    pub deadline: Duration,
+    /// `tier.store.attempt.ms`: how long one attempt of a small request may take.
+    pub attempt: Duration,
+    /// `tier.store.bytes.per.second.min`: an attempt that moves bytes may take as much longer as they need at this rate.
+    pub bytes_per_second_min: ByteCount,
+    /// `tier.store.backoff.ms`: the pause before the first repetition; it doubles from there.
+    pub backoff: Duration,
+    /// `tier.store.backoff.max.ms`: the longest pause.
+    pub backoff_max: Duration,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            deadline: Duration::from_secs(30),
+            attempt: Duration::from_secs(10),
+            bytes_per_second_min: ByteCount::mib(1),
+            backoff: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Why a store cannot be opened or used. Each says what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OpenError {
+    /// The URL cannot be read.
+    #[error("object store URL {url}: {why}")]
+    BadUrl {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The folder cannot be made or entered.
+    #[error("object store folder {path}: {why}; choose a folder that this user may write")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The system's words.
+        why: String,
+    },
+    /// Nobody says where the bucket is.
+    #[error("no region for bucket {bucket}: add ?region=.. to the URL or set AWS_REGION")]
+    NoRegion {
+        /// The bucket.
+        bucket: String,
+    },
+    /// The chain of credentials ends with nothing.
+    #[error(
+        "no AWS credentials for bucket {bucket}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, \
+         or give this machine a role ({why})"
+    )]
+    NoCredentials {
+        /// The bucket.
+        bucket: String,
+        /// The SDK's words.
+        why: String,
+    },
+    /// The bucket is not there.
+    #[error("bucket {bucket} does not exist at {at}: create it, or correct the URL")]
+    BucketMissing {
+        /// The bucket.
+        bucket: String,
+        /// The endpoint, or AWS and the region.
+        at: String,
+    },
+    /// Wrong keys.
+    #[error("the store at {at} does not accept these credentials: check AWS_ACCESS_KEY_ID and its secret ({why})")]
+    WrongCredentials {
+        /// The endpoint, or AWS and the region.
+        at: String,
+        /// The store's words.
+        why: String,
+    },
+    /// Keys without the right.
+    #[error("the credentials for {store} lack a permission; reading, writing, listing and deleting are needed ({why})")]
+    Permission {
+        /// The store.
+        store: String,
+        /// The store's words.
+        why: String,
+    },
+    /// The bucket is elsewhere.
+    #[error("bucket {bucket} is in another region: correct ?region=.. in the URL ({why})")]
+    WrongRegion {
+        /// The bucket.
+        bucket: String,
+        /// The store's words.
+        why: String,
+    },
+    /// Nobody answers.
+    #[error("no answer from the store at {at}: check that it runs and can be reached from here ({why})")]
+    Unreachable {
+        /// The endpoint, or AWS and the region.
+        at: String,
+        /// The system's words.
+        why: String,
+    },
+    /// The bucket could not be made.
+    #[error("bucket {bucket} could not be created: {why}")]
+    CreateBucket {
+        /// The bucket.
+        bucket: String,
+        /// The store's words.
+        why: String,
+    },
+    /// It answers, but not in a way that can be used.
+    #[error("the store at {at} cannot be used: {why}")]
+    Unusable {
+        /// The endpoint, or AWS and the region.
+        at: String,
+        /// The store's words.
+        why: String,
+    },
+}
+
+/// What is known of an object without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectFacts {
+    /// Its key.
+    pub key: Key,
+    /// Its length.
+    pub size: ByteCount,
+    /// When it was written, by the store's clock.
+    pub modified: Timestamp,
+}
+
+/// A store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    objects: Arc<dyn ObjectStore>,
+    /// The bucket's settings, where it is one.
+    bucket: Option<s3::Bucket>,
+    location: Location,
+    /// For people: no settings and no secrets.
+    url: String,
+    options: StoreOptions,
+    world: World,
+    metrics: StoreMetrics,
+}
+
+impl Store {
+    /// Opens what a URL names. Makes a folder that is missing, never a bucket, and asks the store nothing yet.
+    pub async fn open(
+        url: &str,
+        options: StoreOptions,
+        world: World,
+        metrics: StoreMetrics,
+    ) -> Result<Store, OpenError> {
+        let bad = |why| OpenError::BadUrl { url: url.to_owned(), why };
+        let location = Location::parse(url).map_err(bad)?;
+        let (objects, bucket, shown) = match &location {
+            Location::Memory => (Arc::new(InMemory::new()) as Arc<dyn ObjectStore>, None, "memory:///".to_owned()),
+            Location::Folder(path) => (open_folder(path, &world)?, None, format!("file://{}", path.display())),
+            Location::S3(place) => {
+                let (objects, bucket) = s3::open(place).await?;
+                let objects = match place.prefix.as_str() {
+                    "" => objects,
+                    prefix => Arc::new(PrefixStore::new(objects, prefix)),
+                };
+                let shown = format!("s3://{}/{}", place.bucket, place.prefix);
+                (objects, Some(bucket), shown.trim_end_matches('/').to_owned())
+            }
+        };
+        Ok(Store(Arc::new(Inner { objects, bucket, location, url: shown, options, world, metrics })))
+    }
+
+    /// The same store with something put between it and its objects: how tests make it fail.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn wrapped(&self, wrap: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Store {
+        Store(Arc::new(Inner {
+            objects: wrap(self.0.objects.clone()),
+            bucket: self.0.bucket.clone(),
+            location: self.0.location.clone(),
+            url: self.0.url.clone(),
+            options: self.0.options.clone(),
+            world: self.0.world.clone(),
+            metrics: StoreMetrics::default(),
+        }))
+    }
+
+    /// Where it is, for people; no settings and no secrets.
+    pub fn url(&self) -> &str {
+        &self.0.url
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &StoreMetrics {
+        &self.0.metrics
+    }
+
+    pub(crate) fn world(&self) -> &World {
+        &self.0.world
+    }
+
+    /// Asks the store for one listing: reachable, right bucket, right credentials? One attempt.
+    pub async fn check(&self) -> Result<(), OpenError> {
+        let mut listing = self.0.objects.list(Some(path::cluster().path()));
+        let listed = match tokio::time::timeout(self.0.options.attempt, listing.next()).await {
+            Err(_) => {
+                let why = format!("no answer within {:?}", self.0.options.attempt);
+                return Err(OpenError::Unreachable { at: self.place(), why });
+            }
+            Ok(None | Some(Ok(_))) => return Ok(()),
+            Ok(Some(Err(error))) => error::classify(Operation::List, path::cluster().as_str(), error),
+        };
+        Err(self.explain(listed))
+    }
+
+    /// Makes the bucket where there is none; a folder and memory are always there.
+    pub async fn create_bucket_if_missing(&self) -> Result<Created, OpenError> {
+        match (&self.0.bucket, self.check().await) {
+            (_, Ok(())) => Ok(Created::Existed),
+            (Some(bucket), Err(OpenError::BucketMissing { .. })) => bucket.create().await,
+            (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// Lets the bucket drop multipart uploads that were never finished. Best effort, with a log line.
+    pub async fn set_lifecycle(&self) {
+        if let Some(bucket) = &self.0.bucket {
+            bucket.set_lifecycle().await;
+        }
+    }
+
+    fn place(&self) -> String {
+        match &self.0.location {
+            Location::S3(place) => place.endpoint.clone().unwrap_or_else(|| "AWS".to_owned()),
+            _ => self.0.url.clone(),
+        }
+    }
+
+    /// Says what to do about an error of the first request.
+    fn explain(&self, error: StoreError) -> OpenError {
+        let bucket = match &self.0.location {
+            Location::S3(place) => place.bucket.clone(),
+            _ => String::new(),
+        };
+        let at = self.place();
+        match error {
+            StoreError::Refused { why: Refusal::BucketMissing, .. } => OpenError::BucketMissing { bucket, at },
+            StoreError::Refused { why: Refusal::Credentials, message, .. } => {
+                OpenError::WrongCredentials { at, why: message }
+            }
+            StoreError::Refused { why: Refusal::Permission, message, .. } => {
+                OpenError::Permission { store: self.0.url.clone(), why: message }
+            }
+            StoreError::Refused { why: Refusal::Region, message, .. } => {
+                OpenError::WrongRegion { bucket, why: message }
+            }
+            StoreError::Unavailable { message, .. } => OpenError::Unreachable { at, why: message },
+            other => OpenError::Unusable { at, why: other.to_string() },
+        }
+    }
+
+    /// Writes an object unless its key is taken. Not repeated: after [`StoreError::AlreadyExists`] and
+    /// [`StoreError::Indeterminate`] the caller reads the key to see whose it is.
+    pub async fn put_new(&self, key: &Key, bytes: Bytes) -> Result<(), StoreError> {
+        let size = bytes.len() as u64;
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let put = self.0.objects.put_opts(key.path(), PutPayload::from(bytes), options);
+        self.attempt(Operation::Create, key.as_str(), size, put).await?;
+        self.0.metrics.sent.inc_by(size);
+        Ok(())
+    }
+
+    /// Writes an object whose key nobody else ever writes, so that repeating it does no harm.
+    pub async fn put(&self, key: &Key, parts: Vec<Bytes>) -> Result<(), StoreError> {
+        let payload: PutPayload = parts.into_iter().collect();
+        let size = payload.content_length() as u64;
+        let put = || self.0.objects.put_opts(key.path(), payload.clone(), PutOptions::default());
+        self.repeat(Operation::Put, key.as_str(), size, put).await?;
+        self.0.metrics.sent.inc_by(size);
+        Ok(())
+    }
+
+    /// Begins an object that is written in parts.
+    pub async fn multipart(&self, key: &Key) -> Result<Multipart, StoreError> {
+        Multipart::begin(self.clone(), key.clone()).await
+    }
+
+    /// All of an object of at most `bytes_max`.
+    pub async fn get(&self, key: &Key, bytes_max: ByteCount) -> Result<Bytes, StoreError> {
+        let get = || async {
+            let found = self.0.objects.get_opts(key.path(), GetOptions::default()).await?;
+            let size = found.meta.size;
+            if size > bytes_max.get() { Ok(Err(size)) } else { found.bytes().await.map(Ok) }
+        };
+        let found = self.repeat(Operation::Get, key.as_str(), bytes_max.get(), get).await?;
+        let bytes = found.map_err(|bytes| StoreError::TooLarge {
+            key: key.to_string(),
+            bytes,
+            bytes_max: bytes_max.get(),
+        })?;
+        self.0.metrics.received.inc_by(bytes.len() as u64);
+        Ok(bytes)
+    }
+
+    /// A range of an object; all of it, or an error.
+    pub async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let wanted = range.end.saturating_sub(range.start);
+        let get = || self.get_with(key, GetRange::Bounded(range.clone()));
+        let (bytes, _) = self.repeat(Operation::Get, key.as_str(), wanted, get).await?;
+        self.0.metrics.received.inc_by(bytes.len() as u64);
+        if bytes.len() as u64 != wanted {
+            let message = format!("{wanted} bytes were asked for from {}, {} came", range.start, bytes.len());
+            let (operation, why) = (Operation::Get, Refusal::Request);
+            return Err(StoreError::Refused { operation, key: key.to_string(), why, message });
+        }
+        Ok(bytes)
+    }
+
+    /// The last bytes of an object, at most `count`, and its whole length.
+    pub async fn get_suffix(&self, key: &Key, count: ByteCount) -> Result<(Bytes, ByteCount), StoreError> {
+        let get = || self.get_with(key, GetRange::Suffix(count.get()));
+        let (bytes, size) = self.repeat(Operation::Get, key.as_str(), count.get(), get).await?;
+        self.0.metrics.received.inc_by(bytes.len() as u64);
+        Ok((bytes, ByteCount(size)))
+    }
+
+    async fn get_with(&self, key: &Key, range: GetRange) -> object_store::Result<(Bytes, u64)> {
+        let options = GetOptions { range: Some(range), ..GetOptions::default() };
+        let found = self.0.objects.get_opts(key.path(), options).await?;
+        let size = found.meta.size;
+        Ok((found.bytes().await?, size))
+    }
+
+    /// The facts of an object.
+    pub async fn head(&self, key: &Key) -> Result<ObjectFacts, StoreError> {
+        let head = || async {
+            let options = GetOptions { head: true, ..GetOptions::default() };
+            Ok(self.0.objects.get_opts(key.path(), options).await?.meta)
+        };
+        Ok(list::facts(self.repeat(Operation::Head, key.as_str(), 0, head).await?))
+    }
+
+    /// All objects below a prefix, in order of their keys, from behind `after` on. Ends after an error.
+    pub fn list(&self, prefix: &Prefix, after: Option<&Key>) -> BoxStream<'static, Result<ObjectFacts, StoreError>> {
+        list::Listing::new(self.clone(), prefix.clone(), after.cloned()).stream()
+    }
+
+    /// The names of the folders directly below a prefix, in order.
+    pub async fn folders(&self, prefix: &Prefix) -> Result<Vec<String>, StoreError> {
+        let list = || self.0.objects.list_with_delimiter(Some(prefix.path()));
+        let found = self.repeat(Operation::List, prefix.as_str(), 0, list).await?;
+        let mut names: Vec<String> =
+            found.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes objects, a thousand in a request where the store can. One that is not there is no error.
+    pub async fn delete(&self, keys: Vec<Key>) -> Result<(), StoreError> {
+        let Some(first) = keys.first().map(ToString::to_string) else {
+            return Ok(());
+        };
+        let delete = || async {
+            let paths: Vec<_> = keys.iter().map(|key| Ok(key.path().clone())).collect();
+            let mut outcomes = self.0.objects.delete_stream(stream::iter(paths).boxed());
+            let mut failure = None;
+            while let Some(outcome) = outcomes.next().await {
+                match outcome {
+                    Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                    Err(error) => failure = Some(error),
+                }
+            }
+            failure.map_or(Ok(()), Err)
+        };
+        self.repeat(Operation::Delete, &first, 0, delete).await
+    }
+
+    /// The store's own time: what a write now is stamped with. Costs three requests.
+    pub async fn clock(&self) -> Result<Timestamp, StoreError> {
+        let key = path::probe_object(self.0.world.rng.uuid(), "clock");
+        self.put(&key, vec![Bytes::from_static(b"tick")]).await?;
+        let facts = self.head(&key).await;
+        self.delete(vec![key]).await?;
+        Ok(facts?.modified)
+    }
+
+    /// Removes what unfinished uploads below a prefix have left: parts in a bucket that are older than `before`, staged files in a
+    /// folder. Gives how many.
+    pub async fn abort_uploads(&self, prefix: &Prefix, before: Timestamp) -> Result<u64, StoreError> {
+        let failed = |message| {
+            let key = prefix.as_str().to_owned();
+            StoreError::Unavailable { operation: Operation::Part, key, message }
+        };
+        match (&self.0.bucket, &self.0.location) {
+            (Some(bucket), _) => bucket.abort_uploads(prefix.as_str(), before.millis()).await.map_err(failed),
+            (None, Location::Folder(root)) => {
+                let folder = root.join(prefix.as_str());
+                let disk = self.0.world.disk.clone();
+                let removed = aquifer_runtime::tasks::blocking(move || remove_staged(&disk, &folder)).await;
+                removed.map_err(|error| failed(error.to_string()))
+            }
+            (None, _) => Ok(0),
+        }
+    }
+
+    /// One attempt, within its time.
+    async fn attempt<T>(
+        &self,
+        operation: Operation,
+        key: &str,
+        bytes: u64,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, StoreError> {
+        let options = &self.0.options;
+        let moving = Duration::from_secs(bytes / options.bytes_per_second_min.get().max(1));
+        let patience = options.attempt + moving;
+        let began = self.0.world.clock.now();
+        let outcome = match tokio::time::timeout(patience, request).await {
+            Ok(outcome) => outcome.map_err(|error| error::classify(operation, key, error)),
+            Err(_) => Err(StoreError::Indeterminate {
+                operation,
+                key: key.to_owned(),
+                message: format!("no answer within {patience:?}"),
+            }),
+        };
+        let seconds = self.0.world.clock.now().duration_since(began).as_secs_f64();
+        self.0.metrics.note(operation, seconds, outcome.as_ref().err());
+        outcome
+    }
+
+    /// Attempts until one succeeds, one fails for good, or the deadline passes.
+    async fn repeat<T, F: Future<Output = object_store::Result<T>>>(
+        &self,
+        operation: Operation,
+        key: &str,
+        bytes: u64,
+        request: impl Fn() -> F,
+    ) -> Result<T, StoreError> {
+        let mut retry = self.retry();
+        loop {
+            match self.attempt(operation, key, bytes, request()).await {
+                Err(error) if error.is_transient() => retry.pause(error).await?,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    pub(crate) fn retry(&self) -> Retry {
+        let clock = &self.0.world.clock;
+        Retry { store: self.clone(), deadline: clock.now() + self.0.options.deadline, pause: self.0.options.backoff }
+    }
+}
+
+/// Growing, jittered pauses up to a deadline.
+#[derive(Debug)]
+pub(crate) struct Retry {
+    store: Store,
+    deadline: tokio::time::Instant,
+    pause: Duration,
+}
+
+impl Retry {
+    /// Waits before the next attempt; gives the error back once the deadline would pass.
+    pub(crate) async fn pause(&mut self, error: StoreError) -> Result<(), StoreError> {
+        let world = &self.store.0.world;
+        let pause = world.rng.jittered(self.pause);
+        if world.clock.now() + pause >= self.deadline {
+            return Err(error);
+        }
+        tracing::debug!(%error, ?pause, "trying again");
+        tokio::time::sleep(pause).await;
+        self.pause = (self.pause * 2).min(self.store.0.options.backoff_max);
+        Ok(())
+    }
+}
+
+fn open_folder(path: &std::path::Path, world: &World) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    let failed = |why: String| OpenError::Folder { path: path.to_owned(), why };
+    world.disk.create_dir_all(path).map_err(|error| failed(error.to_string()))?;
+    let folder = LocalFileSystem::new_with_prefix(path).map_err(|error| failed(error::message(&error)))?;
+    Ok(Arc::new(folder.with_fsync(true)))
+}
+
+/// object_store stages `name#1` beside `name`; a crash leaves it, and no listing shows it.
+fn remove_staged(disk: &aquifer_runtime::files::Disk, folder: &std::path::Path) -> std::io::Result<u64> {
+    if !disk.exists(folder)? {
+        return Ok(0);
+    }
+    let mut removed = 0;
+    for entry in disk.list(folder)? {
+        let staged = entry.name.rsplit_once('#').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
+        if staged && !entry.is_dir {
+            disk.remove(&folder.join(entry.name))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}

@@ -1,0 +1,315 @@
+//! The façade: partitions, their claims and their readers.
+//!
+//! It hands out two things: [`Claimed`], the right to write one partition's manifest, and reads, which need no right. It does not
+//! know who leads, nor when to upload: it is told the epoch, and asked.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aquifer_model::epochs::EpochEnd;
+use aquifer_model::{
+    ByteCount, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition,
+};
+use aquifer_runtime::World;
+use aquifer_runtime::metrics::Registry;
+use aquifer_runtime::tasks::TaskGroup;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::cluster::{self, AdoptError, ClusterMarker, Identity};
+use crate::gc::{CollectDepth, Collected, Expired, GcMetrics, Retention, Sweeper};
+use crate::manifest::commit::{self, ClaimError, CommitError, ManifestWriter};
+use crate::manifest::load::ManifestError;
+use crate::manifest::locate;
+use crate::manifest::view::View;
+use crate::manifest::{Claim, Manifest, ManifestVersion, TieredUpTo};
+use crate::options::Options;
+use crate::read::{ColdRead, ColdRequest, ReadError, ReadMetrics, Reader, Tail, TimeLookup};
+use crate::store::{Store, StoreError};
+use crate::topic::{self, TopicRecord};
+use crate::upload::{SegmentSource, UploadError, UploadMetrics, Uploader};
+
+/// The epoch of a controller that deletes a topic: no leader's is higher.
+const DELETION_EPOCH: i32 = i32::MAX;
+
+/// All counters of the tier. Clones share them. Those of the store come with the store.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    /// Of uploads.
+    pub upload: UploadMetrics,
+    /// Of reads.
+    pub read: ReadMetrics,
+    /// Of removals.
+    pub gc: GcMetrics,
+}
+
+impl Metrics {
+    /// Shows the counters to the outside.
+    pub fn register(&self, registry: &mut Registry) {
+        self.upload.register(registry);
+        self.read.register(registry);
+        self.gc.register(registry);
+    }
+}
+
+/// What a tier is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// Where it is.
+    pub store: Store,
+    /// Who writes.
+    pub identity: Identity,
+    /// Its bounds.
+    pub options: Options,
+    /// Clock and randomness.
+    pub world: World,
+    /// Owns the loads that go on after their reader's wait.
+    pub tasks: TaskGroup,
+    /// What it counts.
+    pub metrics: Metrics,
+}
+
+/// What this process knows of a partition in the bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionStatus {
+    /// Which.
+    pub partition: TopicPartition,
+    /// By which manifest.
+    pub version: ManifestVersion,
+    /// Whose that is.
+    pub claim: Claim,
+    /// The first offset that may be read.
+    pub log_start: Offset,
+    /// Behind the last tiered record.
+    pub end: Option<Offset>,
+    /// Segments in the bucket.
+    pub segments: u64,
+    /// Their logs' bytes.
+    pub log_bytes: ByteCount,
+    /// Objects that wait for the end of their grace.
+    pub removed: u64,
+}
+
+/// Sealed segments in object storage. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tier(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    identity: Identity,
+    options: Options,
+    views: Mutex<HashMap<TopicPartition, Arc<View>>>,
+    uploader: Uploader,
+    reader: Reader,
+    sweeper: Sweeper,
+}
+
+impl Tier {
+    /// A tier that knows nothing yet; asks the store nothing.
+    pub fn new(setup: Setup) -> Tier {
+        let Setup { store, identity, options, world: _, tasks, metrics } = setup;
+        let reader = Reader::new(store.clone(), options.clone(), tasks, metrics.read);
+        let sweeper = Sweeper {
+            store: store.clone(),
+            pages: reader.pages().clone(),
+            options: options.clone(),
+            metrics: metrics.gc,
+        };
+        Tier(Arc::new(Inner {
+            uploader: Uploader::new(store.clone(), options.clone(), metrics.upload),
+            reader,
+            sweeper,
+            views: Mutex::default(),
+            store,
+            identity,
+            options,
+        }))
+    }
+
+    /// Where it is.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// Makes an empty bucket this cluster's, or finds that it is.
+    pub async fn adopt(&self, cluster: &str) -> Result<ClusterMarker, AdoptError> {
+        cluster::adopt(&self.0.store, cluster).await
+    }
+
+    /// Writes a revision of a topic's record; repeating it is harmless.
+    pub async fn record_topic(&self, record: &TopicRecord) -> Result<(), StoreError> {
+        topic::record(&self.0.store, self.0.identity.incarnation, record).await
+    }
+
+    /// Becomes the writer of a partition's manifest. A partition that was never tiered gets its first version.
+    pub async fn claim(&self, partition: TopicPartition, epoch: LeaderEpoch) -> Result<Claimed, ClaimError> {
+        let claim = Claim::new(&self.0.identity, epoch);
+        let (store, view) = (self.0.store.clone(), self.view(partition));
+        let writer = ManifestWriter::claim(store, view, claim, self.0.options.commit_deadline).await?;
+        Ok(Claimed { tier: self.0.clone(), writer })
+    }
+
+    /// The newest manifest; what is known of it will do if younger than `age_max` or written by this process. `None`: nothing
+    /// was ever tiered.
+    pub async fn manifest(
+        &self,
+        partition: TopicPartition,
+        age_max: Duration,
+    ) -> Result<Option<Arc<Manifest>>, ManifestError> {
+        self.view(partition).get(age_max).await
+    }
+
+    /// Reads the newest manifest, and gives what it proves. `None`: nothing was ever tiered.
+    pub async fn refresh(&self, partition: TopicPartition) -> Result<Option<TieredUpTo>, ManifestError> {
+        let view = self.view(partition);
+        view.refresh().await?;
+        Ok(commit::proof(&view))
+    }
+
+    /// What the manifest known here proves, without a look at the store.
+    pub fn known(&self, partition: TopicPartition) -> Option<TieredUpTo> {
+        commit::proof(&self.view(partition))
+    }
+
+    /// The tier's state at its end: what a leader without a log of its own starts from. `None`: nothing was ever tiered.
+    pub async fn tail(&self, partition: TopicPartition) -> Result<Option<Tail>, ReadError> {
+        self.0.reader.tail(&self.view(partition)).await
+    }
+
+    /// Reads from an offset on.
+    pub async fn read(&self, request: ColdRequest) -> Result<ColdRead, ReadError> {
+        self.0.reader.read(&self.view(request.partition), request).await
+    }
+
+    /// Finds the first record at or after a timestamp.
+    pub async fn offset_for_timestamp(
+        &self,
+        partition: TopicPartition,
+        at: Timestamp,
+        wait_until: Instant,
+    ) -> Result<TimeLookup, ReadError> {
+        self.0.reader.by_timestamp(&self.view(partition), at, wait_until).await
+    }
+
+    /// Where an epoch ended, as far as the tier knows: the newest epoch's end is the tier's.
+    pub async fn epoch_end(
+        &self,
+        partition: TopicPartition,
+        epoch: LeaderEpoch,
+    ) -> Result<Option<EpochEnd>, ManifestError> {
+        let manifest = self.manifest(partition, self.0.options.manifest_age_max).await?;
+        Ok(manifest.and_then(|manifest| locate::epoch_end(&manifest, epoch)))
+    }
+
+    /// What this process knows, by partition.
+    pub fn status(&self) -> Vec<PartitionStatus> {
+        let views: Vec<Arc<View>> = self.0.views.lock().values().cloned().collect();
+        let mut all: Vec<PartitionStatus> =
+            views.iter().filter_map(|view| view.known()).map(|manifest| status(&manifest)).collect();
+        all.sort_by_key(|status| status.partition);
+        all
+    }
+
+    /// Writes the last version of each partition of a deleted topic. Its objects go with [`Tier::collect_deleted`].
+    pub async fn delete_topic(&self, topic: TopicId, partitions: u32) -> Result<(), ClaimError> {
+        let epoch = LeaderEpoch::new(DELETION_EPOCH).expect("the deletion epoch is not negative");
+        let claim = Claim::new(&self.0.identity, epoch);
+        for partition in partitions_of(topic, partitions) {
+            let view = self.view(partition);
+            ManifestWriter::delete(&self.0.store, &view, claim, self.0.options.commit_deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the objects of a deleted topic once their grace is over; what is left says whether to come back.
+    pub async fn collect_deleted(&self, topic: TopicId, partitions: u32) -> Result<Collected, ManifestError> {
+        let mut all = Collected::default();
+        for partition in partitions_of(topic, partitions) {
+            let Some(last) = self.view(partition).refresh().await?.filter(|last| last.is_deleted()) else {
+                continue;
+            };
+            let Collected { objects, uploads, left } = self.0.sweeper.collect_deleted(&last).await?;
+            all.objects += objects;
+            all.uploads += uploads;
+            all.left += left;
+        }
+        Ok(all)
+    }
+
+    /// Forgets a partition that this broker no longer hosts.
+    pub fn forget(&self, partition: TopicPartition) {
+        self.0.views.lock().remove(&partition);
+    }
+
+    fn view(&self, partition: TopicPartition) -> Arc<View> {
+        let mut views = self.0.views.lock();
+        let view = views.entry(partition).or_insert_with(|| Arc::new(View::new(self.0.store.clone(), partition)));
+        view.clone()
+    }
+}
+
+fn partitions_of(topic: TopicId, partitions: u32) -> impl Iterator<Item = TopicPartition> {
+    let count = i32::try_from(partitions).unwrap_or(i32::MAX);
+    (0..count).map(move |number| TopicPartition { topic, partition: PartitionIndex(number) })
+}
+
+fn status(manifest: &Manifest) -> PartitionStatus {
+    PartitionStatus {
+        partition: manifest.partition(),
+        version: manifest.version(),
+        claim: manifest.claim(),
+        log_start: manifest.log_start(),
+        end: manifest.end(),
+        segments: manifest.segments(),
+        log_bytes: manifest.log_bytes(),
+        removed: manifest.removed().len() as u64,
+    }
+}
+
+/// The right to write one partition's manifest. After [`commit::Fenced`] it is worth nothing: drop it, and claim again only with a
+/// higher epoch.
+#[derive(Debug)]
+pub struct Claimed {
+    tier: Arc<Inner>,
+    writer: ManifestWriter,
+}
+
+impl Claimed {
+    /// The newest committed manifest.
+    pub fn manifest(&self) -> Arc<Manifest> {
+        self.writer.newest().clone()
+    }
+
+    /// What it proves.
+    pub fn proof(&self) -> TieredUpTo {
+        self.writer.proof()
+    }
+
+    /// Verifies a segment, uploads what the tier does not have of it, and names it. If the tier's end lies inside the segment,
+    /// it is uploaded from there on: replicas roll at different places.
+    pub async fn upload(&mut self, segment: SegmentSource) -> Result<TieredUpTo, UploadError> {
+        self.tier.uploader.upload(&mut self.writer, segment).await
+    }
+
+    /// Raises the log start (`DeleteRecords`), at most to the tier's end.
+    pub async fn set_log_start(&mut self, start: Offset) -> Result<TieredUpTo, CommitError> {
+        self.writer.settle_pending().await?;
+        let next = self.writer.newest().with_log_start(start);
+        if next == **self.writer.newest() {
+            return Ok(self.writer.proof());
+        }
+        self.writer.commit(next).await
+    }
+
+    /// Drops from the manifest what is no longer to be kept.
+    pub async fn expire(&mut self, retention: Retention) -> Result<Expired, CommitError> {
+        self.tier.sweeper.expire(&mut self.writer, retention).await
+    }
+
+    /// Removes objects that the grace is over for.
+    pub async fn collect(&mut self, depth: CollectDepth) -> Result<Collected, CommitError> {
+        self.tier.sweeper.collect(&mut self.writer, depth).await
+    }
+}

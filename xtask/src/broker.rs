@@ -1,0 +1,168 @@
+//! The broker under test: `aquifer dev` as a user starts it, watched through its admin port.
+
+use crate::run::{command, run};
+use crate::server::{Server, free_port};
+use crate::{http, places, s3};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The names in `/api/status` that this file reads, here and nowhere else.
+mod status {
+    pub(super) const PARTITIONS: &str = "partitions";
+    pub(super) const TOPIC: &str = "topic";
+    pub(super) const LOCAL_BYTES: &str = "local_bytes";
+    pub(super) const TIERED_BYTES: &str = "tiered_bytes";
+    pub(super) const TOTALS: &str = "totals";
+    pub(super) const UPLOAD_LAG_BYTES: &str = "upload_lag_bytes";
+}
+
+#[derive(Debug)]
+pub(crate) struct Broker {
+    server: Server,
+    binary: PathBuf,
+    arguments: Vec<OsString>,
+    log: PathBuf,
+    pub(crate) bootstrap: String,
+    admin: String,
+}
+
+/// What a start cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Started {
+    /// From the start of the process to `/ready`.
+    pub(crate) after: Duration,
+    /// What the process had read until then, from page cache or disk.
+    pub(crate) read_bytes: u64,
+}
+
+impl Broker {
+    /// Starts it with an empty data folder, and waits until it says that it is ready.
+    pub(crate) fn start(
+        binary: &Path,
+        name: &str,
+        object_store: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Broker> {
+        let data = places::emptied(places::data()?.join(format!("broker-{name}")))?;
+        let bootstrap = format!("127.0.0.1:{}", free_port()?);
+        let admin = format!("127.0.0.1:{}", free_port()?);
+        let words =
+            ["dev", "--listen", &bootstrap, "--admin", &admin, "--object-store", object_store, "--data-dir"];
+        let mut arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
+        arguments.push(data.into_os_string());
+        for (key, value) in settings {
+            arguments.extend(["--set".into(), format!("{key}={value}").into()]);
+        }
+        let log = places::log(&format!("broker-{name}"))?;
+        let server = Server::start("aquifer dev", command(binary, &arguments).envs(s3::KEYS), &log)?;
+        let mut broker = Broker { server, binary: binary.to_owned(), arguments, log, bootstrap, admin };
+        broker.wait_until_ready()?;
+        Ok(broker)
+    }
+
+    /// Kills it in the middle of whatever it does, and starts it again on what that left.
+    pub(crate) fn kill_and_restart(&mut self) -> Result<Started> {
+        self.server.kill()?;
+        let start = Instant::now();
+        let mut dev = command(&self.binary, &self.arguments);
+        self.server = Server::start("aquifer dev", dev.envs(s3::KEYS), &self.log)?;
+        self.wait_until_ready()?;
+        let after = start.elapsed();
+        Ok(Started { after, read_bytes: self.read_bytes()? })
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let admin = &self.admin;
+        self.server.wait_for("ready", READY_DEADLINE, || {
+            Ok(http::get(admin, "/ready").is_ok_and(|answer| answer.status == 200).then_some(()))
+        })
+    }
+
+    fn read_bytes(&self) -> Result<u64> {
+        let path = format!("/proc/{}/io", self.server.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let read = text.lines().find_map(|line| line.strip_prefix("rchar: ")).context("no rchar in it")?;
+        Ok(read.parse()?)
+    }
+
+    pub(crate) fn create_topic(&self, topic: &str, partitions: usize) -> Result<()> {
+        let partitions = partitions.to_string();
+        let words = ["topic", "create", topic, "--partitions", &partitions, "--bootstrap", &self.bootstrap];
+        run(&mut command(&self.binary, words))
+    }
+
+    /// Waits until at least this share of a topic's bytes is in the bucket and no longer on the local disk.
+    pub(crate) fn wait_until_tiered(&mut self, topic: &str, share: f64, within: Duration) -> Result<f64> {
+        let admin = self.admin.clone();
+        let what = format!("holding {:.0}% of {topic} in the bucket alone", share * 100.0);
+        self.server.wait_for(&what, within, || {
+            let found = only_in_the_bucket(&status(&admin)?, topic)?;
+            Ok((found >= share).then_some(found))
+        })
+    }
+
+    /// Sealed bytes that are not in the bucket yet, as the broker counts them.
+    pub(crate) fn upload_lag_bytes(&self) -> Result<u64> {
+        let status = status(&self.admin)?;
+        let lag = &status[status::TOTALS][status::UPLOAD_LAG_BYTES];
+        lag.as_u64().with_context(|| format!("no lag in the totals of {status}"))
+    }
+
+    /// Waits until all that is sealed is in the bucket.
+    pub(crate) fn wait_until_no_lag(&mut self, within: Duration) -> Result<()> {
+        let admin = self.admin.clone();
+        self.server.wait_for("without upload lag", within, || {
+            let status = status(&admin)?;
+            Ok((status[status::TOTALS][status::UPLOAD_LAG_BYTES] == 0).then_some(()))
+        })
+    }
+
+    /// Asks it to end; an orderly end is exit code 0.
+    pub(crate) fn end(self) -> Result<()> {
+        let status = self.server.end()?;
+        ensure!(status.success(), "aquifer dev ended with {status} after SIGTERM");
+        Ok(())
+    }
+}
+
+fn status(admin: &str) -> Result<Value> {
+    let answer = http::get(admin, "/api/status")?;
+    ensure!(answer.status == 200, "/api/status was answered {}: {}", answer.status, answer.body);
+    serde_json::from_str(&answer.body).context("/api/status is not JSON")
+}
+
+/// The least share of a topic's bytes that can be in the bucket alone: as if all that is local were in the bucket too, and
+/// counted on top of it.
+fn only_in_the_bucket(status: &Value, topic: &str) -> Result<f64> {
+    let partitions = status[status::PARTITIONS].as_array().context("no partitions in /api/status")?;
+    let (mut local, mut tiered) = (0, 0);
+    for partition in partitions.iter().filter(|partition| partition[status::TOPIC] == topic) {
+        let number =
+            |name: &str| partition[name].as_u64().with_context(|| format!("no {name} in {partition}"));
+        local += number(status::LOCAL_BYTES)?;
+        tiered += number(status::TIERED_BYTES)?;
+    }
+    ensure!(local + tiered > 0, "/api/status knows no byte of {topic}");
+    Ok(tiered.saturating_sub(local) as f64 / (tiered + local) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_counts_all_partitions_of_the_topic_and_no_other() {
+        let status = serde_json::json!({ "partitions": [
+            { "topic": "a", "local_bytes": 10, "tiered_bytes": 90 },
+            { "topic": "a", "local_bytes": 40, "tiered_bytes": 60 },
+            { "topic": "b", "local_bytes": 1000, "tiered_bytes": 0 },
+        ]});
+        assert_eq!(only_in_the_bucket(&status, "a").expect("known"), 0.5);
+        assert!(only_in_the_bucket(&status, "c").is_err());
+    }
+}

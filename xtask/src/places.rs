@@ -1,0 +1,45 @@
+//! Where things lie. All that is made here is under `target/`: git ignores it, and `cargo clean` takes it away.
+
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// The repository.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
+}
+
+/// Installed tools: one folder each. `XTASK_TOOLS` moves it, so that several clones can share one.
+pub(crate) fn tools() -> PathBuf {
+    std::env::var_os("XTASK_TOOLS").map_or_else(|| root().join("target/tools"), PathBuf::from)
+}
+
+/// Where a server or a broker writes what it has to say, empty: what an earlier run left is removed.
+pub(crate) fn log(name: &str) -> Result<PathBuf> {
+    let path = made(root().join("target/test-logs"))?.join(format!("{name}.log"));
+    std::fs::write(&path, "").with_context(|| format!("emptying {}", path.display()))?;
+    Ok(path)
+}
+
+/// Input and data folders of the last run.
+pub(crate) fn data() -> Result<PathBuf> {
+    made(root().join("target/test-data"))
+}
+
+/// The program that cargo built, in debug or release form.
+pub(crate) fn binary(profile: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join(profile).join("aquifer")
+}
+
+/// An empty folder: what was there is removed.
+pub(crate) fn emptied(folder: PathBuf) -> Result<PathBuf> {
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    }
+    made(folder)
+}
+
+fn made(folder: PathBuf) -> Result<PathBuf> {
+    std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    Ok(folder)
+}

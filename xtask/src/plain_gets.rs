@@ -1,0 +1,184 @@
+//! Plain concurrent ranged GETs: what a replay from the same bucket, through the same proxy, in the same run is measured
+//! against. One connection a worker, kept; no signature, so the bucket must be readable by anyone (`--make-readable yes`).
+
+use crate::flags::Flags;
+use crate::{http, places, run, s3};
+use anyhow::{Context, Result, ensure};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+const MB: f64 = 1e6;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Range {
+    path: String,
+    from: u64,
+    bytes: u64,
+}
+
+/// Lists the bucket, reads every range of every object once, prints one line.
+pub(crate) fn main(mut flags: Flags) -> Result<()> {
+    let endpoint = flags.need("endpoint")?;
+    let bucket = flags.need("bucket")?;
+    let prefix: String = flags.take("prefix", String::new())?;
+    let in_flight: usize = flags.take("in-flight", 16)?;
+    let range_bytes: u64 = flags.take("range-bytes", 8 << 20)?;
+    let total_mb: u64 = flags.take("total-mb", u64::MAX / 1_000_000)?;
+    let make_readable: String = flags.take("make-readable", "no".to_owned())?;
+    flags.end()?;
+    let address =
+        endpoint.strip_prefix("http://").context("--endpoint must begin with http://")?.trim_end_matches('/');
+    if make_readable == "yes" {
+        make_bucket_readable(&endpoint, &bucket)?;
+    }
+    let ranges = ranges(&list(address, &bucket, &prefix)?, &bucket, range_bytes, total_mb * 1_000_000);
+    ensure!(!ranges.is_empty(), "nothing lies under '{prefix}' in bucket '{bucket}'");
+    let start = Instant::now();
+    read_all(address, &ranges, in_flight)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let bytes: u64 = ranges.iter().map(|range| range.bytes).sum();
+    println!(
+        "plain-gets: bytes={bytes} gets={} in_flight={in_flight} seconds={seconds:.2} mb_per_second={:.1}",
+        ranges.len(),
+        bytes as f64 / MB / seconds
+    );
+    Ok(())
+}
+
+/// Lets anyone list and read the bucket: for a rig's bucket on loopback only.
+fn make_bucket_readable(endpoint: &str, bucket: &str) -> Result<()> {
+    let policy = serde_json::json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": { "AWS": ["*"] }, "Action": ["s3:GetObject", "s3:ListBucket"],
+        "Resource": [format!("arn:aws:s3:::{bucket}"), format!("arn:aws:s3:::{bucket}/*")],
+    }]});
+    let key =
+        |index: usize| std::env::var(s3::KEYS[index].0).unwrap_or_else(|_| s3::KEYS[index].1.to_owned());
+    let user = format!("{}:{}", key(0), key(1));
+    let url = format!("{endpoint}/{bucket}?policy=");
+    // As a file: curl's signature of a body given with --data is refused.
+    let file = places::data()?.join("policy.json");
+    std::fs::write(&file, policy.to_string()).with_context(|| format!("writing {}", file.display()))?;
+    let mut curl = run::command("curl", ["--silent", "--show-error", "--fail-with-body", "--upload-file"]);
+    curl.arg(file).args(["--aws-sigv4", "aws:amz:us-east-1:s3", "--user", &user, &url]);
+    run::output(&mut curl).context("setting the bucket's policy")?;
+    Ok(())
+}
+
+fn list(address: &str, bucket: &str, prefix: &str) -> Result<Vec<(String, u64)>> {
+    let mut objects = Vec::new();
+    let mut after = String::new();
+    loop {
+        let path =
+            format!("/{bucket}?list-type=2&prefix={}&start-after={}", escaped(prefix), escaped(&after));
+        let answer = http::get(address, &path)?;
+        ensure!(answer.status == 200, "listing '{bucket}' was answered {}: {}", answer.status, answer.body);
+        let page = listed(&answer.body)?;
+        after = page.last().map(|(key, _)| key.clone()).unwrap_or_default();
+        objects.extend(page);
+        if !answer.body.contains("<IsTruncated>true</IsTruncated>") {
+            return Ok(objects);
+        }
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte);
+    text.bytes()
+        .map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+/// Key and size of each object of a page of `ListObjectsV2`. (Aquifer's keys hold nothing that XML escapes.)
+fn listed(xml: &str) -> Result<Vec<(String, u64)>> {
+    let inside = |text: &str, name: &str| -> Option<String> {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once(&format!("</{name}>"))?.0.to_owned())
+    };
+    xml.split("<Contents>")
+        .skip(1)
+        .map(|text| {
+            let key = inside(text, "Key").context("an object without a key")?;
+            let size = inside(text, "Size").context("an object without a size")?.parse()?;
+            Ok((key, size))
+        })
+        .collect()
+}
+
+fn ranges(objects: &[(String, u64)], bucket: &str, range_bytes: u64, total_max: u64) -> Vec<Range> {
+    let mut left = total_max;
+    let mut ranges = Vec::new();
+    for (key, size) in objects {
+        let mut from = 0;
+        while from < *size && left > 0 {
+            let bytes = range_bytes.min(size - from).min(left);
+            ranges.push(Range { path: format!("/{bucket}/{}", escaped(key)), from, bytes });
+            from += bytes;
+            left -= bytes;
+        }
+    }
+    ranges
+}
+
+fn read_all(address: &str, ranges: &[Range], in_flight: usize) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failure = Mutex::new(None);
+    thread::scope(|scope| {
+        for _ in 0..in_flight {
+            scope.spawn(|| {
+                if let Err(error) = worker(address, ranges, &next) {
+                    *failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
+                    next.store(ranges.len(), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+fn worker(address: &str, ranges: &[Range], next: &AtomicUsize) -> Result<()> {
+    let mut to = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
+    to.set_nodelay(true)?;
+    to.set_read_timeout(Some(TIMEOUT))?;
+    let mut from = BufReader::with_capacity(128 * 1024, to.try_clone()?);
+    while let Some(range) = ranges.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let last = range.from + range.bytes - 1;
+        write!(
+            to,
+            "GET {} HTTP/1.1\r\nHost: {address}\r\nRange: bytes={}-{last}\r\n\r\n",
+            range.path, range.from
+        )?;
+        let mut line = String::new();
+        from.read_line(&mut line)?;
+        ensure!(line.starts_with("HTTP/1.1 206"), "{} from {}: {line}", range.path, range.from);
+        while line != "\r\n" {
+            line.clear();
+            ensure!(from.read_line(&mut line)? > 0, "{}: closed inside the head", range.path);
+        }
+        let read = std::io::copy(&mut from.by_ref().take(range.bytes), &mut std::io::sink())?;
+        ensure!(read == range.bytes, "{}: {read} of {} bytes", range.path, range.bytes);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_becomes_ranges() {
+        let xml = "<L><Contents><Key>a b</Key><Size>5</Size></Contents><Contents><Key>c</Key><Size>3</Size></Contents></L>";
+        let objects = listed(xml).expect("a listing");
+        let range = |path: &str, from, bytes| Range { path: path.to_owned(), from, bytes };
+        let want = [range("/x/a%20b", 0, 4), range("/x/a%20b", 4, 1), range("/x/c", 0, 2)];
+        assert_eq!(ranges(&objects, "x", 4, 7), want);
+        assert!(listed("<Contents><Size>3</Size></Contents>").is_err());
+    }
+}

@@ -1,0 +1,392 @@
+//! A proxy as slow as S3, for HTTP/1.1: each answer's first byte comes no sooner than so many milliseconds after its request,
+//! and its body no faster than so many MB/s; answers on several connections do not slow each other down.
+//!
+//! It can be told, on its own port: `POST /-/pause` (answers wait), `/-/resume`, `/-/cut` (connections are closed, new ones
+//! too), and `GET /-/stats` (what passed through, as JSON). No bucket can be called `-`.
+
+use crate::flags::Flags;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const PIECE_BYTES: usize = 128 * 1024;
+const HEAD_BYTES_MAX: u64 = 64 * 1024;
+const PAUSE_POLL: Duration = Duration::from_millis(10);
+
+/// Runs until it is killed.
+pub(crate) fn main(mut flags: Flags) -> Result<()> {
+    let listen: String = flags.take("listen", "127.0.0.1:9001".to_owned())?;
+    let proxy = Arc::new(Proxy {
+        upstream: flags.need("upstream")?,
+        first_byte: Duration::from_millis(flags.take("first-byte-ms", 30)?),
+        bytes_per_second: flags.take("rate-mb", 90.0)? * 1e6,
+        state: AtomicU8::new(RUN),
+        body_bytes: AtomicU64::new(0),
+        requests: Mutex::default(),
+    });
+    flags.end()?;
+    let listener = TcpListener::bind(&listen).with_context(|| format!("listening on {listen}"))?;
+    println!(
+        "slow-proxy: {listen} -> {}, first byte after {:?}, {} MB/s an answer",
+        proxy.upstream,
+        proxy.first_byte,
+        proxy.bytes_per_second / 1e6
+    );
+    serve(&listener, &proxy)
+}
+
+fn serve(listener: &TcpListener, proxy: &Arc<Proxy>) -> Result<()> {
+    for client in listener.incoming() {
+        let (client, proxy) = (client.context("accepting")?, proxy.clone());
+        thread::spawn(move || {
+            // A peer that hangs up is no news; what it did not get, it will ask for again.
+            if let Err(error) = proxy.connection(client)
+                && error.kind() == io::ErrorKind::InvalidData
+            {
+                eprintln!("slow-proxy: {error}");
+            }
+        });
+    }
+    Ok(())
+}
+
+const RUN: u8 = 0;
+const PAUSE: u8 = 1;
+const CUT: u8 = 2;
+
+#[derive(Debug)]
+struct Proxy {
+    upstream: String,
+    first_byte: Duration,
+    bytes_per_second: f64,
+    state: AtomicU8,
+    body_bytes: AtomicU64,
+    requests: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Proxy {
+    fn connection(&self, client: TcpStream) -> io::Result<()> {
+        client.set_nodelay(true)?;
+        let mut from_client = BufReader::with_capacity(PIECE_BYTES, client.try_clone()?);
+        let mut to_client = client;
+        let mut upstream: Option<(BufReader<TcpStream>, TcpStream)> = None;
+        loop {
+            let Some(request) = Head::read(&mut from_client)? else { return Ok(()) };
+            if request.target().starts_with("/-/") {
+                self.told(request.target(), &mut to_client)?;
+                continue;
+            }
+            self.wait()?;
+            if upstream.is_none() {
+                let stream = TcpStream::connect(&self.upstream)?;
+                stream.set_nodelay(true)?;
+                upstream = Some((BufReader::with_capacity(PIECE_BYTES, stream.try_clone()?), stream));
+            }
+            let (from_upstream, to_upstream) = upstream.as_mut().expect("connected above");
+            self.count(request.method());
+            to_upstream.write_all(request.text.as_bytes())?;
+            if request.has("expect", "100-continue") {
+                // The client waits for a word before it sends its body. We say it: the store is not asked twice.
+                to_client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            }
+            relay(request.request_body()?, &mut from_client, to_upstream, &mut |_| Ok(()))?;
+            let asked = Instant::now();
+            if !self.answer(&request, asked, from_upstream, &mut to_client)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Passes one answer on, at our pace. False: the connection is not to be used again.
+    fn answer(
+        &self,
+        request: &Head,
+        asked: Instant,
+        from: &mut BufReader<TcpStream>,
+        to: &mut TcpStream,
+    ) -> io::Result<bool> {
+        let head = loop {
+            let head = Head::read(from)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+            if !head.text.starts_with("HTTP/1.1 1") {
+                break head;
+            }
+        };
+        let body = head.answer_body(request)?;
+        sleep_until(asked + self.first_byte);
+        self.wait()?;
+        to.write_all(head.text.as_bytes())?;
+        let (start, mut sent) = (Instant::now(), 0u64);
+        relay(body, from, to, &mut |bytes| {
+            self.wait()?;
+            self.body_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            sent += bytes as u64;
+            sleep_until(start + Duration::from_secs_f64(sent as f64 / self.bytes_per_second));
+            Ok(())
+        })?;
+        Ok(body != Body::UntilClosed
+            && !head.has("connection", "close")
+            && !request.has("connection", "close"))
+    }
+
+    /// Holds while paused; fails while cut.
+    fn wait(&self) -> io::Result<()> {
+        loop {
+            match self.state.load(Ordering::Relaxed) {
+                RUN => return Ok(()),
+                CUT => return Err(io::ErrorKind::ConnectionAborted.into()),
+                _ => thread::sleep(PAUSE_POLL),
+            }
+        }
+    }
+
+    fn count(&self, method: &str) {
+        let mut requests = self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *requests.entry(method.to_owned()).or_default() += 1;
+    }
+
+    fn told(&self, target: &str, to: &mut TcpStream) -> io::Result<()> {
+        let (status, body) = match target {
+            "/-/pause" => self.turn(PAUSE),
+            "/-/resume" => self.turn(RUN),
+            "/-/cut" => self.turn(CUT),
+            "/-/stats" => {
+                let requests =
+                    self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+                let bytes = self.body_bytes.load(Ordering::Relaxed);
+                (
+                    "200 OK",
+                    serde_json::json!({ "answer_body_bytes": bytes, "requests": requests }).to_string(),
+                )
+            }
+            _ => ("404 Not Found", "pause, resume, cut or stats".to_owned()),
+        };
+        write!(to, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    fn turn(&self, state: u8) -> (&'static str, String) {
+        self.state.store(state, Ordering::Relaxed);
+        ("200 OK", String::new())
+    }
+}
+
+fn sleep_until(then: Instant) {
+    thread::sleep(then.saturating_duration_since(Instant::now()));
+}
+
+fn bad(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+/// How the end of a body is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Body {
+    Bytes(u64),
+    Chunked,
+    UntilClosed,
+}
+
+/// The first line and the headers of a request or an answer, as they came, with the empty line.
+#[derive(Debug)]
+struct Head {
+    text: String,
+}
+
+impl Head {
+    /// None: closed between two.
+    fn read(from: &mut impl BufRead) -> io::Result<Option<Head>> {
+        let mut text = String::new();
+        loop {
+            let before = text.len();
+            from.by_ref().take(HEAD_BYTES_MAX).read_line(&mut text)?;
+            match &text[before..] {
+                "\r\n" => return Ok(Some(Head { text })),
+                "" if before == 0 => return Ok(None),
+                "" => return Err(io::ErrorKind::UnexpectedEof.into()),
+                _ if text.len() as u64 > HEAD_BYTES_MAX => return Err(bad("a head of more than 64 KiB")),
+                _ => {}
+            }
+        }
+    }
+
+    fn method(&self) -> &str {
+        self.text.split(' ').next().unwrap_or_default()
+    }
+
+    fn target(&self) -> &str {
+        self.text.split(' ').nth(1).unwrap_or_default()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.text.lines().skip(1).filter_map(|line| line.split_once(':'));
+        headers.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
+    }
+
+    fn has(&self, name: &str, value: &str) -> bool {
+        self.header(name).is_some_and(|found| found.eq_ignore_ascii_case(value))
+    }
+
+    fn length(&self) -> io::Result<Option<Body>> {
+        if self.has("transfer-encoding", "chunked") {
+            return Ok(Some(Body::Chunked));
+        }
+        let Some(length) = self.header("content-length") else { return Ok(None) };
+        let bytes = length.parse().map_err(|_| bad(format!("content-length '{length}'")))?;
+        Ok(Some(Body::Bytes(bytes)))
+    }
+
+    fn request_body(&self) -> io::Result<Body> {
+        Ok(self.length()?.unwrap_or(Body::Bytes(0)))
+    }
+
+    fn answer_body(&self, request: &Head) -> io::Result<Body> {
+        let status = self.target();
+        if request.method() == "HEAD" || status == "204" || status == "304" {
+            return Ok(Body::Bytes(0));
+        }
+        Ok(self.length()?.unwrap_or(Body::UntilClosed))
+    }
+}
+
+/// Copies one body, calling `passed` after each piece.
+fn relay(
+    body: Body,
+    from: &mut impl BufRead,
+    to: &mut impl Write,
+    passed: &mut impl FnMut(usize) -> io::Result<()>,
+) -> io::Result<()> {
+    match body {
+        Body::Bytes(bytes) => pieces(bytes, from, to, passed),
+        Body::UntilClosed => pieces(u64::MAX, from, to, passed),
+        Body::Chunked => loop {
+            let line = line(from, to)?;
+            let size = line.split(';').next().unwrap_or_default().trim();
+            let size = u64::from_str_radix(size, 16).map_err(|_| bad(format!("chunk size '{size}'")))?;
+            if size == 0 {
+                // Trailers, up to the empty line.
+                while line_of(from, to)? {}
+                return Ok(());
+            }
+            pieces(size, from, to, passed)?;
+            line_of(from, to)?;
+        },
+    }
+}
+
+fn line(from: &mut impl BufRead, to: &mut impl Write) -> io::Result<String> {
+    let mut line = String::new();
+    from.by_ref().take(HEAD_BYTES_MAX).read_line(&mut line)?;
+    to.write_all(line.as_bytes())?;
+    if line.ends_with('\n') { Ok(line) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Passes a line on. False: it was empty.
+fn line_of(from: &mut impl BufRead, to: &mut impl Write) -> io::Result<bool> {
+    Ok(line(from, to)? != "\r\n")
+}
+
+fn pieces(
+    bytes: u64,
+    from: &mut impl BufRead,
+    to: &mut impl Write,
+    passed: &mut impl FnMut(usize) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut left = bytes;
+    while left > 0 {
+        let buffer = from.fill_buf()?;
+        let count = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        if count == 0 {
+            return if bytes == u64::MAX { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+        }
+        to.write_all(&buffer[..count])?;
+        from.consume(count);
+        left -= count as u64;
+        passed(count)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that gives the same answer to every request on a connection.
+    fn upstream(answer: &'static [u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("accepted");
+                thread::spawn(move || {
+                    let mut from = BufReader::new(stream.try_clone().expect("cloned"));
+                    while let Ok(Some(head)) = Head::read(&mut from) {
+                        let body = head.request_body().expect("a length");
+                        relay(body, &mut from, &mut io::sink(), &mut |_| Ok(())).expect("a body");
+                        stream.write_all(answer).expect("sent");
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    fn proxied(answer: &'static [u8], first_byte_ms: u64, rate_mb: f64) -> TcpStream {
+        let proxy = Arc::new(Proxy {
+            upstream: upstream(answer),
+            first_byte: Duration::from_millis(first_byte_ms),
+            bytes_per_second: rate_mb * 1e6,
+            state: AtomicU8::new(RUN),
+            body_bytes: AtomicU64::new(0),
+            requests: Mutex::default(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        thread::spawn(move || serve(&listener, &proxy));
+        TcpStream::connect(address).expect("connected")
+    }
+
+    fn ask(stream: &mut TcpStream, request: &str, answer_bytes: usize) -> String {
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = vec![0; answer_bytes];
+        stream.read_exact(&mut answer).expect("answered");
+        String::from_utf8(answer).expect("text")
+    }
+
+    #[test]
+    fn an_answer_is_late_and_paced_and_the_connection_goes_on() {
+        const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        let mut stream = proxied(ANSWER, 60, 0.000_1);
+        for _ in 0..2 {
+            let start = Instant::now();
+            assert!(
+                ask(&mut stream, "PUT /b/k HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", ANSWER.len())
+                    .ends_with("hello")
+            );
+            assert!(
+                start.elapsed() >= Duration::from_millis(60),
+                "the first byte waits: {:?}",
+                start.elapsed()
+            );
+            // 5 bytes at 100 bytes a second; the pace is kept after the last piece, so the next answer shows it.
+        }
+        stream.write_all(b"GET /-/stats HTTP/1.1\r\nConnection: close\r\n\r\n").expect("sent");
+        stream.shutdown(std::net::Shutdown::Write).expect("shut");
+        let mut stats = String::new();
+        stream.read_to_string(&mut stats).expect("answered");
+        assert!(stats.contains("\"answer_body_bytes\":10") && stats.contains("{\"PUT\":2}"), "{stats}");
+    }
+
+    #[test]
+    fn chunks_pass_as_they_are_and_a_cut_ends_the_connection() {
+        const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+        let mut stream = proxied(ANSWER, 0, 1000.0);
+        assert_eq!(ask(&mut stream, "GET /b/k HTTP/1.1\r\n\r\n", ANSWER.len()).as_bytes(), ANSWER);
+        ask(&mut stream, "POST /-/cut HTTP/1.1\r\n\r\n", 38);
+        stream.write_all(b"GET /b/k HTTP/1.1\r\n\r\n").expect("sent");
+        assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0, "closed");
+    }
+}

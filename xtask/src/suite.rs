@@ -1,0 +1,130 @@
+//! The whole of `test`, `verify` and `fix`, and the client scenario alone.
+
+use crate::flags::Flags;
+use crate::run::{command, run};
+use crate::s3::Kind;
+use crate::scenario::{self, Try};
+use crate::stages::Stages;
+use crate::{clients, machine, places};
+use anyhow::{Result, ensure};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Enough for dozens of segments in each partition; the full form is `cargo xtask clients --size-mb 300`.
+const SIZE_MB: u64 = 40;
+const STORES: &str = "file,localstack,minio";
+
+fn cargo<const N: usize>(words: [&str; N]) -> Command {
+    let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), words);
+    cargo.current_dir(places::root());
+    cargo
+}
+
+/// What CI runs.
+pub(crate) fn test(flags: Flags) -> Result<()> {
+    flags.end()?;
+    let mut stages = Stages::default();
+    let done = everything(&mut stages);
+    stages.finish(done)
+}
+
+fn everything(stages: &mut Stages) -> Result<()> {
+    stages.stage("programs of this machine", |_| machine::prepare())?;
+    checks(stages)?;
+    stages.stage("install MinIO", |_| Kind::MinIo.install())?;
+    stages.stage("install LocalStack", |_| Kind::LocalStack.install())?;
+    stages.stage("unit and store tests", |stages| {
+        let (minio, localstack) = (Kind::MinIo.start()?, Kind::LocalStack.start()?);
+        let urls = format!("{} {}", minio.url("suite"), localstack.url("suite"));
+        let mut test = cargo(["test", "--workspace", "--no-fail-fast"]);
+        stages.cargo_test(test.env("AQUIFER_TEST_S3_URLS", urls).envs(crate::s3::KEYS))
+    })?;
+    real_clients(stages, SIZE_MB, STORES, || build_broker("debug"))
+}
+
+/// The quick part. Writes nothing but what cargo builds.
+pub(crate) fn verify(flags: Flags) -> Result<()> {
+    flags.end()?;
+    let mut stages = Stages::default();
+    let done = checks(&mut stages).and_then(|()| {
+        stages.stage("unit tests", |stages| {
+            stages.cargo_test(&mut cargo(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]))
+        })
+    });
+    stages.finish(done)
+}
+
+fn checks(stages: &mut Stages) -> Result<()> {
+    stages.stage("format", |_| run(&mut cargo(["fmt", "--all", "--check"])))?;
+    stages.stage("tidy", |stages| {
+        stages.cargo_test(&mut cargo(["test", "--package", "xtask", "--test", "tidy"]))
+    })?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    stages.stage("clippy", |_| run(&mut cargo(clippy)))
+}
+
+/// What a machine can do about what `verify` finds.
+pub(crate) fn fix(flags: Flags) -> Result<()> {
+    flags.end()?;
+    run(&mut cargo(["clippy", "--workspace", "--all-targets", "--fix", "--allow-dirty", "--allow-staged"]))?;
+    run(&mut cargo(["fmt", "--all"]))
+}
+
+/// The client scenario alone, in whatever size.
+pub(crate) fn clients(mut flags: Flags) -> Result<()> {
+    let size_mb = flags.take("size-mb", SIZE_MB)?;
+    let stores: String = flags.take("stores", STORES.to_owned())?;
+    let profile: String = flags.take("broker", "debug".to_owned())?;
+    let binary: PathBuf = flags.take("binary", PathBuf::new())?;
+    let bootstrap: String = flags.take("bootstrap", String::new())?;
+    flags.end()?;
+    let mut stages = Stages::default();
+    let done =
+        stages.stage("programs of this machine", |_| machine::prepare()).and_then(|()| {
+            match bootstrap.as_str() {
+                "" => real_clients(&mut stages, size_mb, &stores, || built_or_given(&profile, binary)),
+                bootstrap => against(&mut stages, size_mb, bootstrap),
+            }
+        });
+    stages.finish(done)
+}
+
+/// The broker to try: one that stands somewhere already, or this one, built.
+pub(crate) fn built_or_given(profile: &str, given: PathBuf) -> Result<PathBuf> {
+    if given.as_os_str().is_empty() { build_broker(profile) } else { Ok(given) }
+}
+
+/// Builds the broker in debug or release form.
+fn build_broker(profile: &str) -> Result<PathBuf> {
+    ensure!(profile == "debug" || profile == "release", "--broker is debug or release, not '{profile}'");
+    let mut build = cargo(["build", "--package", "aquifer"]);
+    run(if profile == "release" { build.arg("--release") } else { &mut build })?;
+    Ok(places::binary(profile))
+}
+
+fn against(stages: &mut Stages, size_mb: u64, bootstrap: &str) -> Result<()> {
+    let clients = stages.stage("install clients", |_| clients::install())?;
+    let text = stages.stage("gather text", |_| scenario::text(size_mb))?;
+    stages.stage(&format!("real clients against {bootstrap}"), |stages| {
+        scenario::run_against(stages, bootstrap, &clients, &text)
+    })
+}
+
+fn real_clients(
+    stages: &mut Stages,
+    size_mb: u64,
+    stores: &str,
+    binary: impl FnOnce() -> Result<PathBuf>,
+) -> Result<()> {
+    let clients = stages.stage("install clients", |_| clients::install())?;
+    let binary = stages.stage("build the broker", |_| binary())?;
+    let text = stages.stage("gather text", |_| scenario::text(size_mb))?;
+    for store in stores.split(',') {
+        stages.stage(&format!("real clients on {store}"), |stages| {
+            let (_server, url) = scenario::store(store, "clients")?;
+            let clients = if store == "minio" { &clients[..] } else { &clients[..1] };
+            scenario::run_on(stages, &binary, &Try { store, url, clients }, &text)
+        })?;
+    }
+    Ok(())
+}
