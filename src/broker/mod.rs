@@ -25,20 +25,21 @@ use tokio::sync::watch;
 
 use crate::admin::health::{Health, Readiness};
 use crate::admin::http::{self, Admin};
-use crate::admin::status::StatusSource;
 pub use crate::admin::status::Report;
+use crate::admin::status::StatusSource;
 use crate::config::{self, Config};
 use crate::controller::bucket::BucketRecords;
 use crate::controller::topics::Topics;
 use crate::handlers::context::Context;
 use crate::handlers::fetch_session::FetchSessions;
+use crate::handlers::metrics::HandlerMetrics;
 use crate::lifecycle::{self, Registration};
 use crate::log::{LogDir, OpenDirError};
 use crate::metadata::{Metadata, ProposeError, StartError as MetadataError};
-use crate::replica::Replicas;
 use crate::replica::keeper::Keeper;
-use crate::server::listener::Acceptor;
+use crate::replica::{ReplicaMetrics, Replicas};
 use crate::server::dispatch::Dispatcher;
+use crate::server::listener::Acceptor;
 use crate::transactions::ids::ProducerIds;
 
 pub use store::StoreError;
@@ -77,7 +78,9 @@ pub enum StartError {
 
 fn hint(error: &std::io::Error) -> &'static str {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => " (another process has the port; choose another with --listen or `listeners`)",
+        std::io::ErrorKind::AddrInUse => {
+            " (another process has the port; choose another with --listen or `listeners`)"
+        }
         std::io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges)",
         _ => "",
     }
@@ -122,7 +125,8 @@ impl Broker {
         let (front, back) = (TaskGroup::new(), TaskGroup::new());
         let health = Health::starting("starting");
         let sockets = Sockets::bind(config.broker())?;
-        let started = Started { config, world, registry: &mut registry, front: &front, back: &back, health: &health };
+        let started =
+            Started { config, world, registry: &mut registry, front: &front, back: &back, health: &health };
         let parts = started.assemble(&sockets).await;
         let parts = match parts {
             Ok(parts) => parts,
@@ -139,11 +143,21 @@ impl Broker {
             front.spawn("acceptor", parts.acceptor.clone().run(listener, front.clone()));
         }
         if let Some(listener) = sockets.admin {
-            let admin = Admin { health: health.clone(), registry: Arc::new(registry), status: status.clone() };
+            let admin =
+                Admin { health: health.clone(), registry: Arc::new(registry), status: status.clone() };
             front.spawn("admin", http::serve(listener, admin, front.clone()));
         }
         health.set(Readiness::Ready);
-        Ok(Broker { addresses, admin, health, front, back, metadata: parts.metadata, logs: parts.logs, status })
+        Ok(Broker {
+            addresses,
+            admin,
+            health,
+            front,
+            back,
+            metadata: parts.metadata,
+            logs: parts.logs,
+            status,
+        })
     }
 
     /// Where clients are served.
@@ -252,11 +266,15 @@ impl Started<'_> {
         let registered = lifecycle::register(&self.world, &metadata, registration).await?;
         let configs = options::follow_configs(self.config.clone(), &metadata, broker, self.back);
         let tier = match store {
-            Some(store) => Some(store.into_tier(&self.config, &self.world, &metadata, self.back, self.registry).await?),
+            Some(store) => {
+                Some(store.into_tier(&self.config, &self.world, &metadata, self.back, self.registry).await?)
+            }
             None => None,
         };
         self.not_ready("opening the logs");
-        let replicas = Replicas::new(self.world.clone(), broker, logs.clone(), tier.clone(), configs.clone());
+        let counted = ReplicaMetrics::register(self.registry);
+        let replicas =
+            Replicas::new(self.world.clone(), broker, logs.clone(), tier.clone(), configs.clone(), counted);
         replicas.start(&metadata, self.back).await;
         lifecycle::enter(&metadata, registered).await?;
         self.start_keepers(&replicas, tier.as_ref(), &metadata, &configs);
@@ -321,6 +339,8 @@ impl Started<'_> {
                 broker.fetch.sessions_max as usize,
                 options::SESSION_PARTITIONS_MAX,
             )),
+            answers: ByteBudget::new(broker.connections.answer_bytes_max),
+            metrics: HandlerMetrics::register(self.registry),
         });
         let dispatcher = Arc::new(Dispatcher::new(context, self.registry));
         let budget = ByteBudget::new(broker.connections.queued_bytes_max);

@@ -15,6 +15,7 @@ use crate::metadata::{self, Image, Metadata};
 use crate::replica::keeper::KeeperOptions;
 use crate::server::connection::ConnectionLimits;
 use crate::server::listener::AcceptLimits;
+use crate::server::memory::RequestMemory;
 
 /// Partitions that all fetch sessions may remember together: some 200 bytes each.
 pub(super) const SESSION_PARTITIONS_MAX: usize = 1_000_000;
@@ -61,6 +62,7 @@ pub(super) fn keeper(config: &Config) -> KeeperOptions {
         uploads_max: tier.map_or(1, |tier| tier.upload.concurrency as usize),
         retry_min: tier.map_or(NEVER, |tier| tier.upload.retry_min),
         retry_max: tier.map_or(NEVER, |tier| tier.upload.retry_max),
+        sweep_interval: tier.map_or(NEVER, |tier| tier.delete_grace),
     }
 }
 
@@ -94,7 +96,7 @@ pub(super) fn connections(config: &Config, budget: ByteBudget) -> (ConnectionLim
     let connections = &config.broker().connections;
     let limits = ConnectionLimits {
         frame_bytes_max: connections.request_bytes_max,
-        request_bytes: budget,
+        requests: RequestMemory::new(budget),
         idle_max: connections.idle_max.unwrap_or(NEVER),
     };
     let accept = AcceptLimits {
@@ -134,7 +136,8 @@ pub(super) fn follow_configs(
 ) -> watch::Receiver<Config> {
     let mut images = metadata.watch();
     let with_dynamic = move |image: &Image| {
-        let (config, problems) = config.with_dynamic(image.broker_configs(None), image.broker_configs(Some(broker)));
+        let (config, problems) =
+            config.with_dynamic(image.broker_configs(None), image.broker_configs(Some(broker)));
         for problem in problems {
             tracing::warn!(%problem, "a setting made at run time is not allowed here and has no effect");
         }

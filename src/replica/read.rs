@@ -97,6 +97,26 @@ impl Replica {
         }
     }
 
+    /// Whether a record at this offset, if there is one, is read from the bucket.
+    pub(crate) fn is_cold(&self, offset: i64) -> bool {
+        let offsets = self.log().offsets();
+        offset >= offsets.start.get() && offset < offsets.local_start.get()
+    }
+
+    /// About how many bytes there are to read from an offset on, in the local log. Touches no file.
+    pub(crate) fn available(&self, offset: i64, isolation: Isolation) -> ByteCount {
+        let Some(from) = Offset::new(offset) else { return ByteCount::ZERO };
+        self.log().bytes_from(from, self.upper(isolation))
+    }
+
+    /// The first offset that a reader may not see.
+    pub(super) fn upper(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark(),
+            Isolation::ReadCommitted => self.last_stable(),
+        }
+    }
+
     /// Reads as leader, if the records are here; says so if they are in the bucket.
     pub(crate) async fn read(self: &Arc<Replica>, request: ReadRequest) -> Result<Found, ReadError> {
         let offsets = self.log().offsets();
@@ -106,13 +126,10 @@ impl Replica {
         if from < offsets.start || from > offsets.end {
             return Err(out_of_range());
         }
-        let bounds = self.bounds();
-        let upper = match request.isolation {
-            Isolation::ReadUncommitted => bounds.high_watermark,
-            Isolation::ReadCommitted => bounds.last_stable,
-        };
+        let upper = self.upper(request.isolation);
         if from < offsets.local_start {
-            let cold = ColdRead { offset: from, bytes_max: request.bytes_max, upper, isolation: request.isolation };
+            let cold =
+                ColdRead { offset: from, bytes_max: request.bytes_max, upper, isolation: request.isolation };
             return Ok(Found::Cold(cold));
         }
         if from >= upper {
@@ -122,7 +139,12 @@ impl Replica {
         match read {
             // The segment was dropped between the look at the offsets and the read: it is in the bucket by now.
             Err(ReadError::Log(crate::log::ReadError::BelowLocalStart { .. })) => {
-                let cold = ColdRead { offset: from, bytes_max: request.bytes_max, upper, isolation: request.isolation };
+                let cold = ColdRead {
+                    offset: from,
+                    bytes_max: request.bytes_max,
+                    upper,
+                    isolation: request.isolation,
+                };
                 Ok(Found::Cold(cold))
             }
             Err(error) => Err(error),
@@ -149,7 +171,8 @@ impl Replica {
             Isolation::ReadCommitted => AbortedTxns::Include,
         };
         let mut batches = Batches::empty(request.isolation);
-        let mut read = Read { from, until: upper, bytes_max: request.bytes_max, at_least: request.at_least, aborted };
+        let mut read =
+            Read { from, until: upper, bytes_max: request.bytes_max, at_least: request.at_least, aborted };
         for _ in 0..SEGMENTS_MAX {
             let slice = self.log().read(read)?;
             if slice.bytes.is_empty() {

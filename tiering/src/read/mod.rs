@@ -100,7 +100,9 @@ impl ReadError {
     pub(crate) fn of_store(error: &StoreError) -> ReadError {
         match error {
             StoreError::NotFound { key } => ReadError::Lost { key: key.clone() },
-            StoreError::TooLarge { key, .. } => ReadError::Corrupt { key: key.clone(), what: error.to_string() },
+            StoreError::TooLarge { key, .. } => {
+                ReadError::Corrupt { key: key.clone(), what: error.to_string() }
+            }
             other => ReadError::Unavailable { message: other.to_string() },
         }
     }
@@ -335,20 +337,24 @@ impl Reader {
             Err(_) => return Ok(Step::Pending),
         };
         let inner = &self.0;
-        let mut ahead = inner.streams.take(request.partition, request.offset, inner.chunks.coarse());
         let base = entry.range().base;
+        let mut stream = TakenStream {
+            reader: self,
+            request: &request,
+            segment: base,
+            ahead: inner.streams.take(request.partition, request.offset, inner.chunks.coarse()),
+            answered: None,
+        };
         let from = u64::from(aquifer_model::offset_index::floor(&index.offsets, base, request.offset));
         // Before waiting for the first chunk, so that all the others are on their way meanwhile.
-        self.load_ahead(&manifest, &entry, from, ahead).await;
-        let found = self.collect(&entry, &index, from, ahead.is_sequential(), &request).await;
-        let now = inner.store.world().clock.now();
+        self.load_ahead(&manifest, &entry, from, stream.ahead).await;
+        let found = self.collect(&entry, &index, from, stream.ahead.is_sequential(), &request).await;
         let Ok(Step::Ready((read, end))) = found else {
-            inner.streams.expect_again(request.partition, request.offset, base, ahead, now);
             return found.map(|_| Step::Pending);
         };
-        ahead.took(read.bytes, inner.options.ahead_bytes_max);
-        self.load_ahead(&manifest, &entry, end, ahead).await;
-        inner.streams.expect(request.partition, read.next, base, ahead, now);
+        stream.ahead.took(read.bytes, inner.options.ahead_bytes_max);
+        stream.answered = Some(read.next);
+        self.load_ahead(&manifest, &entry, end, stream.ahead).await;
         Ok(Step::Ready(read))
     }
 
@@ -479,7 +485,8 @@ impl Reader {
     /// The tier's state at its end; `None` if nothing was ever tiered.
     pub async fn tail(&self, view: &View) -> Result<Option<Tail>, ReadError> {
         let manifest = view.refresh().await.map_err(|error| ReadError::of_manifest(&error))?;
-        let Some((manifest, end)) = manifest.and_then(|manifest| manifest.end().map(|end| (manifest, end))) else {
+        let Some((manifest, end)) = manifest.and_then(|manifest| manifest.end().map(|end| (manifest, end)))
+        else {
             return Ok(None);
         };
         let producers = match manifest.entries().last() {
@@ -487,6 +494,27 @@ impl Reader {
             None => Bytes::new(),
         };
         Ok(Some(Tail { log_start: manifest.log_start(), end, epochs: manifest.epochs(), producers }))
+    }
+}
+
+/// A reader whose read is under way; goes back to where it is expected next, also when the read is dropped.
+struct TakenStream<'a> {
+    reader: &'a Reader,
+    request: &'a ColdRequest,
+    segment: Offset,
+    ahead: Ahead,
+    /// Behind what it was given.
+    answered: Option<Offset>,
+}
+
+impl Drop for TakenStream<'_> {
+    fn drop(&mut self) {
+        let (inner, partition) = (&self.reader.0, self.request.partition);
+        let now = inner.store.world().clock.now();
+        match self.answered {
+            Some(next) => inner.streams.expect(partition, next, self.segment, self.ahead, now),
+            None => inner.streams.expect_again(partition, self.request.offset, self.segment, self.ahead, now),
+        }
     }
 }
 
@@ -517,7 +545,9 @@ impl Cut<'_> {
         }
         let header = match self.rope.header(self.at) {
             Some(header) => header.map_err(|error| self.corrupt(error.to_string()))?,
-            None if self.rope.end() >= log_bytes => return Err(self.corrupt("the log ends within a batch".to_owned())),
+            None if self.rope.end() >= log_bytes => {
+                return Err(self.corrupt("the log ends within a batch".to_owned()));
+            }
             None => return Ok(Progress::NeedsMore),
         };
         let end = self.at + header.size() as u64;
@@ -553,7 +583,10 @@ impl Cut<'_> {
     }
 
     fn corrupt(&self, what: String) -> ReadError {
-        ReadError::Corrupt { key: self.entry.object.to_string(), what: format!("at {} of the log: {what}", self.at) }
+        ReadError::Corrupt {
+            key: self.entry.object.to_string(),
+            what: format!("at {} of the log: {what}", self.at),
+        }
     }
 
     /// The answer, and where it ends in the log.
@@ -566,7 +599,8 @@ impl Cut<'_> {
             let read = ColdRead { slices, bytes: ByteCount::ZERO, next, aborted, pending: false };
             return Ok((read, self.at));
         };
-        let slices = self.rope.slices(start, self.at).ok_or_else(|| self.corrupt("bytes are missing".to_owned()))?;
+        let slices =
+            self.rope.slices(start, self.at).ok_or_else(|| self.corrupt("bytes are missing".to_owned()))?;
         let overlapping = index.aborted.iter().filter(|txn| txn.overlaps(first, self.next));
         let read = ColdRead {
             slices,
