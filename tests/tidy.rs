@@ -99,12 +99,12 @@ struct Map {
 
 fn map(lib_path: &str, lib: &str) -> Map {
     let mut map = Map { modules: Vec::new(), reexports: BTreeMap::new(), problems: Vec::new() };
-    let mut doc = false;
+    let (mut doc, mut test_only) = (false, false);
     for (number, line) in lib.lines().enumerate() {
         let line = line.trim();
         let bare = line.strip_prefix("pub(crate) ").or(line.strip_prefix("pub ")).unwrap_or(line);
         if let Some(name) = bare.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
-            if !doc {
+            if !doc && !test_only {
                 map.problems.push(format!(
                     "{lib_path}:{}: module `{name}` has no line of `///` above it",
                     number + 1
@@ -112,7 +112,9 @@ fn map(lib_path: &str, lib: &str) -> Map {
             }
             map.modules.push(name.to_owned());
         }
-        doc = line.starts_with("///") || (doc && line.starts_with("#["));
+        let attribute = line.starts_with("#[");
+        doc = line.starts_with("///") || (doc && attribute);
+        test_only = line == "#[cfg(test)]" || (test_only && attribute);
     }
     let words = words(&blanked(lib));
     let uses = words.iter().enumerate().filter(|(_, word)| word.text == "use");
@@ -357,7 +359,11 @@ fn comment_end(signs: &[char], at: usize) -> usize {
 
 // ---- The other rules
 
+/// The file of a module's tests is described by its module; but it must not be empty.
 fn headless(path: &str, text: &str) -> Option<String> {
+    if path.ends_with("/tests.rs") && !text.trim().is_empty() {
+        return None;
+    }
     let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     (!first.starts_with("//!")).then(|| format!("{path}:1: opens with `{first}`"))
 }
@@ -495,13 +501,14 @@ fn what_is_not_code_is_no_import() {
 
 #[test]
 fn a_module_without_a_doc_is_found() {
-    let found = layers("a/src", "/// Low.\nmod low;\nmod middle;\n", &[]);
+    let found = layers("a/src", "/// Low.\nmod low;\nmod middle;\n#[cfg(test)]\nmod tests;\n", &[]);
     assert_eq!(found, ["a/src/lib.rs:3: module `middle` has no line of `///` above it"]);
 }
 
 #[test]
 fn the_other_rules_find_their_samples() {
     assert!(headless("a.rs", "use std::fs;\n").is_some() && headless("a.rs", "\n//! What.\n").is_none());
+    assert!(headless("a/tests.rs", "use super::*;").is_none() && headless("a/tests.rs", "").is_some());
     assert_eq!(half_done("a.rs", &format!("fn f() {{\n    {})\n}}", HALF_DONE[0])).len(), 1);
     assert_eq!(machine("a.md", &format!("see {}x and\n{}y", MACHINE[0], MACHINE[3])).len(), 2);
     assert_eq!(machine("x/package-lock.json", "{}").len(), 1);

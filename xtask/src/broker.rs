@@ -9,6 +9,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// What Linux counts process times in, on every machine that this runs on.
+const MS_A_TICK: u64 = 10;
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The names in `/api/status` that this file reads, here and nowhere else.
@@ -68,12 +70,34 @@ impl Broker {
     /// Kills it in the middle of whatever it does, and starts it again on what that left.
     pub(crate) fn kill_and_restart(&mut self) -> Result<Started> {
         self.server.kill()?;
+        self.start_again()
+    }
+
+    /// Ends it in good order, and starts it again: what it held in memory is gone.
+    pub(crate) fn end_and_restart(&mut self) -> Result<Started> {
+        self.server.end()?;
+        self.start_again()
+    }
+
+    fn start_again(&mut self) -> Result<Started> {
         let start = Instant::now();
         let mut dev = command(&self.binary, &self.arguments);
         self.server = Server::start("aquifer dev", dev.envs(s3::KEYS), &self.log)?;
         self.wait_until_ready()?;
         let after = start.elapsed();
         Ok(Started { after, read_bytes: self.read_bytes()? })
+    }
+
+    /// User and system time of the process since it started.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.server.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        // The name, in parentheses, may hold spaces; utime and stime are the 12th and 13th field behind it.
+        let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let ticks: Vec<u64> =
+            fields.split(' ').skip(12).take(2).map_while(|field| field.parse().ok()).collect();
+        ensure!(ticks.len() == 2, "{path}: no times in '{text}'");
+        Ok(Duration::from_millis((ticks[0] + ticks[1]) * MS_A_TICK))
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -123,7 +147,7 @@ impl Broker {
     }
 
     /// Asks it to end; an orderly end is exit code 0.
-    pub(crate) fn end(self) -> Result<()> {
+    pub(crate) fn end(mut self) -> Result<()> {
         let status = self.server.end()?;
         ensure!(status.success(), "aquifer dev ended with {status} after SIGTERM");
         Ok(())

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// Longer than any read or write of these rigs may take.
 const TIMEOUT_SECONDS: &str = "600";
@@ -55,12 +56,16 @@ fn franz_go() -> Result<Client> {
     Ok(Client::FranzGo { program: go_program()? })
 }
 
-/// The Go program, built: cheap when nothing changed.
+/// The Go program, built once a run.
 pub(crate) fn go_program() -> Result<PathBuf> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(program) = BUILT.get() {
+        return Ok(program.clone());
+    }
     let program = places::tools().join("clients-go/clients");
     let mut go = command(places::root().join("xtask/go.sh"), ["build", "-mod=readonly", "-o"]);
     run(go.arg(&program).arg(".").current_dir(sources("go")))?;
-    Ok(program)
+    Ok(BUILT.get_or_init(|| program).clone())
 }
 
 fn java(version: &str, pins: &Pins) -> Result<Client> {

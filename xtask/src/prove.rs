@@ -9,7 +9,7 @@ use crate::flags::Flags;
 use crate::run::{self, command};
 use crate::s3::Kind;
 use crate::soak::{Running, Soak};
-use crate::{s3, scenario, soak, suite};
+use crate::{replay, s3, scenario, soak, suite};
 use anyhow::{Result, bail, ensure};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -40,7 +40,8 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
         "kill9" => kill9(&binary, flags),
         "restart" => restart(&binary, flags),
         "outage" => outage(&binary, flags),
-        other => bail!("no such proof: '{other}' (kill9, restart, outage)"),
+        "replay" => replay::main(&binary, flags),
+        other => bail!("no such proof: '{other}' (kill9, restart, outage, replay)"),
     }
 }
 

@@ -9,8 +9,13 @@ use std::time::Duration;
 /// The keys that the scripts give their servers, and that every client of them must have in its environment.
 pub(crate) const KEYS: [(&str, &str); 2] =
     [("AWS_ACCESS_KEY_ID", "aquifer"), ("AWS_SECRET_ACCESS_KEY", "aquifer-secret")];
-const BUCKET: &str = "aquifer";
+pub(crate) const BUCKET: &str = "aquifer";
 const READY_DEADLINE: Duration = Duration::from_secs(90);
+
+/// The URL of one prefix of the bucket at an address, the server's or a proxy's.
+pub(crate) fn url(address: &str, prefix: &str) -> String {
+    format!("s3://{BUCKET}/{prefix}?endpoint=http://{address}&region=us-east-1&allow_http=true")
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -61,12 +66,14 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// The URL of one prefix of its bucket, for `--object-store`.
     pub(crate) fn url(&self, prefix: &str) -> String {
-        format!(
-            "s3://{BUCKET}/{prefix}?endpoint=http://127.0.0.1:{}&region=us-east-1&allow_http=true",
-            self.port
-        )
+        url(&self.address(), prefix)
     }
 
     /// Starts it, again on the same port with what it stored, if it was stopped.
@@ -90,7 +97,7 @@ impl Store {
 
     /// Ends it; what it stored stays.
     pub(crate) fn stop(&mut self) -> Result<()> {
-        if let Some(server) = self.server.take() {
+        if let Some(mut server) = self.server.take() {
             server.end()?;
         }
         Ok(())

@@ -74,12 +74,8 @@ impl Server {
         self.child.id()
     }
 
-    /// Asks it to end (SIGTERM) and waits.
-    pub(crate) fn end(mut self) -> Result<ExitStatus> {
-        self.ask_to_end()
-    }
-
-    fn ask_to_end(&mut self) -> Result<ExitStatus> {
+    /// Asks it to end (SIGTERM) and waits; how it ended, also if that was before.
+    pub(crate) fn end(&mut self) -> Result<ExitStatus> {
         if let Some(status) = self.child.try_wait()? {
             return Ok(status);
         }
@@ -106,7 +102,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Err(error) = self.ask_to_end() {
+        if let Err(error) = self.end() {
             eprintln!("{error:#}");
         }
     }

@@ -21,23 +21,27 @@ const PAUSE_POLL: Duration = Duration::from_millis(10);
 /// Runs until it is killed.
 pub(crate) fn main(mut flags: Flags) -> Result<()> {
     let listen: String = flags.take("listen", "127.0.0.1:9001".to_owned())?;
-    let proxy = Arc::new(Proxy {
-        upstream: flags.need("upstream")?,
-        first_byte: Duration::from_millis(flags.take("first-byte-ms", 30)?),
-        bytes_per_second: flags.take("rate-mb", 90.0)? * 1e6,
-        state: AtomicU8::new(RUN),
-        body_bytes: AtomicU64::new(0),
-        requests: Mutex::default(),
-    });
+    let upstream = flags.need("upstream")?;
+    let first_byte = Duration::from_millis(flags.take("first-byte-ms", 30)?);
+    let rate_mb = flags.take("rate-mb", 90.0)?;
     flags.end()?;
     let listener = TcpListener::bind(&listen).with_context(|| format!("listening on {listen}"))?;
-    println!(
-        "slow-proxy: {listen} -> {}, first byte after {:?}, {} MB/s an answer",
-        proxy.upstream,
-        proxy.first_byte,
-        proxy.bytes_per_second / 1e6
-    );
-    serve(&listener, &proxy)
+    println!("slow-proxy: {listen} -> {upstream}, first byte after {first_byte:?}, {rate_mb} MB/s an answer");
+    serve(&listener, &Arc::new(Proxy::new(upstream, first_byte, rate_mb)))
+}
+
+/// A proxy in this process, on a port of its own, for as long as the process lives.
+pub(crate) fn spawn(upstream: &str, first_byte: Duration, rate_mb: f64) -> Result<(Arc<Proxy>, String)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    let proxy = Arc::new(Proxy::new(upstream.to_owned(), first_byte, rate_mb));
+    let serving = proxy.clone();
+    thread::spawn(move || {
+        if let Err(error) = serve(&listener, &serving) {
+            eprintln!("slow-proxy: {error:#}");
+        }
+    });
+    Ok((proxy, address))
 }
 
 fn serve(listener: &TcpListener, proxy: &Arc<Proxy>) -> Result<()> {
@@ -60,7 +64,7 @@ const PAUSE: u8 = 1;
 const CUT: u8 = 2;
 
 #[derive(Debug)]
-struct Proxy {
+pub(crate) struct Proxy {
     upstream: String,
     first_byte: Duration,
     bytes_per_second: f64,
@@ -70,6 +74,23 @@ struct Proxy {
 }
 
 impl Proxy {
+    fn new(upstream: String, first_byte: Duration, rate_mb: f64) -> Proxy {
+        Proxy {
+            upstream,
+            first_byte,
+            bytes_per_second: rate_mb * 1e6,
+            state: AtomicU8::new(RUN),
+            body_bytes: AtomicU64::new(0),
+            requests: Mutex::default(),
+        }
+    }
+
+    /// How many requests of a method passed through until now.
+    pub(crate) fn requests(&self, method: &str) -> u64 {
+        let requests = self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        requests.get(method).copied().unwrap_or_default()
+    }
+
     fn connection(&self, client: TcpStream) -> io::Result<()> {
         client.set_nodelay(true)?;
         let mut from_client = BufReader::with_capacity(PIECE_BYTES, client.try_clone()?);
@@ -335,18 +356,8 @@ mod tests {
     }
 
     fn proxied(answer: &'static [u8], first_byte_ms: u64, rate_mb: f64) -> TcpStream {
-        let proxy = Arc::new(Proxy {
-            upstream: upstream(answer),
-            first_byte: Duration::from_millis(first_byte_ms),
-            bytes_per_second: rate_mb * 1e6,
-            state: AtomicU8::new(RUN),
-            body_bytes: AtomicU64::new(0),
-            requests: Mutex::default(),
-        });
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("bound");
-        thread::spawn(move || serve(&listener, &proxy));
-        TcpStream::connect(address).expect("connected")
+        let proxy = spawn(&upstream(answer), Duration::from_millis(first_byte_ms), rate_mb);
+        TcpStream::connect(proxy.expect("a proxy").1).expect("connected")
     }
 
     fn ask(stream: &mut TcpStream, request: &str, answer_bytes: usize) -> String {

@@ -74,7 +74,12 @@ pub(crate) struct Soak(Running);
 impl Soak {
     /// Starts it at so many records a second; 0: as many as go.
     pub(crate) fn start(bootstrap: &str, topic: &str, rate: u64) -> Result<Soak> {
-        let (rate, bytes) = (rate.to_string(), VALUE_BYTES.to_string());
+        Soak::start_with(bootstrap, topic, rate, VALUE_BYTES)
+    }
+
+    /// The same with values of another size.
+    pub(crate) fn start_with(bootstrap: &str, topic: &str, rate: u64, value_bytes: u64) -> Result<Soak> {
+        let (rate, bytes) = (rate.to_string(), value_bytes.to_string());
         let words =
             ["soak", "--bootstrap", bootstrap, "--topic", topic, "--rate", &rate, "--value-bytes", &bytes];
         Ok(Soak(Running::start("soak", &words)?))

@@ -1,0 +1,127 @@
+//! How fast history comes back: one partition, tiered whole, replayed by one consumer from a cold broker, against what plain
+//! concurrent GETs of the same objects get through the same proxy in the same run; and what ten consumers cost the bucket.
+
+use crate::broker::Broker;
+use crate::clients;
+use crate::flags::Flags;
+use crate::plain_gets;
+use crate::s3::{self, Kind};
+use crate::slow_proxy;
+use crate::soak::{Running, Soak};
+use anyhow::{Result, ensure};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const TOPIC: &str = "replay";
+const PREFIX: &str = "replay";
+const VALUE_BYTES: u64 = 1000;
+const TIERED_DEADLINE: Duration = Duration::from_secs(600);
+const CONSUMERS: usize = 10;
+/// As slow as S3 is to one connection.
+const FIRST_BYTE: Duration = Duration::from_millis(30);
+const RATE_MB: f64 = 90.0;
+/// The share of plain GETs that one consumer of one partition must reach.
+const SHARE_LEAST: f64 = 0.7;
+
+/// One way through all of it.
+#[derive(Debug)]
+struct Pass {
+    mb_per_second: f64,
+    cpu_per_gb: f64,
+    gets: u64,
+}
+
+pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
+    let mb: u64 = flags.take("mb", 2000)?;
+    let proxied: String = flags.take("proxy", "yes".to_owned())?;
+    flags.end()?;
+    Kind::MinIo.install()?;
+    let minio = Kind::MinIo.start()?;
+    let (first_byte, rate_mb) =
+        if proxied == "yes" { (FIRST_BYTE, RATE_MB) } else { (Duration::ZERO, f64::INFINITY) };
+    let (proxy, counted) = slow_proxy::spawn(&minio.address(), first_byte, rate_mb)?;
+    // Without the proxy nothing counts the GETs, and nothing costs time.
+    let address = if proxied == "yes" { counted } else { minio.address() };
+
+    let settings = [
+        ("log.segment.bytes", "134217728"),
+        ("tier.roll.ms", "1000"),
+        ("log.local.retention.ms", "1000"),
+        ("log.retention.check.interval.ms", "500"),
+    ];
+    let mut broker = Broker::start(binary, "replay", &s3::url(&address, PREFIX), &settings)?;
+    broker.create_topic(TOPIC, 1)?;
+    let bytes = fill(&mut broker, mb)?;
+    plain_gets::make_bucket_readable(&minio.address(), s3::BUCKET)?;
+    let plain = || plain_gets::read_prefix(&address, s3::BUCKET, PREFIX).map(|done| done.mb_per_second());
+    let gets = || proxy.requests("GET");
+
+    broker.end_and_restart()?;
+    let before = plain()?;
+    let cold = pass(&broker, bytes, 1, &gets)?;
+    let after = plain()?;
+    let cached = pass(&broker, bytes, 1, &gets)?;
+    broker.end_and_restart()?;
+    let many = pass(&broker, bytes, CONSUMERS, &gets)?;
+    broker.end()?;
+
+    let share = cold.mb_per_second / ((before + after) / 2.0);
+    println!("plain GETs, 16 in flight, 8 MiB each: {before:.0} MB/s before, {after:.0} after");
+    let line = |name: &str, pass: &Pass| {
+        println!(
+            "{name}: {:.0} MB/s, {:.2} s of CPU a GB, {} GETs",
+            pass.mb_per_second, pass.cpu_per_gb, pass.gets
+        );
+    };
+    line("replay, cold, 1 consumer", &cold);
+    line("replay again, 1 consumer", &cached);
+    line("replay, cold, 10 consumers (MB/s of all)", &many);
+    println!("GETs a GB: {:.0}", cold.gets as f64 / (bytes as f64 / 1e9));
+    println!("replay: {share:.2} of what plain GETs get");
+    ensure!(proxied != "yes" || share >= SHARE_LEAST, "less than {SHARE_LEAST} of what plain GETs get");
+    ensure!(
+        many.gets as f64 <= cold.gets as f64 * 1.1,
+        "{CONSUMERS} consumers made {} GETs, one made {}",
+        many.gets,
+        cold.gets
+    );
+    Ok(())
+}
+
+/// Produces so many MB to the one partition and waits until nearly all of it is in the bucket alone; how many bytes of values.
+fn fill(broker: &mut Broker, mb: u64) -> Result<u64> {
+    let mut soak = Soak::start_with(&broker.bootstrap, TOPIC, 0, VALUE_BYTES)?;
+    soak.wait_for_more(mb * 1_000_000 / VALUE_BYTES)?;
+    let records: u64 = soak.end()?.iter().map(|passed| passed.count).sum();
+    broker.wait_until_no_lag(TIERED_DEADLINE)?;
+    let share = broker.wait_until_tiered(TOPIC, 0.98, TIERED_DEADLINE)?;
+    println!(
+        "   {} MB written, {:.0}% of it in the bucket alone",
+        records * VALUE_BYTES / 1_000_000,
+        share * 100.0
+    );
+    Ok(records * VALUE_BYTES)
+}
+
+/// So many consumers at once read all of it; each must read the same.
+fn pass(broker: &Broker, bytes: u64, consumers: usize, gets: &dyn Fn() -> u64) -> Result<Pass> {
+    let (gets_before, cpu_before, start) = (gets(), broker.cpu()?, Instant::now());
+    let words = ["read", "--hash=false", "--bootstrap", &broker.bootstrap, "--topic", TOPIC];
+    let running: Vec<Running> = (0..consumers)
+        .map(|number| Running::start(&format!("replay-{number}"), &words))
+        .collect::<Result<_>>()?;
+    let mut read = Vec::new();
+    for consumer in running {
+        read.push(clients::parse(&consumer.end()?)?);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    ensure!(read.iter().all(|one| *one == read[0]), "the consumers read different things: {read:#?}");
+    let passed = read[0].iter().map(|passed| passed.count).sum::<u64>() * VALUE_BYTES;
+    ensure!(passed == bytes, "read {passed} bytes of values, not {bytes}");
+    let total = (bytes * consumers as u64) as f64;
+    Ok(Pass {
+        mb_per_second: total / 1e6 / seconds,
+        cpu_per_gb: (broker.cpu()? - cpu_before).as_secs_f64() / (total / 1e9),
+        gets: gets() - gets_before,
+    })
+}
