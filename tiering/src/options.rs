@@ -27,8 +27,8 @@ pub struct Options {
     pub manifest_entries_max: usize,
     /// `tier.manifest.page.entries`: entries in a page; below `manifest_entries_max`.
     pub manifest_page_entries: usize,
-    /// `tier.manifest.age.max.ms`: how old a reader's manifest may be before it is read anew, where this process is not its
-    /// writer. Must stay below `delete_grace`.
+    /// `tier.manifest.age.max.ms`: how old a reader's manifest may be before a newer one is sent for, where this process is not
+    /// its writer. Must stay below `delete_grace`. Zero: readers wait for the newest each time.
     pub manifest_age_max: Duration,
     /// `tier.manifest.commit.deadline.ms`: how long a commit is settled and retried before it is given back as failed.
     pub commit_deadline: Duration,

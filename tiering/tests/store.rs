@@ -2,6 +2,8 @@
 //! names (URLs separated by spaces; credentials by the usual AWS variables). `cargo xtask test` starts MinIO and LocalStack and
 //! sets it.
 
+#![allow(clippy::unwrap_used)] // All of this file is a test, helpers included.
+
 use aquifer_runtime::World;
 use aquifer_tiering::store::{Created, Store, StoreMetrics, StoreOptions};
 use aquifer_tiering::testing::suite;

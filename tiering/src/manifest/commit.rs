@@ -178,7 +178,9 @@ impl ManifestWriter {
             // Lost to a rival or to time: the next look says whether what is newest outranks this claim.
             let stood = stands(&store, &view, &pending, deadline).await?;
             match stood {
-                Stood::Newest => return Ok(ManifestWriter::holding(store, view, claim, deadline, pending.manifest)),
+                Stood::Newest => {
+                    return Ok(ManifestWriter::holding(store, view, claim, deadline, pending.manifest));
+                }
                 Stood::Lost(_) if races < CLAIM_RACES_MAX => races += 1,
                 Stood::Lost(by) => return Err(Fenced { by }.into()),
             }
@@ -187,7 +189,12 @@ impl ManifestWriter {
 
     /// Claims a partition and writes its last version in one, so that no half of it can be left. Whoever finds it deleted is
     /// content.
-    pub async fn delete(store: &Store, view: &View, claim: Claim, deadline: Duration) -> Result<(), ClaimError> {
+    pub async fn delete(
+        store: &Store,
+        view: &View,
+        claim: Claim,
+        deadline: Duration,
+    ) -> Result<(), ClaimError> {
         let mut races = 0;
         loop {
             let draft = match view.refresh().await? {

@@ -50,6 +50,12 @@ struct Cached {
     bytes: Mutex<Option<Bytes>>,
 }
 
+impl Cached {
+    fn get(&self) -> Option<Bytes> {
+        self.bytes.lock().clone()
+    }
+}
+
 /// The bytes of a chunk and its part of the budget; freed together.
 struct Held {
     bytes: Bytes,
@@ -80,7 +86,13 @@ struct Inner {
 
 impl Chunks {
     /// Nothing loaded yet.
-    pub(super) fn new(store: Store, indexes: Indexes, options: &Options, tasks: TaskGroup, metrics: ReadMetrics) -> Chunks {
+    pub(super) fn new(
+        store: Store,
+        indexes: Indexes,
+        options: &Options,
+        tasks: TaskGroup,
+        metrics: ReadMetrics,
+    ) -> Chunks {
         let cache = Cache::builder()
             .max_capacity(options.cache_bytes.get())
             .weigher(|_: &ChunkKey, cached: &Arc<Cached>| u32::try_from(cached.length).unwrap_or(u32::MAX))
@@ -118,7 +130,12 @@ impl Chunks {
     }
 
     /// Joins the load of a chunk around a position, or begins it: a coarse one for a sequential reader, a fine one for others.
-    pub(super) fn load(&self, entry: &Arc<Entry>, position: u64, sequential: bool) -> (ChunkRange, Flight<Bytes>) {
+    pub(super) fn load(
+        &self,
+        entry: &Arc<Entry>,
+        position: u64,
+        sequential: bool,
+    ) -> (ChunkRange, Flight<Bytes>) {
         let coarse = range_at(entry, position, self.0.coarse);
         let fine = range_at(entry, position, self.0.fine);
         for range in [coarse, fine] {
@@ -151,9 +168,7 @@ impl Chunks {
 
 impl Inner {
     async fn cached(&self, key: &ChunkKey) -> Option<Bytes> {
-        let found = self.cache.get(key).await?;
-        let bytes = found.bytes.lock().clone();
-        bytes
+        self.cache.get(key).await?.get()
     }
 
     async fn bring(&self, entry: &Arc<Entry>, range: ChunkRange) -> Result<Bytes, ReadError> {

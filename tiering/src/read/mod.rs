@@ -100,7 +100,9 @@ impl ReadError {
     pub(crate) fn of_store(error: &StoreError) -> ReadError {
         match error {
             StoreError::NotFound { key } => ReadError::Lost { key: key.clone() },
-            StoreError::TooLarge { key, .. } => ReadError::Corrupt { key: key.clone(), what: error.to_string() },
+            StoreError::TooLarge { key, .. } => {
+                ReadError::Corrupt { key: key.clone(), what: error.to_string() }
+            }
             other => ReadError::Unavailable { message: other.to_string() },
         }
     }
@@ -211,8 +213,8 @@ struct Inner {
     streams: Streams,
     manifests: Flights<(TopicPartition, Duration), Option<Arc<Manifest>>>,
     entries: Flights<(TopicPartition, Offset), Option<Arc<Entry>>>,
-    /// Since when a partition's loads fail.
-    failing: Mutex<HashMap<TopicPartition, Instant>>,
+    /// Since when what a reader waits for fails.
+    failing: Mutex<HashMap<(TopicPartition, Offset), Instant>>,
     metrics: ReadMetrics,
 }
 
@@ -265,7 +267,7 @@ impl Reader {
                     self.after_missing(view, request.offset, key, moved).await?;
                 }
                 Ok(Step::Ready(read)) => {
-                    self.0.failing.lock().remove(&request.partition);
+                    self.0.failing.lock().remove(&(request.partition, request.offset));
                     self.0.metrics.reads.inc();
                     self.0.metrics.bytes.inc_by(read.bytes.get());
                     return Ok(read);
@@ -280,13 +282,7 @@ impl Reader {
     /// Nothing in time: an empty answer, or an error once the store has failed for too long.
     fn pending(&self, request: ColdRequest, failure: Option<String>) -> Result<ColdRead, ReadError> {
         let now = self.0.store.world().clock.now();
-        let since = {
-            let mut failing = self.0.failing.lock();
-            match &failure {
-                Some(_) => Some(*failing.entry(request.partition).or_insert(now)),
-                None => failing.get(&request.partition).copied(),
-            }
-        };
+        let since = self.failing_since(request, failure.is_some(), now);
         if let Some(message) = &failure {
             tracing::warn!(partition = %request.partition, offset = %request.offset, message, "cold read failed");
         }
@@ -297,6 +293,17 @@ impl Reader {
         self.0.metrics.pending.inc();
         let (slices, aborted) = (Vec::new(), Vec::new());
         Ok(ColdRead { slices, bytes: ByteCount::ZERO, next: request.offset, aborted, pending: true })
+    }
+
+    fn failing_since(&self, request: ColdRequest, failed: bool, now: Instant) -> Option<Instant> {
+        let place = (request.partition, request.offset);
+        let mut failing = self.0.failing.lock();
+        if failed && failing.len() >= self.0.options.streams_max {
+            // Readers that never came back.
+            let forgotten = 2 * self.0.options.read_deadline;
+            failing.retain(|_, since| now.duration_since(*since) < forgotten);
+        }
+        if failed { Some(*failing.entry(place).or_insert(now)) } else { failing.get(&place).copied() }
     }
 
     /// An object was not there. If a fresh manifest still names what covers the offset by that key, it is lost.
@@ -386,10 +393,15 @@ impl Reader {
         if let Some(fresh) = view.fresh(age_max) {
             return Ok(Step::Ready(fresh.ok_or(ReadError::NotTiered)?));
         }
-        let view = view.clone();
+        let asked = view.clone();
         let flight = self.0.manifests.join((view.partition(), age_max), move || async move {
-            view.get(age_max).await.map_err(|error| ReadError::of_manifest(&error))
+            asked.get(age_max).await.map_err(|error| ReadError::of_manifest(&error))
         });
+        if let Some(known) = view.known().filter(|_| !age_max.is_zero()) {
+            // Good enough while a newer one is on its way: an object that has gone since is met with a fresh one, and what is
+            // cached can be read while the store is away.
+            return Ok(Step::Ready(known));
+        }
         match flight.outcome_until(until).await {
             None => Ok(Step::Pending),
             Some(found) => Ok(Step::Ready(found?.ok_or(ReadError::NotTiered)?)),
@@ -479,7 +491,8 @@ impl Reader {
     /// The tier's state at its end; `None` if nothing was ever tiered.
     pub async fn tail(&self, view: &View) -> Result<Option<Tail>, ReadError> {
         let manifest = view.refresh().await.map_err(|error| ReadError::of_manifest(&error))?;
-        let Some((manifest, end)) = manifest.and_then(|manifest| manifest.end().map(|end| (manifest, end))) else {
+        let Some((manifest, end)) = manifest.and_then(|manifest| manifest.end().map(|end| (manifest, end)))
+        else {
             return Ok(None);
         };
         let producers = match manifest.entries().last() {
@@ -517,7 +530,9 @@ impl Cut<'_> {
         }
         let header = match self.rope.header(self.at) {
             Some(header) => header.map_err(|error| self.corrupt(error.to_string()))?,
-            None if self.rope.end() >= log_bytes => return Err(self.corrupt("the log ends within a batch".to_owned())),
+            None if self.rope.end() >= log_bytes => {
+                return Err(self.corrupt("the log ends within a batch".to_owned()));
+            }
             None => return Ok(Progress::NeedsMore),
         };
         let end = self.at + header.size() as u64;
@@ -553,7 +568,10 @@ impl Cut<'_> {
     }
 
     fn corrupt(&self, what: String) -> ReadError {
-        ReadError::Corrupt { key: self.entry.object.to_string(), what: format!("at {} of the log: {what}", self.at) }
+        ReadError::Corrupt {
+            key: self.entry.object.to_string(),
+            what: format!("at {} of the log: {what}", self.at),
+        }
     }
 
     /// The answer, and where it ends in the log.
@@ -566,7 +584,8 @@ impl Cut<'_> {
             let read = ColdRead { slices, bytes: ByteCount::ZERO, next, aborted, pending: false };
             return Ok((read, self.at));
         };
-        let slices = self.rope.slices(start, self.at).ok_or_else(|| self.corrupt("bytes are missing".to_owned()))?;
+        let slices =
+            self.rope.slices(start, self.at).ok_or_else(|| self.corrupt("bytes are missing".to_owned()))?;
         let overlapping = index.aborted.iter().filter(|txn| txn.overlaps(first, self.next));
         let read = ColdRead {
             slices,

@@ -96,7 +96,8 @@ impl Reader {
         let mut offset = start.max(from);
         while offset < range.next {
             let partition = view.partition();
-            let request = ColdRequest { partition, offset, bytes_max: SCAN_BYTES, upper: range.next, wait_until };
+            let request =
+                ColdRequest { partition, offset, bytes_max: SCAN_BYTES, upper: range.next, wait_until };
             let read = self.read(view, request).await?;
             if read.pending {
                 return Ok(TimeLookup::Pending);

@@ -91,7 +91,10 @@ impl Probe<'_> {
                 }
             }
             let [winner] = winners[..] else {
-                return Err(lacks(CAPABILITY, format!("{} of {RACERS} racing creates succeeded", winners.len())));
+                return Err(lacks(
+                    CAPABILITY,
+                    format!("{} of {RACERS} racing creates succeeded", winners.len()),
+                ));
             };
             let stored = self.store.get(&key, ByteCount::kib(1)).await.map_err(failed(CAPABILITY))?;
             if stored != body(winner) {
@@ -142,7 +145,10 @@ impl Probe<'_> {
         let mut expected: Vec<String> = (0..ROUNDS).map(|round| format!("create-{round}")).collect();
         expected.extend(["parts".to_owned(), "ranges".to_owned()]);
         if listed != expected {
-            return Err(lacks("listing after a write", format!("{expected:?} were written, {listed:?} are listed")));
+            return Err(lacks(
+                "listing after a write",
+                format!("{expected:?} were written, {listed:?} are listed"),
+            ));
         }
         let keys = expected.iter().map(|name| self.key(name)).collect();
         self.store.delete(keys).await.map_err(failed("removal of several objects"))?;

@@ -163,7 +163,13 @@ pub(super) fn classify(operation: Operation, key: &str, error: object_store::Err
 
 /// Which kind of 403 it is; S3 says so in the body only.
 fn denial(message: &str) -> Refusal {
-    let codes = ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed"];
+    let codes = [
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "InvalidToken",
+        "RequestTimeTooSkewed",
+    ];
     if codes.iter().any(|code| message.contains(code)) { Refusal::Credentials } else { Refusal::Permission }
 }
 
@@ -171,7 +177,9 @@ fn generic(operation: Operation, key: String, error: &object_store::Error, messa
     if let Some(kind) = http_error_kind(error) {
         return match kind {
             // The request never left.
-            HttpErrorKind::Connect | HttpErrorKind::Request => StoreError::Unavailable { operation, key, message },
+            HttpErrorKind::Connect | HttpErrorKind::Request => {
+                StoreError::Unavailable { operation, key, message }
+            }
             _ => StoreError::Indeterminate { operation, key, message },
         };
     }
@@ -245,7 +253,8 @@ mod tests {
         let denied = sorted("non-2xx status code: 403 Forbidden: <Code>AccessDenied</Code>");
         assert!(matches!(denied, StoreError::Refused { why: Refusal::Permission, .. }));
         assert!(matches!(sorted("disk on fire"), StoreError::Indeterminate { .. }));
-        let missing = object_store::Error::NotFound { path: "k".into(), source: "<Code>NoSuchBucket</Code>".into() };
+        let missing =
+            object_store::Error::NotFound { path: "k".into(), source: "<Code>NoSuchBucket</Code>".into() };
         let missing = classify(Operation::Get, "k", missing);
         assert!(matches!(missing, StoreError::Refused { why: Refusal::BucketMissing, .. }));
     }

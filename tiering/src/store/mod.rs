@@ -110,7 +110,9 @@ pub enum OpenError {
         at: String,
     },
     /// Wrong keys.
-    #[error("the store at {at} does not accept these credentials: check AWS_ACCESS_KEY_ID and its secret ({why})")]
+    #[error(
+        "the store at {at} does not accept these credentials: check AWS_ACCESS_KEY_ID and its secret ({why})"
+    )]
     WrongCredentials {
         /// The endpoint, or AWS and the region.
         at: String,
@@ -118,7 +120,9 @@ pub enum OpenError {
         why: String,
     },
     /// Keys without the right.
-    #[error("the credentials for {store} lack a permission; reading, writing, listing and deleting are needed ({why})")]
+    #[error(
+        "the credentials for {store} lack a permission; reading, writing, listing and deleting are needed ({why})"
+    )]
     Permission {
         /// The store.
         store: String,
@@ -198,8 +202,12 @@ impl Store {
         let bad = |why| OpenError::BadUrl { url: url.to_owned(), why };
         let location = Location::parse(url).map_err(bad)?;
         let (objects, bucket, shown) = match &location {
-            Location::Memory => (Arc::new(InMemory::new()) as Arc<dyn ObjectStore>, None, "memory:///".to_owned()),
-            Location::Folder(path) => (open_folder(path, &world)?, None, format!("file://{}", path.display())),
+            Location::Memory => {
+                (Arc::new(InMemory::new()) as Arc<dyn ObjectStore>, None, "memory:///".to_owned())
+            }
+            Location::Folder(path) => {
+                (open_folder(path, &world)?, None, format!("file://{}", path.display()))
+            }
             Location::S3(place) => {
                 let (objects, bucket) = s3::open(place).await?;
                 let objects = match place.prefix.as_str() {
@@ -287,7 +295,9 @@ impl Store {
         };
         let at = self.place();
         match error {
-            StoreError::Refused { why: Refusal::BucketMissing, .. } => OpenError::BucketMissing { bucket, at },
+            StoreError::Refused { why: Refusal::BucketMissing, .. } => {
+                OpenError::BucketMissing { bucket, at }
+            }
             StoreError::Refused { why: Refusal::Credentials, message, .. } => {
                 OpenError::WrongCredentials { at, why: message }
             }
@@ -384,7 +394,11 @@ impl Store {
     }
 
     /// All objects below a prefix, in order of their keys, from behind `after` on. Ends after an error.
-    pub fn list(&self, prefix: &Prefix, after: Option<&Key>) -> BoxStream<'static, Result<ObjectFacts, StoreError>> {
+    pub fn list(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+    ) -> BoxStream<'static, Result<ObjectFacts, StoreError>> {
         list::Listing::new(self.clone(), prefix.clone(), after.cloned()).stream()
     }
 
@@ -490,7 +504,11 @@ impl Store {
 
     pub(crate) fn retry(&self) -> Retry {
         let clock = &self.0.world.clock;
-        Retry { store: self.clone(), deadline: clock.now() + self.0.options.deadline, pause: self.0.options.backoff }
+        Retry {
+            store: self.clone(),
+            deadline: clock.now() + self.0.options.deadline,
+            pause: self.0.options.backoff,
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata};
 use aws_sdk_s3::types::{
-    AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, BucketLocationConstraint, CreateBucketConfiguration,
-    ExpirationStatus, LifecycleRule, LifecycleRuleFilter,
+    AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, BucketLocationConstraint,
+    CreateBucketConfiguration, ExpirationStatus, LifecycleRule, LifecycleRuleFilter,
 };
 use aws_smithy_http_client::tls;
 use object_store::aws::{AmazonS3Builder, AwsCredential};
@@ -64,7 +64,8 @@ pub(super) async fn open(location: &S3Location) -> Result<(Arc<dyn ObjectStore>,
         (None, None) => return Err(OpenError::NoRegion { bucket: location.bucket.clone() }),
     };
     let data = data_store(location, &region, &config).await?;
-    let bucket = Bucket { client: sdk_client(location, &region, &config), location: location.clone(), region };
+    let bucket =
+        Bucket { client: sdk_client(location, &region, &config), location: location.clone(), region };
     Ok((data, bucket))
 }
 
@@ -99,7 +100,8 @@ async fn data_store(
     config: &SdkConfig,
 ) -> Result<Arc<dyn ObjectStore>, OpenError> {
     // Retries and deadlines are the store's own, one layer up: two layers of them would multiply.
-    let once = RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, retry_timeout: Duration::ZERO };
+    let once =
+        RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, retry_timeout: Duration::ZERO };
     let client = ClientOptions::new()
         .with_allow_http(location.is_plain_http())
         .with_connect_timeout(CONNECT_TIMEOUT)
@@ -118,7 +120,9 @@ async fn data_store(
     builder = match (location.anonymous, config.credentials_provider()) {
         (true, _) => builder.with_skip_signature(true),
         (false, Some(provider)) => builder.with_credentials(Arc::new(credentials(location, provider).await?)),
-        (false, None) => return Err(OpenError::NoCredentials { bucket: location.bucket.clone(), why: "none".to_owned() }),
+        (false, None) => {
+            return Err(OpenError::NoCredentials { bucket: location.bucket.clone(), why: "none".to_owned() });
+        }
     };
     let store = builder.build().map_err(|error| OpenError::BadUrl {
         url: format!("s3://{}", location.bucket),
@@ -198,7 +202,8 @@ impl Bucket {
         if rules.iter().any(|rule| rule.id() == Some(LIFECYCLE_RULE)) {
             return Ok(());
         }
-        let abort = AbortIncompleteMultipartUpload::builder().days_after_initiation(ABANDONED_UPLOAD_DAYS).build();
+        let abort =
+            AbortIncompleteMultipartUpload::builder().days_after_initiation(ABANDONED_UPLOAD_DAYS).build();
         let rule = LifecycleRule::builder()
             .id(LIFECYCLE_RULE)
             .status(ExpirationStatus::Enabled)
@@ -209,7 +214,8 @@ impl Bucket {
         rules.push(rule);
         let rules = BucketLifecycleConfiguration::builder().set_rules(Some(rules)).build();
         let rules = rules.map_err(|error| error.to_string())?;
-        let request = self.client.put_bucket_lifecycle_configuration().bucket(bucket).lifecycle_configuration(rules);
+        let request =
+            self.client.put_bucket_lifecycle_configuration().bucket(bucket).lifecycle_configuration(rules);
         request.send().await.map_err(|error| DisplayErrorContext(&error).to_string())?;
         tracing::info!(bucket, days = ABANDONED_UPLOAD_DAYS, "the bucket drops abandoned multipart uploads");
         Ok(())

@@ -139,10 +139,10 @@ impl Uploader {
     ) -> Result<TieredUpTo, UploadError> {
         let outcome = self.try_upload(writer, source).await;
         match &outcome {
-            Ok(_) => {}
-            Err(UploadError::LocalCorrupt(_) | UploadError::LocalShort { .. }) => drop(self.metrics.corrupt.inc()),
-            Err(_) => drop(self.metrics.failures.inc()),
-        }
+            Ok(_) => return outcome,
+            Err(UploadError::LocalCorrupt(_) | UploadError::LocalShort { .. }) => self.metrics.corrupt.inc(),
+            Err(_) => self.metrics.failures.inc(),
+        };
         outcome
     }
 
@@ -185,7 +185,8 @@ impl Uploader {
                 gap(expected)
             })?;
             let page = fresh_page(&self.store, &manifest, writer.claimed());
-            let (entries_max, page_entries) = (self.options.manifest_entries_max, self.options.manifest_page_entries);
+            let (entries_max, page_entries) =
+                (self.options.manifest_entries_max, self.options.manifest_page_entries);
             let (next, page) = next.spilled(entries_max, page_entries, page);
             if let Some(page) = page {
                 self.store.put(&page.object, vec![page.bytes]).await?;
@@ -373,7 +374,12 @@ async fn cut(manifest: &Manifest, source: &SegmentSource) -> Result<Option<Cut>,
             let found = source::find_batch(source.log.clone(), log_bytes, tiered_end).await?;
             let position = found.ok_or(UploadError::Misaligned { tiered_end, range })?;
             let range = OffsetRange { base: tiered_end, next: range.next };
-            Ok(Some(Cut { range, position, end: log_bytes.get(), epochs: epochs.slice(range.base, range.next) }))
+            Ok(Some(Cut {
+                range,
+                position,
+                end: log_bytes.get(),
+                epochs: epochs.slice(range.base, range.next),
+            }))
         }
     }
 }
