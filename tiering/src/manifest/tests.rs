@@ -150,7 +150,7 @@ fn what_breaks_an_invariant_is_named() {
             Manifest { entries: vec![old.entries[0].clone()], ..next.clone() },
             "an object vanishes without grace",
         ),
-        (Manifest { claim_versions: vec![], ..next.clone() }, "a claim version is forgotten"),
+        (Manifest { claim_versions: vec![], ..next }, "a claim version is forgotten"),
     ] {
         assert_eq!(check_step(&old, &next), Err(Breach(expected)));
     }

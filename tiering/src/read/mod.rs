@@ -9,6 +9,8 @@
 //!
 //! This does not know the local log: its caller sends here what lies below it.
 
+mod answer;
+mod metrics;
 /// How far to read ahead; pure.
 pub mod ahead;
 /// Loads under way.
@@ -19,6 +21,8 @@ pub(crate) mod index;
 mod chunks;
 /// Chunks laid end to end.
 mod rope;
+/// Batches cut out of them.
+mod cut;
 /// Readers, recognised.
 mod streams;
 /// By time instead of offset.
@@ -28,176 +32,35 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquifer_model::{AbortedTxn, BatchHeader, ByteCount, LeaderEpochs, Offset, TopicPartition};
-use aquifer_runtime::metrics::{Counter, Registry};
+use aquifer_model::{ByteCount, Offset, TopicPartition};
 use aquifer_runtime::tasks::TaskGroup;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::manifest::load::{ManifestError, Pages};
+use crate::manifest::load::Pages;
 use crate::manifest::locate::{self, Located};
 use crate::manifest::view::View;
 use crate::manifest::{Entry, Manifest};
 use crate::object::SegmentIndex;
 use crate::options::Options;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 use ahead::Ahead;
 use chunks::Chunks;
+use cut::{Cut, Progress};
 use flights::Flights;
 use index::Indexes;
-use rope::Rope;
 use streams::Streams;
 
+pub use answer::{ColdRead, ColdRequest, ReadError, Tail};
+pub use metrics::ReadMetrics;
 pub use time::TimeLookup;
 
 /// Memory for pages of old entries.
 const PAGES_BYTES: ByteCount = ByteCount::mib(16);
 /// How often a read starts over because objects went between manifest and fetch.
 const MOVED_MAX: usize = 3;
-
-/// Why a read has no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// The tier does not hold this offset.
-    #[error("the tier holds offsets from {start} to below {end}")]
-    OutOfRange {
-        /// The first that may be read.
-        start: Offset,
-        /// Behind the last.
-        end: Offset,
-    },
-    /// Nothing of the partition was ever tiered.
-    #[error("nothing of this partition is tiered")]
-    NotTiered,
-    /// The store has failed for longer than the deadline. It is asked again with each read.
-    #[error("the object store is away: {message}")]
-    Unavailable {
-        /// Its last error.
-        message: String,
-    },
-    /// A named object is not there. An operator must look; the rest of the history can be read.
-    #[error("{key} is named by the manifest and is not in the bucket")]
-    Lost {
-        /// The object.
-        key: String,
-    },
-    /// An object is not what was written. An operator must look.
-    #[error("{key} is damaged: {what}")]
-    Corrupt {
-        /// The object.
-        key: String,
-        /// What is wrong.
-        what: String,
-    },
-    /// This process is ending.
-    #[error("stopping")]
-    Stopping,
-}
-
-impl ReadError {
-    pub(crate) fn of_store(error: &StoreError) -> ReadError {
-        match error {
-            StoreError::NotFound { key } => ReadError::Lost { key: key.clone() },
-            StoreError::TooLarge { key, .. } => {
-                ReadError::Corrupt { key: key.clone(), what: error.to_string() }
-            }
-            other => ReadError::Unavailable { message: other.to_string() },
-        }
-    }
-
-    pub(crate) fn of_manifest(error: &ManifestError) -> ReadError {
-        match error {
-            ManifestError::Store(error) => ReadError::of_store(error),
-            ManifestError::Format { key, source } => {
-                ReadError::Corrupt { key: key.clone(), what: source.to_string() }
-            }
-            ManifestError::Invalid { key, source } => {
-                ReadError::Corrupt { key: key.clone(), what: source.to_string() }
-            }
-        }
-    }
-}
-
-/// Counters of reads. Clones share them.
-#[derive(Debug, Clone, Default)]
-pub struct ReadMetrics {
-    /// Reads answered with data.
-    pub reads: Counter,
-    /// Reads answered with nothing, their load going on.
-    pub pending: Counter,
-    /// Bytes given to readers.
-    pub bytes: Counter,
-    /// Requests for chunks.
-    pub chunk_gets: Counter,
-    /// Bytes that they brought.
-    pub chunk_bytes: Counter,
-    /// Requests for footers and indexes.
-    pub index_gets: Counter,
-    /// Objects found damaged.
-    pub corrupt: Counter,
-    /// Objects that are named and not there.
-    pub lost: Counter,
-}
-
-impl ReadMetrics {
-    /// Shows the counters to the outside.
-    pub fn register(&self, registry: &mut Registry) {
-        let name = |what: &str| format!("aquifer_tier_read_{what}");
-        registry.register(name("answers"), "Cold reads answered with data", self.reads.clone());
-        registry.register(name("pending"), "Cold reads answered empty while loading", self.pending.clone());
-        registry.register(name("bytes"), "Bytes given to cold readers", self.bytes.clone());
-        registry.register(name("chunk_gets"), "Requests for chunks of logs", self.chunk_gets.clone());
-        registry.register(name("chunk_bytes"), "Bytes of chunks of logs received", self.chunk_bytes.clone());
-        registry.register(name("index_gets"), "Requests for footers and indexes", self.index_gets.clone());
-        registry.register(name("corrupt"), "Objects found damaged: alarm", self.corrupt.clone());
-        registry.register(name("lost"), "Named objects that are not there: alarm", self.lost.clone());
-    }
-}
-
-/// What to read.
-#[derive(Debug, Clone, Copy)]
-pub struct ColdRequest {
-    /// Of which partition.
-    pub partition: TopicPartition,
-    /// From which offset on.
-    pub offset: Offset,
-    /// At most so many bytes; the first batch comes whole even if it is larger.
-    pub bytes_max: ByteCount,
-    /// No batch that starts here or behind.
-    pub upper: Offset,
-    /// When to answer with whatever is there.
-    pub wait_until: Instant,
-}
-
-/// What was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ColdRead {
-    /// Whole batches, one behind the other, cut anywhere. The first may begin before the offset asked for.
-    pub slices: Vec<Bytes>,
-    /// Their length.
-    pub bytes: ByteCount,
-    /// Behind the last batch; the offset asked for if there is none.
-    pub next: Offset,
-    /// The aborted transactions that overlap it.
-    pub aborted: Vec<AbortedTxn>,
-    /// Nothing was loaded in time; the load goes on.
-    pub pending: bool,
-}
-
-/// The tier's state at its end: what a leader without a log of its own starts from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tail {
-    /// The first offset that may be read.
-    pub log_start: Offset,
-    /// Behind the last tiered record.
-    pub end: Offset,
-    /// The lineage of all that is tiered.
-    pub epochs: LeaderEpochs,
-    /// The producers' state at the end, in the local log's own format; empty if all segments have expired.
-    pub producers: Bytes,
-}
 
 /// Reads all partitions. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -462,7 +325,7 @@ impl Reader {
         sequential: bool,
         request: &ColdRequest,
     ) -> Result<Step<(ColdRead, u64)>, ReadError> {
-        let mut cut = Cut { entry, rope: Rope::new(from), at: from, taken: None, next: request.offset };
+        let mut cut = Cut::new(entry, from, request.offset);
         loop {
             match cut.step(request)? {
                 Progress::Took | Progress::Skipped => {}
@@ -472,7 +335,7 @@ impl Reader {
                     let loaded = self.0.chunks.loaded(entry, end).await;
                     let (range, bytes) = match loaded {
                         Some(loaded) => loaded,
-                        None if cut.taken.is_some() => break,
+                        None if cut.has_some() => break,
                         None => {
                             let (range, flight) = self.0.chunks.load(entry, end, sequential);
                             match flight.outcome_until(request.wait_until).await {
@@ -500,100 +363,5 @@ impl Reader {
             None => Bytes::new(),
         };
         Ok(Some(Tail { log_start: manifest.log_start(), end, epochs: manifest.epochs(), producers }))
-    }
-}
-
-/// Batches being cut out of a rope.
-struct Cut<'a> {
-    entry: &'a Entry,
-    rope: Rope,
-    /// Where the next batch starts.
-    at: u64,
-    /// Where the first batch of the answer starts, and its base offset.
-    taken: Option<(u64, Offset)>,
-    next: Offset,
-}
-
-enum Progress {
-    Skipped,
-    Took,
-    NeedsMore,
-    Done,
-}
-
-impl Cut<'_> {
-    /// Looks at the next batch.
-    fn step(&mut self, request: &ColdRequest) -> Result<Progress, ReadError> {
-        let log_bytes = self.entry.segment.log_bytes.get();
-        if self.at >= log_bytes {
-            return Ok(Progress::Done);
-        }
-        let header = match self.rope.header(self.at) {
-            Some(header) => header.map_err(|error| self.corrupt(error.to_string()))?,
-            None if self.rope.end() >= log_bytes => {
-                return Err(self.corrupt("the log ends within a batch".to_owned()));
-            }
-            None => return Ok(Progress::NeedsMore),
-        };
-        let end = self.at + header.size() as u64;
-        if end > log_bytes {
-            return Err(self.corrupt("the log ends within a batch".to_owned()));
-        }
-        if self.taken.is_none() && header.next_offset() <= request.offset {
-            return Ok(self.skip(end));
-        }
-        if header.base_offset >= request.upper || self.is_full(&header, request) {
-            return Ok(Progress::Done);
-        }
-        if self.rope.end() < end {
-            return Ok(Progress::NeedsMore);
-        }
-        self.taken.get_or_insert((self.at, header.base_offset));
-        self.at = end;
-        self.next = header.next_offset();
-        Ok(Progress::Took)
-    }
-
-    /// Goes on behind a batch that ends before the offset asked for; what lies before need not be here.
-    fn skip(&mut self, end: u64) -> Progress {
-        if end > self.rope.end() {
-            self.rope = Rope::new(end);
-        }
-        self.at = end;
-        Progress::Skipped
-    }
-
-    fn is_full(&self, header: &BatchHeader, request: &ColdRequest) -> bool {
-        self.taken.is_some_and(|(start, _)| self.at - start + header.size() as u64 > request.bytes_max.get())
-    }
-
-    fn corrupt(&self, what: String) -> ReadError {
-        ReadError::Corrupt {
-            key: self.entry.object.to_string(),
-            what: format!("at {} of the log: {what}", self.at),
-        }
-    }
-
-    /// The answer, and where it ends in the log.
-    fn finish(self, index: &SegmentIndex) -> Result<(ColdRead, u64), ReadError> {
-        let Some((start, first)) = self.taken else {
-            // At the log's end, compaction has emptied the rest of the segment's range; before it, the upper bound was met.
-            let emptied = self.at >= self.entry.segment.log_bytes.get();
-            let next = if emptied { self.entry.range().next } else { self.next };
-            let (slices, aborted) = (Vec::new(), Vec::new());
-            let read = ColdRead { slices, bytes: ByteCount::ZERO, next, aborted, pending: false };
-            return Ok((read, self.at));
-        };
-        let slices =
-            self.rope.slices(start, self.at).ok_or_else(|| self.corrupt("bytes are missing".to_owned()))?;
-        let overlapping = index.aborted.iter().filter(|txn| txn.overlaps(first, self.next));
-        let read = ColdRead {
-            slices,
-            bytes: ByteCount(self.at - start),
-            next: self.next,
-            aborted: overlapping.copied().collect(),
-            pending: false,
-        };
-        Ok((read, self.at))
     }
 }
