@@ -48,6 +48,11 @@ pub struct Options {
     /// `tier.read.ahead.total.bytes`: the same over all readers, who share it evenly; at most two thirds of the cache, lest
     /// read-ahead evicts what it has just brought.
     pub ahead_bytes_total: ByteCount,
+    /// `tier.read.ahead.requests.max`: requests for read-ahead in flight at once, over all readers. What a reader waits for is
+    /// not held up by it.
+    pub ahead_requests_max: usize,
+    /// `tier.read.ahead.segments.max`: segments that one reader is read ahead into, however small they are.
+    pub ahead_segments_max: usize,
     /// `tier.read.streams.max`: sequential readers remembered; beyond it the longest idle is forgotten.
     pub streams_max: usize,
     /// `tier.read.deadline.ms`: how long a store that fails is retried behind empty answers before a reader is told.
@@ -78,6 +83,8 @@ impl Default for Options {
             loading_bytes: ByteCount::mib(256),
             ahead_bytes_max: ByteCount::mib(192),
             ahead_bytes_total: ByteCount::mib(256),
+            ahead_requests_max: 64,
+            ahead_segments_max: 32,
             streams_max: 4096,
             read_deadline: Duration::from_secs(30),
             delete_grace: Duration::from_secs(300),

@@ -106,9 +106,10 @@ impl TieredUpTo {
         self.end
     }
 
-    /// Whether all of a range is in the bucket.
+    /// Whether all of a range that may still be read is in the bucket.
     pub fn covers(&self, range: OffsetRange) -> bool {
-        self.held.is_some_and(|held| held.base <= range.base && range.next <= held.next)
+        let base = range.base.max(self.log_start);
+        range.next <= base || self.held.is_some_and(|held| held.base <= base && range.next <= held.next)
     }
 }
 

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use super::flights::{Flight, Flights};
 use super::index::Indexes;
@@ -41,6 +42,13 @@ pub(super) struct ChunkRange {
     pub start: u64,
     /// How long it is; less than a whole chunk only at the log's end.
     pub length: u64,
+}
+
+/// Whether somebody waits for a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    Awaited,
+    Ahead,
 }
 
 /// What the cache holds. moka drops what it evicts at leisure, and the budget cannot wait for that: the listener empties it.
@@ -79,6 +87,7 @@ struct Inner {
     cache: Cache<ChunkKey, Arc<Cached>>,
     flights: Flights<ChunkKey, Bytes>,
     budget: ByteBudget,
+    ahead_requests: Semaphore,
     metrics: ReadMetrics,
     coarse: u64,
     fine: u64,
@@ -107,6 +116,7 @@ impl Chunks {
             cache,
             flights: Flights::new("cold chunk", tasks),
             budget: ByteBudget::new(options.cache_bytes + options.loading_bytes),
+            ahead_requests: Semaphore::new(options.ahead_requests_max.max(1)),
             metrics,
             coarse,
             fine,
@@ -144,7 +154,7 @@ impl Chunks {
             }
         }
         let range = if sequential { coarse } else { fine };
-        (range, self.begin(entry, range))
+        (range, self.begin(entry, range, Urgency::Awaited))
     }
 
     /// Begins to load coarse chunks of `[from, to)` that are neither here nor on their way.
@@ -154,15 +164,17 @@ impl Chunks {
         while at < to {
             let range = range_at(entry, at, self.0.coarse);
             if !self.0.cache.contains_key(&key(entry, range)) {
-                self.begin(entry, range);
+                self.begin(entry, range, Urgency::Ahead);
             }
             at = range.start + range.length;
         }
     }
 
-    fn begin(&self, entry: &Arc<Entry>, range: ChunkRange) -> Flight<Bytes> {
+    fn begin(&self, entry: &Arc<Entry>, range: ChunkRange, urgency: Urgency) -> Flight<Bytes> {
         let (inner, entry) = (self.0.clone(), entry.clone());
-        self.0.flights.join(key(&entry, range), move || async move { inner.bring(&entry, range).await })
+        self.0
+            .flights
+            .join(key(&entry, range), move || async move { inner.bring(&entry, range, urgency).await })
     }
 }
 
@@ -171,12 +183,21 @@ impl Inner {
         self.cache.get(key).await?.get()
     }
 
-    async fn bring(&self, entry: &Arc<Entry>, range: ChunkRange) -> Result<Bytes, ReadError> {
+    async fn bring(
+        &self,
+        entry: &Arc<Entry>,
+        range: ChunkRange,
+        urgency: Urgency,
+    ) -> Result<Bytes, ReadError> {
         let key = key(entry, range);
         // It may have come between the asker's look and this load's start.
         if let Some(bytes) = self.cached(&key).await {
             return Ok(bytes);
         }
+        let _turn = match urgency {
+            Urgency::Awaited => None,
+            Urgency::Ahead => self.ahead_requests.acquire().await.ok(),
+        };
         let permit = self.budget.take(ByteCount(range.length)).await;
         let bytes = self.fetch(entry, range).await?;
         let bytes = Bytes::from_owner(Held { bytes, _permit: permit });

@@ -300,7 +300,7 @@ impl Reader {
         let now = self.0.store.world().clock.now();
         let mut left = ahead.window(self.0.streams.share(now)).get();
         let (mut entry, mut from) = (entry.clone(), from);
-        while left > 0 {
+        for _ in 0..self.0.options.ahead_segments_max {
             let end = entry.segment.log_bytes.get();
             self.0.chunks.load_ahead(&entry, from, from.saturating_add(left)).await;
             left = left.saturating_sub(end.saturating_sub(from));

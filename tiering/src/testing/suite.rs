@@ -53,6 +53,7 @@ pub async fn run(store: Store, folder: &Path) {
     bench.spills_and_expires().await;
     bench.looks_up_times_and_epochs().await;
     bench.tells_loss_from_removal().await;
+    bench.keeps_what_went_through_its_grace().await;
     bench.deletes_topics_for_good().await;
     bench.belongs_to_one_cluster().await;
     bench.tasks.stop(PATIENCE).await.expect("loads end when they are asked to");
@@ -333,6 +334,29 @@ impl Bench {
         assert_eq!(lost, Err(ReadError::Lost { key: key.to_string() }));
         let report = inspect::verify(&self.store, inspect::VerifyOptions::of(partition.topic)).await;
         assert_eq!(report.expect("it is read").problems.len(), 1);
+    }
+
+    async fn keeps_what_went_through_its_grace(&self) {
+        let patient = self.tier_with(Options { delete_grace: PATIENCE, ..options() });
+        let partition = self.partition();
+        let mut claimed = patient.claim(partition, epoch_of(0)).await.expect("nobody else claims");
+        for base in [0, 100] {
+            claimed.upload(Recipe::small(base).source(&self.folder)).await.expect("it goes up");
+        }
+        let reader = self.tier_with(Options { manifest_age_max: PATIENCE, ..options() });
+        reader.refresh(partition).await.expect("it is read");
+        let all = claimed.expire(Retention { bytes: Some(ByteCount::ZERO), ..Retention::default() }).await;
+        assert_eq!(all.expect("it expires").segments, 2);
+        let collected = claimed.collect(CollectDepth::Orphans).await.expect("it is swept");
+        // Two segments, on the list and as objects, and the superseded versions that no claim pins.
+        assert_eq!(collected.objects, 0, "{collected:?}");
+        assert!(collected.left >= 3, "{collected:?}");
+        // Who read the manifest before goes on reading.
+        let (bytes, _) = read_all(&reader, partition, 0, 200).await;
+        assert_eq!(bytes, [Recipe::small(0).log(), Recipe::small(100).log()].concat());
+        let report = inspect::verify(&self.store, inspect::VerifyOptions::of(partition.topic)).await;
+        let report = report.expect("it is read");
+        assert_eq!((report.is_clean(), report.orphans.len(), report.removed), (true, 0, 2), "{report:?}");
     }
 
     async fn deletes_topics_for_good(&self) {

@@ -176,7 +176,8 @@ impl Uploader {
         let mut superseded = 0;
         loop {
             let manifest = writer.newest().clone();
-            if manifest.entries().iter().any(|known| known.object == entry.object) {
+            // Already named: by this commit, or the range by an earlier one of this process (then this object is an orphan).
+            if manifest.end().is_some_and(|end| end >= entry.range().next) {
                 return Ok(writer.proof());
             }
             let gap = |tiered_end| UploadError::Gap { tiered_end, base: entry.range().base };
