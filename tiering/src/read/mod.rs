@@ -81,19 +81,18 @@ struct Inner {
     metrics: ReadMetrics,
 }
 
-/// A step of a read: on, or out.
-enum Step<T> {
-    Ready(T),
+/// Why a read stops early.
+enum Stop {
+    /// Its wait is over; what it waits for goes on.
     Pending,
+    /// It cannot be done.
+    Failed(ReadError),
 }
 
-macro_rules! ready {
-    ($step:expr) => {
-        match $step {
-            Step::Ready(value) => value,
-            Step::Pending => return Ok(Step::Pending),
-        }
-    };
+impl From<ReadError> for Stop {
+    fn from(error: ReadError) -> Stop {
+        Stop::Failed(error)
+    }
 }
 
 impl Reader {
@@ -124,20 +123,25 @@ impl Reader {
         let mut moved = 0;
         loop {
             match self.try_read(view, request).await {
-                Err(ReadError::Lost { key }) => {
+                Err(Stop::Failed(ReadError::Lost { key })) => {
                     // Its name may have gone since the manifest was read; a fresh one tells.
                     moved += 1;
                     self.after_missing(view, request.offset, key, moved).await?;
                 }
-                Ok(Step::Ready(read)) => {
+                Ok(read) => {
                     self.0.failing.lock().remove(&(request.partition, request.offset));
                     self.0.metrics.reads.inc();
                     self.0.metrics.bytes.inc_by(read.bytes.get());
                     return Ok(read);
                 }
-                Ok(Step::Pending) => return self.pending(request, None),
-                Err(ReadError::Unavailable { message }) => return self.pending(request, Some(message)),
-                Err(error) => return Err(error),
+                Err(Stop::Pending) => return self.pending(request, None),
+                Err(Stop::Failed(ReadError::Unavailable { message })) => {
+                    let empty = self.pending(request, Some(message))?;
+                    // A store that refuses at once must not be asked as fast as a consumer can poll.
+                    tokio::time::sleep_until(request.wait_until).await;
+                    return Ok(empty);
+                }
+                Err(Stop::Failed(error)) => return Err(error),
             }
         }
     }
@@ -145,10 +149,7 @@ impl Reader {
     /// Nothing in time: an empty answer, or an error once the store has failed for too long.
     fn pending(&self, request: ColdRequest, failure: Option<String>) -> Result<ColdRead, ReadError> {
         let now = self.0.store.world().clock.now();
-        let since = self.failing_since(request, failure.is_some(), now);
-        if let Some(message) = &failure {
-            tracing::warn!(partition = %request.partition, offset = %request.offset, message, "cold read failed");
-        }
+        let since = self.failing_since(request, failure.as_deref(), now);
         if since.is_some_and(|since| now.duration_since(since) >= self.0.options.read_deadline) {
             let message = failure.unwrap_or_else(|| "it has not answered".to_owned());
             return Err(ReadError::Unavailable { message });
@@ -158,15 +159,22 @@ impl Reader {
         Ok(ColdRead { slices, bytes: ByteCount::ZERO, next: request.offset, aborted, pending: true })
     }
 
-    fn failing_since(&self, request: ColdRequest, failed: bool, now: Instant) -> Option<Instant> {
+    /// Since when what this request waits for fails; said once when it begins.
+    fn failing_since(&self, request: ColdRequest, failure: Option<&str>, now: Instant) -> Option<Instant> {
         let place = (request.partition, request.offset);
         let mut failing = self.0.failing.lock();
-        if failed && failing.len() >= self.0.options.streams_max {
-            // Readers that never came back.
-            let forgotten = 2 * self.0.options.read_deadline;
-            failing.retain(|_, since| now.duration_since(*since) < forgotten);
+        let known = failing.get(&place).copied();
+        if let (None, Some(message)) = (known, failure) {
+            tracing::warn!(partition = %request.partition, offset = %request.offset, message, "cold read fails");
+            if failing.len() >= self.0.options.streams_max {
+                // Readers that never came back.
+                let forgotten = 2 * self.0.options.read_deadline;
+                failing.retain(|_, since| now.duration_since(*since) < forgotten);
+            }
+            failing.insert(place, now);
+            return Some(now);
         }
-        if failed { Some(*failing.entry(place).or_insert(now)) } else { failing.get(&place).copied() }
+        known
     }
 
     /// An object was not there. If a fresh manifest still names what covers the offset by that key, it is lost.
@@ -197,12 +205,12 @@ impl Reader {
         Ok(())
     }
 
-    async fn try_read(&self, view: &Arc<View>, request: ColdRequest) -> Result<Step<ColdRead>, ReadError> {
+    async fn try_read(&self, view: &Arc<View>, request: ColdRequest) -> Result<ColdRead, Stop> {
         let until = request.wait_until;
-        let (manifest, entry) = ready!(self.find(view, request.offset, until).await?);
+        let (manifest, entry) = self.find(view, request.offset, until).await?;
         let index = match tokio::time::timeout_at(until, self.0.indexes.get(&entry)).await {
             Ok(index) => index?,
-            Err(_) => return Ok(Step::Pending),
+            Err(_) => return Err(Stop::Pending),
         };
         let inner = &self.0;
         let mut ahead = inner.streams.take(request.partition, request.offset, inner.chunks.coarse());
@@ -212,14 +220,13 @@ impl Reader {
         self.load_ahead(&manifest, &entry, from, ahead).await;
         let found = self.collect(&entry, &index, from, ahead.is_sequential(), &request).await;
         let now = inner.store.world().clock.now();
-        let Ok(Step::Ready((read, end))) = found else {
+        let (read, end) = found.inspect_err(|_| {
             inner.streams.expect_again(request.partition, request.offset, base, ahead, now);
-            return found.map(|_| Step::Pending);
-        };
+        })?;
         ahead.took(read.bytes, inner.options.ahead_bytes_max);
         self.load_ahead(&manifest, &entry, end, ahead).await;
         inner.streams.expect(request.partition, read.next, base, ahead, now);
-        Ok(Step::Ready(read))
+        Ok(read)
     }
 
     /// The manifest, and the entry that covers an offset.
@@ -228,23 +235,22 @@ impl Reader {
         view: &Arc<View>,
         offset: Offset,
         until: Instant,
-    ) -> Result<Step<(Arc<Manifest>, Arc<Entry>)>, ReadError> {
+    ) -> Result<(Arc<Manifest>, Arc<Entry>), Stop> {
         let age_max = self.0.options.manifest_age_max;
-        let mut manifest = ready!(self.manifest(view, age_max, until).await?);
+        let mut manifest = self.manifest(view, age_max, until).await?;
         if manifest.end().is_none_or(|end| end <= offset) {
             // The tier may have grown since.
-            manifest = ready!(self.manifest(view, Duration::ZERO, until).await?);
+            manifest = self.manifest(view, Duration::ZERO, until).await?;
         }
         let out = ReadError::OutOfRange {
             start: manifest.log_start(),
             end: manifest.end().unwrap_or(manifest.log_start()),
         };
         if offset < manifest.log_start() {
-            return Err(out);
+            return Err(out.into());
         }
-        let entry = ready!(self.entry(&manifest, offset, until).await?);
-        let entry = entry.ok_or(out)?;
-        Ok(Step::Ready((manifest, entry)))
+        let entry = self.entry(&manifest, offset, until).await?.ok_or(out)?;
+        Ok((manifest, entry))
     }
 
     async fn manifest(
@@ -252,9 +258,9 @@ impl Reader {
         view: &Arc<View>,
         age_max: Duration,
         until: Instant,
-    ) -> Result<Step<Arc<Manifest>>, ReadError> {
+    ) -> Result<Arc<Manifest>, Stop> {
         if let Some(fresh) = view.fresh(age_max) {
-            return Ok(Step::Ready(fresh.ok_or(ReadError::NotTiered)?));
+            return Ok(fresh.ok_or(ReadError::NotTiered)?);
         }
         let asked = view.clone();
         let flight = self.0.manifests.join((view.partition(), age_max), move || async move {
@@ -263,12 +269,10 @@ impl Reader {
         if let Some(known) = view.known().filter(|_| !age_max.is_zero()) {
             // Good enough while a newer one is on its way: an object that has gone since is met with a fresh one, and what is
             // cached can be read while the store is away.
-            return Ok(Step::Ready(known));
+            return Ok(known);
         }
-        match flight.outcome_until(until).await {
-            None => Ok(Step::Pending),
-            Some(found) => Ok(Step::Ready(found?.ok_or(ReadError::NotTiered)?)),
-        }
+        let found = flight.outcome_until(until).await.ok_or(Stop::Pending)??;
+        Ok(found.ok_or(ReadError::NotTiered)?)
     }
 
     async fn entry(
@@ -276,10 +280,10 @@ impl Reader {
         manifest: &Arc<Manifest>,
         offset: Offset,
         until: Instant,
-    ) -> Result<Step<Option<Arc<Entry>>>, ReadError> {
+    ) -> Result<Option<Arc<Entry>>, Stop> {
         match locate::by_offset(manifest, offset) {
-            Located::Nowhere => Ok(Step::Ready(None)),
-            Located::Entry(entry) => Ok(Step::Ready(Some(Arc::new(entry.clone())))),
+            Located::Nowhere => Ok(None),
+            Located::Entry(entry) => Ok(Some(Arc::new(entry.clone()))),
             Located::Page(page) => {
                 let (pages, partition, page) = (self.0.pages.clone(), manifest.partition(), page.clone());
                 let flight = self.0.entries.join((partition, offset), move || async move {
@@ -287,10 +291,7 @@ impl Reader {
                     let entries = entries.map_err(|error| ReadError::of_manifest(&error))?;
                     Ok(locate::entry_by_offset(&entries, offset).cloned().map(Arc::new))
                 });
-                match flight.outcome_until(until).await {
-                    None => Ok(Step::Pending),
-                    Some(found) => Ok(Step::Ready(found?)),
-                }
+                Ok(flight.outcome_until(until).await.ok_or(Stop::Pending)??)
             }
         }
     }
@@ -309,7 +310,7 @@ impl Reader {
             }
             // A page that is not here yet is begun; the next read of this reader goes on from it.
             match self.entry(manifest, entry.range().next, now).await {
-                Ok(Step::Ready(Some(next))) => entry = next,
+                Ok(Some(next)) => entry = next,
                 _ => break,
             }
             from = 0;
@@ -324,7 +325,7 @@ impl Reader {
         from: u64,
         sequential: bool,
         request: &ColdRequest,
-    ) -> Result<Step<(ColdRead, u64)>, ReadError> {
+    ) -> Result<(ColdRead, u64), Stop> {
         let mut cut = Cut::new(entry, from, request.offset);
         loop {
             match cut.step(request)? {
@@ -338,17 +339,15 @@ impl Reader {
                         None if cut.has_some() => break,
                         None => {
                             let (range, flight) = self.0.chunks.load(entry, end, sequential);
-                            match flight.outcome_until(request.wait_until).await {
-                                None => return Ok(Step::Pending),
-                                Some(bytes) => (range, bytes?),
-                            }
+                            let bytes = flight.outcome_until(request.wait_until).await;
+                            (range, bytes.ok_or(Stop::Pending)??)
                         }
                     };
                     cut.rope.push(bytes.slice((end - range.start) as usize..));
                 }
             }
         }
-        Ok(Step::Ready(cut.finish(index)?))
+        Ok(cut.finish(index)?)
     }
 
     /// The tier's state at its end; `None` if nothing was ever tiered.
