@@ -64,6 +64,59 @@ pub struct Options {
     pub expire_segments_max: usize,
 }
 
+/// Settings that cannot work together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is {value}: {why}")]
+pub struct OptionsError {
+    /// The key to change.
+    pub key: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What it should be.
+    pub why: &'static str,
+}
+
+impl Options {
+    /// Checks what a single setting's bounds cannot say.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        let rule = |holds: bool, key, value: &dyn std::fmt::Debug, why| {
+            if holds { Ok(()) } else { Err(OptionsError { key, value: format!("{value:?}"), why }) }
+        };
+        let part = self.upload_part_bytes;
+        rule(part >= ByteCount::mib(5), "tier.upload.part.bytes", &part, "S3 takes no parts below 5 MiB")?;
+        let held = ByteCount((self.upload_parts_in_flight as u64 + 2) * part.get())
+            .max(self.upload_multipart_threshold);
+        let memory = self.upload_memory;
+        rule(
+            memory >= held,
+            "tier.upload.memory.bytes",
+            &memory,
+            "one upload must fit: all its parts in flight, and two",
+        )?;
+        let page = self.manifest_page_entries;
+        let fits = 0 < page && page < self.manifest_entries_max;
+        rule(fits, "tier.manifest.page.entries", &page, "it must be below tier.manifest.entries.max")?;
+        let grace = self.delete_grace;
+        let outlives = grace > self.manifest_age_max;
+        rule(
+            outlives,
+            "tier.delete.grace.ms",
+            &grace,
+            "it must exceed tier.manifest.age.max.ms, or readers lose objects",
+        )?;
+        let ahead = self.ahead_bytes_total;
+        let stays = ahead.get() <= self.cache_bytes.get() / 3 * 2;
+        rule(
+            stays,
+            "tier.read.ahead.total.bytes",
+            &ahead,
+            "it must be at most two thirds of tier.read.cache.bytes",
+        )?;
+        let loading = self.loading_bytes;
+        rule(loading >= self.chunk_bytes, "tier.read.loading.bytes", &loading, "a chunk must fit")
+    }
+}
+
 impl Default for Options {
     fn default() -> Options {
         Options {
@@ -90,5 +143,25 @@ impl Default for Options {
             delete_grace: Duration::from_secs(300),
             expire_segments_max: 256,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_together_is_named() {
+        assert_eq!(Options::default().check(), Ok(()));
+        let error =
+            Options { delete_grace: Duration::from_secs(1), ..Options::default() }.check().unwrap_err();
+        assert_eq!(error.key, "tier.delete.grace.ms");
+        let error = Options { cache_bytes: ByteCount::mib(64), ..Options::default() }.check().unwrap_err();
+        assert_eq!(error.key, "tier.read.ahead.total.bytes");
+        let error = Options { upload_memory: ByteCount::mib(64), ..Options::default() }.check().unwrap_err();
+        assert!(
+            error.to_string().starts_with("tier.upload.memory.bytes is 64.0 MiB: one upload must fit"),
+            "{error}"
+        );
     }
 }

@@ -354,7 +354,10 @@ async fn settle(store: &Store, pending: &Pending, deadline: Duration) -> Result<
             Ok(()) => return Ok(Settled::Mine),
             Err(error @ (StoreError::AlreadyExists { .. } | StoreError::Indeterminate { .. })) => {
                 match load::version(store, partition, version).await? {
-                    Some(found) if found.write == pending.manifest.write => return Ok(Settled::Mine),
+                    Some(found) if found.write == pending.manifest.write => {
+                        store.harden(&key).await.map_err(ManifestError::from)?;
+                        return Ok(Settled::Mine);
+                    }
                     Some(found) => return Ok(Settled::Other(found)),
                     None => error,
                 }

@@ -432,6 +432,24 @@ impl Store {
         self.repeat(Operation::Delete, &first, 0, delete).await
     }
 
+    /// Makes sure that an object which was found, rather than just written, would survive a power cut. A bucket never shows what
+    /// would not; a folder shows a file as soon as it has its name, which is before that name is synced.
+    pub async fn harden(&self, key: &Key) -> Result<(), StoreError> {
+        let Location::Folder(root) = &self.0.location else {
+            return Ok(());
+        };
+        let (disk, path) = (self.0.world.disk.clone(), root.join(key.as_str()));
+        let synced = aquifer_runtime::tasks::blocking(move || {
+            disk.open_read(&path)?.sync_data()?;
+            path.parent().map_or(Ok(()), |folder| disk.sync_dir(folder))
+        });
+        synced.await.map_err(|error| StoreError::Indeterminate {
+            operation: Operation::Create,
+            key: key.to_string(),
+            message: error.to_string(),
+        })
+    }
+
     /// The store's own time: what a write now is stamped with. Costs three requests.
     pub async fn clock(&self) -> Result<Timestamp, StoreError> {
         let key = path::probe_object(self.0.world.rng.uuid(), "clock");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::types::{
     AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, BucketLocationConstraint,
     CreateBucketConfiguration, ExpirationStatus, LifecycleRule, LifecycleRuleFilter,
@@ -173,10 +173,9 @@ impl Bucket {
         match request.send().await {
             Ok(_) => Ok(Created::New),
             Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => Ok(Created::Existed),
-            Err(error) => Err(OpenError::CreateBucket {
-                bucket: self.location.bucket.clone(),
-                why: DisplayErrorContext(&error).to_string(),
-            }),
+            Err(error) => {
+                Err(OpenError::CreateBucket { bucket: self.location.bucket.clone(), why: words(&error) })
+            }
         }
     }
 
@@ -184,10 +183,10 @@ impl Bucket {
     /// without lifecycle rules, or credentials without the right, cost a log line.
     pub(super) async fn set_lifecycle(&self) {
         if let Err(why) = self.try_set_lifecycle().await {
-            tracing::warn!(
+            tracing::info!(
                 bucket = self.location.bucket,
                 why,
-                "no rule for abandoned multipart uploads could be set; they are only removed by this broker"
+                "the bucket takes no rule for abandoned multipart uploads: only this broker's sweep removes them"
             );
         }
     }
@@ -197,7 +196,7 @@ impl Bucket {
         let mut rules = match self.client.get_bucket_lifecycle_configuration().bucket(bucket).send().await {
             Ok(found) => found.rules.unwrap_or_default(),
             Err(error) if error.code() == Some("NoSuchLifecycleConfiguration") => Vec::new(),
-            Err(error) => return Err(DisplayErrorContext(&error).to_string()),
+            Err(error) => return Err(words(&error)),
         };
         if rules.iter().any(|rule| rule.id() == Some(LIFECYCLE_RULE)) {
             return Ok(());
@@ -216,7 +215,7 @@ impl Bucket {
         let rules = rules.map_err(|error| error.to_string())?;
         let request =
             self.client.put_bucket_lifecycle_configuration().bucket(bucket).lifecycle_configuration(rules);
-        request.send().await.map_err(|error| DisplayErrorContext(&error).to_string())?;
+        request.send().await.map_err(|error| words(&error))?;
         tracing::info!(bucket, days = ABANDONED_UPLOAD_DAYS, "the bucket drops abandoned multipart uploads");
         Ok(())
     }
@@ -229,7 +228,7 @@ impl Bucket {
         };
         let bucket = &self.location.bucket;
         let listed = self.client.list_multipart_uploads().bucket(bucket).prefix(full).send().await;
-        let listed = listed.map_err(|error| DisplayErrorContext(&error).to_string())?;
+        let listed = listed.map_err(|error| words(&error))?;
         let mut aborted = 0;
         // One page, of a thousand at most: what it leaves, the next round finds.
         for upload in listed.uploads() {
@@ -239,10 +238,19 @@ impl Bucket {
             };
             if began < before {
                 let request = self.client.abort_multipart_upload().bucket(bucket).key(key).upload_id(id);
-                request.send().await.map_err(|error| DisplayErrorContext(&error).to_string())?;
+                request.send().await.map_err(|error| words(&error))?;
                 aborted += 1;
             }
         }
         Ok(aborted)
+    }
+}
+
+/// What S3 says; where it said nothing, what went wrong on the way.
+fn words(error: &(impl ProvideErrorMetadata + std::error::Error + 'static)) -> String {
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        _ => super::error::message(error),
     }
 }

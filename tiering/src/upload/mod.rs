@@ -307,7 +307,7 @@ impl Uploader {
     /// A completion that was not answered: the object is there, or it is not.
     async fn confirm(&self, key: &Key, size: ByteCount, error: StoreError) -> Result<(), UploadError> {
         match self.store.head(key).await {
-            Ok(facts) if facts.size == size => Ok(()),
+            Ok(facts) if facts.size == size => Ok(self.store.harden(key).await?),
             _ => Err(error.into()),
         }
     }
