@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(error.key, "tier.read.ahead.total.bytes");
         let error = Options { upload_memory: ByteCount::mib(64), ..Options::default() }.check().unwrap_err();
         assert!(
-            error.to_string().starts_with("tier.upload.memory.bytes is 64.0 MiB: one upload must fit"),
+            error.to_string().starts_with("tier.upload.memory.bytes is 67108864: one upload must fit"),
             "{error}"
         );
     }
