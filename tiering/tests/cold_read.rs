@@ -69,9 +69,13 @@ async fn bench(segments: u32) -> Bench {
 
 impl Bench {
     fn tier_over(&self, store: Store, options: Options) -> Tier {
+        self.tier_counting(store, options, Metrics::default())
+    }
+
+    fn tier_counting(&self, store: Store, options: Options, metrics: Metrics) -> Tier {
         let identity =
             Identity { incarnation: Incarnation::FIRST, broker: BrokerId(1), process: self.world.rng.uuid() };
-        let (world, tasks, metrics) = (self.world.clone(), self.tasks.clone(), Metrics::default());
+        let (world, tasks) = (self.world.clone(), self.tasks.clone());
         Tier::new(Setup { store, identity, options, world, tasks, metrics })
     }
 
@@ -226,30 +230,36 @@ async fn a_store_that_is_away_is_an_empty_answer_then_an_error_then_forgotten() 
 
 #[tokio::test(start_paused = true)]
 async fn memory_is_bounded_and_comes_back() {
-    let bench = bench(24).await;
-    let budget = |mib| ByteCount::mib(mib);
-    let options = Options {
-        cache_bytes: budget(32),
-        loading_bytes: budget(32),
-        ahead_bytes_total: budget(24),
-        ..Options::default()
-    };
-    // Three readers that hold on to all that they were given of their last fetches, at places far apart.
-    let tier = bench.tier_over(bench.slow.clone(), options);
-    let mut held = Vec::new();
+    let bench = bench(12).await;
+    let mib = ByteCount::mib;
+    let bound = 64 << 20;
+    let (cache_bytes, loading_bytes, ahead_bytes_total) = (mib(32), mib(32), mib(20));
+    let options = Options { cache_bytes, loading_bytes, ahead_bytes_total, ..Options::default() };
+    let metrics = Metrics::default();
+    let tier = bench.tier_counting(bench.slow.clone(), options, metrics.clone());
+    // Three readers, at places far apart, that hold on to what they were last given.
     let mut places = [0, bench.end / 3, 2 * bench.end / 3];
-    for _ in 0..60 {
+    let mut held = std::collections::VecDeque::new();
+    let mut most = 0;
+    while places[0] < bench.end / 3 {
         for at in &mut places {
-            let read = bench.fetch(&tier, *at, FETCH_WAIT).await.unwrap();
-            *at = read.next.get();
-            held.push(read.slices);
+            if *at < bench.end {
+                let read = bench.fetch(&tier, *at, FETCH_WAIT).await.unwrap();
+                *at = read.next.get();
+                held.push_back(read.slices);
+            }
+            most = most.max(metrics.read.memory.get());
+            assert!(most <= bound, "{most} bytes are held");
         }
-        if held.len() > 6 {
-            held.drain(..3);
+        while held.len() > 6 {
+            held.pop_front();
         }
     }
-    let read: i64 = places.iter().sum();
-    assert!(read > bench.end, "all three went on");
+    assert!(most > 32 << 20, "what is held by answers counts: {most}");
+    drop(held);
+    drop(tier);
+    bench.tasks.stop(Duration::from_secs(60)).await.unwrap();
+    assert_eq!(metrics.read.memory.get(), 0, "all of it comes back");
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@
 //! the tail's length, so a reader needs exactly one. A segment's image may lie anywhere in an object: positions count from its
 //! start.
 //!
-//! The log is checksummed in blocks of [`BLOCK_BYTES`], so that any aligned part of it can be verified by itself as it comes
+//! The log is checksummed in blocks of `BLOCK_BYTES`, so that any aligned part of it can be verified by itself as it comes
 //! back, whatever batches it cuts.
 //!
 //! Objects are written once and never changed; half of one is never visible, in any store.

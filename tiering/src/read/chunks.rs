@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use aquifer_model::ByteCount;
 use aquifer_runtime::budget::{ByteBudget, BytePermit};
+use aquifer_runtime::metrics::Gauge;
 use aquifer_runtime::tasks::TaskGroup;
 use bytes::Bytes;
 use moka::future::Cache;
@@ -67,7 +68,28 @@ impl Cached {
 /// The bytes of a chunk and its part of the budget; freed together.
 struct Held {
     bytes: Bytes,
+    _room: Room,
+}
+
+/// A chunk's part of the budget.
+struct Room {
+    length: i64,
+    memory: Gauge,
     _permit: BytePermit,
+}
+
+impl Room {
+    fn new(length: u64, memory: &Gauge, permit: BytePermit) -> Room {
+        let length = i64::try_from(length).unwrap_or(i64::MAX);
+        memory.inc_by(length);
+        Room { length, memory: memory.clone(), _permit: permit }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.memory.dec_by(self.length);
+    }
 }
 
 impl AsRef<[u8]> for Held {
@@ -199,8 +221,9 @@ impl Inner {
             Urgency::Ahead => self.ahead_requests.acquire().await.ok(),
         };
         let permit = self.budget.take(ByteCount(range.length)).await;
+        let room = Room::new(range.length, &self.metrics.memory, permit);
         let bytes = self.fetch(entry, range).await?;
-        let bytes = Bytes::from_owner(Held { bytes, _permit: permit });
+        let bytes = Bytes::from_owner(Held { bytes, _room: room });
         let cached = Cached { length: range.length, bytes: Mutex::new(Some(bytes.clone())) };
         self.cache.insert(key, Arc::new(cached)).await;
         // Evicts now what no longer fits, rather than at moka's leisure.

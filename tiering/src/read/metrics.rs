@@ -1,6 +1,6 @@
 //! What is counted of reads.
 
-use aquifer_runtime::metrics::{Counter, Registry};
+use aquifer_runtime::metrics::{Counter, Gauge, Registry};
 
 /// Counters of reads. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +15,8 @@ pub struct ReadMetrics {
     pub chunk_gets: Counter,
     /// Bytes that they brought.
     pub chunk_bytes: Counter,
+    /// Bytes of chunks in memory: being loaded, cached, or on their way to a client.
+    pub memory: Gauge,
     /// Requests for footers and indexes.
     pub index_gets: Counter,
     /// Objects found damaged.
@@ -32,6 +34,7 @@ impl ReadMetrics {
         registry.register(name("bytes"), "Bytes given to cold readers", self.bytes.clone());
         registry.register(name("chunk_gets"), "Requests for chunks of logs", self.chunk_gets.clone());
         registry.register(name("chunk_bytes"), "Bytes of chunks of logs received", self.chunk_bytes.clone());
+        registry.register(name("memory_bytes"), "Bytes of chunks of logs in memory", self.memory.clone());
         registry.register(name("index_gets"), "Requests for footers and indexes", self.index_gets.clone());
         registry.register(name("corrupt"), "Objects found damaged: alarm", self.corrupt.clone());
         registry.register(name("lost"), "Named objects that are not there: alarm", self.lost.clone());

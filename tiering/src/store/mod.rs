@@ -1,8 +1,8 @@
 //! A bucket, or a folder that stands in for one.
 //!
 //! The one place that talks to object_store. Each request has a deadline and is counted; what failed is repeated with growing,
-//! jittered pauses while repeating it is harmless; and an error says whether the thing may have happened ([`StoreError`]).
-//! Only [`Store::put_new`] is not repeated blindly: its caller settles it by reading the key.
+//! jittered pauses while repeating it is harmless; and an error says whether the thing may have happened (`StoreError`).
+//! Only `Store::put_new` is not repeated blindly: its caller settles it by reading the key.
 //!
 //! A folder is written with fsync, of the file and of its name, so that "stored" means the same as it does of a bucket.
 

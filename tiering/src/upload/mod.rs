@@ -4,7 +4,7 @@
 //! removes; nobody reads it, since nothing names it. What is sent is verified batch by batch on its way, so that local
 //! damage is found here and not in ten years.
 //!
-//! It does not know when a segment is due; see [`plan`] for which one is, and the caller for when.
+//! It does not know when a segment is due; see `plan` for which one is, and the caller for when.
 
 /// What goes up next; pure.
 pub mod plan;
