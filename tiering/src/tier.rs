@@ -1,6 +1,6 @@
 //! The façade: partitions, their claims and their readers.
 //!
-//! It hands out two things: [`Claimed`], the right to write one partition's manifest, and reads, which need no right. It does not
+//! It hands out two things: `Claimed`, the right to write one partition's manifest, and reads, which need no right. It does not
 //! know who leads, nor when to upload: it is told the epoch, and asked.
 
 use std::collections::HashMap;
@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aquifer_model::epochs::EpochEnd;
-use aquifer_model::{
-    ByteCount, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition,
-};
+use aquifer_model::{ByteCount, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::metrics::Registry;
 use aquifer_runtime::tasks::TaskGroup;
@@ -245,7 +243,8 @@ impl Tier {
 
     fn view(&self, partition: TopicPartition) -> Arc<View> {
         let mut views = self.0.views.lock();
-        let view = views.entry(partition).or_insert_with(|| Arc::new(View::new(self.0.store.clone(), partition)));
+        let view =
+            views.entry(partition).or_insert_with(|| Arc::new(View::new(self.0.store.clone(), partition)));
         view.clone()
     }
 }

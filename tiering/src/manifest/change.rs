@@ -1,6 +1,6 @@
 //! From one version to the next; pure.
 //!
-//! Each change gives a whole new manifest, which [`super::commit`] numbers, signs, checks and writes. Entries enter at the end and
+//! Each change gives a whole new manifest, which `commit` numbers, signs, checks and writes. Entries enter at the end and
 //! leave at the front, so that the ranges stay contiguous; whatever leaves goes to the list of the removed, where it waits out
 //! its grace.
 
@@ -130,7 +130,12 @@ impl Manifest {
     }
 
     /// With its oldest entries moved into a page, if the head is longer than `entries_max`.
-    pub fn spilled(&self, entries_max: usize, page_entries: usize, object: Key) -> (Manifest, Option<NewPage>) {
+    pub fn spilled(
+        &self,
+        entries_max: usize,
+        page_entries: usize,
+        object: Key,
+    ) -> (Manifest, Option<NewPage>) {
         if self.entries.len() <= entries_max || page_entries == 0 {
             return (self.clone(), None);
         }
@@ -189,7 +194,11 @@ fn make_page(partition: TopicPartition, object: Key, entries: Vec<Entry>) -> (Pa
         range: OffsetRange { base, next },
         entries: u32::try_from(entries.len()).expect("a page is bounded far below 2^32 entries"),
         log_bytes: entries.iter().map(|entry| entry.segment.log_bytes).sum(),
-        timestamp_max: entries.iter().map(|entry| entry.segment.timestamp_max).max().unwrap_or(Timestamp::NONE),
+        timestamp_max: entries
+            .iter()
+            .map(|entry| entry.segment.timestamp_max)
+            .max()
+            .unwrap_or(Timestamp::NONE),
         epochs,
         crc: crc32c(&[&bytes]),
         tags: Tags::default(),
