@@ -144,6 +144,12 @@ impl Disk {
     /// Replaces a file so that a crash leaves the old bytes or the new, durable on return. Works through `<path>.tmp`, which a
     /// crash may leave behind and the next write replaces.
     pub fn write_atomic(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.replace(path, bytes)?;
+        self.sync_dir(parent(path)?)
+    }
+
+    /// As [`Disk::write_atomic`], but until the folder is synced a crash may bring the old bytes back.
+    pub fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut name = path.as_os_str().to_owned();
         name.push(".tmp");
         let temporary = PathBuf::from(name);
@@ -155,8 +161,7 @@ impl Disk {
         Faults::check_sync(&self.faults)?;
         file.sync_data()?;
         drop(file);
-        fs::rename(&temporary, path)?;
-        self.sync_dir(parent(path)?)
+        fs::rename(&temporary, path)
     }
 
     /// Renames within a file system. Durable only after the folders are synced.

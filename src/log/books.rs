@@ -215,7 +215,8 @@ impl Log {
             let chunk = unwritten.builder.chunk(&books.written.mark, &mark);
             self.append_chunk(books, base, mark, &chunk)?;
             let snapshot = layout::segment_file(self.path(), sealed.facts.range.next, layout::SNAPSHOT);
-            let written = self.shared.world.disk.write_atomic(&snapshot, &unwritten.snapshot);
+            // Its name, like that of the index, becomes durable with the checkpoint's.
+            let written = self.shared.world.disk.replace(&snapshot, &unwritten.snapshot);
             written.map_err(|error| BooksError { path: snapshot, error })?;
             *sealed.unwritten.lock() = None;
         }

@@ -178,7 +178,7 @@ impl Log {
         let mark = tail.builder.mark(tail.bytes, tail.end);
         let chunk = tail.builder.chunk(&IndexMark::start(tail.base), &mark);
         let path = layout::segment_file(self.path(), tail.base, layout::INDEX);
-        let written = self.shared.world.disk.write_atomic(&path, &chunk);
+        let written = self.shared.world.disk.replace(&path, &chunk);
         written.map_err(|error| super::books::BooksError { path, error })?;
         books.written = WrittenIndex { base: tail.base, mark, bytes: chunk.len() as u64 };
         let checkpoint = {
@@ -278,7 +278,7 @@ impl Log {
             producers: tail.producers.clone(),
         };
         let path = layout::segment_file(self.path(), at, layout::SNAPSHOT);
-        let written = self.shared.world.disk.write_atomic(&path, &snapshot.encode());
+        let written = self.shared.world.disk.replace(&path, &snapshot.encode());
         written.map_err(|error| fail((path, error)))?;
         self.write_checkpoint(&empty).map_err(|failure| fail((failure.path, failure.error)))?;
         books.point = empty.point;
@@ -331,7 +331,11 @@ impl Log {
 
     /// Makes the log begin elsewhere, first in the books, then in fact.
     fn begin_at(&self, books: &mut Books, starts: Starts) -> Result<ByteCount, ChangeError> {
-        self.save(books, Some(starts))?;
+        match self.save(books, Some(starts)) {
+            // This is what the room was set aside for.
+            Err(ChangeError::Full) if self.shared.reserve.release() => self.save(books, Some(starts))?,
+            outcome => outcome?,
+        }
         let gone: Vec<Arc<Sealed>> = {
             let mut state = self.state.lock();
             state.log_start = starts.log_start;
@@ -347,6 +351,8 @@ impl Log {
                 .map(|extension| layout::segment_file(self.path(), base, extension))
         });
         self.shared.keeper.remove_later(files, self.config().file_delete_delay_ms);
+        let shared = self.shared.clone();
+        self.shared.keeper.submit(Box::new(move || shared.reserve.take()));
         Ok(gone.iter().map(|sealed| sealed.facts.bytes).sum())
     }
 
@@ -382,17 +388,24 @@ impl Log {
         Ok(())
     }
 
-    /// Refuses all from now on, and writes the books a last time.
+    /// Refuses all from now on, syncs, and writes the books a last time if a restart would have more than a little to read again.
     pub(super) fn close(&self) -> Result<(), ChangeError> {
         let mut books = self.books.lock();
-        {
+        let settled = {
             let mut state = self.state.lock();
             if state.condition != Condition::Open {
                 return Ok(());
             }
             state.condition = Condition::Closed;
+            let point = &books.point;
+            let behind = state.tail.bytes.saturating_sub(point.position);
+            state.tail.base == point.segment && behind <= self.shared.options.closing_reread_bytes_max.get()
+        };
+        if !settled {
+            return self.save(&mut books, None);
         }
-        self.save(&mut books, None)
+        drop(self.shared.committer.sync(&self.sync));
+        if self.shared.health.has_failed() { Err(ChangeError::Failed) } else { Ok(()) }
     }
 
     /// Refuses all from now on; what is on disk is about to go.

@@ -100,9 +100,11 @@ impl Log {
             condition,
             point,
             written,
+            unsynced,
             report,
         } = recovered;
-        let sync = Arc::new(SyncPoint::new(&folder, tail.end));
+        let sync = Arc::new(SyncPoint::recovered(&folder, point.offset, unsynced, tail.end));
+        shared.committer.request(&sync);
         let jitter = jitter(&shared, &config);
         let uncaptured = report.reread.get();
         Arc::new_cyclic(|this| Log {
@@ -183,7 +185,8 @@ impl Log {
     }
 
     /// Up to where all survives a power cut; never beyond the end. A log of `durability=replicated` is synced only now and then:
-    /// when it has grown by a checkpoint's bytes, when a segment closes, and on [`Log::flush`].
+    /// when it has grown by a checkpoint's bytes, when a segment closes, and on [`Log::flush`]. Of a log just opened, what lies
+    /// behind the checkpoint is synced in the background.
     pub fn synced(&self) -> watch::Receiver<Offset> {
         self.sync.subscribe()
     }

@@ -31,6 +31,7 @@ mod layout;
 mod index;
 mod scan;
 mod open_files;
+mod reserve;
 mod metrics;
 mod health;
 mod keeper;

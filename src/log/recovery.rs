@@ -77,6 +77,8 @@ pub(crate) struct Recovered {
     pub(super) condition: Condition,
     pub(crate) point: RecoveryPoint,
     pub(super) written: WrittenIndex,
+    /// Files whose bytes behind the checkpoint were read, and may never have been synced; by their segment's base.
+    pub(crate) unsynced: Vec<(Offset, File)>,
     pub(crate) report: RecoveryReport,
 }
 
@@ -138,6 +140,10 @@ pub(crate) fn recover(
         interval: config.index_interval_bytes,
         now: shared.world.clock.wall(),
         bases: names.iter().filter_map(|name| layout::parse_segment_file(name, layout::LOG)).collect(),
+        has_books: names.iter().any(|name| {
+            let parse = |extension| layout::parse_segment_file(name, extension);
+            parse(layout::INDEX).or(parse(layout::SNAPSHOT)).is_some()
+        }),
     };
     let (checkpoint, condition) = opening.begin(&mut report)?;
     opening.finish(checkpoint, condition, report)
@@ -165,6 +171,8 @@ struct Opening<'a> {
     now: Timestamp,
     /// Of the segments on disk, ascending.
     bases: Vec<Offset>,
+    /// Whether there is any index or snapshot.
+    has_books: bool,
 }
 
 impl Opening<'_> {
@@ -186,13 +194,7 @@ impl Opening<'_> {
             Some(Err(error @ (FormatError::Version { .. } | FormatError::RequiredField { .. }))) => {
                 return Err(OpenLogError::Format { path, error });
             }
-            None if self.bases.is_empty() => {
-                // Before the first segment: one without a checkpoint is one that has lost it.
-                let checkpoint = fresh();
-                let written = self.shared.world.disk.write_atomic(&path, &checkpoint.encode());
-                written.map_err(Self::io(&path))?;
-                checkpoint
-            }
+            None if self.is_young() => fresh(),
             None | Some(Err(_)) => {
                 report.findings.push(RecoveryFinding::CheckpointLost);
                 self.without_checkpoint()?
@@ -211,6 +213,11 @@ impl Opening<'_> {
             }
         };
         Ok((checkpoint, condition))
+    }
+
+    /// Whether this log never had a checkpoint: it is empty, or has one segment that none of the books mentions.
+    fn is_young(&self) -> bool {
+        !self.has_books && self.bases.iter().all(|base| *base == Offset::ZERO)
     }
 
     /// A log that was to start anew: all its segments go.
@@ -337,7 +344,7 @@ impl Opening<'_> {
         let mut sealed: VecDeque<Arc<Sealed>> =
             sealed.into_iter().map(|facts| self.sealed(facts, None)).collect();
         let mut active = self.segment(point.segment, point.position)?;
-        let before = sealed.len();
+        let mut unsynced = Vec::new();
         loop {
             let (file, size) = self.open(&active)?;
             let stop = self.walk_on(&mut tail, &file, size, &mut report)?;
@@ -346,7 +353,7 @@ impl Opening<'_> {
                 (Stop::End, None) => break,
                 (Stop::End, Some(next)) if next == tail.end => {
                     // Rolled after the last checkpoint.
-                    file.sync_data().map_err(|error| self.sync_failed(&active, error))?;
+                    unsynced.push((tail.base, file));
                     tail.builder.note_time();
                     let facts = tail.seal(self.now);
                     let after = Tail::at(tail.end, tail.epochs.clone(), tail.producers.clone());
@@ -366,10 +373,8 @@ impl Opening<'_> {
             }
             break;
         }
-        if report.reread > ByteCount::ZERO || sealed.len() > before {
-            let (file, _) = self.open(&active)?;
-            file.sync_data().map_err(|error| self.sync_failed(&active, error))?;
-            self.shared.world.disk.sync_dir(self.folder).map_err(|error| self.sync_failed(&active, error))?;
+        if report.reread > ByteCount::ZERO || !unsynced.is_empty() {
+            unsynced.push((tail.base, self.open(&active)?.0));
         }
         self.shared.metrics.reread_bytes.inc_by(report.reread.get());
         if written.base != point.segment {
@@ -386,13 +391,9 @@ impl Opening<'_> {
             condition,
             point,
             written,
+            unsynced,
             report,
         })
-    }
-
-    fn sync_failed(&self, slot: &FileSlot, error: io::Error) -> OpenLogError {
-        self.shared.health.fail(slot.path(), "sync of", &error);
-        OpenLogError::Failed
     }
 
     fn sealed(&self, facts: SealedFacts, closed: Option<(Arc<FileSlot>, Unwritten)>) -> Arc<Sealed> {

@@ -250,3 +250,28 @@ fn all_that_an_upload_needs_is_the_segments_own() {
         house.stop();
     }
 }
+
+#[test]
+fn segments_can_be_dropped_from_a_full_disk() {
+    let mut house = House::new();
+    house.config.segment_bytes = ByteCount(700);
+    let log = house.log();
+    for n in 0..20 {
+        append(&log, batch(n, 1, 200));
+    }
+    house.settle(&log);
+    let disk = aquifer_runtime::files::Disk::host();
+    let reserve = house.folder.path().join(layout::RESERVE);
+    let size = house.options.reserve_bytes;
+    house.wait("reserve", || disk.size_of(&reserve).unwrap() == Some(size));
+    house.faults.fail_writes(Some(std::io::ErrorKind::StorageFull));
+    let below = log.sealed_segments()[2].range.next;
+    assert!(matches!(log.trim_local(below), Err(ChangeError::Full)));
+    assert_eq!(disk.size_of(&reserve).unwrap(), Some(ByteCount::ZERO));
+    assert_eq!((log.offsets().local_start, read_all(&log).is_empty()), (Offset::ZERO, false));
+    // The room given back is all that was missing.
+    house.faults.fail_writes(None);
+    log.trim_local(below).unwrap();
+    assert_eq!(log.offsets().local_start, below);
+    house.wait("reserve", || disk.size_of(&reserve).unwrap() == Some(size));
+}
