@@ -70,12 +70,16 @@ impl Log {
     /// Cuts the log so that it ends at `end`, or, if that lies within a batch, before that batch. Producers, epochs and aborted
     /// transactions follow. An end at or behind the log's own changes nothing. A log that is damaged behind `end` is sound
     /// afterwards.
+    ///
+    /// This is how a follower settles with its leader, whose answer is the end of an epoch: an epoch that starts at `end` goes, even
+    /// if no record does.
     pub fn truncate_to(&self, end: Offset) -> Result<(), ChangeError> {
         let mut books = self.books.lock();
         let Some(target) = self.target(end)? else { return Ok(()) };
         // What stays has to be durable before a checkpoint says so. A checkpoint that this releases is void.
         drop(self.shared.committer.sync(&self.sync));
         let mut tail = self.tail_at(&books, &target)?;
+        self.check_present(&target.log, tail.bytes)?;
         tail.epochs = self.epochs();
         tail.epochs.truncate_to(tail.end);
         self.note_high_watermark(self.high_watermark_hint().min(tail.end));
@@ -106,9 +110,11 @@ impl Log {
 
     /// What is to be cut; `None` if nothing is.
     fn target(&self, end: Offset) -> Result<Option<Target>, ChangeError> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         self.check_changeable(&state)?;
         if end >= state.tail.end && state.condition == Condition::Open {
+            // A leader that has written nothing leaves an epoch without records; a cut at the end takes it away.
+            state.tail.epochs.truncate_to(end);
             return Ok(None);
         }
         let end = end.min(state.tail.end);
@@ -125,6 +131,20 @@ impl Log {
             None => Target { end, log: state.active.clone(), base: state.tail.base, bytes: state.tail.bytes },
         };
         Ok(Some(target))
+    }
+
+    /// A file that has lost synced bytes must not be filled up with zeros.
+    fn check_present(&self, log: &Arc<FileSlot>, bytes: u64) -> Result<(), ChangeError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let size = self.shared.files.get(log).and_then(|file| file.size());
+        let size = size.map_err(|error| ReadError::io(log.path(), error))?.get();
+        if size >= bytes {
+            return Ok(());
+        }
+        let what = format!("the file has {size} bytes, {bytes} were synced");
+        Err(ChangeError::Corrupt(Corruption { file: log.path().to_owned(), position: size, what }))
     }
 
     fn check_changeable(&self, state: &State) -> Result<(), ChangeError> {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::append::Refusal;
-use super::checkpoint::{Snapshot, encode_snapshot};
+use super::checkpoint::{SealedFacts, Snapshot, encode_snapshot};
 use super::config::LogConfig;
 use super::error::{AppendError, Corruption, ReadError, is_full};
 use super::handle::{Log, State, jitter};
@@ -92,8 +92,11 @@ impl Log {
 
     /// The closed segments on this disk, oldest first.
     pub fn sealed_segments(&self) -> Vec<SealedSegment> {
-        let state = self.state.lock();
-        state.sealed.iter().map(|sealed| sealed.facts.describe(&state.tail.epochs)).collect()
+        let (facts, epochs): (Vec<SealedFacts>, LeaderEpochs) = {
+            let state = self.state.lock();
+            (state.sealed.iter().map(|sealed| sealed.facts).collect(), state.tail.epochs.clone())
+        };
+        facts.iter().map(|facts| facts.describe(&epochs)).collect()
     }
 
     /// The closed segment that holds `offset`, if it is closed and on this disk.

@@ -299,6 +299,15 @@ fn a_file_shorter_than_what_was_synced_is_corruption() {
     let log = house.log();
     assert_eq!(log.corruption().map(|corruption| corruption.file), Some(path));
     assert_eq!(log.end(), offset(20));
+    // What is lost cannot be settled by cutting behind it.
+    assert!(matches!(log.truncate_to(Offset::MAX), Err(ChangeError::Corrupt(_))));
+    assert!(matches!(log.discard_corrupt_tail(), Err(ChangeError::Corrupt(_))));
+    assert!(log.corruption().is_some());
+    log.truncate_to(offset(19)).unwrap();
+    assert_eq!((log.corruption(), log.end()), (None, offset(19)));
+    append(&log, batch(1, 1, 10));
+    house.kill();
+    assert_eq!(house.log().end(), offset(20));
 }
 
 #[test]
