@@ -16,9 +16,10 @@ use bytes::Bytes;
 
 use super::config::{Durability, LogConfig, TimestampType};
 use super::error::{AppendError, Corruption, FollowerAppendError, is_full};
-use super::handle::{Condition, Log, State};
+use super::handle::Log;
 use super::producers::{Marker, Verdict};
 use super::segment::marker_in;
+use super::state::{Condition, State};
 use super::validate::{Origin, validate};
 
 /// What a leader appends.

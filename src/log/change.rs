@@ -19,16 +19,17 @@ use aquifer_model::{ByteCount, LeaderEpochs, Offset};
 use bytes::Bytes;
 
 use super::append::Refusal;
-use super::books::{Books, Starts, WrittenIndex, point_at};
+use super::books::BooksError;
 use super::checkpoint::{Checkpoint, Snapshot};
 use super::error::{ChangeError, Corruption, ReadError};
-use super::handle::{Condition, Log, State};
-use super::index::{self, IndexMark};
+use super::handle::Log;
+use super::index::{self, IndexMark, WrittenIndex};
 use super::layout;
 use super::open_files::FileSlot;
 use super::producers::Producers;
-use super::recovery::{Cut, cut_tail};
+use super::quarantine::{Cut, cut_tail};
 use super::segment::{Sealed, Tail};
+use super::state::{Books, Condition, Starts, State, point_at};
 
 /// How a log starts anew, empty.
 #[derive(Debug, Clone)]
@@ -177,11 +178,7 @@ impl Log {
         let path = layout::segment_file(self.path(), target.base, layout::INDEX);
         let stored = self.shared.world.disk.read_if_exists(&path).ok()?.unwrap_or_default();
         let loaded = index::load(&stored, target.base, point.position).ok()?;
-        let producers = match point.producers.is_empty() {
-            true => Producers::default(),
-            false => Producers::read(&mut aquifer_model::format::Reader::new("checkpoint", &point.producers))
-                .ok()?,
-        };
+        let producers = Producers::decode(&point.producers).ok()?;
         (loaded.mark.position == point.position && loaded.mark.next == point.offset).then(|| Tail {
             base: point.segment,
             bytes: point.position,
@@ -193,13 +190,13 @@ impl Log {
     }
 
     /// Writes the books for a log that ends with `tail`.
-    fn keep_tail(&self, books: &mut Books, tail: &Tail) -> Result<Checkpoint, super::books::BooksError> {
+    fn keep_tail(&self, books: &mut Books, tail: &Tail) -> Result<Checkpoint, BooksError> {
         self.write_sealed(books, tail.base)?;
         let mark = tail.builder.mark(tail.bytes, tail.end);
         let chunk = tail.builder.chunk(&IndexMark::start(tail.base), &mark);
         let path = layout::segment_file(self.path(), tail.base, layout::INDEX);
         let written = self.shared.world.disk.replace(&path, &chunk);
-        written.map_err(|error| super::books::BooksError { path, error })?;
+        written.map_err(|error| BooksError { path, error })?;
         books.written = WrittenIndex { base: tail.base, mark, bytes: chunk.len() as u64 };
         let checkpoint = {
             let state = self.state.lock();

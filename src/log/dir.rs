@@ -25,7 +25,8 @@ use super::error::{ChangeError, DirFailure, OpenDirError, OpenLogError};
 use super::handle::Log;
 use super::layout;
 use super::metrics::Metrics;
-use super::recovery::{self, RecoveryFinding};
+use super::recovery;
+use super::report::RecoveryFinding;
 use super::shared::Shared;
 
 /// Logs are opened under one of so many locks, so that none is opened twice at once and different ones seldom wait.

@@ -13,12 +13,13 @@ use super::append::Refusal;
 use super::checkpoint::{SealedFacts, Snapshot, encode_snapshot};
 use super::config::LogConfig;
 use super::error::{AppendError, Corruption, ReadError, is_full};
-use super::handle::{Log, State, jitter};
+use super::handle::{Log, jitter};
 use super::index::{self, Index, IndexMark};
 use super::layout;
 use super::open_files::FileSlot;
-use super::recovery::{self, Trusted};
+use super::replay::{Trusted, replay};
 use super::segment::{Sealed, Tail, Unwritten};
+use super::state::State;
 
 /// All that storing a closed segment elsewhere needs.
 #[derive(Debug)]
@@ -221,7 +222,7 @@ impl Log {
     ) -> Result<Tail, ReadError> {
         let file = self.shared.files.get(log).map_err(|error| ReadError::io(log.path(), error))?;
         let interval = self.config().index_interval_bytes;
-        recovery::replay(tail, &file, &Trusted { end: bytes, until, interval, now: self.now() })
+        replay(tail, &file, &Trusted { end: bytes, until, interval, now: self.now() })
     }
 
     /// The state at the start of a segment (or at the end of the last closed one): from its snapshot, or, where that is lost,
@@ -277,14 +278,5 @@ impl SealedSpan {
     fn of(sealed: &Sealed) -> SealedSpan {
         let OffsetRange { base, next } = sealed.facts.range;
         SealedSpan { base, next, bytes: sealed.facts.bytes.get() }
-    }
-}
-
-impl State {
-    /// The closed segment that holds `offset`.
-    pub(super) fn sealed_at(&self, offset: Offset) -> Option<&Arc<Sealed>> {
-        let behind = self.sealed.partition_point(|sealed| sealed.facts.range.base <= offset);
-        let sealed = self.sealed.get(behind.checked_sub(1)?)?;
-        sealed.facts.range.contains(offset).then_some(sealed)
     }
 }
