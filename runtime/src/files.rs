@@ -30,6 +30,7 @@ pub struct Faults(Arc<Mutex<FailingCalls>>);
 struct FailingCalls {
     writes: Option<io::ErrorKind>,
     syncs: Option<io::ErrorKind>,
+    no_descriptors: bool,
 }
 
 impl Faults {
@@ -41,6 +42,18 @@ impl Faults {
     /// From now on every sync fails like this; `None` ends it.
     pub fn fail_syncs(&self, kind: Option<io::ErrorKind>) {
         self.0.lock().syncs = kind;
+    }
+
+    /// Whether opening a file fails for want of a descriptor, from now on.
+    pub fn exhaust_descriptors(&self, exhausted: bool) {
+        self.0.lock().no_descriptors = exhausted;
+    }
+
+    fn check_open(faults: &Option<Faults>) -> io::Result<()> {
+        match faults.as_ref().is_some_and(|faults| faults.0.lock().no_descriptors) {
+            true => Err(rustix::io::Errno::MFILE.into()),
+            false => Ok(()),
+        }
     }
 
     fn check_sync(faults: &Option<Faults>) -> io::Result<()> {
@@ -106,6 +119,7 @@ impl Disk {
 
     /// Opens for reading and writing; the file must exist.
     pub fn open(&self, path: &Path) -> io::Result<File> {
+        Faults::check_open(&self.faults)?;
         let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
         Ok(self.file(file, path))
     }
@@ -117,6 +131,7 @@ impl Disk {
 
     /// Opens for reading and writing; makes an empty file where there is none.
     pub fn open_or_create(&self, path: &Path) -> io::Result<File> {
+        Faults::check_open(&self.faults)?;
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         Ok(self.file(file, path))
     }

@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use aquifer_model::{ByteCount, Offset};
 
 use super::checkpoint::{Checkpoint, RecoveryPoint};
-use super::error::{ChangeError, is_full};
+use super::error::{ChangeError, is_exhausted};
 use super::handle::Log;
 use super::index::{IndexMark, WrittenIndex};
 use super::layout;
@@ -94,7 +94,7 @@ impl Log {
     /// Judges a failed write of the books.
     pub(super) fn books_failed(&self, failure: BooksError) -> ChangeError {
         let BooksError { path, error } = failure;
-        if is_full(&error) {
+        if is_exhausted(&error) {
             self.shared.metrics.checkpoint_failures.inc();
             tracing::warn!(path = %path.display(), %error, "no space for a checkpoint; a restart would read more again");
             return ChangeError::Full;

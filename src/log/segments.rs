@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::append::Refusal;
 use super::checkpoint::{SealedFacts, Snapshot, encode_snapshot};
 use super::config::LogConfig;
-use super::error::{AppendError, Corruption, ReadError, is_full};
+use super::error::{AppendError, Corruption, ReadError, is_exhausted};
 use super::handle::{Log, jitter};
 use super::index::{self, Index, IndexMark};
 use super::layout;
@@ -61,7 +61,7 @@ impl Log {
         let next = layout::segment_file(self.path(), state.tail.end, layout::LOG);
         let created = self.shared.files.create(next.clone());
         let active = created.map_err(|error| {
-            if is_full(&error) {
+            if is_exhausted(&error) {
                 self.shared.metrics.refused_full.inc();
                 return Refusal::Full;
             }
