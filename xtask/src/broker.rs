@@ -116,8 +116,8 @@ impl Broker {
 
     pub(crate) fn create_topic(&self, topic: &str, partitions: usize) -> Result<()> {
         let partitions = partitions.to_string();
-        let words = ["topic", "create", topic, "--partitions", &partitions, "--bootstrap", &self.bootstrap];
-        run(&mut command(&self.binary, words))
+        let words = ["topic", "create", topic, "--partitions", &partitions];
+        run(command(&self.binary, words).env("AQUIFER_BOOTSTRAP", &self.bootstrap))
     }
 
     /// Waits until at least this share of a topic's bytes is in the bucket and no longer on the local disk.
