@@ -12,11 +12,48 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aquifer_model::ByteCount;
+use parking_lot::Mutex;
 use rustix::fs::{Advice, FlockOperation};
 
 /// A file system. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Disk(());
+pub struct Disk {
+    faults: Option<Faults>,
+}
+
+/// A disk's failures, made on purpose: what follows a full or a broken disk has to be tested too. Cheap to clone; clones steer
+/// the same disk.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Mutex<FailingCalls>>);
+
+#[derive(Debug, Default)]
+struct FailingCalls {
+    writes: Option<io::ErrorKind>,
+    syncs: Option<io::ErrorKind>,
+}
+
+impl Faults {
+    /// From now on every write fails like this, after half of its bytes; `None` ends it.
+    pub fn fail_writes(&self, kind: Option<io::ErrorKind>) {
+        self.0.lock().writes = kind;
+    }
+
+    /// From now on every sync fails like this; `None` ends it.
+    pub fn fail_syncs(&self, kind: Option<io::ErrorKind>) {
+        self.0.lock().syncs = kind;
+    }
+
+    fn check_sync(faults: &Option<Faults>) -> io::Result<()> {
+        match faults.as_ref().and_then(|faults| faults.0.lock().syncs) {
+            Some(kind) => Err(kind.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn check_write(faults: &Option<Faults>) -> Option<io::Error> {
+        faults.as_ref().and_then(|faults| faults.0.lock().writes).map(io::Error::from)
+    }
+}
 
 /// An open file. Cheap to clone; clones share one descriptor.
 #[derive(Debug, Clone)]
@@ -26,6 +63,7 @@ pub struct File(Arc<Open>);
 struct Open {
     file: fs::File,
     path: PathBuf,
+    faults: Option<Faults>,
 }
 
 /// Holds a lock on a file, against other processes, until dropped.
@@ -54,30 +92,39 @@ pub struct Space {
 impl Disk {
     /// The machine's own.
     pub fn host() -> Disk {
-        Disk(())
+        Disk::default()
+    }
+
+    /// The machine's own, but failing as told.
+    pub fn failing(faults: Faults) -> Disk {
+        Disk { faults: Some(faults) }
+    }
+
+    fn file(&self, file: fs::File, path: &Path) -> File {
+        File(Arc::new(Open { file, path: path.to_owned(), faults: self.faults.clone() }))
     }
 
     /// Opens for reading and writing; the file must exist.
     pub fn open(&self, path: &Path) -> io::Result<File> {
         let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(File::new(file, path))
+        Ok(self.file(file, path))
     }
 
     /// Opens for reading only; the file must exist.
     pub fn open_read(&self, path: &Path) -> io::Result<File> {
-        Ok(File::new(fs::File::open(path)?, path))
+        Ok(self.file(fs::File::open(path)?, path))
     }
 
     /// Opens for reading and writing; makes an empty file where there is none.
     pub fn open_or_create(&self, path: &Path) -> io::Result<File> {
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        Ok(File::new(file, path))
+        Ok(self.file(file, path))
     }
 
     /// Makes an empty file; one that exists is an error.
     pub fn create_new(&self, path: &Path) -> io::Result<File> {
         let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        Ok(File::new(file, path))
+        Ok(self.file(file, path))
     }
 
     /// All bytes of a file.
@@ -101,7 +148,11 @@ impl Disk {
         name.push(".tmp");
         let temporary = PathBuf::from(name);
         let mut file = fs::File::create(&temporary)?;
+        if let Some(error) = Faults::check_write(&self.faults) {
+            return Err(error);
+        }
         file.write_all(bytes)?;
+        Faults::check_sync(&self.faults)?;
         file.sync_data()?;
         drop(file);
         fs::rename(&temporary, path)?;
@@ -172,6 +223,7 @@ impl Disk {
     /// Makes the names in a folder durable.
     pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        Faults::check_sync(&self.faults)?;
         fs::File::open(path)?.sync_all()
     }
 
@@ -196,10 +248,6 @@ impl Disk {
 }
 
 impl File {
-    fn new(file: fs::File, path: &Path) -> File {
-        File(Arc::new(Open { file, path: path.to_owned() }))
-    }
-
     /// Where it was opened.
     pub fn path(&self) -> &Path {
         &self.0.path
@@ -244,6 +292,11 @@ impl File {
     pub fn write_all_at(&self, position: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         // The kernel takes at most this many slices a call (UIO_MAXIOV).
         const SLICES_MAX: usize = 1024;
+        if let Some(error) = Faults::check_write(&self.0.faults) {
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            rustix::io::pwrite(&self.0.file, &bytes[..bytes.len() / 2], position)?;
+            return Err(error);
+        }
         let mut at = position;
         let mut left = slices;
         IoSlice::advance_slices(&mut left, 0);
@@ -270,6 +323,7 @@ impl File {
     /// Makes all bytes and the length durable. After an error nothing may be assumed durable, and the call must not be repeated:
     /// the kernel drops the failed pages, and a second call may succeed without them.
     pub fn sync_data(&self) -> io::Result<()> {
+        Faults::check_sync(&self.0.faults)?;
         self.0.file.sync_data()
     }
 
@@ -282,7 +336,8 @@ impl File {
     /// Tells the kernel that a range need not stay in the page cache. Dirty pages stay.
     pub fn advise_unneeded(&self, position: u64, count: u64) {
         // Advice only, as above.
-        let _ = rustix::fs::fadvise(&self.0.file, position, std::num::NonZeroU64::new(count), Advice::DontNeed);
+        let _ =
+            rustix::fs::fadvise(&self.0.file, position, std::num::NonZeroU64::new(count), Advice::DontNeed);
     }
 
     /// The descriptor, for `sendfile`.

@@ -81,7 +81,11 @@ impl TaskGroup {
     /// Starts a thread for what blocks. It must end soon after [`TaskGroup::cancelled`], which it polls or is woken for by its
     /// own means.
     #[allow(clippy::disallowed_methods)] // The home of threads.
-    pub fn spawn_thread(&self, name: &'static str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    pub fn spawn_thread(
+        &self,
+        name: &'static str,
+        body: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<()> {
         let (done, ended) = oneshot::channel();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
@@ -147,7 +151,10 @@ mod tests {
         group.spawn("hasty", async { panic!("too fast") });
         group.cancelled().cancelled().await;
         group.stop(Duration::from_secs(10)).await.unwrap();
-        assert_eq!(group.failure(), Some(Failure { task: "hasty".to_owned(), message: "too fast".to_owned() }));
+        assert_eq!(
+            group.failure(),
+            Some(Failure { task: "hasty".to_owned(), message: "too fast".to_owned() })
+        );
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ pub struct ClientArgs {
     /// Brokers to find the cluster by: host:port, between commas
     #[arg(
         long,
+        global = true,
         env = "AQUIFER_BOOTSTRAP",
         default_value = "127.0.0.1:9092",
         value_delimiter = ',',

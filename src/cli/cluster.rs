@@ -26,6 +26,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// First and longest pause between two tries.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The first version of Metadata that says whether topics may be created.
+const CREATION_SINCE: i16 = 4;
 
 /// A cluster's brokers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -115,7 +117,8 @@ impl Cluster {
         let named = |name: &&str| MetadataRequestTopic { name: Some(Str::from(*name)), ..Default::default() };
         let request = MetadataRequest {
             topics: topics.map(|topics| topics.iter().map(named).collect()),
-            allow_auto_topic_creation: create,
+            // Older brokers cannot be told not to.
+            allow_auto_topic_creation: create || peer.version::<MetadataRequest>()? < CREATION_SINCE,
             ..Default::default()
         };
         Ok(peer.call(&request).await?)

@@ -36,6 +36,16 @@ pub(super) struct Books {
     pub(super) written: WrittenIndex,
 }
 
+impl Books {
+    /// Whether what is on disk covers more than a checkpoint that is about to be written.
+    fn are_beyond(&self, captured: &Captured) -> bool {
+        let Captured { point, .. } = captured;
+        let written = &self.written;
+        point.offset < self.point.offset
+            || (written.base, written.mark.position) > (point.segment, point.position)
+    }
+}
+
 /// How much of a segment's index is in its file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WrittenIndex {
@@ -92,9 +102,17 @@ impl Log {
         let this = self.this.clone();
         self.sync.then(Box::new(move || {
             if let Some(log) = this.upgrade() {
-                log.keep(captured);
+                log.offer(captured);
             }
         }));
+    }
+
+    /// Hands a checkpoint whose bytes are durable to the keeper; one that waits there still is replaced.
+    fn offer(self: Arc<Log>, captured: Captured) {
+        if self.waiting.lock().replace(captured).is_none() {
+            let keeper = self.shared.clone();
+            keeper.keeper.submit(Box::new(move || self.keep()));
+        }
     }
 
     pub(super) fn captured(&self, state: &mut State) -> Captured {
@@ -105,9 +123,10 @@ impl Log {
         Captured { mark: state.tail.builder.mark(point.position, point.offset), point, cuts: state.cuts }
     }
 
-    /// Writes a checkpoint whose bytes are durable. The keeper's job.
-    fn keep(&self, captured: Captured) {
+    /// Writes the checkpoint that waits. The keeper's job.
+    fn keep(&self) {
         let mut books = self.books.lock();
+        let Some(captured) = self.waiting.lock().take() else { return };
         // A failure has been told by then; the old checkpoint stays and is true.
         let _ = self.write_books(&mut books, captured, None);
     }
@@ -132,7 +151,8 @@ impl Log {
         if self.shared.health.has_failed() {
             return Err(ChangeError::Failed);
         }
-        if captured.cuts != self.state.lock().cuts {
+        // Begun before a cut, or overtaken by a later one that was written at once.
+        if captured.cuts != self.state.lock().cuts || books.are_beyond(&captured) {
             return Ok(());
         }
         self.try_write_books(books, captured, starts).map_err(|error| self.books_failed(error))?;

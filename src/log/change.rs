@@ -82,13 +82,15 @@ impl Log {
         let checkpoint = self.keep_tail(&mut books, &tail).map_err(|error| self.books_failed(error))?;
         books.point = checkpoint.point;
         let mut state = self.state.lock();
-        let cut = self.cut_files(&target.log, &tail);
-        cut.map_err(|(path, error)| self.change_failed(&path, &error))?;
+        // A read that finds a file gone from here on begins anew, and waits for the lock.
+        self.depart();
+        let cut = self.cut_files(target.log, &tail);
+        let active = cut.map_err(|(path, error)| self.change_failed(&path, &error))?;
         let kept = state.sealed.partition_point(|sealed| sealed.facts.range.base < tail.base);
         for sealed in state.sealed.drain(kept..) {
             self.shared.indexes.remove(sealed.number);
         }
-        state.active = target.log;
+        state.active = active;
         let still_damaged = match &state.condition {
             Condition::Corrupt(corruption) => {
                 state.sealed.iter().any(|sealed| sealed.log.path() == corruption.file)
@@ -140,6 +142,9 @@ impl Log {
             return Ok(self.replay_on(tail, &target.log, target.bytes, target.end)?);
         }
         let start = Snapshot { offset: target.base, ..self.snapshot_at(target.base)? };
+        if target.end == target.base {
+            return Ok(Tail::at(target.base, start.epochs, start.producers));
+        }
         Ok(self.replay(&start, &target.log, target.bytes, target.end)?)
     }
 
@@ -189,12 +194,20 @@ impl Log {
     }
 
     /// Cuts the open segment's file to `tail`, and takes away all behind it.
-    fn cut_files(&self, log: &Arc<FileSlot>, tail: &Tail) -> Result<(), (PathBuf, io::Error)> {
+    fn cut_files(&self, log: Arc<FileSlot>, tail: &Tail) -> Result<Arc<FileSlot>, (PathBuf, io::Error)> {
         self.set_aside(|base| base > tail.base)?;
-        let at = |error| (log.path().to_owned(), error);
-        let file = self.shared.files.get(log).map_err(at)?;
+        let path = log.path().to_owned();
+        let at = |error| (path.clone(), error);
+        // Nothing of it stays, so it does not matter whether it is still there.
+        let log = match tail.bytes {
+            0 => self.shared.files.create(path.clone()).map_err(at)?,
+            _ => log,
+        };
+        let file = self.shared.files.get(&log).map_err(at)?;
         file.set_size(ByteCount(tail.bytes)).map_err(at)?;
-        file.sync_data().map_err(at)
+        file.sync_data().map_err(at)?;
+        self.shared.world.disk.sync_dir(self.path()).map_err(at)?;
+        Ok(log)
     }
 
     /// Takes the segments in question out of the folder, durably; their bytes go later.
@@ -247,6 +260,7 @@ impl Log {
         let mut books = self.books.lock();
         let mut state = self.state.lock();
         self.check_changeable(&state)?;
+        self.depart();
         let tail = Tail::at(at, epochs, producers);
         let starts = Starts { log_start: log_start.min(at), local_start: at };
         self.note_high_watermark(at);
@@ -388,5 +402,7 @@ impl Log {
         state.condition = Condition::Closed;
         state.cuts += 1;
         self.depart();
+        drop(state);
+        self.sync.retire();
     }
 }

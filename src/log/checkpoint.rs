@@ -134,6 +134,7 @@ impl Checkpoint {
             writer.i64(facts.timestamp_max.0);
             writer.i64(facts.sealed_at.0);
             writer.u32(facts.aborted);
+            writer.tags(&Tags::default());
         });
         self.point.epochs.write(&mut writer);
         writer.bytes(&self.point.producers);
@@ -154,14 +155,16 @@ impl Checkpoint {
         let log_start = offset(&mut reader)?;
         let local_start = offset(&mut reader)?;
         let high_watermark = offset(&mut reader)?;
-        let sealed = reader.list(44, |reader| {
-            Ok(SealedFacts {
+        let sealed = reader.list(45, |reader| {
+            let facts = SealedFacts {
                 range: OffsetRange { base: offset(reader)?, next: offset(reader)? },
                 bytes: ByteCount(reader.u64()?),
                 timestamp_max: Timestamp(reader.i64()?),
                 sealed_at: Timestamp(reader.i64()?),
                 aborted: reader.u32()?,
-            })
+            };
+            reader.tags(&[])?;
+            Ok(facts)
         })?;
         let epochs = LeaderEpochs::read(&mut reader)?;
         let producers = Bytes::copy_from_slice(reader.bytes()?);

@@ -21,8 +21,10 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use super::health::Health;
-use super::keeper::{Job, Keeper};
 use super::metrics::Metrics;
+
+/// Something quick to be done once bytes are durable.
+pub(crate) type Then = Box<dyn FnOnce() + Send>;
 
 /// What one log has written and not synced yet, and how far it is synced.
 pub(crate) struct SyncPoint {
@@ -47,7 +49,7 @@ struct Unsynced {
     /// Stands in the queue, or is being synced.
     queued: bool,
     /// What to do once all of this is durable.
-    then: Option<Job>,
+    then: Option<Then>,
 }
 
 impl std::fmt::Debug for SyncPoint {
@@ -98,9 +100,9 @@ impl SyncPoint {
         self.unsynced.lock().names = true;
     }
 
-    /// Has `job` run by the keeper once all that was noted so far is durable; replaces one that still waits.
-    pub(crate) fn then(&self, job: Job) {
-        self.unsynced.lock().then = Some(job);
+    /// Has `then` run once all that was noted so far is durable; replaces one that still waits.
+    pub(crate) fn then(&self, then: Then) {
+        self.unsynced.lock().then = Some(then);
     }
 
     /// The log was cut to `end`, or made to start anew there, and is durable up to it.
@@ -109,6 +111,12 @@ impl SyncPoint {
         let Unsynced { queued, cuts, .. } = *unsynced;
         *unsynced = Unsynced { end, queued, cuts: cuts + 1, ..Unsynced::default() };
         self.synced.send_replace(end);
+    }
+
+    /// Forgets what is unsynced, for good, and waits for a sync under way: the files are about to go.
+    pub(crate) fn retire(&self) {
+        self.cut(self.synced());
+        drop(self.syncing.lock());
     }
 }
 
@@ -154,10 +162,10 @@ impl Committer {
     }
 
     /// A thread's body.
-    pub(crate) fn run(&self, keeper: &Keeper) {
+    pub(crate) fn run(&self) {
         while let Some(log) = self.next() {
-            if let Some(job) = self.sync(&log) {
-                keeper.submit(job);
+            if let Some(then) = self.sync(&log) {
+                then();
             }
             // What came while the sync ran goes to the end of the queue, behind the other logs.
             let mut unsynced = log.unsynced.lock();
@@ -184,7 +192,7 @@ impl Committer {
     }
 
     /// Syncs all that a log has written so far; gives what is to be done then. Does nothing once the directory has failed.
-    pub(crate) fn sync(&self, log: &SyncPoint) -> Option<Job> {
+    pub(crate) fn sync(&self, log: &SyncPoint) -> Option<Then> {
         let _one_at_a_time = log.syncing.lock();
         let (end, cuts, files, names, then) = {
             let mut unsynced = log.unsynced.lock();

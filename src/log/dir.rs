@@ -38,6 +38,8 @@ pub struct LogDir {
     uuid: Uuid,
     was_clean: bool,
     tasks: TaskGroup,
+    /// The one that watches over threads.
+    runtime: tokio::runtime::Handle,
     logs: RwLock<HashMap<TopicPartition, Arc<Log>>>,
     opening: Vec<Mutex<()>>,
     closed: AtomicBool,
@@ -98,6 +100,7 @@ impl LogDir {
             uuid,
             was_clean,
             tasks: tasks.clone(),
+            runtime: tokio::runtime::Handle::current(),
             logs: RwLock::new(HashMap::new()),
             opening: (0..OPENING_LOCKS).map(|_| Mutex::new(())).collect(),
             closed: AtomicBool::new(false),
@@ -111,7 +114,7 @@ impl LogDir {
     fn start(&self) -> io::Result<()> {
         for _ in 0..self.shared.options.sync_threads.max(1) {
             let shared = self.shared.clone();
-            self.tasks.spawn_thread("log-committer", move || shared.committer.run(&shared.keeper))?;
+            self.tasks.spawn_thread("log-committer", move || shared.committer.run())?;
         }
         let shared = self.shared.clone();
         self.tasks.spawn_thread("log-keeper", move || shared.keeper.run())?;
@@ -240,6 +243,7 @@ impl LogDir {
         self: &Arc<Self>,
         wanted: Vec<Wanted>,
     ) -> Vec<(TopicPartition, Result<Arc<Log>, OpenLogError>)> {
+        let _entered = self.runtime.enter();
         let threads = self.shared.options.recovery_threads.clamp(1, wanted.len().max(1));
         let queue = Arc::new(Mutex::new(wanted));
         let opened = Arc::new(Mutex::new(Vec::new()));
@@ -345,9 +349,14 @@ impl LogDir {
     /// from then on.
     pub fn close(&self) -> Result<(), ChangeError> {
         self.closed.store(true, Ordering::Release);
+        let mut outcome = Ok(());
         for log in self.open_logs() {
-            log.close()?;
+            // One that cannot be closed keeps no other from it.
+            if let Err(error) = log.close() {
+                outcome = Err(error);
+            }
         }
+        outcome?;
         let path = self.shared.path.join(layout::CLEAN);
         let written = self.shared.world.disk.write_atomic(&path, &encode_directory(self.uuid));
         written.map_err(|error| {

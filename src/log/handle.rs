@@ -11,7 +11,7 @@ use aquifer_model::{ByteCount, LeaderEpoch, LeaderEpochs, Offset, Timestamp, Top
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use super::books::Books;
+use super::books::{Books, Captured};
 use super::committer::SyncPoint;
 use super::config::LogConfig;
 use super::error::Corruption;
@@ -34,6 +34,8 @@ pub struct Log {
     report: RecoveryReport,
     /// What is on disk beside the batches. Held while that is written: never on the way of an append.
     pub(super) books: Mutex<Books>,
+    /// A checkpoint that the keeper has not come to yet.
+    pub(super) waiting: Mutex<Option<Captured>>,
     /// Held for the time of a page-cache write, or of a cut.
     pub(super) state: Mutex<State>,
     pub(super) sync: Arc<SyncPoint>,
@@ -111,6 +113,7 @@ impl Log {
             shared,
             config: RwLock::new(Arc::new(config)),
             books: Mutex::new(Books { point, written }),
+            waiting: Mutex::new(None),
             state: Mutex::new(State {
                 sealed,
                 active,

@@ -334,3 +334,5 @@ impl Held {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::golden_chunk;

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use aquifer_model::format::{FormatError, Reader, Writer};
+use aquifer_model::format::{FormatError, Reader, Tags, Writer};
 use aquifer_model::{AbortedTxn, BatchHeader, Offset, ProducerEpoch, ProducerId, Timestamp};
 
 /// Batches remembered per producer: as many as an idempotent client may have in flight.
@@ -293,6 +293,7 @@ impl Entry {
             writer.i64(sent.last.get());
             writer.i64(sent.timestamp);
         });
+        writer.tags(&Tags::default());
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Entry, FormatError> {
@@ -310,6 +311,7 @@ impl Entry {
             })
         })?;
         batches.into_iter().for_each(|sent| entry.push(sent));
+        reader.tags(&[])?;
         Ok(entry)
     }
 }

@@ -1,1 +1,11 @@
+//! The log as a whole, on real files.
 
+mod harness;
+mod appends;
+mod reads;
+mod recoveries;
+mod changes;
+mod times;
+mod transactions;
+mod directories;
+mod model;

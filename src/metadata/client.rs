@@ -120,14 +120,14 @@ impl Metadata {
             let _permit = self.0.in_flight.acquire().await;
             self.0.raft.client_write(command).await
         };
-        let verdict = match tokio::time::timeout(self.0.options.propose_timeout, proposed).await {
+        let error = match tokio::time::timeout(self.0.options.propose_timeout, proposed).await {
             Ok(Ok(answer)) => return answer.data.map_err(ProposeError::Rejected),
             Ok(Err(RaftError::APIError(error))) => not_written(error),
             Ok(Err(RaftError::Fatal(error))) => ProposeError::Stopped(error.to_string()),
             Err(_) => self.timeout(),
         };
         self.0.metrics.proposals_failed.inc();
-        Err(verdict)
+        Err(error)
     }
 
     /// Proposes commands at once, so that they share a sync. Each is judged by itself, in order; one that is refused does not stop

@@ -24,8 +24,6 @@ pub(super) struct Schedule {
     asked: Appended,
     /// The newest snapshot that there is.
     newest: Option<u64>,
-    /// Whether one was asked for that is not there yet.
-    pending: bool,
 }
 
 impl Schedule {
@@ -36,40 +34,35 @@ impl Schedule {
             bytes_max: options.snapshot_bytes_max.get().max(1),
             asked: covered,
             newest,
-            pending: false,
         }
     }
 
-    /// So much was appended by now: whether to take a snapshot.
+    /// So much was appended by now: whether to ask for a snapshot. Raft leaves the wish aside while another is being built, so it
+    /// is expressed anew after each interval, whether the last one came true or not.
     fn on_appended(&mut self, total: Appended) -> bool {
         let entries = total.entries.saturating_sub(self.asked.entries);
         let bytes = total.bytes.saturating_sub(self.asked.bytes);
-        if self.pending || (entries < self.entries_max && bytes < self.bytes_max) {
-            return false;
+        let due = entries >= self.entries_max || bytes >= self.bytes_max;
+        if due {
+            self.asked = total;
         }
-        self.asked = total;
-        self.pending = true;
-        true
+        due
     }
 
     /// A snapshot is there: up to where the log is no longer needed, which is the snapshot before it.
     fn on_snapshot(&mut self, index: u64) -> Option<u64> {
-        self.pending = false;
         let before = self.newest.replace(index);
         before.filter(|before| *before < index)
     }
 }
 
 /// Takes snapshots and lets go of the log behind the one before the newest, until the log is closed.
-pub(super) async fn bound_log(
-    node: Node,
-    mut schedule: Schedule,
-    mut appended: watch::Receiver<Appended>,
-    mut newest: watch::Receiver<Option<u64>>,
-) {
+pub(super) async fn bound_log(node: Node, mut schedule: Schedule, mut appended: watch::Receiver<Appended>) {
+    // Raft's own knowledge, not that of the files: it lets go of nothing behind a snapshot that it has not heard of.
+    let mut states = node.metrics();
     loop {
         let total = *appended.borrow_and_update();
-        let snapshot = *newest.borrow_and_update();
+        let snapshot = states.borrow_and_update().snapshot.map(|position| position.index);
         if let Some(index) = snapshot
             && schedule.newest != Some(index)
             && let Some(upto) = schedule.on_snapshot(index)
@@ -82,7 +75,7 @@ pub(super) async fn bound_log(
         }
         let ended = tokio::select! {
             changed = appended.changed() => changed.is_err(),
-            changed = newest.changed() => changed.is_err(),
+            changed = states.changed() => changed.is_err(),
         };
         if ended {
             return;
@@ -95,10 +88,13 @@ pub(super) async fn bound_log(
 pub(super) async fn watch_over(node: Node, tasks: TaskGroup, metrics: Metrics) {
     let mut states = node.metrics();
     loop {
-        let (leads, state) = {
+        let (leads, state, alone) = {
             let now = states.borrow_and_update();
-            (now.state.is_leader(), now.running_state.clone())
+            let alone = now.membership_config.nodes().all(|(other, _)| other == node.node_id());
+            (now.state.is_leader(), now.running_state.clone(), alone)
         };
+        // There is nobody to send a heartbeat to or to hear one from: an idle node of one need not wake up for it.
+        node.runtime_config().tick(!(alone && leads));
         metrics.leader.set(i64::from(leads));
         match state {
             Ok(()) => {}

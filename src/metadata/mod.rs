@@ -1,4 +1,18 @@
 //! The cluster's metadata: commands agreed on by Raft, judged by one pure function, seen as immutable images.
+//!
+//! The way of a change: `Metadata::propose` -> Raft (one durable log, the same order on every node) -> `apply` (the only judge)
+//! -> a new `Image`, published to whoever watches -> the proposer's answer. Whoever follows the image keeps the last one that
+//! it has dealt with and asks `Delta::between`; there is no queue of changes.
+//!
+//! The directory of a node: `node` (whose it is, and whether formatting ended), `raft.redb` (log and vote), `raft.lock` (against
+//! a second process), `image-<index>.snapshot` (the newest two images). After a crash at any point a start finds every command
+//! that was answered, since a command is answered only when a majority of voters, here one, has synced it; what else the crash
+//! left is dealt with by the file that owns it, as its head says.
+//!
+//! Every image is built from the newest snapshot and the log behind it, so `apply` may never change its mind about a command that
+//! was judged before: see there.
+//!
+//! It does not know who is alive, where replicas should lie, or what a setting means: those who propose do.
 
 /// Who and what, as far as only metadata names it.
 pub mod ids;

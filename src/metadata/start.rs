@@ -57,9 +57,9 @@ pub enum StartError {
     /// There is a log but no node file.
     #[error("{path} is missing although there is a metadata log: restore it, or move the whole directory away", path = .0.display())]
     NodeFileMissing(PathBuf),
-    /// There is a node file but no log.
+    /// There is a node file but no log, or one with nothing in it.
     #[error(
-        "{path} is missing although this node was formatted: restore it, or move the whole directory away, and the node \
+        "{path} is missing or empty although this node was formatted: restore it, or move the whole directory away, and the node \
          comes back as a new one",
         path = .0.display()
     )]
@@ -141,8 +141,8 @@ impl Metadata {
         let Opened { node, log, machine, snapshots } = opened;
         let watch = machine.watch();
         let newest = snapshots.newest();
-        let covered = newest.borrow().map(|index| log.size_upto(index)).unwrap_or_default();
-        let schedule = Schedule::new(&options, *newest.borrow(), covered);
+        let covered = newest.map(|index| log.size_upto(index)).unwrap_or_default();
+        let schedule = Schedule::new(&options, newest, covered);
         let appended = log.appended();
 
         let config =
@@ -151,7 +151,7 @@ impl Metadata {
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
         tasks.spawn("metadata", keeper::watch_over(raft.clone(), tasks.clone(), metrics.clone()));
-        tasks.spawn("metadata-snapshots", keeper::bound_log(raft.clone(), schedule, appended, newest));
+        tasks.spawn("metadata-snapshots", keeper::bound_log(raft.clone(), schedule, appended));
 
         let patience = options.start_timeout;
         let metadata = Metadata::new(raft.clone(), node.id, watch, options, closed, metrics);
@@ -261,6 +261,9 @@ impl Place {
         let snapshots = Snapshots::new(disk.clone(), &self.dir, metrics.clone());
         let held = Held { _lock: Some(held), _closed: closed.drop_guard() };
         let log = Log::open(Backend(file), node.id, tasks, self.world.clock, metrics.clone(), held)?;
+        if node.stage == Stage::Formed && log.is_empty() {
+            return Err(StartError::LogMissing(path));
+        }
         let machine = Self::io(&self.dir, Machine::open(snapshots.clone(), metrics))?;
         if let Some(purged) = log.purged() {
             let newest = machine.applied().map(|applied| applied.index);

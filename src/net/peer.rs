@@ -307,39 +307,39 @@ impl Link {
     }
 
     /// Asks for the versions that the broker has. One that does not know our newest way to ask says so in the oldest way to
-    /// answer, and names the ways that it knows.
+    /// answer, and names the ways that it knows; one that fails to is asked in the oldest way.
     async fn agree(&self) -> Result<BTreeMap<i16, VersionRange>, String> {
         let mut version = ApiVersionsRequest::VERSIONS.max;
         loop {
-            let answer = self.ask_versions(version).await?;
-            let ranges = answer
-                .api_keys
-                .iter()
-                .map(|api| (api.api_key, VersionRange { min: api.min_version, max: api.max_version }));
-            let ranges: BTreeMap<i16, VersionRange> = ranges.collect();
-            match answer.error_code {
-                ErrorCode::NONE => return Ok(ranges),
-                ErrorCode::UNSUPPORTED_VERSION if version > 0 => {
-                    let theirs = ranges.get(&ApiKey::ApiVersions.code()).map_or(0, |range| range.max);
-                    version = theirs.clamp(0, version - 1);
-                }
-                error => return Err(error.to_string()),
+            let body = self.ask_versions(version).await?;
+            // Correlation id, then the error code, in every version.
+            let is_refused = body.get(4..6) == Some(&ErrorCode::UNSUPPORTED_VERSION.code().to_be_bytes());
+            if is_refused && version > 0 {
+                let known =
+                    frame::decode_response::<ApiVersionsRequest>(body, 0).map(|answer| ranges(&answer));
+                let newest = known
+                    .ok()
+                    .and_then(|known| known.get(&ApiKey::ApiVersions.code()).map(|range| range.max));
+                version = newest.unwrap_or(0).clamp(0, version - 1);
+                continue;
             }
+            let answer = frame::decode_response::<ApiVersionsRequest>(body, version);
+            let answer = answer.map_err(|error| error.to_string())?;
+            return match answer.error_code {
+                ErrorCode::NONE => Ok(ranges(&answer)),
+                error => Err(error.to_string()),
+            };
         }
     }
 
-    async fn ask_versions(&self, version: i16) -> Result<ApiVersionsResponse, String> {
+    async fn ask_versions(&self, version: i16) -> Result<Bytes, String> {
         let request = ApiVersionsRequest {
             client_software_name: Str::from_static("aquifer"),
             client_software_version: Str::from_static(env!("CARGO_PKG_VERSION")),
         };
         let (tell, told) = oneshot::channel();
         self.send(&request, version, Some(tell)).await.map_err(|error| error.to_string())?;
-        let body = told.await.map_err(|_| self.why_closed().to_string())?;
-        // Correlation id, then the error code, in every version.
-        let refused = body.get(4..6) == Some(&ErrorCode::UNSUPPORTED_VERSION.code().to_be_bytes());
-        let version = if refused { 0 } else { version };
-        frame::decode_response::<ApiVersionsRequest>(body, version).map_err(|error| error.to_string())
+        told.await.map_err(|_| self.why_closed().to_string())
     }
 
     fn close(&self, why: &str) {
@@ -358,6 +358,11 @@ impl Link {
             Waiting::Closed(why) => why.clone(),
         }
     }
+}
+
+fn ranges(answer: &ApiVersionsResponse) -> BTreeMap<i16, VersionRange> {
+    let range = |min, max| VersionRange { min, max };
+    answer.api_keys.iter().map(|api| (api.api_key, range(api.min_version, api.max_version))).collect()
 }
 
 async fn write_all(

@@ -28,6 +28,12 @@ pub mod read;
 pub mod gc;
 /// The façade: partitions, their claims and their readers.
 pub mod tier;
+/// A bucket looked at without a broker: list, verify, replay.
+pub mod inspect;
+/// A faulty store, and the suite that every store must pass.
+#[cfg(feature = "testing")]
+pub mod testing;
+
 pub use cluster::{Identity, Incarnation};
 pub use manifest::{Claim, Manifest, ManifestVersion, TieredUpTo};
 pub use options::Options;

@@ -1,1 +1,162 @@
+use aquifer_model::epochs::EpochStart;
+use aquifer_model::format::crc32c;
+use aquifer_model::{LeaderEpoch, ProducerEpoch, ProducerId};
+use proptest::prelude::*;
 
+use super::*;
+
+fn offset(number: i64) -> Offset {
+    Offset::new(number).unwrap()
+}
+
+fn epochs() -> LeaderEpochs {
+    let start = |epoch, start| EpochStart { epoch: LeaderEpoch::new(epoch).unwrap(), start: offset(start) };
+    LeaderEpochs::from_entries(vec![start(0, 0), start(4, 120)]).unwrap()
+}
+
+fn partition() -> (TopicPartition, TopicName) {
+    let topic = TopicId::new(Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef));
+    (TopicPartition { topic, partition: PartitionIndex(7) }, TopicName::new("orders").unwrap())
+}
+
+fn checkpoint() -> Checkpoint {
+    let facts = |base, next| SealedFacts {
+        range: OffsetRange { base: offset(base), next: offset(next) },
+        bytes: ByteCount(4096),
+        timestamp_max: Timestamp(1_700_000_000_000),
+        sealed_at: Timestamp(1_700_000_000_500),
+        aborted: 1,
+    };
+    Checkpoint {
+        point: RecoveryPoint {
+            segment: offset(200),
+            position: 512,
+            offset: offset(210),
+            epochs: epochs(),
+            producers: Bytes::from_static(b"producers"),
+        },
+        log_start: offset(0),
+        local_start: offset(100),
+        high_watermark: offset(205),
+        sealed: vec![facts(100, 150), facts(150, 200)],
+        discard: false,
+    }
+}
+
+fn producers() -> Producers {
+    use aquifer_model::batch::{BatchProducer, NewBatch};
+    let producer = BatchProducer { id: ProducerId(9), epoch: ProducerEpoch(2), base_sequence: 40 };
+    let mut header = NewBatch {
+        compression: aquifer_model::compression::Compression::None,
+        transactional: true,
+        control: false,
+        base_timestamp: Timestamp(50),
+        max_timestamp: Timestamp(60),
+        producer: Some(producer),
+        record_count: 3,
+    }
+    .header(b"");
+    header.place(offset(300), LeaderEpoch::ZERO);
+    let mut producers = Producers::default();
+    producers.note(&header, None, Timestamp(70));
+    producers
+}
+
+fn snapshot() -> Snapshot {
+    Snapshot { offset: offset(303), log_start: offset(3), epochs: epochs(), producers: producers() }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of today must be readable for ever: whoever changes one of these changes a durable format, and needs a new version.
+#[test]
+fn durable_bytes_are_as_they_were() {
+    let (partition, topic) = partition();
+    let mut changed = Vec::new();
+    for (name, bytes, golden) in [
+        ("format", encode_directory(partition.topic.uuid()), include_str!("../golden/format.hex")),
+        ("partition", encode_partition(partition, &topic), include_str!("../golden/partition.hex")),
+        ("checkpoint", checkpoint().encode(), include_str!("../golden/checkpoint.hex")),
+        (
+            "discarding checkpoint",
+            Checkpoint { discard: true, ..checkpoint() }.encode(),
+            include_str!("../golden/checkpoint_discard.hex"),
+        ),
+        ("snapshot", snapshot().encode(), include_str!("../golden/snapshot.hex")),
+        ("index chunk", crate::log::index::golden_chunk(), include_str!("../golden/index_chunk.hex")),
+    ] {
+        if hex(&bytes) != golden.trim() {
+            changed.push(format!("{name}: {}", hex(&bytes)));
+        }
+    }
+    assert!(changed.is_empty(), "{changed:#?}");
+}
+
+#[test]
+fn what_was_written_is_read() {
+    let (partition, topic) = partition();
+    let uuid = partition.topic.uuid();
+    assert_eq!(decode_directory(&encode_directory(uuid)), Ok(uuid));
+    assert_eq!(decode_partition(&encode_partition(partition, &topic)), Ok((partition, topic)));
+    for discard in [false, true] {
+        let checkpoint = Checkpoint { discard, ..checkpoint() };
+        assert_eq!(Checkpoint::decode(&checkpoint.encode()), Ok(checkpoint));
+    }
+    assert_eq!(Snapshot::decode(&snapshot().encode()), Ok(snapshot()));
+}
+
+#[test]
+fn a_checkpoint_whose_segments_do_not_join_is_refused() {
+    let mut gap = checkpoint();
+    gap.sealed[0].range.next = offset(149);
+    let mut short = checkpoint();
+    short.point.segment = offset(201);
+    let mut backwards = checkpoint();
+    backwards.point.offset = offset(199);
+    for wrong in [gap, short, backwards] {
+        assert!(Checkpoint::decode(&wrong.encode()).is_err());
+    }
+}
+
+#[test]
+fn a_newer_version_is_refused_by_name() {
+    let mut bytes = checkpoint().encode();
+    bytes[5] = 2;
+    let error = Checkpoint::decode(&bytes).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "checkpoint has version 2, this program knows up to 1: use a newer aquifer"
+    );
+}
+
+/// `bytes` with one byte of its body changed, under a checksum that holds.
+fn forged(mut bytes: Vec<u8>, at: usize, to: u8) -> Vec<u8> {
+    let at = 16 + at % (bytes.len() - 16);
+    bytes[at] = to;
+    let crc = crc32c(&[&bytes[..12], &bytes[16..]]);
+    bytes[12..16].copy_from_slice(&crc.to_be_bytes());
+    bytes
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), at in any::<usize>(), to: u8) {
+        let (partition, topic) = partition();
+        let real = [
+            encode_directory(partition.topic.uuid()),
+            encode_partition(partition, &topic),
+            checkpoint().encode(),
+            snapshot().encode(),
+            crate::log::index::golden_chunk(),
+        ];
+        for bytes in real.into_iter().map(|real| forged(real, at, to)).chain([bytes]) {
+            let _ = decode_directory(&bytes);
+            let _ = decode_partition(&bytes);
+            let _ = Checkpoint::decode(&bytes);
+            let _ = Snapshot::decode(&bytes);
+            let _ = crate::log::index::load(&bytes, Offset::ZERO, u64::MAX);
+        }
+    }
+}

@@ -215,7 +215,7 @@ fn registrations_are_judged_by_process_and_data_directory() {
     let told_again = vec![
         Command::RegisterBroker(first.clone()),
         Command::UnfenceBroker(at(5)),
-        Command::RegisterBroker(RegisterBroker { rack: Some("r1".to_owned()), ..first.clone() }),
+        Command::RegisterBroker(RegisterBroker { rack: Some("r1".to_owned()), ..first }),
     ];
     let image = check(told_again, Ok(Outcome::Broker(BrokerEpoch(4))));
     assert!(image.is_active(BrokerId(5)), "the same process keeps its standing");
@@ -312,7 +312,7 @@ fn forfeited_replicas_leave_the_in_sync_set_or_must_recover() {
 fn in_sync_sets_change_in_kafkas_order_of_checks() {
     let change = Command::ChangeIsr;
     let moved = Ok(Outcome::Partition(PartitionEpoch(1)));
-    let shrunk = check(vec![change(isr(1, 0, 0, &[1, 3]))], moved.clone());
+    let shrunk = check(vec![change(isr(1, 0, 0, &[1, 3]))], moved);
     assert_eq!(facts(&shrunk, 0), (Some(1), vec![1, 3], 0, 1, false), "no new leader epoch for that");
     let shrink = change(isr(1, 0, 0, &[1]));
     check(vec![shrink.clone(), change(isr(1, 0, 1, &[2, 1]))], Ok(Outcome::Partition(PartitionEpoch(2))));
@@ -334,11 +334,11 @@ fn in_sync_sets_change_in_kafkas_order_of_checks() {
         (vec![change(isr(1, 1, 0, &[1]))], Rejected::NewerEpoch),
         (vec![change(isr(1, 0, 1, &[1]))], Rejected::NewerEpoch),
         (
-            vec![fence_1.clone(), change(isr(1, 0, 0, &[1]))],
+            vec![fence_1, change(isr(1, 0, 0, &[1]))],
             Rejected::StaleLeaderEpoch { current: LeaderEpoch::new(1).unwrap() },
         ),
         (vec![change(isr(2, 0, 0, &[1]))], Rejected::NotLeader(Some(BrokerId(1)))),
-        (vec![shrink.clone(), shrink.clone()], Rejected::StalePartitionEpoch { current: PartitionEpoch(1) }),
+        (vec![shrink.clone(), shrink], Rejected::StalePartitionEpoch { current: PartitionEpoch(1) }),
         (vec![change(isr(1, 0, 0, &[]))], Rejected::InvalidIsr),
         (vec![change(isr(1, 0, 0, &[2, 3]))], Rejected::InvalidIsr),
         (vec![change(isr(1, 0, 0, &[1, 4]))], Rejected::InvalidIsr),

@@ -1,5 +1,4 @@
 use std::path::Path;
-use std::time::Instant;
 
 use aquifer_model::{BrokerId, PartitionIndex, TopicId, TopicName, TopicPartition};
 use aquifer_runtime::World;
@@ -49,7 +48,8 @@ fn create(number: u128) -> Command {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fresh_node_leads_at_once_and_shows_what_it_was_told_stands() {
     let dir = tempfile::tempdir().unwrap();
-    let began = Instant::now();
+    let clock = World::system().clock;
+    let began = clock.now();
     let (metadata, tasks) = start(&dir.path().join("metadata")).await;
     assert!(metadata.is_controller());
     assert!(metadata.image().cluster().is_some());
@@ -61,12 +61,13 @@ async fn a_fresh_node_leads_at_once_and_shows_what_it_was_told_stands() {
         metadata.propose(create(1)).await,
         Err(ProposeError::Rejected(Rejected::TopicExists(id))) if id == TopicId::new(Uuid::from_u128(1001))
     ));
-    let began = Instant::now();
+    let began = clock.now();
     for number in 100..200 {
         metadata.propose(create(number)).await.unwrap();
+        assert!(metadata.image().topic_named(&format!("topic-{number}")).is_some());
     }
     let one_by_one = began.elapsed() / 100;
-    let began = Instant::now();
+    let began = clock.now();
     let answers = metadata.propose_many((200..1200).map(create).collect()).await;
     let at_once = began.elapsed();
     assert!(answers.iter().all(Result::is_ok));
@@ -246,6 +247,8 @@ async fn a_start_refuses_what_it_must_not_build_upon() {
     assert!(matches!(other, Err(StartError::OtherBroker { found: BrokerId(1), .. })));
 
     world.disk.rename(&log, &aside).unwrap();
+    assert!(matches!(start_again().await, StartError::LogMissing(_)));
+    world.disk.write_atomic(&log, b"").unwrap();
     assert!(matches!(start_again().await, StartError::LogMissing(_)));
     let strange = tempfile::tempdir().unwrap();
     let (metadata, _) = start(strange.path()).await;

@@ -28,11 +28,13 @@ fn snapshots_follow_entries_or_bytes_and_the_log_goes_one_snapshot_later() {
     let mut schedule = Schedule::new(&options, None, total(0, 0));
     assert!(!schedule.on_appended(total(9, 999)));
     assert!(schedule.on_appended(total(10, 999)));
-    assert!(!schedule.on_appended(total(40, 9999)), "one at a time");
     assert_eq!(schedule.on_snapshot(12), None, "the only snapshot is not relied upon");
     assert!(!schedule.on_appended(total(19, 1998)));
     assert!(schedule.on_appended(total(11, 1999)), "by bytes");
+    assert!(!schedule.on_appended(total(20, 2000)));
+    assert!(schedule.on_appended(total(21, 2000)), "again, although none came");
     assert_eq!(schedule.on_snapshot(25), Some(12));
+    assert_eq!(schedule.on_snapshot(25), None);
 }
 
 /// A Raft node on a disk that can be made to fail.

@@ -147,11 +147,21 @@ pub(super) fn encode_snapshot(snapshot: &SnapshotFile) -> Option<Vec<u8>> {
     }))
 }
 
+/// Where a snapshot stands and who its members are, with the whole checksum checked but the image left alone.
+pub(super) fn decode_snapshot_head(bytes: &[u8]) -> Result<(Option<LogId>, StoredMembers), FormatError> {
+    let (_, body) = SNAPSHOT.open(bytes)?;
+    read_snapshot_head(&mut SNAPSHOT.reader(body))
+}
+
+fn read_snapshot_head(reader: &mut Reader<'_>) -> Result<(Option<LogId>, StoredMembers), FormatError> {
+    let applied = reader.option(read_log_id)?;
+    let decided = reader.option(read_log_id)?;
+    Ok((applied, StoredMembers::new(decided, read_members(reader)?)))
+}
+
 pub(super) fn decode_snapshot(bytes: &[u8]) -> Result<SnapshotFile, FormatError> {
     open(&SNAPSHOT, bytes, |reader| {
-        let applied = reader.option(read_log_id)?;
-        let decided = reader.option(read_log_id)?;
-        let members = StoredMembers::new(decided, read_members(reader)?);
+        let (applied, members) = read_snapshot_head(reader)?;
         let image = image::read(reader.bytes()?)?;
         Ok(SnapshotFile { applied, members, image })
     })

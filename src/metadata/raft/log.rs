@@ -160,6 +160,11 @@ impl Log {
         self.shared.state.lock().purged
     }
 
+    /// Whether it has no entry and never had one.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shared.state.lock().last().is_none()
+    }
+
     /// How much was appended since the log was opened, what was found then included.
     pub(crate) fn appended(&self) -> watch::Receiver<Appended> {
         self.shared.appended.subscribe()

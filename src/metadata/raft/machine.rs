@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
+use aquifer_runtime::tasks::blocking;
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
@@ -19,7 +20,6 @@ use crate::metadata::apply::apply;
 use crate::metadata::image::Image;
 use crate::metadata::metrics::Metrics;
 use crate::metadata::verdict::Outcome;
-use aquifer_runtime::tasks::blocking;
 
 type Meta = SnapshotMeta<LeaderId, u64, EmptyNode>;
 type Whole = Snapshot<LeaderId, u64, EmptyNode, Bytes>;
@@ -131,9 +131,9 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Whole>> {
         let snapshots = self.snapshots.clone();
-        let loaded = blocking(move || snapshots.load()).await?;
-        Ok(loaded.map(|(snapshot, file)| Whole {
-            meta: Meta { last_log_id: file.applied, last_membership: file.members },
+        let current = blocking(move || snapshots.current()).await?;
+        Ok(current.map(|(snapshot, (last_log_id, last_membership))| Whole {
+            meta: Meta { last_log_id, last_membership },
             snapshot,
         }))
     }

@@ -12,15 +12,18 @@ use aquifer_runtime::files::Disk;
 use aquifer_runtime::tasks::blocking;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use super::codec::{self, SnapshotFile};
+use super::types::{LogId, StoredMembers};
 use crate::metadata::metrics::Metrics;
 
 /// How many are kept.
 const KEPT: usize = 2;
 const PREFIX: &str = "image-";
 const SUFFIX: &str = ".snapshot";
+
+/// Where a snapshot stands in the log, and the members then.
+type Head = (Option<LogId>, StoredMembers);
 
 /// The directory of snapshots. Clones are the same.
 #[derive(Clone)]
@@ -33,26 +36,21 @@ struct Shared {
     dir: PathBuf,
     /// One writer at a time: a snapshot being built and one being installed may meet.
     writing: Mutex<()>,
-    newest: watch::Sender<Option<u64>>,
+    newest: Mutex<Option<u64>>,
     metrics: Metrics,
 }
 
 impl Snapshots {
     /// The snapshots in `dir`, which exists.
     pub(crate) fn new(disk: Disk, dir: &Path, metrics: Metrics) -> Snapshots {
-        let shared = Shared {
-            disk,
-            dir: dir.to_owned(),
-            writing: Mutex::new(()),
-            newest: watch::Sender::new(None),
-            metrics,
-        };
+        let shared =
+            Shared { disk, dir: dir.to_owned(), writing: Mutex::new(()), newest: Mutex::new(None), metrics };
         Snapshots { shared: Arc::new(shared) }
     }
 
     /// The index of the newest snapshot that is known to be good.
-    pub(crate) fn newest(&self) -> watch::Receiver<Option<u64>> {
-        self.shared.newest.subscribe()
+    pub(crate) fn newest(&self) -> Option<u64> {
+        *self.shared.newest.lock()
     }
 
     /// Indexes of the files there are, newest first. Blocks.
@@ -85,7 +83,7 @@ impl Snapshots {
             });
             match decoded {
                 Ok(snapshot) => {
-                    self.shared.newest.send_replace(Some(index));
+                    *self.shared.newest.lock() = Some(index);
                     return Ok(Some((bytes, snapshot)));
                 }
                 Err(error @ (FormatError::Version { .. } | FormatError::RequiredField { .. })) => {
@@ -102,6 +100,19 @@ impl Snapshots {
             }
         }
         Ok(None)
+    }
+
+    /// The newest snapshot that is known to be good, as bytes, with its head. Blocks.
+    pub(super) fn current(&self) -> io::Result<Option<(Bytes, Head)>> {
+        let Some(index) = self.newest() else {
+            return Ok(None);
+        };
+        let bytes = Bytes::from(self.shared.disk.read(&self.path(index))?);
+        match codec::decode_snapshot_head(&bytes) {
+            Ok(head) => Ok(Some((bytes, head))),
+            // It was good once: its disk has changed it since.
+            Err(_) => Ok(self.load()?.map(|(bytes, file)| (bytes, (file.applied, file.members)))),
+        }
     }
 
     /// Writes a snapshot and removes those that are too old.
@@ -127,7 +138,7 @@ impl Snapshots {
         let _one = self.shared.writing.lock();
         self.shared.disk.write_atomic(&self.path(index), bytes)?;
         self.shared.metrics.snapshots.inc();
-        self.shared.newest.send_replace(Some(index));
+        *self.shared.newest.lock() = Some(index);
         for old in self.indexes()?.into_iter().filter(|old| *old < index).skip(KEPT - 1) {
             if let Err(error) = self.shared.disk.remove(&self.path(old)) {
                 tracing::warn!(old, %error, "an old metadata snapshot was not removed; the next one tries again");

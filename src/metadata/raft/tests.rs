@@ -249,10 +249,16 @@ async fn a_damaged_snapshot_is_set_aside_for_the_one_before_it() {
         snapshots.save(snapshot_file(index)).await.unwrap();
     }
     assert_eq!(snapshots.indexes().unwrap(), [30, 20], "two are kept");
-    assert_eq!(*snapshots.newest().borrow(), Some(30));
+    assert_eq!(snapshots.newest(), Some(30));
+    let mut running = Machine::open(snapshots, metrics()).unwrap();
+    let offered = running.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(offered.meta.last_log_id, Some(position(3, 30)));
+    assert_eq!(codec::decode_snapshot(&offered.snapshot), Ok(snapshot_file(30)));
     let newest = dir.path().join("image-00000000000000000030.snapshot");
     let file = Disk::host().open(&newest).unwrap();
     file.write_all_at(200, &mut [io::IoSlice::new(b"\xff\x00\xff")]).unwrap();
+    let offered = running.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(offered.meta.last_log_id, Some(position(3, 20)), "a running node notices too");
     let machine = Machine::open(Snapshots::new(Disk::host(), dir.path(), metrics()), metrics()).unwrap();
     assert_eq!(machine.applied(), Some(position(3, 20)));
     assert_eq!(**machine.watch().borrow(), full_image());

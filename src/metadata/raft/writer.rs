@@ -8,6 +8,7 @@
 
 use std::io;
 
+use aquifer_runtime::clock::Clock;
 use openraft::storage::IOFlushed;
 use redb::{Database, Durability, ReadableDatabase as _, TableDefinition};
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +16,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::codec;
 use super::types::{LogId, Types, Vote};
 use crate::metadata::metrics::Metrics;
-use aquifer_runtime::clock::Clock;
 
 /// Index to entry.
 pub(super) const ENTRIES: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("entries");

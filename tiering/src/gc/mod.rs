@@ -28,6 +28,8 @@ use crate::upload::fresh_page;
 
 pub use expire::Retention;
 
+/// How many objects a manifest keeps waiting at most; retention goes on once some of them are gone.
+const REMOVED_MAX: usize = 4_096;
 /// How many objects one request to remove names at most.
 const DELETE_BATCH: usize = 1_000;
 
@@ -115,7 +117,7 @@ impl Sweeper {
             let wall = self.store.world().clock.wall();
             let due = expire::due(oldest, manifest.log_bytes(), manifest.log_start(), retention, wall);
             let due = due.min(self.options.expire_segments_max);
-            if due == 0 {
+            if due == 0 || manifest.removed().len() >= REMOVED_MAX {
                 return Ok(expired);
             }
             let at = match now {

@@ -175,11 +175,12 @@ impl ManifestWriter {
                 None => Manifest::first_of(view.partition(), claim),
             };
             let pending = Pending::signed(&store, draft)?;
-            match settle(&store, &pending, deadline).await? {
-                Settled::Mine => return Ok(ManifestWriter::holding(store, view, claim, deadline, pending.manifest)),
-                // A rival was quicker; the next look says whether it outranks this claim.
-                Settled::Other(_) if races < CLAIM_RACES_MAX => races += 1,
-                Settled::Other(rival) => return Err(Fenced { by: rival.claim }.into()),
+            // Lost to a rival or to time: the next look says whether what is newest outranks this claim.
+            let stood = stands(&store, &view, &pending, deadline).await?;
+            match stood {
+                Stood::Newest => return Ok(ManifestWriter::holding(store, view, claim, deadline, pending.manifest)),
+                Stood::Lost(_) if races < CLAIM_RACES_MAX => races += 1,
+                Stood::Lost(by) => return Err(Fenced { by }.into()),
             }
         }
     }
@@ -198,13 +199,10 @@ impl ManifestWriter {
                 None => Manifest::first_of(view.partition(), claim).deleted(),
             };
             let pending = Pending::signed(store, draft)?;
-            match settle(store, &pending, deadline).await? {
-                Settled::Mine => {
-                    view.note(pending.manifest);
-                    return Ok(());
-                }
-                Settled::Other(_) if races < CLAIM_RACES_MAX => races += 1,
-                Settled::Other(rival) => return Err(Fenced { by: rival.claim }.into()),
+            match stands(store, view, &pending, deadline).await? {
+                Stood::Newest => return Ok(()),
+                Stood::Lost(_) if races < CLAIM_RACES_MAX => races += 1,
+                Stood::Lost(by) => return Err(Fenced { by }.into()),
             }
         }
     }
@@ -312,6 +310,30 @@ fn after(newest: &Manifest, claim: Claim) -> Result<Option<Manifest>, ClaimError
 fn invalid(manifest: &Manifest, source: Breach) -> ManifestError {
     let key = path::manifest(manifest.partition, manifest.version.0).to_string();
     ManifestError::Invalid { key, source }
+}
+
+/// What a claim's first version came to.
+enum Stood {
+    Newest,
+    Lost(Claim),
+}
+
+/// Creates a claim's first version, and makes sure that it is the newest. Whoever was held up between the look at the newest
+/// version and the create may have filled the hole that a superseded and removed version has left: that claims nothing, and
+/// what lies there is swept like any other superseded version. (A holder cannot meet such a hole: the versions next to a claim
+/// stay.)
+async fn stands(
+    store: &Store,
+    view: &View,
+    pending: &Pending,
+    deadline: Duration,
+) -> Result<Stood, ManifestError> {
+    if let Settled::Other(rival) = settle(store, pending, deadline).await? {
+        return Ok(Stood::Lost(rival.claim));
+    }
+    let newest = view.refresh().await?;
+    let newest = newest.as_deref().unwrap_or(&pending.manifest);
+    if newest.version == pending.manifest.version { Ok(Stood::Newest) } else { Ok(Stood::Lost(newest.claim)) }
 }
 
 /// Creates a version, or finds out what became of it. The same bytes are sent until they or others are there.

@@ -190,13 +190,16 @@ fn generic(operation: Operation, key: String, error: &object_store::Error, messa
     }
     let why = match status(&message) {
         Some(408 | 429) => return StoreError::Unavailable { operation, key, message },
-        Some(400..=499) => denial(&message),
+        // A listing's errors come as they are, unsorted.
+        Some(404) if message.contains("NoSuchBucket") => Refusal::BucketMissing,
+        Some(401 | 403) => denial(&message),
+        Some(400..=499) if denial(&message) == Refusal::Credentials => Refusal::Credentials,
+        Some(400..=499) => Refusal::Request,
         _ if message.contains("redirect without LOCATION") => Refusal::Region,
         Some(300..=399) => Refusal::Region,
         // Server errors and failed system calls of a local folder: either may come after the deed.
         _ => return StoreError::Indeterminate { operation, key, message },
     };
-    let why = if why == Refusal::Permission { Refusal::Request } else { why };
     StoreError::Refused { operation, key, why, message }
 }
 
@@ -252,6 +255,8 @@ mod tests {
         assert!(matches!(status("400 Bad Request"), StoreError::Refused { why: Refusal::Request, .. }));
         let skewed = sorted("non-2xx status code: 400 Bad Request: <Code>ExpiredToken</Code>");
         assert!(matches!(skewed, StoreError::Refused { why: Refusal::Credentials, .. }));
+        let denied = sorted("non-2xx status code: 403 Forbidden: <Code>AccessDenied</Code>");
+        assert!(matches!(denied, StoreError::Refused { why: Refusal::Permission, .. }));
         assert!(matches!(sorted("disk on fire"), StoreError::Indeterminate { .. }));
         let missing = object_store::Error::NotFound { path: "k".into(), source: "<Code>NoSuchBucket</Code>".into() };
         let missing = classify(Operation::Get, "k", missing);

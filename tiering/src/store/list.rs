@@ -76,10 +76,12 @@ impl Listing {
     /// Opens the stream and waits for its first item. A bucket lists in order; a folder does not and is small enough to sort.
     async fn begin(&mut self) -> object_store::Result<BoxStream<'static, object_store::Result<ObjectMeta>>> {
         let objects = &self.store.0.objects;
-        let mut items = match &self.after {
+        let items = match &self.after {
             Some(after) => objects.list_with_offset(Some(self.prefix.path()), after.path()),
             None => objects.list(Some(self.prefix.path())),
         };
+        // object_store's listings panic when asked again after their end.
+        let mut items = items.fuse();
         if !matches!(self.store.0.location, Location::S3(_)) {
             let mut all = Vec::new();
             while let Some(item) = items.next().await {

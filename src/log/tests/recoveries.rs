@@ -1,0 +1,316 @@
+use aquifer_model::batches::Batches;
+use aquifer_model::{ByteCount, Offset};
+use aquifer_runtime::files::Disk;
+
+use super::super::*;
+use super::harness::*;
+
+/// A log killed with `batches` batches in one segment and no checkpoint since its start.
+fn killed(batches: u64) -> (House, Vec<u8>) {
+    let mut house = House::new();
+    house.config.segment_bytes = ByteCount::mib(10);
+    house.options.checkpoint_bytes = ByteCount::mib(10);
+    let log = house.log();
+    for n in 0..batches {
+        append(&log, batch(n, 2, 60));
+    }
+    house.settle(&log);
+    let all = read_all(&log);
+    house.kill();
+    (house, all)
+}
+
+fn quarantined(house: &House) -> Vec<Vec<u8>> {
+    let folder = house.folder.path().join(layout::QUARANTINE);
+    let names = Disk::host().list(&folder).unwrap();
+    names.iter().map(|entry| house.read_file(&folder.join(&entry.name))).collect()
+}
+
+#[test]
+fn a_torn_tail_is_cut_at_the_last_whole_batch_and_kept_aside() {
+    let (mut house, all) = killed(5);
+    let path = house.file(0, layout::LOG);
+    let checkpoint_path = house.log_folder().join(layout::CHECKPOINT);
+    let checkpoint = house.read_file(&checkpoint_path);
+    let ends: Vec<usize> =
+        Batches::new(&all).map(|located| located.position + located.header.size()).collect();
+    for cut in ends[2]..=all.len() {
+        house.write_file(&path, &all[..cut]);
+        let log = house.log();
+        let whole = ends.iter().filter(|end| **end <= cut).count();
+        assert_eq!(log.end(), offset(2 * whole as i64), "cut at {cut}");
+        assert_eq!(log.synced_end(), log.end());
+        assert_eq!(log.corruption(), None);
+        let torn = cut - ends[whole - 1];
+        let findings = &log.recovery().findings;
+        if torn == 0 {
+            assert_eq!(*findings, []);
+        } else {
+            assert!(
+                matches!(&findings[..], [RecoveryFinding::TornTail { position, bytes, quarantine: Some(_), .. }]
+                if *position == ends[whole - 1] as u64 && bytes.get() == torn as u64),
+                "{findings:?}"
+            );
+            assert!(quarantined(&house).contains(&all[ends[whole - 1]..cut].to_vec()));
+        }
+        assert_eq!(append(&log, batch(99, 1, 10)).base, log.synced_end().max(offset(2 * whole as i64)));
+        house.kill();
+        // Back to a log without a checkpoint behind its start.
+        house.write_file(&checkpoint_path, &checkpoint);
+        Disk::host().remove(&house.file(0, layout::INDEX)).unwrap();
+    }
+}
+
+#[test]
+fn damage_that_sound_batches_follow_stops_the_log_and_touches_nothing() {
+    let (mut house, all) = killed(8);
+    let path = house.file(0, layout::LOG);
+    let third = Batches::new(&all).nth(3).unwrap();
+    for at in [0, 8, 16, 20, 40, 100] {
+        let mut damaged = all.clone();
+        damaged[third.position + at] ^= 0x21;
+        house.write_file(&path, &damaged);
+        let log = house.log();
+        let corruption = log.corruption().expect("the damage is found");
+        assert_eq!(
+            (corruption.file.clone(), corruption.position),
+            (path.clone(), third.position as u64),
+            "byte {at}"
+        );
+        assert_eq!(log.recovery().findings, [RecoveryFinding::Corrupt(corruption.clone())]);
+        assert_eq!(log.end(), third.header.base_offset);
+        assert_eq!(read_all(&log), all[..third.position]);
+        assert_eq!(log.append(client(batch(1, 1, 1), 0)), Err(AppendError::Corrupt(corruption.clone())));
+        let follower = log.append_as_follower(&all.clone().into());
+        assert_eq!(follower, Err(FollowerAppendError::Corrupt(corruption)));
+        house.kill();
+        assert_eq!(house.read_file(&path), damaged);
+    }
+    // Whoever has the records elsewhere may give these up.
+    let log = house.log();
+    log.discard_corrupt_tail().unwrap();
+    assert_eq!(log.corruption(), None);
+    assert_eq!(quarantined(&house).last().map(Vec::len), Some(all.len() - third.position));
+    let appended = log.append_as_follower(&all[third.position..].to_vec().into()).unwrap();
+    assert_eq!(appended.base, third.header.base_offset);
+    assert_eq!(read_all(&log), all);
+    house.kill();
+    assert_eq!(read_all(&house.log()), all);
+}
+
+#[test]
+fn truncating_before_the_damage_makes_a_log_sound() {
+    let (mut house, all) = killed(8);
+    let third = Batches::new(&all).nth(3).unwrap();
+    let mut damaged = all.clone();
+    damaged[third.position + 70] ^= 1;
+    house.write_file(&house.file(0, layout::LOG), &damaged);
+    let log = house.log();
+    assert!(log.corruption().is_some());
+    log.truncate_to(Offset::MAX).unwrap();
+    assert_eq!((log.corruption(), log.end()), (None, third.header.base_offset));
+    log.append_as_follower(&all[third.position..].to_vec().into()).unwrap();
+    house.stop();
+    assert_eq!(read_all(&house.log()), all);
+}
+
+#[test]
+fn pages_that_a_power_cut_kept_from_the_device_are_a_torn_tail() {
+    let mut house = House::new();
+    house.config.segment_bytes = ByteCount::mib(10);
+    house.options.checkpoint_bytes = ByteCount::mib(10);
+    let log = house.log();
+    for n in 0..6 {
+        append(&log, batch(n, 4, 1000));
+    }
+    let mut all = read_all(&log);
+    house.settle(&log);
+    house.kill();
+    let second = Batches::new(&all).nth(1).unwrap();
+    let end = second.position + second.header.size();
+    all[second.position..end.div_ceil(4096) * 4096 - 4096].fill(0);
+    house.write_file(&house.file(0, layout::LOG), &all);
+    let log = house.log();
+    assert_eq!((log.corruption(), log.end()), (None, second.header.base_offset));
+}
+
+#[test]
+fn a_restart_reads_again_only_what_lies_behind_the_checkpoint() {
+    let mut house = House::new();
+    house.config.segment_bytes = ByteCount::kib(64);
+    house.options.checkpoint_bytes = ByteCount::kib(16);
+    let log = house.log();
+    for n in 0..400 {
+        append(&log, batch(n, 1, 1000));
+        if n % 10 == 0 {
+            house.settle(&log);
+        }
+    }
+    house.settle(&log);
+    let all = read_all(&log);
+    house.wait("checkpoint", || log.books.lock().point.offset >= offset(370));
+    house.kill();
+    let log = house.log();
+    let reread = log.recovery().reread;
+    assert!(reread <= ByteCount::kib(48) && reread > ByteCount::ZERO, "{reread}");
+    assert_eq!(log.recovery().findings, []);
+    assert_eq!(read_all(&log), all);
+    house.stop();
+    let log = house.log();
+    assert!(house.dir().was_clean());
+    assert_eq!(*log.recovery(), RecoveryReport::default());
+    assert_eq!(read_all(&log), all);
+}
+
+/// Several segments, producers and leaders.
+fn rich(house: &mut House) -> std::sync::Arc<Log> {
+    house.config.segment_bytes = ByteCount(3000);
+    let log = house.log();
+    for n in 0..40 {
+        log.append(client(sequenced(i64::from(n) % 3, n / 3 * 2, 2), n / 15)).unwrap();
+        log.append(client(batch(n as u64, 1, 100), n / 15)).unwrap();
+    }
+    house.settle(&log);
+    log
+}
+
+/// What a log is, but for when its segments were closed.
+fn essence(
+    log: &Log,
+) -> (Vec<u8>, LogOffsets, aquifer_model::LeaderEpochs, Vec<(aquifer_model::OffsetRange, ByteCount, i64)>) {
+    let segments = log.sealed_segments().into_iter();
+    let segments =
+        segments.map(|segment| (segment.range, segment.log_bytes, segment.timestamp_max.0)).collect();
+    (read_all(log), log.offsets(), log.epochs(), segments)
+}
+
+#[test]
+fn lost_checkpoints_indexes_and_snapshots_are_made_anew() {
+    type Loss = fn(&House);
+    let remove = |house: &House, extension: &str| {
+        for base in house.bases() {
+            Disk::host().remove(&house.file(base, extension)).unwrap();
+        }
+    };
+    let losses: [(&str, Loss); 8] = [
+        ("checkpoint", |house| house.remove_file(&house.log_folder().join(layout::CHECKPOINT))),
+        ("damaged checkpoint", |house| {
+            let path = house.log_folder().join(layout::CHECKPOINT);
+            let mut bytes = house.read_file(&path);
+            bytes[30] ^= 1;
+            house.write_file(&path, &bytes);
+        }),
+        ("indexes", |_| ()),
+        ("damaged indexes", |house| {
+            for base in house.bases() {
+                let path = house.file(base, layout::INDEX);
+                if let Some(mut bytes) = Disk::host().read_if_exists(&path).unwrap() {
+                    bytes[20] ^= 1;
+                    house.write_file(&path, &bytes);
+                }
+            }
+        }),
+        ("snapshots", |_| ()),
+        ("partition file", |house| house.remove_file(&house.log_folder().join(layout::PARTITION))),
+        ("checkpoint and snapshots", |house| house.remove_file(&house.log_folder().join(layout::CHECKPOINT))),
+        ("all but the batches", |house| {
+            house.remove_file(&house.log_folder().join(layout::CHECKPOINT));
+            house.remove_file(&house.log_folder().join(layout::PARTITION));
+        }),
+    ];
+    for (what, lose) in losses {
+        for clean in [false, true] {
+            let mut house = House::new();
+            let log = rich(&mut house);
+            let before = essence(&log);
+            if clean {
+                house.stop()
+            } else {
+                house.kill()
+            };
+            lose(&house);
+            if what.contains("index") || what.contains("all") {
+                remove(&house, layout::INDEX);
+            }
+            if what.contains("snapshots") || what.contains("all") {
+                remove(&house, layout::SNAPSHOT);
+            }
+            let log = house.log();
+            let found = essence(&log);
+            assert!(found == before, "{what}, clean {clean}: {:?} became {:?}", before.1, found.1);
+            assert_eq!(log.corruption(), None);
+            let lost = log.recovery().findings.contains(&RecoveryFinding::CheckpointLost);
+            assert_eq!(lost, what.contains("checkpoint") || what.contains("all"), "{what}");
+            // Producers are known as before: these were the last of each.
+            for producer in 0..3 {
+                let last =
+                    log.append(client(sequenced(producer, [26, 24, 24][producer as usize], 2), 9)).unwrap();
+                assert_eq!(last.outcome, Outcome::Duplicate, "{what}: producer {producer}");
+            }
+            for segment in log.sealed_segments() {
+                let parts = log.sealed_parts(segment.range.base).unwrap().unwrap();
+                assert_eq!(parts.facts, segment);
+                let snapshot = checkpoint::Snapshot::decode(&parts.producers).unwrap();
+                assert_eq!(snapshot.offset, segment.range.next);
+            }
+            log.truncate_to(offset(60)).unwrap();
+            house.kill();
+            assert_eq!(house.log().end(), offset(60), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_closed_segment_that_is_missing_or_short_is_corruption() {
+    for missing in [true, false] {
+        let mut house = House::new();
+        let log = rich(&mut house);
+        let (end, segment) = (log.end(), log.sealed_segments()[1].clone());
+        house.stop();
+        let path = house.file(segment.range.base.get(), layout::LOG);
+        if missing {
+            house.remove_file(&path);
+        } else {
+            let bytes = house.read_file(&path);
+            house.write_file(&path, &bytes[..bytes.len() - 1]);
+        }
+        let log = house.log();
+        assert_eq!(log.corruption().map(|corruption| corruption.file), Some(path));
+        assert!(matches!(log.append(client(batch(1, 1, 1), 9)), Err(AppendError::Corrupt(_))));
+        assert_eq!(log.end(), end);
+        // Not settled by giving up the tail, but by cutting before it.
+        assert!(matches!(log.discard_corrupt_tail(), Err(ChangeError::Corrupt(_))));
+        log.truncate_to(segment.range.base).unwrap();
+        assert_eq!((log.corruption(), log.end()), (None, segment.range.base));
+    }
+}
+
+#[test]
+fn a_file_shorter_than_what_was_synced_is_corruption() {
+    let mut house = House::new();
+    house.config.segment_bytes = ByteCount::mib(1);
+    let log = house.log();
+    for n in 0..20 {
+        append(&log, batch(n, 1, 100));
+    }
+    house.stop();
+    let path = house.file(0, layout::LOG);
+    let bytes = house.read_file(&path);
+    house.write_file(&path, &bytes[..bytes.len() - 1]);
+    let log = house.log();
+    assert_eq!(log.corruption().map(|corruption| corruption.file), Some(path));
+    assert_eq!(log.end(), offset(20));
+}
+
+#[test]
+fn the_high_watermark_is_remembered_as_a_hint() {
+    let mut house = House::new();
+    let log = house.log();
+    append(&log, batch(1, 5, 10));
+    log.note_high_watermark(offset(4));
+    house.stop();
+    assert_eq!(house.log().high_watermark_hint(), offset(4));
+    house.log().note_high_watermark(offset(400));
+    house.stop();
+    assert_eq!(house.log().high_watermark_hint(), offset(5));
+}
