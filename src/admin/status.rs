@@ -1,8 +1,9 @@
 //! What the broker knows of itself, as JSON, and the gauges that follow from it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use aquifer_model::{ByteCount, TopicPartition};
+use aquifer_model::{ByteCount, Timestamp, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::metrics::{Family, Gauge, Registry};
 use aquifer_tiering::Tier;
@@ -10,7 +11,7 @@ use aquifer_tiering::tier::PartitionStatus;
 use serde::Serialize;
 
 use crate::metadata::Metadata;
-use crate::replica::{Replica, Replicas, Role};
+use crate::replica::{Replica, Replicas, Role, UploadLag};
 
 /// The whole answer of `/api/status`.
 #[derive(Debug, Serialize)]
@@ -52,6 +53,8 @@ pub(crate) struct Totals {
     upload_lag_segments: usize,
     /// Age of the oldest of them, in milliseconds.
     upload_lag_ms: u64,
+    /// The largest of the partitions': what losing all local disks now would cost.
+    exposed_ms: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,6 +83,8 @@ struct PartitionView {
     upload_lag_bytes: u64,
     upload_lag_segments: usize,
     upload_lag_ms: u64,
+    /// How long the oldest record that is only here has been only here, in milliseconds, at most.
+    exposed_ms: u64,
     upload_failures: u32,
     upload_error: Option<String>,
 }
@@ -213,10 +218,18 @@ impl StatusSource {
             upload_lag_bytes: lag.bytes.get(),
             upload_lag_segments: lag.segments,
             upload_lag_ms: lag.oldest.map_or(0, |oldest| now.since(oldest).as_millis() as u64),
+            exposed_ms: exposed(replica, &lag, now).as_millis() as u64,
             upload_failures: archive.failures,
             upload_error: archive.error,
         }
     }
+}
+
+/// How long the oldest record that is only local has been so, at most: a segment that waits was filled before it was sealed, for
+/// as long as the one that is open now at the least.
+fn exposed(replica: &Replica, lag: &UploadLag, now: Timestamp) -> Duration {
+    let open = replica.log().active_since().map_or(Duration::ZERO, |since| now.since(since));
+    lag.oldest.map_or(open, |oldest| now.since(oldest) + open)
 }
 
 fn totals(partitions: &[PartitionView]) -> Totals {
@@ -227,6 +240,7 @@ fn totals(partitions: &[PartitionView]) -> Totals {
         totals.upload_lag_bytes += partition.upload_lag_bytes;
         totals.upload_lag_segments += partition.upload_lag_segments;
         totals.upload_lag_ms = totals.upload_lag_ms.max(partition.upload_lag_ms);
+        totals.exposed_ms = totals.exposed_ms.max(partition.exposed_ms);
         // What is in both places is counted once: the rest of the tiered bytes has no other copy.
         let in_both = ByteCount(partition.local_bytes).saturating_sub(ByteCount(partition.upload_lag_bytes));
         totals.only_tiered_bytes += ByteCount(partition.tiered_bytes).saturating_sub(in_both).get();

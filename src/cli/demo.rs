@@ -17,7 +17,6 @@ use aquifer_runtime::World;
 use aquifer_runtime::tasks::TaskGroup;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use super::consumer::{Consumer, ConsumerOptions, Start, Stop};

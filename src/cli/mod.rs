@@ -32,6 +32,8 @@ pub mod topic;
 
 /// `aquifer dev` and `aquifer broker`: a broker until it is told to stop.
 pub mod serve;
+/// `aquifer tier`: what is in the bucket.
+pub mod tier;
 /// `aquifer demo`: the whole story in under a minute.
 pub mod demo;
 
@@ -71,6 +73,8 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Read records to standard output
     Consume(consume::ConsumeArgs),
+    /// Look at the bucket: status, ls, verify, cat
+    Tier(tier::TierArgs),
 }
 
 /// Runs what the process was asked to.
@@ -106,6 +110,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Topic(args) => args.run(&world, &tasks).await,
         Command::Produce(args) => args.run(&world, &tasks).await,
         Command::Consume(args) => args.run(&world, &tasks).await,
+        Command::Tier(args) => args.run(&world).await,
     };
     let failure = tasks.failure();
     if let Err(error) = tasks.stop(STOP_PATIENCE).await {

@@ -32,6 +32,6 @@ pub(crate) mod keeper;
 pub(crate) mod registry;
 
 pub(crate) use append::{Acknowledged, Acks};
-pub(crate) use archive::ArchiveStatus;
+pub(crate) use archive::UploadLag;
 pub(crate) use registry::Replicas;
 pub(crate) use state::{Replica, Role};
