@@ -126,10 +126,26 @@ impl StatusSource {
         registry.register("partitions_offline", "Partitions that are not served", gauges.offline.clone());
         registry.register("local_bytes", "Bytes of logs on the local disk", gauges.local_bytes.clone());
         registry.register("tiered_bytes", "Bytes of records in the bucket", gauges.tiered_bytes.clone());
-        registry.register("upload_lag_bytes", "Sealed bytes that are not in the bucket yet", gauges.lag_bytes.clone());
-        registry.register("upload_lag_segments", "Sealed segments that are not in the bucket yet", gauges.lag_segments.clone());
-        registry.register("upload_lag_milliseconds", "Age of the oldest sealed segment not in the bucket", gauges.lag_ms.clone());
-        registry.register("topic_upload_lag_bytes", "Sealed bytes not in the bucket yet, by topic", gauges.lag_bytes_of.clone());
+        registry.register(
+            "upload_lag_bytes",
+            "Sealed bytes that are not in the bucket yet",
+            gauges.lag_bytes.clone(),
+        );
+        registry.register(
+            "upload_lag_segments",
+            "Sealed segments that are not in the bucket yet",
+            gauges.lag_segments.clone(),
+        );
+        registry.register(
+            "upload_lag_milliseconds",
+            "Age of the oldest sealed segment not in the bucket",
+            gauges.lag_ms.clone(),
+        );
+        registry.register(
+            "topic_upload_lag_bytes",
+            "Sealed bytes not in the bucket yet, by topic",
+            gauges.lag_bytes_of.clone(),
+        );
         StatusSource { broker, metadata, replicas, tier, world, gauges }
     }
 
@@ -167,7 +183,9 @@ impl StatusSource {
         let gauges = &self.gauges;
         let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         gauges.partitions.set(number(partitions.len() as u64));
-        gauges.offline.set(number(partitions.iter().filter(|partition| partition.role == "offline").count() as u64));
+        gauges
+            .offline
+            .set(number(partitions.iter().filter(|partition| partition.role == "offline").count() as u64));
         gauges.local_bytes.set(number(totals.local_bytes));
         gauges.tiered_bytes.set(number(totals.tiered_bytes));
         gauges.lag_bytes.set(number(totals.upload_lag_bytes));

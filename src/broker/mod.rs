@@ -25,8 +25,8 @@ use tokio::sync::watch;
 
 use crate::admin::health::{Health, Readiness};
 use crate::admin::http::{self, Admin};
-use crate::admin::status::StatusSource;
 pub use crate::admin::status::Report;
+use crate::admin::status::StatusSource;
 use crate::config::{self, Config};
 use crate::controller::bucket::BucketRecords;
 use crate::controller::topics::Topics;
@@ -37,8 +37,8 @@ use crate::log::{LogDir, OpenDirError};
 use crate::metadata::{Metadata, ProposeError, StartError as MetadataError};
 use crate::replica::Replicas;
 use crate::replica::keeper::Keeper;
-use crate::server::listener::Acceptor;
 use crate::server::dispatch::Dispatcher;
+use crate::server::listener::Acceptor;
 use crate::transactions::ids::ProducerIds;
 
 pub use store::StoreError;
@@ -77,7 +77,9 @@ pub enum StartError {
 
 fn hint(error: &std::io::Error) -> &'static str {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => " (another process has the port; choose another with --listen or `listeners`)",
+        std::io::ErrorKind::AddrInUse => {
+            " (another process has the port; choose another with --listen or `listeners`)"
+        }
         std::io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges)",
         _ => "",
     }
@@ -139,11 +141,21 @@ impl Broker {
             front.spawn("acceptor", parts.acceptor.clone().run(listener, front.clone()));
         }
         if let Some(listener) = sockets.admin {
-            let admin = Admin { health: health.clone(), registry: Arc::new(registry), status: status.clone() };
+            let admin =
+                Admin { health: health.clone(), registry: Arc::new(registry), status: status.clone() };
             front.spawn("admin", http::serve(listener, admin, front.clone()));
         }
         health.set(Readiness::Ready);
-        Ok(Broker { addresses, admin, health, front, back, metadata: parts.metadata, logs: parts.logs, status })
+        Ok(Broker {
+            addresses,
+            admin,
+            health,
+            front,
+            back,
+            metadata: parts.metadata,
+            logs: parts.logs,
+            status,
+        })
     }
 
     /// Where clients are served.
@@ -251,7 +263,9 @@ impl Started<'_> {
         let registered = lifecycle::register(&self.world, &metadata, registration).await?;
         let configs = options::follow_configs(self.config.clone(), &metadata, broker, self.back);
         let tier = match store {
-            Some(store) => Some(store.into_tier(&self.config, &self.world, &metadata, self.back, self.registry).await?),
+            Some(store) => {
+                Some(store.into_tier(&self.config, &self.world, &metadata, self.back, self.registry).await?)
+            }
             None => None,
         };
         self.not_ready("opening the logs");

@@ -134,7 +134,8 @@ pub(super) fn follow_configs(
 ) -> watch::Receiver<Config> {
     let mut images = metadata.watch();
     let with_dynamic = move |image: &Image| {
-        let (config, problems) = config.with_dynamic(image.broker_configs(None), image.broker_configs(Some(broker)));
+        let (config, problems) =
+            config.with_dynamic(image.broker_configs(None), image.broker_configs(Some(broker)));
         for problem in problems {
             tracing::warn!(%problem, "a setting made at run time is not allowed here and has no effect");
         }

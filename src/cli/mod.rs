@@ -90,7 +90,8 @@ pub fn main() -> ExitCode {
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            if error.is::<Problems>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+            let is_usage = error.is::<Problems>() || error.is::<settings::Unreadable>();
+            if is_usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -124,11 +125,4 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    #[test]
-    fn the_tree_of_commands_is_sound() {
-        super::Cli::command().debug_assert();
-    }
-}
+mod tests;

@@ -161,15 +161,23 @@ impl Topics {
         Ok(created)
     }
 
-    fn assign(&self, image: &Image, config: &Config, new: &NewTopic) -> Result<Vec<Vec<BrokerId>>, TopicError> {
+    fn assign(
+        &self,
+        image: &Image,
+        config: &Config,
+        new: &NewTopic,
+    ) -> Result<Vec<Vec<BrokerId>>, TopicError> {
         if !new.assignments.is_empty() {
             if new.partitions != DEFAULT || i32::from(new.replication_factor) != DEFAULT {
-                let words = "either partitions and replication factor or an assignment can be given, not both";
+                let words =
+                    "either partitions and replication factor or an assignment can be given, not both";
                 return Err(TopicError::Request(words.to_owned()));
             }
             let dense = new.assignments.keys().zip(0..).all(|(partition, expected)| *partition == expected);
             if !dense {
-                return Err(TopicError::Assignment("partitions must be assigned from 0 without gaps".to_owned()));
+                return Err(TopicError::Assignment(
+                    "partitions must be assigned from 0 without gaps".to_owned(),
+                ));
             }
             return Ok(new.assignments.values().cloned().collect());
         }
@@ -182,7 +190,9 @@ impl Topics {
         let replicas = match i32::from(new.replication_factor) {
             DEFAULT => defaults.replication_factor as usize,
             factor if factor > 0 => factor as usize,
-            factor => return Err(TopicError::ReplicationFactor(format!("replication factor cannot be {factor}"))),
+            factor => {
+                return Err(TopicError::ReplicationFactor(format!("replication factor cannot be {factor}")));
+            }
         };
         place(&in_service(image), partitions, replicas, self.world.rng.number())
             .map_err(|error: TooFewBrokers| TopicError::ReplicationFactor(error.to_string()))
@@ -195,12 +205,16 @@ impl Topics {
         let existing = topic.partitions.len();
         let wanted = usize::try_from(growth.partitions).unwrap_or(0);
         if wanted <= existing {
-            let words = format!("the topic has {existing} partitions; it can only get more, not {}", growth.partitions);
+            let words = format!(
+                "the topic has {existing} partitions; it can only get more, not {}",
+                growth.partitions
+            );
             return Err(TopicError::Partitions(words));
         }
         let added = match growth.assignments {
             Some(added) if added.len() != wanted - existing => {
-                let words = format!("{} partitions are added, {} are assigned", wanted - existing, added.len());
+                let words =
+                    format!("{} partitions are added, {} are assigned", wanted - existing, added.len());
                 return Err(TopicError::Assignment(words));
             }
             Some(added) => added,
@@ -246,7 +260,11 @@ impl Topics {
 
     async fn wait(&self, topic: TopicId, deadline: Instant) -> Result<(), TopicError> {
         let image = self.metadata.image();
-        if self.replicas.carried_out(&image, topic, deadline).await { Ok(()) } else { Err(TopicError::NotCarriedOut) }
+        if self.replicas.carried_out(&image, topic, deadline).await {
+            Ok(())
+        } else {
+            Err(TopicError::NotCarriedOut)
+        }
     }
 }
 

@@ -37,7 +37,9 @@ fn of_log_append(error: &log::AppendError) -> ErrorCode {
     match error {
         log::AppendError::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
         log::AppendError::SegmentTooLarge { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
-        log::AppendError::Batch(aquifer_model::BatchError::Magic(_)) => ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT,
+        log::AppendError::Batch(aquifer_model::BatchError::Magic(_)) => {
+            ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT
+        }
         log::AppendError::Batch(_) => ErrorCode::CORRUPT_MESSAGE,
         log::AppendError::Invalid(_) => ErrorCode::INVALID_RECORD,
         log::AppendError::Timestamp { .. } => ErrorCode::INVALID_TIMESTAMP,
@@ -104,7 +106,9 @@ pub(super) fn of_delete_records(error: &DeleteRecordsError) -> ErrorCode {
 
 fn of_log_change(error: &log::ChangeError) -> ErrorCode {
     match error {
-        log::ChangeError::Ahead { .. } | log::ChangeError::BelowLocalStart { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+        log::ChangeError::Ahead { .. } | log::ChangeError::BelowLocalStart { .. } => {
+            ErrorCode::OFFSET_OUT_OF_RANGE
+        }
         log::ChangeError::Closed => ErrorCode::NOT_LEADER_OR_FOLLOWER,
         log::ChangeError::Full
         | log::ChangeError::Failed
@@ -146,7 +150,9 @@ pub(super) fn of_propose(error: &ProposeError) -> ErrorCode {
         ProposeError::Rejected(rejected) => of_rejected(rejected),
         ProposeError::TooLarge { .. } => ErrorCode::INVALID_REQUEST,
         ProposeError::NotLeader { .. } => ErrorCode::NOT_CONTROLLER,
-        ProposeError::Unknown(_) | ProposeError::Timeout { .. } | ProposeError::Stopped(_) => ErrorCode::REQUEST_TIMED_OUT,
+        ProposeError::Unknown(_) | ProposeError::Timeout { .. } | ProposeError::Stopped(_) => {
+            ErrorCode::REQUEST_TIMED_OUT
+        }
     }
 }
 

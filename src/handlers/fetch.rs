@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use aquifer_model::{ByteCount, LeaderEpoch, TopicId, TopicName};
 use aquifer_protocol::messages::fetch::{
-    AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
-    NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse,
+    LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use aquifer_protocol::{ErrorCode, Records, Str};
 use futures::StreamExt as _;
@@ -25,8 +25,8 @@ use super::errors;
 use super::fetch_session::{PartitionRef, Resolved, SessionRequest, Told, TopicRef, Wanted};
 use super::topics_by;
 use crate::log::AtLeast;
-use crate::metadata::image::Topic;
 use crate::metadata::Image;
+use crate::metadata::image::Topic;
 use crate::replica::Replica;
 use crate::replica::error::ReadError;
 use crate::replica::read::{Batches, ColdRead, Found, Isolation, ReadRequest};
@@ -60,7 +60,8 @@ pub(crate) async fn handle(context: Arc<Context>, request: FetchRequest, version
         Err(error) => return top_level(errors::of_session(error)),
     };
     let image = context.metadata.image();
-    let targets = resolved.wanted.iter().map(|(partition, wanted)| Target::find(&context, &image, partition, wanted));
+    let targets =
+        resolved.wanted.iter().map(|(partition, wanted)| Target::find(&context, &image, partition, wanted));
     let targets: Vec<Target> = targets.collect();
     let answers = fetch.run(&context, &targets).await;
     assemble(&context, &image, &resolved, &targets, answers, version)
@@ -94,7 +95,9 @@ fn session_request(request: &FetchRequest, version: i16) -> Result<SessionReques
     let mut forgotten = Vec::new();
     for topic in &request.forgotten_topics_data {
         let topic_ref = topic_ref(&topic.topic, topic.topic_id)?;
-        forgotten.extend(topic.partitions.iter().map(|&partition| PartitionRef { topic: topic_ref.clone(), partition }));
+        forgotten.extend(
+            topic.partitions.iter().map(|&partition| PartitionRef { topic: topic_ref.clone(), partition }),
+        );
     }
     // Before version 7 there were no sessions; the fields then say (0, -1).
     Ok(SessionRequest { session_id: request.session_id, epoch: request.session_epoch, wanted, forgotten })
@@ -120,12 +123,7 @@ impl Target {
             checked.map_err(|error| errors::of_role(&error))?;
             Ok(replica)
         });
-        Target {
-            topic: topic.ok().cloned(),
-            partition: partition.partition,
-            wanted: wanted.clone(),
-            replica,
-        }
+        Target { topic: topic.ok().cloned(), partition: partition.partition, wanted: wanted.clone(), replica }
     }
 }
 
@@ -159,7 +157,11 @@ impl Fetch {
         let positive = |number: i32| u64::try_from(number).unwrap_or(0);
         let max_wait = Duration::from_millis(positive(request.max_wait_ms));
         Fetch {
-            isolation: if request.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted },
+            isolation: if request.isolation_level == 1 {
+                Isolation::ReadCommitted
+            } else {
+                Isolation::ReadUncommitted
+            },
             bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
             bytes_max: ByteCount(positive(request.max_bytes)).min(fetch.bytes_max),
             deadline: now + max_wait,
@@ -170,7 +172,8 @@ impl Fetch {
     async fn run(&self, context: &Context, targets: &[Target]) -> Vec<Answer> {
         loop {
             // Subscribe before reading: what arrives in between wakes the wait below.
-            let mut marks: Vec<_> = targets.iter().filter_map(|target| target.replica.as_ref().ok().map(|r| r.marks())).collect();
+            let mut marks: Vec<_> =
+                targets.iter().filter_map(|target| target.replica.as_ref().ok().map(|r| r.marks())).collect();
             let readings = self.read(targets).await;
             if readings.iter().any(|reading| matches!(reading, Reading::Cold(..))) {
                 return self.wait_for_cold(context, readings).await;
@@ -283,7 +286,8 @@ fn assemble(
         let (data, told) = partition_data(target, answer, version);
         told_all.push(told);
         if let Some(session) = resolved.incremental {
-            let significant = !data.error_code.is_none() || !data.records.is_empty() || data.diverging_epoch.epoch >= 0;
+            let significant =
+                !data.error_code.is_none() || !data.records.is_empty() || data.diverging_epoch.epoch >= 0;
             if !sessions.tell(session, partition, told, significant) {
                 continue;
             }
@@ -322,7 +326,8 @@ fn partition_data(target: &Target, answer: Answer, version: i16) -> (PartitionDa
         records: Records::EMPTY,
         ..PartitionData::default()
     };
-    let elsewhere = [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::FENCED_LEADER_EPOCH].contains(&answer.error);
+    let elsewhere =
+        [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::FENCED_LEADER_EPOCH].contains(&answer.error);
     if elsewhere && version >= VERSION_LEADER {
         let leader = target.topic.as_ref().and_then(|topic| leader_of(topic, target.partition));
         if let Some((leader, epoch)) = leader {

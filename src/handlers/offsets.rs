@@ -32,8 +32,13 @@ const VERSION_EPOCH: i16 = 4;
 const VERSION_TIMEOUT: i16 = 10;
 
 /// Looks offsets up, by name or by time.
-pub(crate) async fn list(context: Arc<Context>, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
-    let isolation = if request.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+pub(crate) async fn list(
+    context: Arc<Context>,
+    request: ListOffsetsRequest,
+    version: i16,
+) -> ListOffsetsResponse {
+    let isolation =
+        if request.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
     let limit = context.config().broker().fetch.list_offsets_timeout;
     let timeout = match u64::try_from(request.timeout_ms) {
         Ok(asked) if version >= VERSION_TIMEOUT && asked > 0 => Duration::from_millis(asked).min(limit),
@@ -44,7 +49,8 @@ pub(crate) async fn list(context: Arc<Context>, request: ListOffsetsRequest, ver
         let context = &context;
         async move {
             let partitions = topic.partitions.iter();
-            let lookups = partitions.map(|wanted| look_up(context, &topic.name, wanted, isolation, version, wait_until));
+            let lookups = partitions
+                .map(|wanted| look_up(context, &topic.name, wanted, isolation, version, wait_until));
             ListOffsetsTopicResponse { name: topic.name.clone(), partitions: join_all(lookups).await }
         }
     });
@@ -59,8 +65,10 @@ async fn look_up(
     version: i16,
     wait_until: Instant,
 ) -> ListOffsetsPartitionResponse {
-    let mut answer =
-        ListOffsetsPartitionResponse { partition_index: wanted.partition_index, ..ListOffsetsPartitionResponse::default() };
+    let mut answer = ListOffsetsPartitionResponse {
+        partition_index: wanted.partition_index,
+        ..ListOffsetsPartitionResponse::default()
+    };
     let image = context.metadata.image();
     let found = topics_by::by_name(&image, topic)
         .and_then(|topic| topics_by::replica(context, topic, wanted.partition_index))
@@ -94,7 +102,9 @@ async fn look_up(
 
 /// What a timestamp means; the negative ones came one by one.
 fn lookup_of(timestamp: i64, isolation: Isolation, version: i16) -> Result<Lookup, ErrorCode> {
-    let since = |version_min: i16, lookup| if version >= version_min { Ok(lookup) } else { Err(ErrorCode::UNSUPPORTED_VERSION) };
+    let since = |version_min: i16, lookup| {
+        if version >= version_min { Ok(lookup) } else { Err(ErrorCode::UNSUPPORTED_VERSION) }
+    };
     match timestamp {
         -1 => Ok(Lookup::Latest(isolation)),
         -2 => Ok(Lookup::Earliest),
@@ -108,7 +118,10 @@ fn lookup_of(timestamp: i64, isolation: Isolation, version: i16) -> Result<Looku
 }
 
 /// Says where leaders' epochs ended.
-pub(crate) fn epoch_ends(context: &Context, request: &OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
+pub(crate) fn epoch_ends(
+    context: &Context,
+    request: &OffsetForLeaderEpochRequest,
+) -> OffsetForLeaderEpochResponse {
     let topics = request.topics.iter().map(|topic| OffsetForLeaderTopicResult {
         topic: topic.topic.clone(),
         partitions: topic.partitions.iter().map(|wanted| epoch_end(context, &topic.topic, wanted)).collect(),
@@ -137,7 +150,10 @@ fn epoch_end(context: &Context, topic: &str, wanted: &OffsetForLeaderPartition) 
 }
 
 /// Raises log starts.
-pub(crate) async fn delete_records(context: Arc<Context>, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+pub(crate) async fn delete_records(
+    context: Arc<Context>,
+    request: DeleteRecordsRequest,
+) -> DeleteRecordsResponse {
     let mut response = DeleteRecordsResponse::default();
     for topic in request.topics {
         let mut result = DeleteRecordsTopicResult { name: topic.name, partitions: Vec::new() };
@@ -158,7 +174,12 @@ pub(crate) async fn delete_records(context: Arc<Context>, request: DeleteRecords
     response
 }
 
-async fn delete_before(context: &Context, topic: &str, partition: i32, offset: i64) -> Result<Offset, ErrorCode> {
+async fn delete_before(
+    context: &Context,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> Result<Offset, ErrorCode> {
     /// Stands for "all that is acknowledged".
     const HIGH_WATERMARK: i64 = -1;
     let image = context.metadata.image();

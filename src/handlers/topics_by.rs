@@ -7,8 +7,8 @@ use aquifer_protocol::ErrorCode;
 use uuid::Uuid;
 
 use super::context::Context;
-use crate::metadata::image::Topic;
 use crate::metadata::Image;
+use crate::metadata::image::Topic;
 use crate::replica::Replica;
 
 /// A topic by name; requests up to a version call it so.

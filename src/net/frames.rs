@@ -41,7 +41,11 @@ impl FrameReader {
                 self.buffer.reserve(READ_BYTES);
             }
             if self.read_some().await? == 0 {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                return if self.buffer.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
             }
         }
         let head = [self.buffer[0], self.buffer[1], self.buffer[2], self.buffer[3]];

@@ -47,11 +47,14 @@ impl Replica {
     }
 
     /// Waits until the records are acknowledged.
-    pub(crate) async fn acknowledged(&self, records: &Acknowledged, deadline: Instant) -> Result<(), AckError> {
+    pub(crate) async fn acknowledged(
+        &self,
+        records: &Acknowledged,
+        deadline: Instant,
+    ) -> Result<(), AckError> {
         let mut marks = self.marks();
-        let reached = marks.wait_for(|marks| {
-            marks.high_watermark >= records.upto || marks.leading != Some(records.epoch)
-        });
+        let reached = marks
+            .wait_for(|marks| marks.high_watermark >= records.upto || marks.leading != Some(records.epoch));
         let marks = match tokio::time::timeout_at(deadline, reached).await {
             Err(_) => return Err(AckError::Timeout),
             Ok(Err(_)) => return Err(AckError::NotLeader),

@@ -108,7 +108,8 @@ impl Replica {
             if segment.range.next > from {
                 lag.bytes += segment.log_bytes;
                 lag.segments += 1;
-                lag.oldest = Some(lag.oldest.map_or(segment.sealed_at, |oldest| oldest.min(segment.sealed_at)));
+                lag.oldest =
+                    Some(lag.oldest.map_or(segment.sealed_at, |oldest| oldest.min(segment.sealed_at)));
             }
         }
         lag
@@ -181,7 +182,12 @@ impl Replica {
 
     /// Right after a claim: where the bucket holds offsets, the bucket is right. A log that ends below what is tiered, or
     /// whose epochs part from the manifest's, starts anew at the tier's end.
-    async fn follow_tier(&self, tier: &Tier, claimed: &Claimed, epoch: LeaderEpoch) -> Result<(), ArchiveError> {
+    async fn follow_tier(
+        &self,
+        tier: &Tier,
+        claimed: &Claimed,
+        epoch: LeaderEpoch,
+    ) -> Result<(), ArchiveError> {
         let manifest = claimed.manifest();
         let Some(tier_end) = manifest.end() else {
             self.recovered(epoch);
@@ -224,7 +230,9 @@ impl Replica {
             let replica = self.clone();
             let base = segment.range.base;
             // Gone from the local disk in the meantime: then the bucket holds it.
-            let Some(parts) = tasks::blocking(move || replica.log().sealed_parts(base)).await? else { return Ok(()) };
+            let Some(parts) = tasks::blocking(move || replica.log().sealed_parts(base)).await? else {
+                return Ok(());
+            };
             let source = SegmentSource {
                 segment: parts.facts,
                 log: parts.log,
@@ -335,7 +343,9 @@ impl ArchiveError {
             ArchiveError::Commit(CommitError::Fenced(_)) => true,
             ArchiveError::Upload(UploadError::Commit(CommitError::Fenced(_))) => true,
             ArchiveError::Claim(ClaimError::Manifest(_))
-            | ArchiveError::Commit(CommitError::Invalid(_) | CommitError::Superseded(_) | CommitError::Manifest(_))
+            | ArchiveError::Commit(
+                CommitError::Invalid(_) | CommitError::Superseded(_) | CommitError::Manifest(_),
+            )
             | ArchiveError::Upload(_)
             | ArchiveError::Tail(_)
             | ArchiveError::NoTail

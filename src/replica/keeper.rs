@@ -106,7 +106,9 @@ impl Keeper {
 
     fn start_archive(self: &Arc<Keeper>, replica: &Arc<Replica>, now: Instant) {
         let Some(tier) = self.tier.clone() else { return };
-        if replica.archive_status().retry_at.is_some_and(|at| now < at) || !self.busy.lock().insert(replica.partition()) {
+        if replica.archive_status().retry_at.is_some_and(|at| now < at)
+            || !self.busy.lock().insert(replica.partition())
+        {
             return;
         }
         let (keeper, replica) = (self.clone(), replica.clone());
@@ -157,7 +159,8 @@ fn retain_locally(replica: &Replica, now: aquifer_model::Timestamp) {
     {
         tracing::warn!(partition = %replica.partition(), %error, "cannot seal a segment for retention");
     }
-    let removable = removable_before(&log.sealed_segments(), log.active_size(), keep, replica.high_watermark(), now);
+    let removable =
+        removable_before(&log.sealed_segments(), log.active_size(), keep, replica.high_watermark(), now);
     if let Some(start) = removable
         && let Err(error) = log.advance_start(start)
     {

@@ -112,7 +112,8 @@ impl Replica {
             Isolation::ReadCommitted => bounds.last_stable,
         };
         if from < offsets.local_start {
-            let cold = ColdRead { offset: from, bytes_max: request.bytes_max, upper, isolation: request.isolation };
+            let cold =
+                ColdRead { offset: from, bytes_max: request.bytes_max, upper, isolation: request.isolation };
             return Ok(Found::Cold(cold));
         }
         if from >= upper {
@@ -122,7 +123,12 @@ impl Replica {
         match read {
             // The segment was dropped between the look at the offsets and the read: it is in the bucket by now.
             Err(ReadError::Log(crate::log::ReadError::BelowLocalStart { .. })) => {
-                let cold = ColdRead { offset: from, bytes_max: request.bytes_max, upper, isolation: request.isolation };
+                let cold = ColdRead {
+                    offset: from,
+                    bytes_max: request.bytes_max,
+                    upper,
+                    isolation: request.isolation,
+                };
                 Ok(Found::Cold(cold))
             }
             Err(error) => Err(error),
@@ -149,7 +155,8 @@ impl Replica {
             Isolation::ReadCommitted => AbortedTxns::Include,
         };
         let mut batches = Batches::empty(request.isolation);
-        let mut read = Read { from, until: upper, bytes_max: request.bytes_max, at_least: request.at_least, aborted };
+        let mut read =
+            Read { from, until: upper, bytes_max: request.bytes_max, at_least: request.at_least, aborted };
         for _ in 0..SEGMENTS_MAX {
             let slice = self.log().read(read)?;
             if slice.bytes.is_empty() {

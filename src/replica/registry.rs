@@ -47,7 +47,16 @@ impl Replicas {
         configs: watch::Receiver<Config>,
     ) -> Arc<Replicas> {
         let (applied, _) = watch::channel(Arc::new(Image::default()));
-        Arc::new(Replicas { world, broker, logs, tier, configs, open: RwLock::default(), survivors: OnceLock::new(), applied })
+        Arc::new(Replicas {
+            world,
+            broker,
+            logs,
+            tier,
+            configs,
+            open: RwLock::default(),
+            survivors: OnceLock::new(),
+            applied,
+        })
     }
 
     /// The replica of a partition, if it is here.
@@ -125,7 +134,8 @@ impl Replicas {
 
     /// Logs of topics that were deleted while this broker was away.
     async fn remove_strays(&self, image: &Image) {
-        let wanted: HashSet<TopicPartition> = self.assigned(image).map(|(partition, _, _)| partition).collect();
+        let wanted: HashSet<TopicPartition> =
+            self.assigned(image).map(|(partition, _, _)| partition).collect();
         let logs = self.logs.clone();
         let found = match tasks::blocking(move || logs.found()).await {
             Ok(found) => found,
@@ -146,7 +156,11 @@ impl Replicas {
         image: &'a Image,
     ) -> impl Iterator<Item = (TopicPartition, &'a Arc<Topic>, &'a Arc<Partition>)> {
         image.topics().flat_map(move |topic| {
-            let mine = topic.partitions.iter().zip(0..).filter(|(partition, _)| partition.replicas.contains(&self.broker));
+            let mine = topic
+                .partitions
+                .iter()
+                .zip(0..)
+                .filter(|(partition, _)| partition.replicas.contains(&self.broker));
             mine.map(move |(partition, index)| {
                 (TopicPartition { topic: topic.id, partition: PartitionIndex(index) }, topic, partition)
             })
@@ -181,7 +195,11 @@ impl Replicas {
             let partition = TopicPartition { topic: change.topic.id, partition: change.partition };
             if change.after.replicas.contains(&self.broker) && self.get(partition).is_none() {
                 let config = self.topic_config(&change.topic);
-                wanted.push(Wanted { partition, topic: change.topic.name.clone(), config: LogConfig::from(&config) });
+                wanted.push(Wanted {
+                    partition,
+                    topic: change.topic.name.clone(),
+                    config: LogConfig::from(&config),
+                });
                 configs.insert(partition, config);
             }
         }
@@ -196,9 +214,13 @@ impl Replicas {
                 Ok(log) => {
                     let survival = Survival { on_disk: self.survived(partition), clean };
                     let config = configs.remove(&partition).expect("every wanted log has a configuration");
-                    self.open.write().insert(partition, Replica::new(log, survival, config, self.world.clone()));
+                    self.open
+                        .write()
+                        .insert(partition, Replica::new(log, survival, config, self.world.clone()));
                 }
-                Err(error) => tracing::error!(%partition, %error, "cannot open a log: its partition is offline"),
+                Err(error) => {
+                    tracing::error!(%partition, %error, "cannot open a log: its partition is offline")
+                }
             }
         }
     }
@@ -219,7 +241,9 @@ impl Replicas {
             replica.go_offline(format!("the local log is damaged: {damage}"));
         } else if replica.role() == Role::Leader(epoch) {
             replica.refresh(&change.after);
-        } else if self.tier.is_some() && replica.must_ask_tier(change.before.is_none() && epoch_is_first(change)) {
+        } else if self.tier.is_some()
+            && replica.must_ask_tier(change.before.is_none() && epoch_is_first(change))
+        {
             replica.lead(&change.after, Role::Recovering(epoch));
         } else {
             replica.lead(&change.after, Role::Leader(epoch));

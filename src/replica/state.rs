@@ -179,7 +179,11 @@ impl Replica {
             }
             // Everything up to the tier's end was acknowledged once; the hint of the log that was dropped says nothing more.
             let (in_sync, in_sync_min) = state.progress.in_sync();
-            state.progress = Progress::new(self.log.high_watermark_hint().max(self.log.offsets().start), in_sync, in_sync_min);
+            state.progress = Progress::new(
+                self.log.high_watermark_hint().max(self.log.offsets().start),
+                in_sync,
+                in_sync_min,
+            );
             state.role = Role::Leader(epoch);
             self.log.begin_epoch(epoch);
         }

@@ -35,7 +35,11 @@ mod tests {
             (false, false, Durability::Replicated, false, true),
         ] {
             let survival = Survival { on_disk, clean };
-            assert_eq!(survival.may_have_lost(durability, partition_is_new), expected, "{survival:?} {durability:?}");
+            assert_eq!(
+                survival.may_have_lost(durability, partition_is_new),
+                expected,
+                "{survival:?} {durability:?}"
+            );
         }
     }
 }

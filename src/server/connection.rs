@@ -17,8 +17,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use aquifer_model::ByteCount;
-use aquifer_protocol::frame::{self, ForeignProtocol, FrameError};
 use aquifer_protocol::Segments;
+use aquifer_protocol::frame::{self, ForeignProtocol, FrameError};
 use aquifer_runtime::budget::{ByteBudget, BytePermit};
 use aquifer_runtime::sockets::{ReadHalf, WriteHalf};
 use tokio_util::sync::CancellationToken;

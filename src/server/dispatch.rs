@@ -52,8 +52,16 @@ impl RequestMetrics {
         let unsupported = Counter::default();
         let registry = registry.sub_registry_with_prefix("aquifer_server");
         registry.register("requests", "Requests by API", counts.clone());
-        registry.register("request_seconds", "Time from a request's arrival to its answer, by API", times.clone());
-        registry.register("requests_unsupported", "Requests of an API or version unknown here", unsupported.clone());
+        registry.register(
+            "request_seconds",
+            "Time from a request's arrival to its answer, by API",
+            times.clone(),
+        );
+        registry.register(
+            "requests_unsupported",
+            "Requests of an API or version unknown here",
+            unsupported.clone(),
+        );
         let row = |api: &api::Api| {
             let label = [("api", api.key.name())];
             (api.key, counts.get_or_create(&label).clone(), times.get_or_create(&label).clone())

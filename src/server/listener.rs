@@ -55,7 +55,11 @@ impl Acceptor {
         registry.register("connections_accepted", "Connections accepted", metrics.accepted.clone());
         registry.register("connections_refused", "Connections over a limit", metrics.refused.clone());
         registry.register("connections_open", "Connections open now", metrics.open.clone());
-        registry.register("connections_foreign", "Connections that spoke another protocol", metrics.foreign.clone());
+        registry.register(
+            "connections_foreign",
+            "Connections that spoke another protocol",
+            metrics.foreign.clone(),
+        );
         registry.register("requests_invalid", "Requests that could not be read", metrics.invalid.clone());
         Acceptor { dispatcher, limits, open: OpenConnections::new(accept), metrics }
     }
@@ -92,7 +96,8 @@ impl Acceptor {
             let stopping = stopping.clone();
             tasks.spawn("connection", async move {
                 let limits = acceptor.limits.clone();
-                let connection = Connection::new(stream.into_split(), peer, limits, acceptor.dispatcher.clone());
+                let connection =
+                    Connection::new(stream.into_split(), peer, limits, acceptor.dispatcher.clone());
                 let ended = connection.serve(stopping).await;
                 acceptor.ended(peer, &ended);
                 drop(slot);
