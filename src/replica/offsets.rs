@@ -68,6 +68,8 @@ impl Replica {
                 let last = self.tiered_end().and_then(|end| Offset::new(end.get() - 1));
                 Ok(last.and_then(|last| plain(last, self.log().epoch_at(last))))
             }
+            // Nothing waits to be uploaded where nothing ever is.
+            Lookup::EarliestPendingUpload if !self.config().tiered => Ok(None),
             Lookup::EarliestPendingUpload => {
                 let pending = self.tiered_end().unwrap_or(offsets.start).max(offsets.start);
                 Ok(plain(pending, self.log().epoch_at(pending)))
