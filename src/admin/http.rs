@@ -34,7 +34,8 @@ pub(crate) async fn serve(listener: Listener, admin: Admin, tasks: TaskGroup) {
         .route("/api/status", get(status))
         .with_state(admin);
     let stopping = tasks.cancelled().clone();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await });
+    let serving =
+        axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await });
     if let Err(error) = serving.await {
         tracing::error!(%error, "admin port failed");
     }
@@ -47,7 +48,9 @@ async fn live() -> &'static str {
 async fn ready(State(admin): State<Admin>) -> Response {
     match admin.health.readiness() {
         Readiness::Ready => "ready\n".into_response(),
-        Readiness::NotReady(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
+        Readiness::NotReady(reason) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response()
+        }
     }
 }
 
@@ -56,7 +59,9 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &admin.registry) {
         Ok(()) => ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode metrics: {error}\n")).into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode metrics: {error}\n")).into_response()
+        }
     }
 }
 

@@ -1,16 +1,18 @@
 //! What the broker knows of itself, as JSON, and the gauges that follow from it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use aquifer_model::{ByteCount, TopicPartition};
+use aquifer_model::{ByteCount, Timestamp, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::metrics::{Family, Gauge, Registry};
 use aquifer_tiering::Tier;
 use aquifer_tiering::tier::PartitionStatus;
 use serde::Serialize;
 
+use crate::log::SealedSum;
 use crate::metadata::Metadata;
-use crate::replica::{Replica, Replicas, Role};
+use crate::replica::{Replica, Replicas, Role, Unopened};
 
 /// The whole answer of `/api/status`.
 #[derive(Debug, Serialize)]
@@ -52,6 +54,8 @@ pub(crate) struct Totals {
     upload_lag_segments: usize,
     /// Age of the oldest of them, in milliseconds.
     upload_lag_ms: u64,
+    /// The largest of the partitions': what losing all local disks now would cost.
+    exposed_ms: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,7 +64,7 @@ struct TierView {
 }
 
 /// One partition.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct PartitionView {
     topic: String,
     topic_id: String,
@@ -80,6 +84,8 @@ struct PartitionView {
     upload_lag_bytes: u64,
     upload_lag_segments: usize,
     upload_lag_ms: u64,
+    /// How long the oldest record that is only here has been only here, in milliseconds, at most.
+    exposed_ms: u64,
     upload_failures: u32,
     upload_error: Option<String>,
 }
@@ -88,6 +94,7 @@ struct PartitionView {
 struct Gauges {
     partitions: Gauge,
     offline: Gauge,
+    recovering: Gauge,
     local_bytes: Gauge,
     tiered_bytes: Gauge,
     lag_bytes: Gauge,
@@ -119,6 +126,11 @@ impl StatusSource {
         let registry = registry.sub_registry_with_prefix("aquifer_replica");
         registry.register("partitions", "Partitions on this broker", gauges.partitions.clone());
         registry.register("partitions_offline", "Partitions that are not served", gauges.offline.clone());
+        registry.register(
+            "partitions_recovering",
+            "Partitions that wait for the bucket to say where they end",
+            gauges.recovering.clone(),
+        );
         registry.register("local_bytes", "Bytes of logs on the local disk", gauges.local_bytes.clone());
         registry.register("tiered_bytes", "Bytes of records in the bucket", gauges.tiered_bytes.clone());
         registry.register(
@@ -181,6 +193,9 @@ impl StatusSource {
         gauges
             .offline
             .set(number(partitions.iter().filter(|partition| partition.role == "offline").count() as u64));
+        gauges
+            .recovering
+            .set(number(partitions.iter().filter(|partition| partition.role == "recovering").count() as u64));
         gauges.local_bytes.set(number(totals.local_bytes));
         gauges.tiered_bytes.set(number(totals.tiered_bytes));
         gauges.lag_bytes.set(number(totals.upload_lag_bytes));
@@ -199,7 +214,9 @@ impl StatusSource {
             tiered.into_iter().map(|status| (status.partition, status)).collect();
         let mut replicas = self.replicas.all();
         replicas.sort_by_cached_key(|replica| (replica.topic().clone(), replica.partition().partition));
-        replicas.iter().map(|replica| self.view(replica, tiered.get(&replica.partition()))).collect()
+        let views = replicas.iter().map(|replica| self.view(replica, tiered.get(&replica.partition())));
+        // Those without a log come last: they have no more to tell than why.
+        views.chain(self.replicas.unopened().into_iter().map(unopened)).collect()
     }
 
     fn view(&self, replica: &Replica, tiered: Option<&PartitionStatus>) -> PartitionView {
@@ -210,7 +227,8 @@ impl StatusSource {
             Role::NotLeading => ("not leading", None, None),
             Role::Offline(reason) => ("offline", Some(reason), None),
         };
-        let lag = if tiered.is_some() { replica.upload_lag() } else { Default::default() };
+        let is_tiered = self.tier.is_some() && replica.config().tiered;
+        let lag = if is_tiered { replica.upload_lag() } else { SealedSum::default() };
         let archive = replica.archive_status();
         let now = self.world.clock.wall();
         let partition = replica.partition();
@@ -232,10 +250,29 @@ impl StatusSource {
             upload_lag_bytes: lag.bytes.get(),
             upload_lag_segments: lag.segments,
             upload_lag_ms: lag.oldest.map_or(0, |oldest| now.since(oldest).as_millis() as u64),
+            exposed_ms: exposed(replica, &lag, now).as_millis() as u64,
             upload_failures: archive.failures,
             upload_error: archive.error,
         }
     }
+}
+
+fn unopened(one: Unopened) -> PartitionView {
+    PartitionView {
+        topic: one.topic.to_string(),
+        topic_id: one.partition.topic.to_string(),
+        partition: one.partition.partition.0,
+        role: "offline",
+        reason: Some(one.reason),
+        ..PartitionView::default()
+    }
+}
+
+/// How long the oldest record that is only local has been so, at most: a segment that waits was filled before it was sealed, for
+/// as long as the one that is open now at the least.
+fn exposed(replica: &Replica, lag: &SealedSum, now: Timestamp) -> Duration {
+    let open = replica.log().active_since().map_or(Duration::ZERO, |since| now.since(since));
+    lag.oldest.map_or(open, |oldest| now.since(oldest) + open)
 }
 
 fn totals(partitions: &[PartitionView]) -> Totals {
@@ -246,6 +283,7 @@ fn totals(partitions: &[PartitionView]) -> Totals {
         totals.upload_lag_bytes += partition.upload_lag_bytes;
         totals.upload_lag_segments += partition.upload_lag_segments;
         totals.upload_lag_ms = totals.upload_lag_ms.max(partition.upload_lag_ms);
+        totals.exposed_ms = totals.exposed_ms.max(partition.exposed_ms);
         // What is in both places is counted once: the rest of the tiered bytes has no other copy.
         let in_both = ByteCount(partition.local_bytes).saturating_sub(ByteCount(partition.upload_lag_bytes));
         totals.only_tiered_bytes += ByteCount(partition.tiered_bytes).saturating_sub(in_both).get();

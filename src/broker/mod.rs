@@ -125,8 +125,7 @@ impl Broker {
         let (front, back) = (TaskGroup::new(), TaskGroup::new());
         let health = Health::starting("starting");
         let sockets = Sockets::bind(config.broker())?;
-        let started =
-            Started { config, world, registry: &mut registry, front: &front, back: &back, health: &health };
+        let started = Started { config, world, registry: &mut registry, back: &back, health: &health };
         let parts = started.assemble(&sockets).await;
         let parts = match parts {
             Ok(parts) => parts,
@@ -235,7 +234,6 @@ struct Started<'a> {
     config: Config,
     world: World,
     registry: &'a mut Registry,
-    front: &'a TaskGroup,
     back: &'a TaskGroup,
     health: &'a Health,
 }

@@ -63,7 +63,8 @@ pub(super) async fn open(
     let Some(tier) = &config.broker().tier else { return Ok(None) };
     let metrics = StoreMetrics::default();
     metrics.register(registry);
-    let opened = Store::open(tier.object_store.as_str(), StoreOptions::default(), world.clone(), metrics).await;
+    let opened =
+        Store::open(tier.object_store.as_str(), StoreOptions::default(), world.clone(), metrics).await;
     let store = opened.map_err(StoreError::Open)?;
     let path = dir.join(CERTIFIED);
     let record = |error| StoreError::Record { path: path.clone(), error };
@@ -116,7 +117,8 @@ impl OpenStore {
         match tier.adopt(&cluster_id).await {
             Ok(_) => self.store.set_lifecycle().await,
             Err(AdoptError::Store(error)) if self.away => {
-                tracing::debug!(%error, "the bucket cannot be adopted yet"); adopt_later(tier.clone(), self.store, cluster_id, group);
+                tracing::debug!(%error, "the bucket cannot be adopted yet");
+                adopt_later(tier.clone(), self.store, cluster_id, group);
             }
             Err(error) => return Err(StoreError::Adopt(error).into()),
         }

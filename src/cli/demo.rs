@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use clap::Args;
 use aquifer_model::batch::{BatchHeader, HEADER_BYTES};
 use aquifer_model::batches::Batches;
 use aquifer_model::record;
@@ -16,8 +15,8 @@ use aquifer_model::{ByteCount, TopicName};
 use aquifer_runtime::World;
 use aquifer_runtime::tasks::TaskGroup;
 use bytes::Bytes;
+use clap::Args;
 use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use super::consumer::{Consumer, ConsumerOptions, Start, Stop};
@@ -74,7 +73,8 @@ pub async fn run(options: DemoArgs) -> anyhow::Result<()> {
     let client = TaskGroup::new();
     let step = Step::begin("start", None);
     let began = world.clock.now();
-    let broker = Broker::start(config(&folder.path)?, world.clone()).await.context("cannot start the broker")?;
+    let broker =
+        Broker::start(config(&folder.path)?, world.clone()).await.context("cannot start the broker")?;
     step.end(format_args!("a broker with an embedded bucket, ready in {:.0?}", began.elapsed()));
     let outcome = story(&options, &world, &broker, &client).await;
     client.stop(Duration::from_secs(5)).await.context("the client did not stop")?;
@@ -102,7 +102,8 @@ async fn story(options: &DemoArgs, world: &World, broker: &Broker, client: &Task
     let cached = replay(world, "replay again", &cluster, &topic, &written, options.size()).await?;
     let after_cached = broker.report();
     let records = written.iter().map(|contents| contents.records).sum();
-    let summary = Summary { records, written, produced, uploaded, before, after_cold, after_cached, cold, cached };
+    let summary =
+        Summary { records, written, produced, uploaded, before, after_cold, after_cached, cold, cached };
     summary.print()?;
     Ok(())
 }
@@ -122,7 +123,8 @@ async fn produce(
         let partition = (number % contents.len() as u64) as usize;
         let value = value_of(number);
         contents[partition].add(&value);
-        let record = NewRecord { key: None, value: Some(&value), headers: &[], timestamp: world.clock.wall() };
+        let record =
+            NewRecord { key: None, value: Some(&value), headers: &[], timestamp: world.clock.wall() };
         producer.send(Some(partition as i32), record).await?;
         if number % 1024 == 0 {
             step.set(ByteCount(number * VALUE_BYTES as u64));
@@ -158,10 +160,17 @@ async fn upload(world: &World, broker: &Broker, size: ByteCount) -> anyhow::Resu
         let report = broker.report();
         step.set(report.tiered);
         if report.tiered >= size && report.local == ByteCount::ZERO {
-            step.end(format_args!("{} in {} objects; nothing is left on the local disk", report.tiered, report.objects));
+            step.end(format_args!(
+                "{} in {} objects; nothing is left on the local disk",
+                report.tiered, report.objects
+            ));
             return Ok(began.elapsed());
         }
-        ensure!(world.clock.now() < deadline, "after {UPLOAD_PATIENCE:?} {} are still only local", report.local);
+        ensure!(
+            world.clock.now() < deadline,
+            "after {UPLOAD_PATIENCE:?} {} are still only local",
+            report.local
+        );
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -215,7 +224,12 @@ impl Contents {
 
     fn add_batch(&mut self, header: &BatchHeader, records: &Bytes) -> anyhow::Result<()> {
         for record in record::read(header, records)? {
-            ensure!(record.offset.get() as u64 == self.records, "offset {} is not {}", record.offset, self.records);
+            ensure!(
+                record.offset.get() as u64 == self.records,
+                "offset {} is not {}",
+                record.offset,
+                self.records
+            );
             self.add(&record.value.context("a value is missing")?);
         }
         Ok(())
@@ -258,12 +272,21 @@ impl Summary {
         row("requests to upload", self.before.requests.to_string());
         row("upload done after", format!("{:.1?}", self.uploaded));
         row("produce, acks=all, synced", self.produced.rate());
-        row("replay, cold", format!("{}, {} requests", self.cold.rate(), requests(&self.before, &self.after_cold)));
-        row("replay, cached", format!("{}, {} requests", self.cached.rate(), requests(&self.after_cold, &self.after_cached)));
+        row(
+            "replay, cold",
+            format!("{}, {} requests", self.cold.rate(), requests(&self.before, &self.after_cold)),
+        );
+        row(
+            "replay, cached",
+            format!("{}, {} requests", self.cached.rate(), requests(&self.after_cold, &self.after_cached)),
+        );
         for (partition, contents) in self.written.iter().enumerate() {
             let (records, hash) = contents.checksum();
             let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-            row(&format!("SHA-256 of partition {partition}"), format!("{hash}.. over {records} records, three times"));
+            row(
+                &format!("SHA-256 of partition {partition}"),
+                format!("{hash}.. over {records} records, three times"),
+            );
         }
         let mut output = Output::stdout();
         output.table(&table)?;
@@ -296,11 +319,17 @@ struct Folder {
 impl Folder {
     fn make(world: &World) -> anyhow::Result<Folder> {
         let path = std::env::temp_dir().join(format!("aquifer-demo-{}", world.rng.uuid()));
-        world.disk.create_dir_all(&path.join("bucket")).with_context(|| format!("cannot make {}", path.display()))?;
+        world
+            .disk
+            .create_dir_all(&path.join("bucket"))
+            .with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Folder { path })
     }
 
     fn remove(self, world: &World) -> anyhow::Result<()> {
-        world.disk.remove_dir_all(&self.path).with_context(|| format!("cannot remove {}", self.path.display()))
+        world
+            .disk
+            .remove_dir_all(&self.path)
+            .with_context(|| format!("cannot remove {}", self.path.display()))
     }
 }

@@ -14,6 +14,7 @@ use aquifer_model::builder::BatchBuilder;
 use aquifer_model::compression::Compression;
 use aquifer_model::{ByteCount, ProducerEpoch, ProducerId, Timestamp, TopicName};
 use aquifer_protocol::ErrorCode;
+use aquifer_protocol::messages::api_versions::ApiVersionsRequest;
 use aquifer_protocol::messages::init_producer_id::InitProducerIdRequest;
 use aquifer_protocol::messages::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
@@ -247,7 +248,10 @@ impl Lane {
                 let mut writer = Writer { shared, partition, sequence: 0 };
                 while let Some(batch) = batches.recv().await {
                     // An empty batch is the last.
-                    if batch.record_count() == 0 || !writer.write(batch).await {
+                    if batch.record_count() == 0 {
+                        return writer.see_off().await;
+                    }
+                    if !writer.write(batch).await {
                         return;
                     }
                 }
@@ -288,6 +292,21 @@ impl Writer {
                 self.shared.outcome.lock().failure.get_or_insert(why);
                 false
             }
+        }
+    }
+
+    /// With `acks=0` nothing says that a batch has left this process, but an answer to whatever is asked behind it does.
+    async fn see_off(&self) {
+        if self.shared.options.acks != Acks::Nobody || self.sequence == 0 {
+            return;
+        }
+        let topic = self.shared.topic.lock().clone();
+        let leader = topic.partitions.iter().find(|partition| partition.index == self.partition);
+        let Some(leader) = leader.and_then(|partition| partition.leader.as_ref()) else { return };
+        if let Ok(peer) = self.shared.cluster.at(leader).await
+            && let Err(error) = peer.call(&ApiVersionsRequest::default()).await
+        {
+            tracing::debug!(partition = self.partition, %error, "the last batches may not have left");
         }
     }
 

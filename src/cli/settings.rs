@@ -118,9 +118,18 @@ fn plaintext(address: String) -> String {
     format!("PLAINTEXT://{address}")
 }
 
-fn read(disk: &Disk, path: &Path) -> anyhow::Result<FileText> {
+/// A configuration file that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read configuration file {path}: {why}")]
+pub struct Unreadable {
+    path: String,
+    why: String,
+}
+
+fn read(disk: &Disk, path: &Path) -> Result<FileText, Unreadable> {
     let shown = path.display().to_string();
-    let bytes = disk.read(path).with_context(|| format!("cannot read configuration file {shown}"))?;
-    let text = String::from_utf8(bytes).with_context(|| format!("configuration file {shown} is no text"))?;
+    let unreadable = |why| Unreadable { path: shown.clone(), why };
+    let bytes = disk.read(path).map_err(|error| unreadable(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|error| unreadable(error.to_string()))?;
     Ok(FileText { path: shown, text })
 }

@@ -16,7 +16,7 @@ use aquifer_protocol::messages::list_offsets::ListOffsetsRequest;
 use aquifer_protocol::{ErrorCode, Str};
 use aquifer_runtime::tasks::TaskGroup;
 use aquifer_runtime::world::World;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::cli::client::{ClientArgs, parse_pair, parse_topic};
@@ -99,18 +99,19 @@ struct Describe {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("change").required(true).multiple(true)))]
 struct Alter {
     /// Its name
     #[arg(value_parser = parse_topic)]
     topic: TopicName,
     /// Set a configuration key; may be given several times
-    #[arg(long, short, value_parser = parse_pair, value_name = "KEY=VALUE")]
+    #[arg(long, short, group = "change", value_parser = parse_pair, value_name = "KEY=VALUE")]
     set: Vec<(String, String)>,
     /// Give a configuration key its default again; may be given several times
-    #[arg(long, short, value_name = "KEY")]
+    #[arg(long, short, group = "change", value_name = "KEY")]
     unset: Vec<String>,
     /// Add partitions until there are so many
-    #[arg(long, short)]
+    #[arg(long, short, group = "change")]
     partitions: Option<i32>,
 }
 
@@ -366,9 +367,6 @@ fn ids(brokers: &[i32]) -> String {
 }
 
 async fn alter(cluster: &Cluster, command: Alter, out: &mut Output) -> anyhow::Result<()> {
-    if command.set.is_empty() && command.unset.is_empty() && command.partitions.is_none() {
-        bail!("nothing to change: give --set, --unset or --partitions");
-    }
     if !command.set.is_empty() || !command.unset.is_empty() {
         alter_configs(cluster, &command).await?;
         out.line(format!("changed the configuration of {}", command.topic))?;

@@ -406,7 +406,7 @@ fn read_logging(r: &mut Reader<'_>) -> Logging {
         level: r.read(
             text(
                 "logging.level",
-                "info",
+                "info,openraft=warn",
                 "`error`, `warn`, `info`, `debug`, `trace`, or `target=level` between commas",
                 parse_level,
             )

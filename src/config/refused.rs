@@ -96,11 +96,7 @@ const GROUPS: &[Group] = &[
     },
     Group {
         why: "the bucket is set by tier.object.store, and all that concerns it under tier.",
-        keys: &[
-            ("remote.log.", None),
-            ("remote.list.offsets.request.timeout.ms", Some("30000")),
-            ("rsm.config.", None),
-        ],
+        keys: &[("remote.log.", None), ("rsm.config.", None)],
     },
     Group {
         why: "when records are synced is set by log.durability, and checkpoints follow from it",

@@ -82,6 +82,14 @@ fn the_tables_are_in_order() {
         }
         assert!(entry.topic.is_none_or(|name| topics.insert(name)), "{:?} is declared twice", entry.topic);
         assert!(entry.doc.ends_with('.'), "{:?} has no doc", entry.broker);
+        for (why, refused) in super::refused::reference() {
+            let is_refused = |name| refused.iter().any(|(refused, _)| *refused == name);
+            assert!(
+                !entry.broker_names().any(is_refused),
+                "{:?} is declared, and refused: {why}",
+                entry.broker
+            );
+        }
         if sections.last() != Some(&entry.section) {
             assert!(!sections.contains(&entry.section), "section {} is in two pieces", entry.section);
             sections.push(entry.section);

@@ -162,9 +162,9 @@ fn read_upload(r: &mut Reader<'_>) -> TierUpload {
                 .doc("Partitions that upload at a time; each uploads its segments one after the other."),
         ),
         retry_min: r.read(
-            millis("tier.upload.retry.backoff.ms", SECOND)
-                .range(10, MINUTE)
-                .doc("Milliseconds before a failed upload is tried again; doubles with each failure in a row."),
+            millis("tier.upload.retry.backoff.ms", SECOND).range(10, MINUTE).doc(
+                "Milliseconds before a failed upload is tried again; doubles with each failure in a row.",
+            ),
         ),
         retry_max: r.read(
             millis("tier.upload.retry.backoff.max.ms", 30 * SECOND)

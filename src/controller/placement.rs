@@ -26,7 +26,9 @@ pub(crate) fn place(
     }
     let start = (start % brokers.len() as u64) as usize;
     let at = |position: usize| brokers[position % brokers.len()];
-    Ok((0..partitions).map(|partition| (0..replicas).map(|replica| at(start + partition + replica)).collect()).collect())
+    Ok((0..partitions)
+        .map(|partition| (0..replicas).map(|replica| at(start + partition + replica)).collect())
+        .collect())
 }
 
 #[cfg(test)]
@@ -37,7 +39,8 @@ mod tests {
     fn leaders_and_replicas_go_round() {
         let brokers = [1, 2, 3].map(BrokerId);
         let placed = place(&brokers, 4, 2, 7).unwrap();
-        let ids: Vec<Vec<i32>> = placed.iter().map(|replicas| replicas.iter().map(|id| id.0).collect()).collect();
+        let ids: Vec<Vec<i32>> =
+            placed.iter().map(|replicas| replicas.iter().map(|id| id.0).collect()).collect();
         assert_eq!(ids, [[2, 3], [3, 1], [1, 2], [2, 3]]);
         assert_eq!(place(&brokers, 1, 4, 0), Err(TooFewBrokers { wanted: 4, brokers: 3 }));
         assert_eq!(place(&[], 1, 0, 0), Err(TooFewBrokers { wanted: 0, brokers: 0 }));

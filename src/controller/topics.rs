@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::placement::{TooFewBrokers, place};
 use crate::config::Config;
+use crate::metadata::apply::apply;
 use crate::metadata::command::{CreatePartitions, CreateTopic, DeleteTopic, Remains};
 use crate::metadata::image::{BrokerState, Configs, Topic};
 use crate::metadata::{Command, Image, Metadata, ProposeError, Rejected};
@@ -154,22 +155,34 @@ impl Topics {
             replication_factor: i16::try_from(partitions.first().map_or(0, Vec::len)).unwrap_or(i16::MAX),
             configs: new.configs.clone(),
         };
-        let Execution::For(deadline) = execution else { return Ok(created) };
-        let command = CreateTopic { id: created.id, name, partitions, configs: new.configs };
-        self.metadata.propose(Command::CreateTopic(command)).await.map_err(explain)?;
+        let command =
+            Command::CreateTopic(CreateTopic { id: created.id, name, partitions, configs: new.configs });
+        let Execution::For(deadline) = execution else {
+            judge(&image, &command)?;
+            return Ok(created);
+        };
+        self.metadata.propose(command).await.map_err(explain)?;
         self.wait(created.id, deadline).await?;
         Ok(created)
     }
 
-    fn assign(&self, image: &Image, config: &Config, new: &NewTopic) -> Result<Vec<Vec<BrokerId>>, TopicError> {
+    fn assign(
+        &self,
+        image: &Image,
+        config: &Config,
+        new: &NewTopic,
+    ) -> Result<Vec<Vec<BrokerId>>, TopicError> {
         if !new.assignments.is_empty() {
             if new.partitions != DEFAULT || i32::from(new.replication_factor) != DEFAULT {
-                let words = "either partitions and replication factor or an assignment can be given, not both";
+                let words =
+                    "either partitions and replication factor or an assignment can be given, not both";
                 return Err(TopicError::Request(words.to_owned()));
             }
             let dense = new.assignments.keys().zip(0..).all(|(partition, expected)| *partition == expected);
             if !dense {
-                return Err(TopicError::Assignment("partitions must be assigned from 0 without gaps".to_owned()));
+                return Err(TopicError::Assignment(
+                    "partitions must be assigned from 0 without gaps".to_owned(),
+                ));
             }
             return Ok(new.assignments.values().cloned().collect());
         }
@@ -182,7 +195,9 @@ impl Topics {
         let replicas = match i32::from(new.replication_factor) {
             DEFAULT => defaults.replication_factor as usize,
             factor if factor > 0 => factor as usize,
-            factor => return Err(TopicError::ReplicationFactor(format!("replication factor cannot be {factor}"))),
+            factor => {
+                return Err(TopicError::ReplicationFactor(format!("replication factor cannot be {factor}")));
+            }
         };
         place(&in_service(image), partitions, replicas, self.world.rng.number())
             .map_err(|error: TooFewBrokers| TopicError::ReplicationFactor(error.to_string()))
@@ -195,12 +210,16 @@ impl Topics {
         let existing = topic.partitions.len();
         let wanted = usize::try_from(growth.partitions).unwrap_or(0);
         if wanted <= existing {
-            let words = format!("the topic has {existing} partitions; it can only get more, not {}", growth.partitions);
+            let words = format!(
+                "the topic has {existing} partitions; it can only get more, not {}",
+                growth.partitions
+            );
             return Err(TopicError::Partitions(words));
         }
         let added = match growth.assignments {
             Some(added) if added.len() != wanted - existing => {
-                let words = format!("{} partitions are added, {} are assigned", wanted - existing, added.len());
+                let words =
+                    format!("{} partitions are added, {} are assigned", wanted - existing, added.len());
                 return Err(TopicError::Assignment(words));
             }
             Some(added) => added,
@@ -210,10 +229,10 @@ impl Topics {
                     .map_err(|error| TopicError::ReplicationFactor(error.to_string()))?
             }
         };
-        let Execution::For(deadline) = execution else { return Ok(()) };
         let id = topic.id;
-        let command = CreatePartitions { topic: id, existing, added };
-        self.metadata.propose(Command::CreatePartitions(command)).await.map_err(explain)?;
+        let command = Command::CreatePartitions(CreatePartitions { topic: id, existing, added });
+        let Execution::For(deadline) = execution else { return judge(&image, &command) };
+        self.metadata.propose(command).await.map_err(explain)?;
         self.wait(id, deadline).await
     }
 
@@ -246,13 +265,23 @@ impl Topics {
 
     async fn wait(&self, topic: TopicId, deadline: Instant) -> Result<(), TopicError> {
         let image = self.metadata.image();
-        if self.replicas.carried_out(&image, topic, deadline).await { Ok(()) } else { Err(TopicError::NotCarriedOut) }
+        if self.replicas.carried_out(&image, topic, deadline).await {
+            Ok(())
+        } else {
+            Err(TopicError::NotCarriedOut)
+        }
     }
 }
 
 /// Brokers that may be given replicas.
 fn in_service(image: &Image) -> Vec<BrokerId> {
     image.brokers().filter(|broker| broker.state == BrokerState::Active).map(|broker| broker.id).collect()
+}
+
+/// What would become of a command if it were proposed: asked of the judge, over a copy of what there is.
+fn judge(image: &Image, command: &Command) -> Result<(), TopicError> {
+    let judged = apply(&mut image.clone(), command);
+    judged.map(drop).map_err(|rejected| explain(rejected.into()))
 }
 
 /// Gives the refusals that a client meets in earnest words of their own.

@@ -7,8 +7,8 @@ use aquifer_protocol::messages::describe_cluster::{
     DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
 };
 use aquifer_protocol::messages::metadata::{
-    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
-    MetadataResponseTopic,
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
+    MetadataResponsePartition, MetadataResponseTopic,
 };
 use aquifer_protocol::{ErrorCode, Str};
 
@@ -16,8 +16,8 @@ use super::context::Context;
 use super::errors;
 use super::topics_by;
 use crate::controller::topics::NewTopic;
-use crate::metadata::image::{Broker, BrokerState, Endpoint, Partition, Topic};
 use crate::metadata::Image;
+use crate::metadata::image::{Broker, BrokerState, Endpoint, Partition, Topic};
 
 /// Kafka's word for "the caller did not ask what it may do".
 const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
@@ -25,7 +25,11 @@ const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
 const ENDPOINT_BROKERS: i8 = 1;
 
 /// Lists brokers and topics; makes topics that are asked for by name and do not exist, where that is configured.
-pub(crate) async fn metadata(context: Arc<Context>, request: MetadataRequest, version: i16) -> MetadataResponse {
+pub(crate) async fn metadata(
+    context: Arc<Context>,
+    request: MetadataRequest,
+    version: i16,
+) -> MetadataResponse {
     let mut image = context.metadata.image();
     // No list means all; in version 0 an empty one did.
     let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
@@ -56,7 +60,10 @@ pub(crate) async fn metadata(context: Arc<Context>, request: MetadataRequest, ve
 async fn create_missing(context: &Context, image: &Image, wanted: &MetadataRequestTopic) -> bool {
     let config = context.config();
     let Some(name) = wanted.name.as_deref() else { return false };
-    if !config.broker().topics.auto_create || image.topic_named(name).is_some() || TopicName::new(name).is_err() {
+    if !config.broker().topics.auto_create
+        || image.topic_named(name).is_some()
+        || TopicName::new(name).is_err()
+    {
         return false;
     }
     let created = context.topics.create(NewTopic::by_default(name), context.topics.patience()).await;
@@ -93,7 +100,11 @@ fn find(image: &Image, wanted: &MetadataRequestTopic) -> MetadataResponseTopic {
 }
 
 fn described(image: &Image, topic: &Topic) -> MetadataResponseTopic {
-    let partitions = topic.partitions.iter().zip(0..).map(|(partition, index)| described_partition(image, partition, index));
+    let partitions = topic
+        .partitions
+        .iter()
+        .zip(0..)
+        .map(|(partition, index)| described_partition(image, partition, index));
     MetadataResponseTopic {
         name: Some(Str::from(topic.name.as_str())),
         topic_id: topic.id.uuid(),
@@ -107,7 +118,8 @@ fn described_partition(image: &Image, partition: &Partition, index: i32) -> Meta
     let alive = |id: &BrokerId| image.broker(*id).is_some_and(|broker| broker.state == BrokerState::Active);
     let ids = |brokers: &[BrokerId]| brokers.iter().map(|id| id.0).collect::<Vec<_>>();
     let offline = partition.replicas.iter().filter(|id| !alive(id)).map(|id| id.0);
-    let error_code = if partition.leader.is_none() { ErrorCode::LEADER_NOT_AVAILABLE } else { ErrorCode::NONE };
+    let error_code =
+        if partition.leader.is_none() { ErrorCode::LEADER_NOT_AVAILABLE } else { ErrorCode::NONE };
     MetadataResponsePartition {
         error_code,
         partition_index: index,
@@ -143,7 +155,9 @@ pub(crate) fn describe(context: &Context, request: &DescribeClusterRequest) -> D
         };
     }
     let image = context.metadata.image();
-    let shown = image.brokers().filter(|broker| request.include_fenced_brokers || broker.state == BrokerState::Active);
+    let shown = image
+        .brokers()
+        .filter(|broker| request.include_fenced_brokers || broker.state == BrokerState::Active);
     let brokers = shown.filter_map(|broker| {
         let endpoint = client_endpoint(broker)?;
         Some(DescribeClusterBroker {

@@ -11,7 +11,7 @@ use aquifer_protocol::messages::fetch::{
     AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse,
     LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
-use aquifer_protocol::{ErrorCode, Records, Str};
+use aquifer_protocol::{ApiKey, ErrorCode, Records, Str};
 use aquifer_runtime::budget::BytePermit;
 use tokio::time::Instant;
 
@@ -155,6 +155,7 @@ fn assemble(
     let mut leaders = Vec::new();
     let mut sessions = context.sessions.lock();
     for (((partition, _), target), answer) in resolved.wanted.iter().zip(targets).zip(answers) {
+        context.metrics.note(ApiKey::Fetch, answer.error);
         let (data, told) = partition_data(image, partition, target, answer, version);
         told_all.push(told);
         if let Some(session) = resolved.incremental {

@@ -124,7 +124,11 @@ impl FetchSessions {
     }
 
     /// What a request wants.
-    pub(crate) fn resolve(&mut self, request: SessionRequest, now: Instant) -> Result<Resolved, SessionError> {
+    pub(crate) fn resolve(
+        &mut self,
+        request: SessionRequest,
+        now: Instant,
+    ) -> Result<Resolved, SessionError> {
         match (request.session_id, request.epoch) {
             (id, -1 | 0) => {
                 if id != 0 {
@@ -157,14 +161,28 @@ impl FetchSessions {
         }
         self.partitions += session.partitions.len();
         session.epoch = next_epoch(session.epoch);
-        let wanted = session.order.values().map(|partition| (partition.clone(), session.partitions[partition].wanted.clone()));
+        let wanted = session
+            .order
+            .values()
+            .map(|partition| (partition.clone(), session.partitions[partition].wanted.clone()));
         Ok(Resolved { wanted: wanted.collect(), incremental: Some(id), open: false })
     }
 
     /// Opens the session that a full request asked for; gives its id, 0 where there is no room.
-    pub(crate) fn open(&mut self, resolved: &Resolved, told: &[Option<Told>], new_id: i32, now: Instant) -> i32 {
+    pub(crate) fn open(
+        &mut self,
+        resolved: &Resolved,
+        told: &[Option<Told>],
+        new_id: i32,
+        now: Instant,
+    ) -> i32 {
         let size = resolved.wanted.len();
-        if !resolved.open || size == 0 || new_id <= 0 || self.sessions.contains_key(&new_id) || !self.make_room(size, now) {
+        if !resolved.open
+            || size == 0
+            || new_id <= 0
+            || self.sessions.contains_key(&new_id)
+            || !self.make_room(size, now)
+        {
             return 0;
         }
         let by_id = matches!(resolved.wanted[0].0.topic, TopicRef::Id(_));
@@ -188,7 +206,13 @@ impl FetchSessions {
 
     /// Notes what the answer to an incremental request says of a partition, and gives whether the answer must carry it: it must
     /// if it has data (or an error, or a redirection: `significant`) or if a watermark moved. One with data goes to the end.
-    pub(crate) fn tell(&mut self, id: i32, partition: &PartitionRef, told: Option<Told>, significant: bool) -> bool {
+    pub(crate) fn tell(
+        &mut self,
+        id: i32,
+        partition: &PartitionRef,
+        told: Option<Told>,
+        significant: bool,
+    ) -> bool {
         match self.sessions.get_mut(&id) {
             Some(session) => session.tell(partition, told, significant),
             // Evicted while it was being served: say all.

@@ -8,7 +8,7 @@ type Labels = [(&'static str, String); 2];
 /// Counters. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HandlerMetrics {
-    /// Partitions of Produce and ListOffsets that were answered with an error.
+    /// Partitions of Produce, Fetch and ListOffsets that were answered with an error.
     errors: Family<Labels, Counter>,
     /// Fetches that had to do with half of the room, each time that it was halved.
     pub(super) fetches_short: Counter,

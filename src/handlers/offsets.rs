@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aquifer_model::{LeaderEpoch, Offset, Timestamp};
-use aquifer_protocol::ErrorCode;
 use aquifer_protocol::messages::delete_records::{
     DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopicResult,
 };
@@ -16,6 +15,7 @@ use aquifer_protocol::messages::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
     OffsetForLeaderTopicResult,
 };
+use aquifer_protocol::{ApiKey, ErrorCode};
 use futures::future::join_all;
 use tokio::time::Instant;
 
@@ -102,6 +102,7 @@ async fn look_up(
         Err(ReadError::Pending) => answer.error_code = ErrorCode::REQUEST_TIMED_OUT,
         Err(error) => answer.error_code = errors::of_read(&error),
     }
+    context.metrics.note(ApiKey::ListOffsets, answer.error_code);
     answer
 }
 

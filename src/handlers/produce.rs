@@ -9,10 +9,10 @@ use std::time::Duration;
 use aquifer_model::batch::BatchHeader;
 use aquifer_model::compression::Compression;
 use aquifer_protocol::messages::produce::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse,
-    ProduceRequest, ProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
+    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
-use aquifer_protocol::{ErrorCode, Str};
+use aquifer_protocol::{ApiKey, ErrorCode, Str};
 use bytes::Bytes;
 use futures::future::join_all;
 use tokio::time::Instant;
@@ -22,8 +22,8 @@ use super::context::Context;
 use super::errors;
 use super::topics_by;
 use crate::log;
-use crate::metadata::image::Topic;
 use crate::metadata::Image;
+use crate::metadata::image::Topic;
 use crate::replica::error::AppendError;
 use crate::replica::{Acknowledged, Acks, Replica};
 
@@ -68,7 +68,13 @@ pub(crate) fn start(context: &Context, request: ProduceRequest, version: i16) ->
         acks,
     };
     let image = context.metadata.image();
-    let append = Appending { context, image: &image, version, acks, transactional: request.transactional_id.is_some() };
+    let append = Appending {
+        context,
+        image: &image,
+        version,
+        acks,
+        transactional: request.transactional_id.is_some(),
+    };
     for topic_data in request.topic_data {
         let topic = if version >= VERSION_TOPIC_IDS {
             topics_by::by_id(&image, topic_data.topic_id)
@@ -120,13 +126,15 @@ impl Started {
     }
 
     /// Waits until everything is acknowledged or time is up.
-    pub(crate) async fn finish(mut self) -> ProduceResponse {
+    pub(crate) async fn finish(mut self, context: Arc<Context>) -> ProduceResponse {
         let deadline = self.deadline;
-        let outcomes = join_all(self.waits.iter().map(|wait| wait.replica.acknowledged(&wait.records, deadline))).await;
+        let outcomes =
+            join_all(self.waits.iter().map(|wait| wait.replica.acknowledged(&wait.records, deadline))).await;
         for (wait, outcome) in self.waits.iter().zip(outcomes) {
             if let Err(error) = outcome {
                 let partition = &mut self.response.responses[wait.topic].partition_responses[wait.partition];
                 partition.error_code = errors::of_ack(error);
+                context.metrics.note(ApiKey::Produce, partition.error_code);
                 partition.error_message = errors::message(&error);
                 partition.base_offset = -1;
                 partition.log_append_time_ms = -1;
@@ -177,7 +185,8 @@ impl Appending<'_> {
                 (response, wait)
             }
             Err(error) => {
-                let mut response = self.refused(topic, index, errors::of_append(&error), errors::message(&error));
+                let mut response =
+                    self.refused(topic, index, errors::of_append(&error), errors::message(&error));
                 response.record_errors = record_errors(&error);
                 response.log_start_offset = replica.log().offsets().start.get();
                 (response, None)
@@ -208,6 +217,7 @@ impl Appending<'_> {
         error_code: ErrorCode,
         error_message: Option<Str>,
     ) -> PartitionProduceResponse {
+        self.context.metrics.note(ApiKey::Produce, error_code);
         let mut response = PartitionProduceResponse {
             index,
             error_code,
@@ -264,7 +274,10 @@ fn record_errors(error: &AppendError) -> Vec<BatchIndexAndErrorMessage> {
         .iter()
         .map(|record| BatchIndexAndErrorMessage {
             batch_index: i32::try_from(record.index).unwrap_or(i32::MAX),
-            batch_index_error_message: errors::message(&format_args!("timestamp {} is out of bounds", record.timestamp)),
+            batch_index_error_message: errors::message(&format_args!(
+                "timestamp {} is out of bounds",
+                record.timestamp
+            )),
         })
         .collect()
 }

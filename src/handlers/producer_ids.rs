@@ -11,7 +11,8 @@ use super::errors;
 /// Gives out an id. Transactions are refused until they work: a producer that was told yes would believe in a promise that
 /// nobody keeps.
 pub(crate) async fn init(context: Arc<Context>, request: InitProducerIdRequest) -> InitProducerIdResponse {
-    let mut response = InitProducerIdResponse { producer_id: -1, producer_epoch: -1, ..InitProducerIdResponse::default() };
+    let mut response =
+        InitProducerIdResponse { producer_id: -1, producer_epoch: -1, ..InitProducerIdResponse::default() };
     if request.transactional_id.is_some() {
         tracing::info!("a transactional producer was refused: transactions are not supported");
         response.error_code = ErrorCode::UNSUPPORTED_VERSION;

@@ -60,7 +60,10 @@ fn new_topic(topic: &CreatableTopic) -> Result<NewTopic, TopicError> {
     for assignment in &topic.assignments {
         let brokers = assignment.broker_ids.iter().map(|id| BrokerId(*id)).collect();
         if assignments.insert(assignment.partition_index, brokers).is_some() {
-            return Err(TopicError::Assignment(format!("partition {} is assigned twice", assignment.partition_index)));
+            return Err(TopicError::Assignment(format!(
+                "partition {} is assigned twice",
+                assignment.partition_index
+            )));
         }
     }
     Ok(NewTopic {
@@ -72,7 +75,11 @@ fn new_topic(topic: &CreatableTopic) -> Result<NewTopic, TopicError> {
     })
 }
 
-fn created(context: &Context, topic: &CreatableTopic, outcome: Result<Created, TopicError>) -> CreatableTopicResult {
+fn created(
+    context: &Context,
+    topic: &CreatableTopic,
+    outcome: Result<Created, TopicError>,
+) -> CreatableTopicResult {
     let mut result = CreatableTopicResult { name: topic.name.clone(), ..CreatableTopicResult::default() };
     match outcome {
         Ok(created) => {
@@ -104,7 +111,11 @@ fn created(context: &Context, topic: &CreatableTopic, outcome: Result<Created, T
 }
 
 /// Deletes topics, by name or by id.
-pub(crate) async fn delete(context: Arc<Context>, request: DeleteTopicsRequest, version: i16) -> DeleteTopicsResponse {
+pub(crate) async fn delete(
+    context: Arc<Context>,
+    request: DeleteTopicsRequest,
+    version: i16,
+) -> DeleteTopicsResponse {
     let deadline = deadline(&context, request.timeout_ms);
     let wanted: Vec<DeleteTopicState> = if version >= VERSION_DELETE_BY_ID {
         request.topics
@@ -119,8 +130,11 @@ pub(crate) async fn delete(context: Arc<Context>, request: DeleteTopicsRequest, 
             (None, false) => context.topics.delete(TopicId::new(topic.topic_id), deadline).await,
             _ => Err(TopicError::Request("a topic is named either by name or by id".to_owned())),
         };
-        let mut result =
-            DeletableTopicResult { name: topic.name, topic_id: topic.topic_id, ..DeletableTopicResult::default() };
+        let mut result = DeletableTopicResult {
+            name: topic.name,
+            topic_id: topic.topic_id,
+            ..DeletableTopicResult::default()
+        };
         match outcome {
             Ok(deleted) => {
                 result.name = Some(Str::from(deleted.name.as_str()));
@@ -140,7 +154,10 @@ pub(crate) async fn delete(context: Arc<Context>, request: DeleteTopicsRequest, 
 }
 
 /// Adds partitions.
-pub(crate) async fn grow(context: Arc<Context>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+pub(crate) async fn grow(
+    context: Arc<Context>,
+    request: CreatePartitionsRequest,
+) -> CreatePartitionsResponse {
     let deadline = deadline(&context, request.timeout_ms);
     let execution = if request.validate_only { Execution::ValidateOnly } else { Execution::For(deadline) };
     let mut response = CreatePartitionsResponse::default();
@@ -158,7 +175,11 @@ pub(crate) async fn grow(context: Arc<Context>, request: CreatePartitionsRequest
             Ok(()) => (ErrorCode::NONE, None),
             Err(error) => (errors::of_topic(error), errors::message(error)),
         };
-        response.results.push(CreatePartitionsTopicResult { name: topic.name.clone(), error_code, error_message });
+        response.results.push(CreatePartitionsTopicResult {
+            name: topic.name.clone(),
+            error_code,
+            error_message,
+        });
     }
     response
 }
@@ -168,7 +189,10 @@ fn growth(topic: &CreatePartitionsTopic) -> Growth {
     Growth {
         name: topic.name.to_string(),
         partitions: topic.count,
-        assignments: topic.assignments.as_ref().map(|all| all.iter().map(|one| brokers(&one.broker_ids)).collect()),
+        assignments: topic
+            .assignments
+            .as_ref()
+            .map(|all| all.iter().map(|one| brokers(&one.broker_ids)).collect()),
     }
 }
 

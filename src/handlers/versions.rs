@@ -11,7 +11,8 @@ const SOFTWARE_NAME_MAX: usize = 255;
 /// Lists the APIs. From version 3 on the client says what it is; Kafka refuses names that could not go into a metric.
 pub(crate) fn handle(request: &ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
     let named = version < 3
-        || (is_software_name(&request.client_software_name) && is_software_name(&request.client_software_version));
+        || (is_software_name(&request.client_software_name)
+            && is_software_name(&request.client_software_version));
     answer(if named { ErrorCode::NONE } else { ErrorCode::INVALID_REQUEST })
 }
 
@@ -31,11 +32,7 @@ fn answer(error_code: ErrorCode) -> ApiVersionsResponse {
 }
 
 fn listed(api: &api::Api) -> ApiVersion {
-    ApiVersion {
-        api_key: api.key.code(),
-        min_version: api.advertised.min,
-        max_version: api.advertised.max,
-    }
+    ApiVersion { api_key: api.key.code(), min_version: api.advertised.min, max_version: api.advertised.max }
 }
 
 fn is_software_name(text: &str) -> bool {

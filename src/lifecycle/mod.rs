@@ -8,7 +8,9 @@ use uuid::Uuid;
 
 use crate::metadata::command::{BrokerRef, RegisterBroker};
 use crate::metadata::image::Endpoint;
-use crate::metadata::{BrokerEpoch, BrokerIncarnation, Command, DirectoryId, Metadata, Outcome, ProposeError};
+use crate::metadata::{
+    BrokerEpoch, BrokerIncarnation, Command, DirectoryId, Metadata, Outcome, ProposeError,
+};
 
 /// What a broker says of itself.
 #[derive(Debug, Clone)]

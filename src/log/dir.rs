@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +25,8 @@ use super::error::{ChangeError, DirFailure, OpenDirError, OpenLogError};
 use super::handle::Log;
 use super::layout;
 use super::metrics::Metrics;
-use super::recovery::{self, RecoveryFinding};
+use super::recovery;
+use super::report::RecoveryFinding;
 use super::shared::Shared;
 
 /// Logs are opened under one of so many locks, so that none is opened twice at once and different ones seldom wait.
@@ -107,6 +108,8 @@ impl LogDir {
             _lock: lock,
         });
         dir.tidy().map_err(at(path))?;
+        let held = dir.shared.clone();
+        dir.shared.keeper.submit(Box::new(move || held.reserve.take()));
         dir.start().map_err(at(path))?;
         Ok(dir)
     }
@@ -243,42 +246,35 @@ impl LogDir {
         self: &Arc<Self>,
         wanted: Vec<Wanted>,
     ) -> Vec<(TopicPartition, Result<Arc<Log>, OpenLogError>)> {
-        let _entered = self.runtime.enter();
-        let threads = self.shared.options.recovery_threads.clamp(1, wanted.len().max(1));
-        let queue = Arc::new(Mutex::new(wanted));
-        let opened = Arc::new(Mutex::new(Vec::new()));
-        let (running, ended) = std::sync::mpsc::sync_channel::<()>(1);
-        for _ in 1..threads {
-            let (dir, queue, opened, running) =
-                (self.clone(), queue.clone(), opened.clone(), running.clone());
-            let started = self.tasks.spawn_thread("log-recovery", move || {
-                dir.open_from(&queue, &opened);
-                drop(running);
-            });
-            if let Err(error) = started {
-                tracing::warn!(%error, "could not start a thread for opening logs; going on with fewer");
-            }
-        }
-        drop(running);
-        self.open_from(&queue, &opened);
-        // Nothing is ever sent: this ends when the last thread has dropped its end.
-        let _ = ended.recv();
-        let mut opened = opened.lock();
-        std::mem::take(&mut *opened)
+        let dir = self.clone();
+        self.for_each("log-recovery", self.shared.options.recovery_threads, wanted, move |wanted| {
+            (wanted.partition, dir.open_or_create(wanted))
+        })
     }
 
-    #[allow(clippy::type_complexity)]
-    fn open_from(
+    /// Does something with each item, on several threads, this one among them; gives what came of it, in any order.
+    fn for_each<T: Send + 'static, U: Send + 'static>(
         &self,
-        queue: &Mutex<Vec<Wanted>>,
-        opened: &Mutex<Vec<(TopicPartition, Result<Arc<Log>, OpenLogError>)>>,
-    ) {
-        loop {
-            let Some(wanted) = queue.lock().pop() else { return };
-            let partition = wanted.partition;
-            let outcome = self.open_or_create(wanted);
-            opened.lock().push((partition, outcome));
+        name: &'static str,
+        threads: usize,
+        items: Vec<T>,
+        work: impl Fn(T) -> U + Send + Sync + 'static,
+    ) -> Vec<U> {
+        let _entered = self.runtime.enter();
+        let others = threads.min(items.len()).saturating_sub(1);
+        let queue = Arc::new(Mutex::new(items));
+        let work = Arc::new(work);
+        let (finished, results) = std::sync::mpsc::channel();
+        for _ in 0..others {
+            let (queue, work, finished) = (queue.clone(), work.clone(), finished.clone());
+            if let Err(error) = self.tasks.spawn_thread(name, move || drain(&queue, &*work, &finished)) {
+                tracing::warn!(%error, name, "could not start a thread; going on with fewer");
+            }
         }
+        drain(&queue, &*work, &finished);
+        drop(finished);
+        // Ends when the last thread has dropped its end.
+        results.iter().collect()
     }
 
     fn opening_lock(&self, partition: TopicPartition) -> &Mutex<()> {
@@ -300,7 +296,7 @@ impl LogDir {
         disk.create_dir_all(folder).map_err(at(folder))?;
         let path = folder.join(layout::PARTITION);
         let stored = disk.read_if_exists(&path).map_err(at(&path))?;
-        match stored.as_deref().map(decode_partition) {
+        match stored.as_deref().filter(|bytes| !bytes.is_empty()).map(decode_partition) {
             Some(Ok((found, _))) if found == partition => return Ok(()),
             Some(Ok((found, _))) => {
                 return Err(OpenLogError::Mismatch { path: folder.to_owned(), expected: partition, found });
@@ -314,7 +310,12 @@ impl LogDir {
             }
             None => {}
         }
-        disk.write_atomic(&path, &encode_partition(partition, topic)).map_err(at(&path))
+        // Durable some time: what a crash leaves of it is written anew.
+        let write = || {
+            disk.open_or_create(&path)?
+                .write_all_at(0, &mut [IoSlice::new(&encode_partition(partition, topic))])
+        };
+        write().map_err(at(&path))
     }
 
     /// Deletes a log, open or not; one that is not there is no error. It is gone at once, its bytes after a while. Blocks.
@@ -358,20 +359,26 @@ impl LogDir {
     /// from then on.
     pub fn close(&self) -> Result<(), ChangeError> {
         self.closed.store(true, Ordering::Release);
-        let mut outcome = Ok(());
-        for log in self.open_logs() {
-            // One that cannot be closed keeps no other from it.
-            if let Err(error) = log.close() {
-                outcome = Err(error);
-            }
-        }
-        outcome?;
+        let threads = self.shared.options.sync_threads;
+        // One that cannot be closed keeps no other from it.
+        let outcomes = self.for_each("log-closing", threads, self.open_logs(), |log| log.close());
+        outcomes.into_iter().collect::<Result<(), ChangeError>>()?;
         let path = self.shared.path.join(layout::CLEAN);
         let written = self.shared.world.disk.write_atomic(&path, &encode_directory(self.uuid));
         written.map_err(|error| {
             self.shared.health.fail(&path, "write of", &error);
             ChangeError::Failed
         })
+    }
+}
+
+/// Works off a queue. Results are as many as items, and whoever waits for them is there until the end.
+fn drain<T, U>(queue: &Mutex<Vec<T>>, work: impl Fn(T) -> U, finished: &std::sync::mpsc::Sender<U>) {
+    loop {
+        let Some(item) = queue.lock().pop() else { return };
+        if finished.send(work(item)).is_err() {
+            return;
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! [`Log`]: the handle to one partition's local log, its state, and what can be asked of it without touching a file.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -11,14 +10,13 @@ use aquifer_model::{ByteCount, LeaderEpoch, LeaderEpochs, Offset, Timestamp, Top
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use super::books::{Books, Captured};
 use super::committer::SyncPoint;
 use super::config::LogConfig;
 use super::error::Corruption;
-use super::open_files::FileSlot;
-use super::recovery::{Recovered, RecoveryReport};
-use super::segment::{Sealed, Tail};
+use super::recovery::Recovered;
+use super::report::RecoveryReport;
 use super::shared::Shared;
+use super::state::{Books, Captured, Condition, State};
 
 /// One partition's local log. All methods may be called from any thread.
 ///
@@ -42,30 +40,6 @@ pub struct Log {
     pub(super) high_watermark: AtomicI64,
     /// Raised whenever bytes that were once in the log leave it, so that a read that overlapped can tell.
     pub(super) departures: AtomicU64,
-}
-
-#[derive(Debug)]
-pub(super) struct State {
-    pub(super) sealed: VecDeque<Arc<Sealed>>,
-    pub(super) tail: Tail,
-    pub(super) active: Arc<FileSlot>,
-    /// How much earlier than `segment.ms` this segment is closed.
-    pub(super) jitter: Duration,
-    pub(super) log_start: Offset,
-    pub(super) local_start: Offset,
-    pub(super) condition: Condition,
-    /// Bytes appended since the last checkpoint was begun.
-    pub(super) uncaptured: u64,
-    /// Raised by each cut: a checkpoint begun before must not be written after.
-    pub(super) cuts: u64,
-}
-
-/// What a log can do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Condition {
-    Open,
-    Corrupt(Corruption),
-    Closed,
 }
 
 /// Where a log begins and ends; taken together.
@@ -111,9 +85,11 @@ impl Log {
             condition,
             point,
             written,
+            unsynced,
             report,
         } = recovered;
-        let sync = Arc::new(SyncPoint::new(&folder, tail.end));
+        let sync = Arc::new(SyncPoint::recovered(&folder, point.offset, unsynced, tail.end));
+        shared.committer.request(&sync);
         let jitter = jitter(&shared, &config);
         let uncaptured = report.reread.get();
         Arc::new_cyclic(|this| Log {
@@ -199,7 +175,8 @@ impl Log {
     }
 
     /// Up to where all survives a power cut; never beyond the end. A log of `durability=replicated` is synced only now and then:
-    /// when it has grown by a checkpoint's bytes, when a segment closes, and on [`Log::flush`].
+    /// when it has grown by a checkpoint's bytes, when a segment closes, and on [`Log::flush`]. Of a log just opened, what lies
+    /// behind the checkpoint is synced in the background.
     pub fn synced(&self) -> watch::Receiver<Offset> {
         self.sync.subscribe()
     }

@@ -14,6 +14,7 @@ use super::keeper::Keeper;
 use super::layout;
 use super::metrics::Metrics;
 use super::open_files::OpenFiles;
+use super::reserve::Reserve;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) indexes: IndexCache,
     pub(crate) committer: Committer,
     pub(crate) keeper: Keeper,
+    pub(crate) reserve: Reserve,
     numbers: AtomicU64,
 }
 
@@ -40,6 +42,7 @@ impl Shared {
             indexes: IndexCache::new(options.index_cache_bytes),
             committer: Committer::new(world, health.clone(), metrics.clone()),
             keeper: Keeper::new(world, metrics),
+            reserve: Reserve::new(&world.disk, &path.join(layout::RESERVE), options.reserve_bytes),
             health,
             options,
             numbers: AtomicU64::new(0),

@@ -19,7 +19,6 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::archive::{ArchiveRules, Done};
-use super::metrics::ReplicaMetrics;
 use super::registry::Replicas;
 use super::state::{Replica, Role};
 use crate::log::{Keep, removable_before};

@@ -36,7 +36,6 @@ pub(crate) mod keeper;
 pub(crate) mod registry;
 
 pub(crate) use append::{Acknowledged, Acks};
-pub(crate) use archive::ArchiveStatus;
 pub(crate) use metrics::ReplicaMetrics;
-pub(crate) use registry::Replicas;
+pub(crate) use registry::{Replicas, Unopened};
 pub(crate) use state::{Marks, Replica, Role};

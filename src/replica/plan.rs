@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(trimmable(&sealed, ByteCount(50), none, offset(0), |_| true, Timestamp(5_000)), None);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_partition_where_nothing_happens_is_swept_seldom() {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         let (one, two) = (ManifestVersion(1), ManifestVersion(2));

@@ -119,6 +119,8 @@ impl Replica {
 
     /// Reads as leader, if the records are here; says so if they are in the bucket.
     pub(crate) async fn read(self: &Arc<Replica>, request: ReadRequest) -> Result<Found, ReadError> {
+        // A long poll outlives its replica's lead, and its topic.
+        self.check_leader(-1)?;
         let offsets = self.log().offsets();
         let out_of_range =
             || ReadError::OutOfRange { offset: request.offset, start: offsets.start, end: offsets.end };

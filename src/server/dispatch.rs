@@ -177,7 +177,9 @@ impl Dispatcher {
         if started.is_done() {
             return encode(&started.into_response(), header).map(Reply::Now);
         }
-        Ok(Reply::Overlapping(self.answer(header, started.finish(), |response| (response, None))))
+        Ok(Reply::Overlapping(
+            self.answer(header, started.finish(self.context.clone()), |response| (response, None)),
+        ))
     }
 
     fn serial<R, F>(

@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn requests_that_hold_all_of_the_budget_get_on_one_by_one() {
         let budget = ByteBudget::new(ByteCount::kib(128));
         let memory = RequestMemory::new(budget.clone());

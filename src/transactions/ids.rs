@@ -34,9 +34,12 @@ impl ProducerIds {
 
     async fn allocate(&self, metadata: &Metadata) -> Result<ProducerIdBlock, ProposeError> {
         let epoch = metadata.image().broker(self.broker).map(|broker| broker.epoch);
-        let Some(epoch) = epoch else { return Err(ProposeError::Stopped("this broker is not registered".to_owned())) };
+        let Some(epoch) = epoch else {
+            return Err(ProposeError::Stopped("this broker is not registered".to_owned()));
+        };
         let broker = BrokerRef { broker: self.broker, epoch };
-        let command = Command::AllocateProducerIds(AllocateProducerIds { broker, count: ProducerIdBlock::SIZE });
+        let command =
+            Command::AllocateProducerIds(AllocateProducerIds { broker, count: ProducerIdBlock::SIZE });
         match metadata.propose(command).await? {
             Outcome::ProducerIds(block) => Ok(block),
             Outcome::Done | Outcome::Broker(_) | Outcome::Partition(_) => {

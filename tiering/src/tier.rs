@@ -1,6 +1,6 @@
 //! The façade: partitions, their claims and their readers.
 //!
-//! It hands out two things: [`Claimed`], the right to write one partition's manifest, and reads, which need no right. It does not
+//! It hands out two things: `Claimed`, the right to write one partition's manifest, and reads, which need no right. It does not
 //! know who leads, nor when to upload: it is told the epoch, and asked.
 
 use std::collections::HashMap;

@@ -116,8 +116,8 @@ impl Broker {
 
     pub(crate) fn create_topic(&self, topic: &str, partitions: usize) -> Result<()> {
         let partitions = partitions.to_string();
-        let words = ["topic", "create", topic, "--partitions", &partitions, "--bootstrap", &self.bootstrap];
-        run(&mut command(&self.binary, words))
+        let words = ["topic", "create", topic, "--partitions", &partitions];
+        run(command(&self.binary, words).env("AQUIFER_BOOTSTRAP", &self.bootstrap))
     }
 
     /// Waits until at least this share of a topic's bytes is in the bucket and no longer on the local disk.
@@ -164,14 +164,19 @@ fn status(admin: &str) -> Result<Value> {
 /// counted on top of it.
 fn only_in_the_bucket(status: &Value, topic: &str) -> Result<f64> {
     let partitions = status[status::PARTITIONS].as_array().context("no partitions in /api/status")?;
-    let (mut local, mut tiered) = (0, 0);
+    let (mut local, mut tiered, mut known) = (0, 0, false);
     for partition in partitions.iter().filter(|partition| partition[status::TOPIC] == topic) {
         let number =
             |name: &str| partition[name].as_u64().with_context(|| format!("no {name} in {partition}"));
         local += number(status::LOCAL_BYTES)?;
         tiered += number(status::TIERED_BYTES)?;
+        known = true;
     }
-    ensure!(local + tiered > 0, "/api/status knows no byte of {topic}");
+    ensure!(known, "/api/status knows no partition of {topic}");
+    // Nothing was written yet: nothing is in the bucket.
+    if local + tiered == 0 {
+        return Ok(0.0);
+    }
     Ok(tiered.saturating_sub(local) as f64 / (tiered + local) as f64)
 }
 

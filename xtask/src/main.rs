@@ -56,7 +56,7 @@ usage: cargo xtask COMMAND
   prove kill9   kill -9 under idempotent produce: --rounds 50 --store file|localstack|minio --broker debug|release
   prove restart kill -9 with much local log: --mb 2048 --broker debug|release
   prove outage  MinIO away for a while under produce, tail and cold reads: --seconds 60 --broker debug|release
-  prove replay  one partition from a cold broker behind a proxy as slow as S3: --mb 2000 --proxy yes|no --broker debug|release
+  prove replay  one partition from a cold broker behind a proxy as slow as S3: --mb 2000 --proxy yes|no --value-bytes 1000 --broker debug|release
   slow-proxy   --upstream HOST:PORT [--listen 127.0.0.1:9001] [--first-byte-ms 30] [--rate-mb 90]
   plain-gets   --endpoint http://HOST:PORT --bucket NAME [--prefix P] [--in-flight 16] [--range-bytes 8388608] [--total-mb N]
                [--make-readable yes]

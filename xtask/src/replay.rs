@@ -2,9 +2,9 @@
 //! concurrent GETs of the same objects get through the same proxy in the same run; and what ten consumers cost the bucket.
 
 use crate::broker::Broker;
-use crate::clients;
 use crate::flags::Flags;
 use crate::plain_gets;
+use crate::run::command;
 use crate::s3::{self, Kind};
 use crate::slow_proxy;
 use crate::soak::{Running, Soak};
@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 const TOPIC: &str = "replay";
 const PREFIX: &str = "replay";
-const VALUE_BYTES: u64 = 1000;
 const TIERED_DEADLINE: Duration = Duration::from_secs(600);
 const CONSUMERS: usize = 10;
 /// As slow as S3 is to one connection.
@@ -33,6 +32,7 @@ struct Pass {
 
 pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
     let mb: u64 = flags.take("mb", 2000)?;
+    let value_bytes: u64 = flags.take("value-bytes", 1000)?;
     let proxied: String = flags.take("proxy", "yes".to_owned())?;
     flags.end()?;
     Kind::MinIo.install()?;
@@ -51,18 +51,18 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
     ];
     let mut broker = Broker::start(binary, "replay", &s3::url(&address, PREFIX), &settings)?;
     broker.create_topic(TOPIC, 1)?;
-    let bytes = fill(&mut broker, mb)?;
+    let written = fill(&mut broker, mb, value_bytes)?;
     plain_gets::make_bucket_readable(&minio.address(), s3::BUCKET)?;
     let plain = || plain_gets::read_prefix(&address, s3::BUCKET, PREFIX).map(|done| done.mb_per_second());
     let gets = || proxy.requests("GET");
 
     broker.end_and_restart()?;
     let before = plain()?;
-    let cold = pass(&broker, bytes, 1, &gets)?;
+    let cold = pass(&broker, &written, 1, &gets)?;
     let after = plain()?;
-    let cached = pass(&broker, bytes, 1, &gets)?;
+    let cached = pass(&broker, &written, 1, &gets)?;
     broker.end_and_restart()?;
-    let many = pass(&broker, bytes, CONSUMERS, &gets)?;
+    let many = pass(&broker, &written, CONSUMERS, &gets)?;
     broker.end()?;
 
     let share = cold.mb_per_second / ((before + after) / 2.0);
@@ -76,7 +76,7 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
     line("replay, cold, 1 consumer", &cold);
     line("replay again, 1 consumer", &cached);
     line("replay, cold, 10 consumers (MB/s of all)", &many);
-    println!("GETs a GB: {:.0}", cold.gets as f64 / (bytes as f64 / 1e9));
+    println!("GETs a GB: {:.0}", cold.gets as f64 / (written.bytes as f64 / 1e9));
     println!("replay: {share:.2} of what plain GETs get");
     ensure!(proxied != "yes" || share >= SHARE_LEAST, "less than {SHARE_LEAST} of what plain GETs get");
     ensure!(
@@ -88,37 +88,43 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
     Ok(())
 }
 
-/// Produces so many MB to the one partition and waits until nearly all of it is in the bucket alone; how many bytes of values.
-fn fill(broker: &mut Broker, mb: u64) -> Result<u64> {
-    let mut soak = Soak::start_with(&broker.bootstrap, TOPIC, 0, VALUE_BYTES)?;
-    soak.wait_for_more(mb * 1_000_000 / VALUE_BYTES)?;
+/// What the one partition holds.
+#[derive(Debug)]
+struct Written {
+    records: u64,
+    bytes: u64,
+}
+
+/// Produces so many MB to the one partition and waits until nearly all of it is in the bucket alone.
+fn fill(broker: &mut Broker, mb: u64, value_bytes: u64) -> Result<Written> {
+    let mut soak = Soak::start_with(&broker.bootstrap, TOPIC, 0, value_bytes)?;
+    soak.wait_for_more(mb * 1_000_000 / value_bytes)?;
     let records: u64 = soak.end()?.iter().map(|passed| passed.count).sum();
     broker.wait_until_no_lag(TIERED_DEADLINE)?;
     let share = broker.wait_until_tiered(TOPIC, 0.98, TIERED_DEADLINE)?;
-    println!(
-        "   {} MB written, {:.0}% of it in the bucket alone",
-        records * VALUE_BYTES / 1_000_000,
-        share * 100.0
-    );
-    Ok(records * VALUE_BYTES)
+    let written = Written { records, bytes: records * value_bytes };
+    println!("   {} MB written, {:.0}% of it in the bucket alone", written.bytes / 1_000_000, share * 100.0);
+    Ok(written)
 }
 
-/// So many consumers at once read all of it; each must read the same.
-fn pass(broker: &Broker, bytes: u64, consumers: usize, gets: &dyn Fn() -> u64) -> Result<Pass> {
+/// So many consumers at once read all of it. kcat, the leanest client there is: it shares two cores with all the rest.
+fn pass(broker: &Broker, written: &Written, consumers: usize, gets: &dyn Fn() -> u64) -> Result<Pass> {
     let (gets_before, cpu_before, start) = (gets(), broker.cpu()?, Instant::now());
-    let words = ["read", "--hash=false", "--bootstrap", &broker.bootstrap, "--topic", TOPIC];
     let running: Vec<Running> = (0..consumers)
-        .map(|number| Running::start(&format!("replay-{number}"), &words))
+        .map(|number| {
+            let mut kcat =
+                command("kcat", ["-C", "-b", &broker.bootstrap, "-t", TOPIC, "-p", "0", "-o", "beginning"]);
+            // One byte a record on its output: enough to count them.
+            kcat.args(["-e", "-q", "-f", ".", "-X", "fetch.message.max.bytes=8388608"]);
+            Running::start_other(&format!("replay-{number}"), kcat)
+        })
         .collect::<Result<_>>()?;
-    let mut read = Vec::new();
     for consumer in running {
-        read.push(clients::parse(&consumer.end()?)?);
+        let records = consumer.end()?.len() as u64;
+        ensure!(records == written.records, "a consumer read {records} records, not {}", written.records);
     }
     let seconds = start.elapsed().as_secs_f64();
-    ensure!(read.iter().all(|one| *one == read[0]), "the consumers read different things: {read:#?}");
-    let passed = read[0].iter().map(|passed| passed.count).sum::<u64>() * VALUE_BYTES;
-    ensure!(passed == bytes, "read {passed} bytes of values, not {bytes}");
-    let total = (bytes * consumers as u64) as f64;
+    let total = (written.bytes * consumers as u64) as f64;
     Ok(Pass {
         mb_per_second: total / 1e6 / seconds,
         cpu_per_gb: (broker.cpu()? - cpu_before).as_secs_f64() / (total / 1e9),

@@ -1,4 +1,4 @@
-//! Programs of the Go client that run beside a broker until they are told to end: by closing their stdin.
+//! Programs that run beside a broker until they are done, or told to end by closing their stdin; most are of the Go client.
 
 use crate::clients::{self, Passed};
 use crate::places;
@@ -26,9 +26,14 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(name: &str, words: &[&str]) -> Result<Running> {
-        let log = places::log(name)?;
         let mut program = Command::new(clients::go_program()?);
         program.args(words).args(["--timeout", "2h"]);
+        Running::start_other(name, program)
+    }
+
+    /// The same for another program.
+    pub(crate) fn start_other(name: &str, mut program: Command) -> Result<Running> {
+        let log = places::log(name)?;
         program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&log)?);
         let mut child = program.spawn().with_context(|| format!("starting {name}"))?;
         Ok(Running { name: name.to_owned(), stdin: child.stdin.take(), child, log })

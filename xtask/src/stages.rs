@@ -21,6 +21,9 @@ impl Stages {
         let took = start.elapsed();
         self.rows.push((name.to_owned(), took, if done.is_ok() { "ok" } else { "FAILED" }));
         println!("== {name}: {} in {:.1} s", if done.is_ok() { "ok" } else { "FAILED" }, took.as_secs_f64());
+        if let Err(error) = &done {
+            println!("   {error:#}");
+        }
         done.with_context(|| format!("stage '{name}'"))
     }
 

@@ -10,7 +10,13 @@ fn named(partition: i32) -> PartitionRef {
 }
 
 fn wanted(fetch_offset: i64) -> Wanted {
-    Wanted { fetch_offset, current_leader_epoch: -1, last_fetched_epoch: -1, log_start_offset: -1, bytes_max: 1 << 20 }
+    Wanted {
+        fetch_offset,
+        current_leader_epoch: -1,
+        last_fetched_epoch: -1,
+        log_start_offset: -1,
+        bytes_max: 1 << 20,
+    }
 }
 
 fn request(session_id: i32, epoch: i32, partitions: &[(i32, i64)], forgotten: &[i32]) -> SessionRequest {

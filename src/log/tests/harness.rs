@@ -46,6 +46,8 @@ impl House {
             options: LogDirOptions {
                 checkpoint_bytes: ByteCount::kib(2),
                 sync_threads: 2,
+                reserve_bytes: ByteCount::kib(4),
+                closing_reread_bytes_max: ByteCount::ZERO,
                 ..LogDirOptions::default()
             },
             config: LogConfig {

