@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquifer_model::{ByteCount, LeaderEpoch, Offset, Timestamp};
+use aquifer_model::{ByteCount, LeaderEpoch, Offset, SealedSegment, Timestamp};
 use aquifer_runtime::tasks;
 use aquifer_tiering::gc::Retention;
 use aquifer_tiering::manifest::commit::{ClaimError, CommitError};
@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::metrics::ReplicaMetrics;
-use super::plan::{Resume, Sweeps, resume, trimmable};
+use super::plan::{Resume, Sweeps, covered, resume, trimmable};
 use super::state::{Replica, Role};
 use crate::log;
 use crate::log::{Keep, SealedSum};
@@ -323,6 +323,13 @@ impl Replica {
             Some(below) => log.trim_local(below),
             None => Ok(ByteCount::ZERO),
         }
+    }
+
+    /// The local segments that the bucket holds, oldest first.
+    pub(super) fn covered(&self, proof: &TieredUpTo) -> Vec<SealedSegment> {
+        let mut sealed = self.log().sealed_segments();
+        sealed.truncate(covered(&sealed, self.log().offsets().start, |range| proof.covers(range)));
+        sealed
     }
 
     /// Retention over the whole history: the manifest first, then the log's start. Objects go after their grace.
