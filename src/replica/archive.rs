@@ -342,7 +342,9 @@ impl Replica {
             age: total.time,
             start: Some(self.log().offsets().start),
         };
-        claimed.expire(retention).await?;
+        if may_expire(&claimed.manifest(), retention) {
+            claimed.expire(retention).await?;
+        }
         let manifest = claimed.manifest();
         self.archive().note(&manifest, &claimed.proof());
         self.follow_log_start(manifest.log_start()).await?;
@@ -407,6 +409,14 @@ impl Replica {
         tracing::warn!(%partition, %topic, failures = status.failures, ?pause, %error, "upload failed, will be tried again");
         Done::Retry
     }
+}
+
+/// Whether retention may have something to take. A history that never ends need not even be looked at: its oldest entries lie in a
+/// page, which may have to be fetched.
+fn may_expire(manifest: &Manifest, retention: Retention) -> bool {
+    let unread = manifest.first().is_some_and(|first| first < manifest.log_start());
+    let moved = retention.start.is_some_and(|start| start > manifest.log_start());
+    retention.age.is_some() || retention.bytes.is_some() || moved || unread
 }
 
 /// Why a step did not succeed.
