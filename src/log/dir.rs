@@ -333,8 +333,17 @@ impl LogDir {
             None => LogConfig::default().file_delete_delay_ms,
         };
         let at = |error| OpenLogError::Io { path: topics.clone(), error };
-        let found = self.found().map_err(at)?.into_iter().find(|found| found.partition == partition);
-        let Some(Found { topic, .. }) = found else { return Ok(()) };
+        // The name of one that is not open has to be looked for among all.
+        let topic = match open {
+            Some(log) => Some(log.topic().clone()),
+            None => self
+                .found()
+                .map_err(at)?
+                .into_iter()
+                .find(|found| found.partition == partition)
+                .map(|found| found.topic),
+        };
+        let Some(topic) = topic else { return Ok(()) };
         let folder = self.topic_folder(&topic);
         let path = folder.join(partition.to_string());
         // Made again and deleted again under the same name within the delay: the uuid keeps the two apart.

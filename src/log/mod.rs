@@ -62,7 +62,7 @@ pub use error::{
     AppendError, ChangeError, Corruption, DirFailure, FollowerAppendError, InvalidRecords, OpenDirError,
     OpenLogError, ReadError, TimestampIssue,
 };
-pub use handle::{Log, LogOffsets};
+pub use handle::{Log, LogOffsets, SealedSum};
 pub use lookup::TimedOffset;
 pub use read::{AbortedTxns, AtLeast, Read, Slice};
 pub use report::{RecoveryFinding, RecoveryReport};
