@@ -8,6 +8,9 @@
 //!   look like that never reached the device while later ones did, as happens to a large write that a power cut interrupts. One
 //!   sync covers a whole file, so nothing behind a hole was acknowledged either: a torn tail.
 //! - Something valid follows, and the damage has no holes: bytes were changed after they were written. Corruption.
+//!
+//! Where the machine has not restarted since the bytes were written, the page cache has lost nothing and there are no holes: zeros
+//! are then what a producer sent, or damage.
 
 use std::io;
 
@@ -33,6 +36,15 @@ pub(crate) enum Damage {
     Corrupt,
 }
 
+/// Whether bytes that were written but not synced may have been lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PageCache {
+    /// The machine may have restarted since.
+    PerhapsLost,
+    /// Only the process has.
+    Kept,
+}
+
 /// What a sound batch behind the damage must continue.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lineage {
@@ -55,13 +67,15 @@ pub(crate) fn judge(
     size: u64,
     lineage: Lineage,
     followed: bool,
+    pages: PageCache,
 ) -> io::Result<Damage> {
     let end = size.min(position + SEARCH_BYTES_MAX);
     let (follower, looked_to) = match find_follower(source, position, end, lineage)? {
         Some(follower) => (true, follower),
         None => (followed, end),
     };
-    if !follower || has_hole(source, position, looked_to)? { Ok(Damage::Torn) } else { Ok(Damage::Corrupt) }
+    let torn = !follower || (pages == PageCache::PerhapsLost && has_hole(source, position, looked_to)?);
+    if torn { Ok(Damage::Torn) } else { Ok(Damage::Corrupt) }
 }
 
 /// Where the next sound batch starts.
@@ -148,7 +162,12 @@ mod tests {
     fn check(mut bytes: Vec<u8>, position: u64, followed: bool, expected: Damage) {
         let lineage = Lineage { end: Offset::ZERO, epoch: LeaderEpoch::new(3) };
         let size = bytes.len() as u64;
-        assert_eq!(judge(&mut bytes, position, size, lineage, followed).unwrap(), expected);
+        let mut judge = |pages| judge(&mut bytes, position, size, lineage, followed, pages).unwrap();
+        assert_eq!(judge(PageCache::PerhapsLost), expected);
+        // Without a restart of the machine no zeros excuse anything.
+        if expected == Damage::Corrupt {
+            assert_eq!(judge(PageCache::Kept), Damage::Corrupt);
+        }
     }
 
     #[test]
@@ -182,7 +201,11 @@ mod tests {
         for hole in [position..4096, 4096..8192, 8000..8192, 4096..12_288] {
             let mut bytes = whole.clone();
             bytes[hole].fill(0);
-            check(bytes, position as u64, false, Damage::Torn);
+            check(bytes.clone(), position as u64, false, Damage::Torn);
+            let lineage = Lineage { end: Offset::ZERO, epoch: LeaderEpoch::new(3) };
+            let size = bytes.len() as u64;
+            let kept = judge(&mut bytes, position as u64, size, lineage, false, PageCache::Kept).unwrap();
+            assert_eq!(kept, Damage::Corrupt);
         }
         for change in [position..4000, 4100..8100, 8150..8192] {
             let mut bytes = whole.clone();

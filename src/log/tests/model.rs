@@ -155,7 +155,7 @@ fn perform(house: &mut House, model: &mut Model, step: &Step) {
             assert_eq!(*log.recovery(), RecoveryReport::default());
         }
         Step::PowerCut { left, hole } => {
-            house.kill();
+            house.cut_power();
             let synced = log.synced_end().get();
             drop(log);
             lose(house, model, synced, *left, *hole);

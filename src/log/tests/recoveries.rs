@@ -128,6 +128,9 @@ fn pages_that_a_power_cut_kept_from_the_device_are_a_torn_tail() {
     let end = second.position + second.header.size();
     all[second.position..end.div_ceil(4096) * 4096 - 4096].fill(0);
     house.write_file(&house.file(0, layout::LOG), &all);
+    // The process alone may stop as it likes: no page is lost by that.
+    assert!(house.log().corruption().is_some());
+    house.cut_power();
     let log = house.log();
     assert_eq!((log.corruption(), log.end()), (None, second.header.base_offset));
 }
@@ -322,4 +325,29 @@ fn the_high_watermark_is_remembered_as_a_hint() {
     append(&house.log(), batch(1, 1, 10));
     house.stop();
     assert_eq!(house.log().high_watermark_hint(), offset(6));
+}
+
+#[test]
+fn a_closed_segment_that_ends_early_is_a_torn_tail_only_after_a_power_cut() {
+    let mut house = House::new();
+    house.options.checkpoint_bytes = ByteCount::mib(1);
+    let log = house.log();
+    for n in 0..4 {
+        append(&log, batch(n, 1, 100));
+    }
+    house.settle(&log);
+    house.kill();
+    // As if the log had rolled, and the older file had lost its end.
+    let path = house.file(0, layout::LOG);
+    let all = house.read_file(&path);
+    let last = Batches::new(&all).last().unwrap();
+    let before_last = Batches::new(&all).nth(2).unwrap();
+    house.write_file(&path, &all[..before_last.position]);
+    house.write_file(&house.file(3, layout::LOG), &all[last.position..]);
+    assert!(house.log().corruption().is_some());
+    house.cut_power();
+    let log = house.log();
+    assert_eq!((log.corruption(), log.end()), (None, offset(2)));
+    assert_eq!(house.bases(), [0]);
+    assert!(quarantined(&house).contains(&all[last.position..].to_vec()));
 }
