@@ -48,6 +48,8 @@ pub struct LogDir {
     runtime: tokio::runtime::Handle,
     logs: RwLock<HashMap<TopicPartition, Arc<Log>>>,
     opening: Vec<Mutex<()>>,
+    /// Held while folders are made, so that none is used before its name, and those above it, are durable.
+    making: Mutex<()>,
     closed: AtomicBool,
     _lock: Lock,
 }
@@ -111,6 +113,7 @@ impl LogDir {
             runtime: tokio::runtime::Handle::current(),
             logs: RwLock::new(HashMap::new()),
             opening: (0..OPENING_LOCKS).map(|_| Mutex::new(())).collect(),
+            making: Mutex::new(()),
             closed: AtomicBool::new(false),
             _lock: lock,
         });
@@ -324,7 +327,10 @@ impl LogDir {
             let path = path.to_owned();
             move |error| OpenLogError::Io { path, error }
         };
-        disk.create_dir_all(folder).map_err(at(folder))?;
+        {
+            let _alone = self.making.lock();
+            disk.create_dir_all(folder).map_err(at(folder))?;
+        }
         let path = folder.join(layout::PARTITION);
         let stored = disk.read_if_exists(&path).map_err(at(&path))?;
         match stored.as_deref().filter(|bytes| !bytes.is_empty()).map(decode_partition) {
