@@ -99,11 +99,6 @@ impl Replicas {
         self.open.read().values().cloned().collect()
     }
 
-    /// Where the logs lie.
-    pub(crate) fn logs(&self) -> &Arc<LogDir> {
-        &self.logs
-    }
-
     /// Waits until what the metadata now says of a topic has been carried out here; gives whether it was, in time.
     pub(crate) async fn carried_out(&self, image: &Arc<Image>, topic: TopicId, deadline: Instant) -> bool {
         let wanted = image.topic(topic).map(|topic| topic.partitions.len());
