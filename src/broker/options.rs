@@ -86,6 +86,8 @@ pub(super) fn tier(tier: &config::Tier) -> aquifer_tiering::Options {
         loading_bytes: read.loading,
         ahead_bytes_max: read.ahead_max,
         ahead_bytes_total: read.ahead_total,
+        ahead_requests_max: read.ahead_requests_max as usize,
+        ahead_segments_max: read.ahead_segments_max as usize,
         streams_max: read.streams_max as usize,
         read_deadline: read.deadline,
         delete_grace: tier.delete_grace,

@@ -265,3 +265,18 @@ impl<R: Request> Pipelined<R> {
         frame::decode_response::<R>(body, version).expect("an answer of that version")
     }
 }
+
+/// How long bytes that may never come are waited for.
+const DRAIN: Duration = Duration::from_millis(250);
+
+impl Client {
+    /// Says that nothing more will be sent, and reads what comes until the broker closes, for a moment at most.
+    pub(crate) async fn drain(&mut self) {
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut rest = Vec::new();
+        // An error is a close, too, and too long a wait is not of interest.
+        let _ = tokio::time::timeout(DRAIN, self.stream.read_to_end(&mut rest)).await;
+    }
+}

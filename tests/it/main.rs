@@ -11,6 +11,8 @@ mod client;
 mod batches;
 /// A broker in this process.
 mod node;
+/// The program itself.
+mod process;
 
 /// ApiVersions, and every version that it promises.
 mod api_versions;
@@ -30,3 +32,8 @@ mod offsets;
 mod topics;
 /// DescribeConfigs, IncrementalAlterConfigs.
 mod configs;
+
+/// What was typed or configured wrongly, and what stands in a broker's way.
+mod bad_starts;
+/// Clients that speak something else, or nothing sensible at all.
+mod bad_clients;

@@ -1,7 +1,7 @@
 //! A broker in this process, with its data in a folder that goes with it.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aquifer::broker::{Broker, Report};
@@ -21,6 +21,7 @@ pub(crate) struct Node {
 #[derive(Clone)]
 pub(crate) struct Home {
     folder: Arc<TempDir>,
+    /// The settings of a broker that lives here.
     sets: Vec<String>,
 }
 
@@ -28,50 +29,53 @@ impl Home {
     /// An empty one. `sets` are `key=value`.
     pub(crate) fn new(sets: &[&str]) -> Home {
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
-        Home { folder, sets: sets.iter().map(|set| (*set).to_owned()).collect() }
+        let mut home = Home { folder, sets: Vec::new() };
+        let data = format!("log.dirs={}", home.data().display());
+        home.set(&["listeners=PLAINTEXT://127.0.0.1:0", "admin.listen=", &data]);
+        home.set(sets);
+        home
     }
 
     /// An empty one with a bucket, for a broker in a hurry: small segments, sealed soon, nothing kept locally.
     pub(crate) fn tiered(sets: &[&str]) -> Home {
         let mut home = Home::new(&[]);
         World::system().disk.create_dir_all(&home.bucket()).expect("a folder in a temporary folder");
-        home.sets = vec![
-            format!("tier.object.store=file://{}", home.bucket().display()),
-            "log.segment.bytes=1048576".to_owned(),
-            "log.local.retention.ms=1".to_owned(),
-            "tier.roll.ms=1000".to_owned(),
-            "tier.check.interval.ms=10".to_owned(),
-        ];
-        home.sets.extend(sets.iter().map(|set| (*set).to_owned()));
+        let bucket = format!("tier.object.store=file://{}", home.bucket().display());
+        home.set(&[
+            &bucket,
+            "log.segment.bytes=1048576",
+            "log.local.retention.ms=1",
+            "tier.roll.ms=1000",
+            "tier.check.interval.ms=10",
+        ]);
+        home.set(sets);
         home
+    }
+
+    /// Settings for the next start; of one key, the last counts.
+    pub(crate) fn set(&mut self, sets: &[&str]) {
+        self.sets.extend(sets.iter().map(|set| (*set).to_owned()));
     }
 
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub(crate) fn data(&self) -> std::path::PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.path().join("data")
     }
 
-    pub(crate) fn bucket(&self) -> std::path::PathBuf {
+    pub(crate) fn bucket(&self) -> PathBuf {
         self.path().join("bucket")
     }
 
-    /// The settings of a broker that lives here.
-    pub(crate) fn sets(&self) -> Vec<String> {
-        let mut sets = vec![
-            "listeners=PLAINTEXT://127.0.0.1:0".to_owned(),
-            "admin.listen=".to_owned(),
-            format!("log.dirs={}", self.data().display()),
-        ];
-        sets.extend(self.sets.iter().cloned());
-        sets
+    pub(crate) fn sets(&self) -> &[String] {
+        &self.sets
     }
 
     pub(crate) async fn start(&self) -> Node {
-        let config =
-            Config::load(Sources { sets: self.sets(), ..Sources::default() }).expect("a sound configuration");
+        let config = Config::load(Sources { sets: self.sets.clone(), ..Sources::default() })
+            .expect("a sound configuration");
         let starting = Box::pin(Broker::start(config, World::system()));
         let broker = in_time("start", starting).await.expect("the broker starts");
         Node { broker, home: self.clone() }
