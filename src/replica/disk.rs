@@ -155,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_dropped_counts_until_its_files_are_gone() {
         let guard = DiskGuard::new();
-        let now = Instant::now();
+        let now = aquifer_runtime::clock::Clock::system().now();
         let later = |seconds| now + std::time::Duration::from_secs(seconds);
         guard.note_leaving(ByteCount(5), later(10));
         guard.note_leaving(ByteCount(7), later(20));
