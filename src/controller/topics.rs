@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::placement::{TooFewBrokers, place};
 use crate::config::Config;
-use crate::metadata::apply::apply;
+use crate::metadata::apply::{TOPIC_PARTITIONS_MAX, apply};
 use crate::metadata::command::{CreatePartitions, CreateTopic, DeleteTopic, Remains};
 use crate::metadata::image::{BrokerState, Configs, Topic};
 use crate::metadata::{Command, Image, Metadata, ProposeError, Rejected};
@@ -189,7 +189,7 @@ impl Topics {
         let defaults = &config.broker().topics;
         let partitions = match new.partitions {
             DEFAULT => defaults.partitions as usize,
-            count if count > 0 => count as usize,
+            count if count > 0 => countable(count as usize)?,
             count => return Err(TopicError::Partitions(format!("a topic cannot have {count} partitions"))),
         };
         let replicas = match i32::from(new.replication_factor) {
@@ -216,6 +216,7 @@ impl Topics {
             );
             return Err(TopicError::Partitions(words));
         }
+        let wanted = countable(wanted)?;
         let added = match growth.assignments {
             Some(added) if added.len() != wanted - existing => {
                 let words =
@@ -271,6 +272,16 @@ impl Topics {
             Err(TopicError::NotCarriedOut)
         }
     }
+}
+
+/// Refuses what `apply` would refuse, too, but only after each of two billion partitions had been given its replicas.
+fn countable(partitions: usize) -> Result<usize, TopicError> {
+    if partitions > TOPIC_PARTITIONS_MAX {
+        let max = TOPIC_PARTITIONS_MAX;
+        let refused = Rejected::InvalidPartitionCount { count: partitions, max };
+        return Err(TopicError::Partitions(refused.to_string()));
+    }
+    Ok(partitions)
 }
 
 /// Brokers that may be given replicas.
