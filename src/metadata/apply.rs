@@ -28,7 +28,7 @@ mod settings;
 mod topics;
 
 /// Partitions of one topic.
-pub pub(crate) const TOPIC_PARTITIONS_MAX: usize = 10_000;
+pub const TOPIC_PARTITIONS_MAX: usize = 10_000;
 /// Partitions of all topics.
 pub const PARTITIONS_MAX: usize = 1_000_000;
 /// Replicas of one partition.
