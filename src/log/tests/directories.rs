@@ -1,3 +1,5 @@
+//! Data directories: locks, formats, many logs, strays, deletion.
+
 use aquifer_model::TopicName;
 use aquifer_runtime::files::Disk;
 
