@@ -91,7 +91,6 @@ pub(super) fn tier(tier: &config::Tier) -> aquifer_tiering::Options {
         read_deadline: read.deadline,
         delete_grace: tier.delete_grace,
         expire_segments_max: tier.expire_segments_max as usize,
-        ..aquifer_tiering::Options::default()
     }
 }
 

@@ -158,7 +158,7 @@ mod tests {
     async fn a_partition_where_nothing_happens_is_swept_seldom() {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         let (one, two) = (ManifestVersion(1), ManifestVersion(2));
-        let start = Instant::now();
+        let start = aquifer_runtime::clock::Clock::system().now();
         let mut sweeps = Sweeps::new(start, minutes(1), minutes(5));
         assert_eq!(sweeps.due(start, one), None);
         assert_eq!(sweeps.due(start + minutes(1), one), Some(CollectDepth::Orphans));

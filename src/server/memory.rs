@@ -88,7 +88,7 @@ mod tests {
     async fn requests_that_hold_all_of_the_budget_get_on_one_by_one() {
         let budget = ByteBudget::new(ByteCount::kib(128));
         let memory = RequestMemory::new(budget.clone());
-        let now = Instant::now();
+        let now = aquifer_runtime::clock::Clock::system().now();
         let (mut first, mut second, mut third) = (Held::default(), Held::default(), Held::default());
         memory.grow(&mut first, 64 << 10, now).await;
         memory.grow(&mut second, 64 << 10, now).await;
