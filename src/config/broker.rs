@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aquifer_model::{BrokerId, ByteCount};
 
-use super::key::{bytes, choice, count, count_or, flag, fraction, list, millis, millis_or_unlimited, text};
+use super::key::{bytes, choice, count, count_or, flag, list, millis, millis_or_unlimited, text};
 use super::listener::{self, Endpoint, JoinError, Listener};
 use super::reader::Reader;
 use super::tier::{self, Tier};
@@ -79,8 +79,6 @@ pub struct Topics {
     pub partitions: u32,
     /// `default.replication.factor`.
     pub replication_factor: u32,
-    /// `max.request.partition.size.limit`.
-    pub described_partitions_max: u32,
 }
 
 /// Bounds of answers to Fetch.
@@ -107,8 +105,6 @@ pub struct Log {
     pub recovery_threads: u32,
     /// `log.files.open.max`; `None` for half of what the process may open.
     pub files_open_max: Option<u32>,
-    /// `log.disk.high.watermark`, a share of the file system.
-    pub disk_high_watermark: f64,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration: Duration,
 }
@@ -295,11 +291,6 @@ fn read_topics(r: &mut Reader<'_>) -> Topics {
                 .range(1, i64::from(i16::MAX))
                 .doc("Replicas of a topic that is created automatically or without a number of them."),
         ),
-        described_partitions_max: r.read(
-            count("max.request.partition.size.limit", 2000)
-                .at_least(1)
-                .doc("Partitions in one answer to DescribeTopicPartitions."),
-        ),
     }
 }
 
@@ -325,10 +316,6 @@ fn read_log(r: &mut Reader<'_>) -> Log {
             count_or("log.files.open.max", "half of what the process may open")
                 .doc("Segment files open at a time; beyond it the longest unused are closed."),
         ),
-        disk_high_watermark: r.read(fraction("log.disk.high.watermark", 0.9, 0.1, 1.0).doc(
-            "Share of the file system in use above which segments that are in the bucket leave local disk ahead of \
-             `local.retention.*`, and then writes of clients are refused.",
-        )),
         producer_id_expiration: r.read(
             millis("producer.id.expiration.ms", DAY)
                 .range(1, INT_MAX)
