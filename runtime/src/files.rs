@@ -30,6 +30,7 @@ pub struct Faults(Arc<Mutex<FailingCalls>>);
 struct FailingCalls {
     writes: Option<io::ErrorKind>,
     syncs: Option<io::ErrorKind>,
+    no_descriptors: bool,
 }
 
 impl Faults {
@@ -41,6 +42,18 @@ impl Faults {
     /// From now on every sync fails like this; `None` ends it.
     pub fn fail_syncs(&self, kind: Option<io::ErrorKind>) {
         self.0.lock().syncs = kind;
+    }
+
+    /// Whether opening a file fails for want of a descriptor, from now on.
+    pub fn exhaust_descriptors(&self, exhausted: bool) {
+        self.0.lock().no_descriptors = exhausted;
+    }
+
+    fn check_open(faults: &Option<Faults>) -> io::Result<()> {
+        match faults.as_ref().is_some_and(|faults| faults.0.lock().no_descriptors) {
+            true => Err(rustix::io::Errno::MFILE.into()),
+            false => Ok(()),
+        }
     }
 
     fn check_sync(faults: &Option<Faults>) -> io::Result<()> {
@@ -106,6 +119,7 @@ impl Disk {
 
     /// Opens for reading and writing; the file must exist.
     pub fn open(&self, path: &Path) -> io::Result<File> {
+        Faults::check_open(&self.faults)?;
         let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
         Ok(self.file(file, path))
     }
@@ -117,6 +131,7 @@ impl Disk {
 
     /// Opens for reading and writing; makes an empty file where there is none.
     pub fn open_or_create(&self, path: &Path) -> io::Result<File> {
+        Faults::check_open(&self.faults)?;
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         Ok(self.file(file, path))
     }
@@ -144,6 +159,12 @@ impl Disk {
     /// Replaces a file so that a crash leaves the old bytes or the new, durable on return. Works through `<path>.tmp`, which a
     /// crash may leave behind and the next write replaces.
     pub fn write_atomic(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.replace(path, bytes)?;
+        self.sync_dir(parent(path)?)
+    }
+
+    /// As [`Disk::write_atomic`], but until the folder is synced a crash may bring the old bytes back.
+    pub fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut name = path.as_os_str().to_owned();
         name.push(".tmp");
         let temporary = PathBuf::from(name);
@@ -155,8 +176,7 @@ impl Disk {
         Faults::check_sync(&self.faults)?;
         file.sync_data()?;
         drop(file);
-        fs::rename(&temporary, path)?;
-        self.sync_dir(parent(path)?)
+        fs::rename(&temporary, path)
     }
 
     /// Renames within a file system. Durable only after the folders are synced.

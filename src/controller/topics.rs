@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::placement::{TooFewBrokers, place};
 use crate::config::Config;
+use crate::metadata::apply::apply;
 use crate::metadata::command::{CreatePartitions, CreateTopic, DeleteTopic, Remains};
 use crate::metadata::image::{BrokerState, Configs, Topic};
 use crate::metadata::{Command, Image, Metadata, ProposeError, Rejected};
@@ -154,9 +155,13 @@ impl Topics {
             replication_factor: i16::try_from(partitions.first().map_or(0, Vec::len)).unwrap_or(i16::MAX),
             configs: new.configs.clone(),
         };
-        let Execution::For(deadline) = execution else { return Ok(created) };
-        let command = CreateTopic { id: created.id, name, partitions, configs: new.configs };
-        self.metadata.propose(Command::CreateTopic(command)).await.map_err(explain)?;
+        let command =
+            Command::CreateTopic(CreateTopic { id: created.id, name, partitions, configs: new.configs });
+        let Execution::For(deadline) = execution else {
+            judge(&image, &command)?;
+            return Ok(created);
+        };
+        self.metadata.propose(command).await.map_err(explain)?;
         self.wait(created.id, deadline).await?;
         Ok(created)
     }
@@ -224,10 +229,10 @@ impl Topics {
                     .map_err(|error| TopicError::ReplicationFactor(error.to_string()))?
             }
         };
-        let Execution::For(deadline) = execution else { return Ok(()) };
         let id = topic.id;
-        let command = CreatePartitions { topic: id, existing, added };
-        self.metadata.propose(Command::CreatePartitions(command)).await.map_err(explain)?;
+        let command = Command::CreatePartitions(CreatePartitions { topic: id, existing, added });
+        let Execution::For(deadline) = execution else { return judge(&image, &command) };
+        self.metadata.propose(command).await.map_err(explain)?;
         self.wait(id, deadline).await
     }
 
@@ -271,6 +276,12 @@ impl Topics {
 /// Brokers that may be given replicas.
 fn in_service(image: &Image) -> Vec<BrokerId> {
     image.brokers().filter(|broker| broker.state == BrokerState::Active).map(|broker| broker.id).collect()
+}
+
+/// What would become of a command if it were proposed: asked of the judge, over a copy of what there is.
+fn judge(image: &Image, command: &Command) -> Result<(), TopicError> {
+    let judged = apply(&mut image.clone(), command);
+    judged.map(drop).map_err(|rejected| explain(rejected.into()))
 }
 
 /// Gives the refusals that a client meets in earnest words of their own.

@@ -186,6 +186,13 @@ async fn alter_one(
     let resource = resource(context, wanted.resource_type, &wanted.resource_name)?;
     let alterations: Vec<(String, Alteration)> =
         wanted.configs.iter().map(alteration).collect::<Result<_, _>>()?;
+    let mut names = HashSet::new();
+    if let Some((name, _)) = alterations.iter().find(|(name, _)| !names.insert(name)) {
+        return Err(Refused::new(
+            ErrorCode::INVALID_REQUEST,
+            format!("the request alters {name} more than once"),
+        ));
+    }
     let image = context.metadata.image();
     let config = context.config();
     let invalid = |problems: Problems| Refused::new(ErrorCode::INVALID_CONFIG, problems.to_string());

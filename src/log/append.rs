@@ -15,10 +15,11 @@ use aquifer_runtime::files::File;
 use bytes::Bytes;
 
 use super::config::{Durability, LogConfig, TimestampType};
-use super::error::{AppendError, Corruption, FollowerAppendError, is_full};
-use super::handle::{Condition, Log, State};
+use super::error::{AppendError, Corruption, FollowerAppendError, is_exhausted};
+use super::handle::Log;
 use super::producers::{Marker, Verdict};
 use super::segment::marker_in;
+use super::state::{Condition, State};
 use super::validate::{Origin, validate};
 
 /// What a leader appends.
@@ -217,7 +218,7 @@ impl Log {
     fn write(&self, state: &State, position: u64, slices: &mut [IoSlice<'_>]) -> Result<File, Refusal> {
         let health = &self.shared.health;
         let refuse = |operation: &str, error: &io::Error| {
-            if is_full(error) {
+            if is_exhausted(error) {
                 self.shared.metrics.refused_full.inc();
                 return Refusal::Full;
             }

@@ -16,84 +16,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use aquifer_model::format::Writer;
 use aquifer_model::{ByteCount, Offset};
 
 use super::checkpoint::{Checkpoint, RecoveryPoint};
-use super::error::{ChangeError, is_full};
-use super::handle::{Log, State};
-use super::index::IndexMark;
+use super::error::{ChangeError, is_exhausted};
+use super::handle::Log;
+use super::index::{IndexMark, WrittenIndex};
 use super::layout;
-use super::producers::Producers;
-use super::segment::{Sealed, Tail};
-
-/// What is on disk.
-#[derive(Debug)]
-pub(super) struct Books {
-    /// The last checkpoint's.
-    pub(super) point: RecoveryPoint,
-    /// How far the index file of the newest segment with one is written.
-    pub(super) written: WrittenIndex,
-}
-
-impl Books {
-    /// Whether what is on disk covers more than a checkpoint that is about to be written.
-    fn are_beyond(&self, captured: &Captured) -> bool {
-        let Captured { point, .. } = captured;
-        let written = &self.written;
-        point.offset < self.point.offset
-            || (written.base, written.mark.position) > (point.segment, point.position)
-    }
-}
-
-/// How much of a segment's index is in its file.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct WrittenIndex {
-    pub(super) base: Offset,
-    pub(super) mark: IndexMark,
-    pub(super) bytes: u64,
-}
-
-impl WrittenIndex {
-    pub(super) fn none(base: Offset) -> WrittenIndex {
-        WrittenIndex { base, mark: IndexMark::start(base), bytes: 0 }
-    }
-}
-
-/// A place in the log and all that a restart there needs.
-#[derive(Debug)]
-pub(super) struct Captured {
-    pub(super) point: RecoveryPoint,
-    mark: IndexMark,
-    cuts: u64,
-}
-
-/// Where the log is to begin, if that changes with the checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Starts {
-    pub(super) log_start: Offset,
-    pub(super) local_start: Offset,
-}
-
-/// The producers' part of a checkpoint; empty where there are none.
-pub(super) fn encode_producers(producers: &Producers) -> bytes::Bytes {
-    if producers.len() == 0 {
-        return bytes::Bytes::new();
-    }
-    let mut writer = Writer::new();
-    producers.write(&mut writer);
-    writer.finish().into()
-}
-
-pub(super) fn point_at(tail: &Tail) -> RecoveryPoint {
-    RecoveryPoint {
-        segment: tail.base,
-        position: tail.bytes,
-        offset: tail.end,
-        epochs: tail.epochs.clone(),
-        producers: encode_producers(&tail.producers),
-    }
-}
+use super::segment::Sealed;
+use super::state::{Books, Captured, Starts, State, point_at};
 
 impl Log {
     /// Begins a checkpoint at the log's end; it is written once all up to here is durable.
@@ -163,7 +94,7 @@ impl Log {
     /// Judges a failed write of the books.
     pub(super) fn books_failed(&self, failure: BooksError) -> ChangeError {
         let BooksError { path, error } = failure;
-        if is_full(&error) {
+        if is_exhausted(&error) {
             self.shared.metrics.checkpoint_failures.inc();
             tracing::warn!(path = %path.display(), %error, "no space for a checkpoint; a restart would read more again");
             return ChangeError::Full;
@@ -215,7 +146,8 @@ impl Log {
             let chunk = unwritten.builder.chunk(&books.written.mark, &mark);
             self.append_chunk(books, base, mark, &chunk)?;
             let snapshot = layout::segment_file(self.path(), sealed.facts.range.next, layout::SNAPSHOT);
-            let written = self.shared.world.disk.write_atomic(&snapshot, &unwritten.snapshot);
+            // Its name, like that of the index, becomes durable with the checkpoint's.
+            let written = self.shared.world.disk.replace(&snapshot, &unwritten.snapshot);
             written.map_err(|error| BooksError { path: snapshot, error })?;
             *sealed.unwritten.lock() = None;
         }

@@ -19,16 +19,17 @@ use aquifer_model::{ByteCount, LeaderEpochs, Offset};
 use bytes::Bytes;
 
 use super::append::Refusal;
-use super::books::{Books, Starts, WrittenIndex, point_at};
+use super::books::BooksError;
 use super::checkpoint::{Checkpoint, Snapshot};
 use super::error::{ChangeError, Corruption, ReadError};
-use super::handle::{Condition, Log, State};
-use super::index::{self, IndexMark};
+use super::handle::Log;
+use super::index::{self, IndexMark, WrittenIndex};
 use super::layout;
 use super::open_files::FileSlot;
 use super::producers::Producers;
-use super::recovery::{Cut, cut_tail};
+use super::quarantine::{Cut, cut_tail};
 use super::segment::{Sealed, Tail};
+use super::state::{Books, Condition, Starts, State, point_at};
 
 /// How a log starts anew, empty.
 #[derive(Debug, Clone)]
@@ -70,12 +71,16 @@ impl Log {
     /// Cuts the log so that it ends at `end`, or, if that lies within a batch, before that batch. Producers, epochs and aborted
     /// transactions follow. An end at or behind the log's own changes nothing. A log that is damaged behind `end` is sound
     /// afterwards.
+    ///
+    /// This is how a follower settles with its leader, whose answer is the end of an epoch: an epoch that starts at `end` goes, even
+    /// if no record does.
     pub fn truncate_to(&self, end: Offset) -> Result<(), ChangeError> {
         let mut books = self.books.lock();
         let Some(target) = self.target(end)? else { return Ok(()) };
         // What stays has to be durable before a checkpoint says so. A checkpoint that this releases is void.
         drop(self.shared.committer.sync(&self.sync));
         let mut tail = self.tail_at(&books, &target)?;
+        self.check_present(&target.log, tail.bytes)?;
         tail.epochs = self.epochs();
         tail.epochs.truncate_to(tail.end);
         self.note_high_watermark(self.high_watermark_hint().min(tail.end));
@@ -106,9 +111,11 @@ impl Log {
 
     /// What is to be cut; `None` if nothing is.
     fn target(&self, end: Offset) -> Result<Option<Target>, ChangeError> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         self.check_changeable(&state)?;
         if end >= state.tail.end && state.condition == Condition::Open {
+            // A leader that has written nothing leaves an epoch without records; a cut at the end takes it away.
+            state.tail.epochs.truncate_to(end);
             return Ok(None);
         }
         let end = end.min(state.tail.end);
@@ -125,6 +132,20 @@ impl Log {
             None => Target { end, log: state.active.clone(), base: state.tail.base, bytes: state.tail.bytes },
         };
         Ok(Some(target))
+    }
+
+    /// A file that has lost synced bytes must not be filled up with zeros.
+    fn check_present(&self, log: &Arc<FileSlot>, bytes: u64) -> Result<(), ChangeError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let size = self.shared.files.get(log).and_then(|file| file.size());
+        let size = size.map_err(|error| ReadError::io(log.path(), error))?.get();
+        if size >= bytes {
+            return Ok(());
+        }
+        let what = format!("the file has {size} bytes, {bytes} were synced");
+        Err(ChangeError::Corrupt(Corruption { file: log.path().to_owned(), position: size, what }))
     }
 
     fn check_changeable(&self, state: &State) -> Result<(), ChangeError> {
@@ -157,11 +178,7 @@ impl Log {
         let path = layout::segment_file(self.path(), target.base, layout::INDEX);
         let stored = self.shared.world.disk.read_if_exists(&path).ok()?.unwrap_or_default();
         let loaded = index::load(&stored, target.base, point.position).ok()?;
-        let producers = match point.producers.is_empty() {
-            true => Producers::default(),
-            false => Producers::read(&mut aquifer_model::format::Reader::new("checkpoint", &point.producers))
-                .ok()?,
-        };
+        let producers = Producers::decode(&point.producers).ok()?;
         (loaded.mark.position == point.position && loaded.mark.next == point.offset).then(|| Tail {
             base: point.segment,
             bytes: point.position,
@@ -173,13 +190,13 @@ impl Log {
     }
 
     /// Writes the books for a log that ends with `tail`.
-    fn keep_tail(&self, books: &mut Books, tail: &Tail) -> Result<Checkpoint, super::books::BooksError> {
+    fn keep_tail(&self, books: &mut Books, tail: &Tail) -> Result<Checkpoint, BooksError> {
         self.write_sealed(books, tail.base)?;
         let mark = tail.builder.mark(tail.bytes, tail.end);
         let chunk = tail.builder.chunk(&IndexMark::start(tail.base), &mark);
         let path = layout::segment_file(self.path(), tail.base, layout::INDEX);
-        let written = self.shared.world.disk.write_atomic(&path, &chunk);
-        written.map_err(|error| super::books::BooksError { path, error })?;
+        let written = self.shared.world.disk.replace(&path, &chunk);
+        written.map_err(|error| BooksError { path, error })?;
         books.written = WrittenIndex { base: tail.base, mark, bytes: chunk.len() as u64 };
         let checkpoint = {
             let state = self.state.lock();
@@ -278,7 +295,7 @@ impl Log {
             producers: tail.producers.clone(),
         };
         let path = layout::segment_file(self.path(), at, layout::SNAPSHOT);
-        let written = self.shared.world.disk.write_atomic(&path, &snapshot.encode());
+        let written = self.shared.world.disk.replace(&path, &snapshot.encode());
         written.map_err(|error| fail((path, error)))?;
         self.write_checkpoint(&empty).map_err(|failure| fail((failure.path, failure.error)))?;
         books.point = empty.point;
@@ -331,7 +348,11 @@ impl Log {
 
     /// Makes the log begin elsewhere, first in the books, then in fact.
     fn begin_at(&self, books: &mut Books, starts: Starts) -> Result<ByteCount, ChangeError> {
-        self.save(books, Some(starts))?;
+        match self.save(books, Some(starts)) {
+            // This is what the room was set aside for.
+            Err(ChangeError::Full) if self.shared.reserve.release() => self.save(books, Some(starts))?,
+            outcome => outcome?,
+        }
         let gone: Vec<Arc<Sealed>> = {
             let mut state = self.state.lock();
             state.log_start = starts.log_start;
@@ -347,6 +368,8 @@ impl Log {
                 .map(|extension| layout::segment_file(self.path(), base, extension))
         });
         self.shared.keeper.remove_later(files, self.config().file_delete_delay_ms);
+        let shared = self.shared.clone();
+        self.shared.keeper.submit(Box::new(move || shared.reserve.take()));
         Ok(gone.iter().map(|sealed| sealed.facts.bytes).sum())
     }
 
@@ -382,17 +405,24 @@ impl Log {
         Ok(())
     }
 
-    /// Refuses all from now on, and writes the books a last time.
+    /// Refuses all from now on, syncs, and writes the books a last time if a restart would have more than a little to read again.
     pub(super) fn close(&self) -> Result<(), ChangeError> {
         let mut books = self.books.lock();
-        {
+        let settled = {
             let mut state = self.state.lock();
             if state.condition != Condition::Open {
                 return Ok(());
             }
             state.condition = Condition::Closed;
+            let point = &books.point;
+            let behind = state.tail.bytes.saturating_sub(point.position);
+            state.tail.base == point.segment && behind <= self.shared.options.closing_reread_bytes_max.get()
+        };
+        if !settled {
+            return self.save(&mut books, None);
         }
-        self.save(&mut books, None)
+        drop(self.shared.committer.sync(&self.sync));
+        if self.shared.health.has_failed() { Err(ChangeError::Failed) } else { Ok(()) }
     }
 
     /// Refuses all from now on; what is on disk is about to go.

@@ -52,6 +52,12 @@ struct Unsynced {
     then: Option<Then>,
 }
 
+impl Unsynced {
+    fn is_empty(&self) -> bool {
+        self.files.is_empty() && !self.names && self.then.is_none()
+    }
+}
+
 impl std::fmt::Debug for SyncPoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SyncPoint").field("synced", &*self.synced.borrow()).finish_non_exhaustive()
@@ -59,11 +65,19 @@ impl std::fmt::Debug for SyncPoint {
 }
 
 impl SyncPoint {
-    /// Of a log in `folder` that is durable up to `synced`.
-    pub(crate) fn new(folder: &Path, synced: Offset) -> SyncPoint {
+    /// Of a log in `folder` that ends at `end` and is known to be durable up to `checkpoint`. What lies between was found in these
+    /// files; a crash of the process alone may have left it in the page cache.
+    pub(crate) fn recovered(
+        folder: &Path,
+        checkpoint: Offset,
+        files: Vec<(Offset, File)>,
+        end: Offset,
+    ) -> SyncPoint {
+        let names = !files.is_empty();
+        let synced = if names { checkpoint.min(end) } else { end };
         SyncPoint {
             folder: folder.to_owned(),
-            unsynced: Mutex::new(Unsynced { end: synced, ..Unsynced::default() }),
+            unsynced: Mutex::new(Unsynced { end, files, names, ..Unsynced::default() }),
             syncing: Mutex::new(()),
             synced: watch::Sender::new(synced),
             observer: OnceLock::new(),
@@ -142,11 +156,11 @@ impl Committer {
         Committer { world: world.clone(), health, metrics, queue, wake: Condvar::new() }
     }
 
-    /// Asks for a sync of a log. Cheap while one is asked for already.
+    /// Asks for a sync of a log. Cheap while one is asked for already, or there is nothing to sync.
     pub(crate) fn request(&self, log: &Arc<SyncPoint>) {
         {
             let mut unsynced = log.unsynced.lock();
-            if unsynced.queued {
+            if unsynced.queued || unsynced.is_empty() {
                 return;
             }
             unsynced.queued = true;
@@ -169,7 +183,7 @@ impl Committer {
             }
             // What came while the sync ran goes to the end of the queue, behind the other logs.
             let mut unsynced = log.unsynced.lock();
-            if unsynced.files.is_empty() && !unsynced.names && unsynced.then.is_none() {
+            if unsynced.is_empty() {
                 unsynced.queued = false;
                 continue;
             }

@@ -113,12 +113,18 @@ pub struct LogDirOptions {
     pub files_open_max: usize,
     /// `log.index.cache.bytes`: memory for indexes of closed segments. Default 64 MiB.
     pub index_cache_bytes: ByteCount,
-    /// `log.checkpoint.bytes`: a log's recovery point moves on after this many bytes; twice this much, at most, is read again
-    /// after a crash. Default 16 MiB.
+    /// `log.checkpoint.bytes` (ours): a log's recovery point moves on after this many bytes. Read again after a crash is this much
+    /// and what came while the last checkpoint was synced and written, seldom more than as much again. Default 16 MiB, at most 32.
     pub checkpoint_bytes: ByteCount,
+    /// `log.closing.reread.bytes.max` (ours): a log that is closed with at most this much behind its checkpoint leaves it at that.
+    /// Reading it again takes less time than writing a checkpoint, of which a broker with thousands of logs would have to write
+    /// thousands before it can stop. Default 64 KiB.
+    pub closing_reread_bytes_max: ByteCount,
     /// `log.sync.threads`: how many logs are synced side by side; the file system makes one commit of what comes together.
     /// Default 4.
     pub sync_threads: usize,
+    /// `log.reserve.bytes` (ours): room held back on the device, so that segments can be dropped when it is full. Default 4 MiB.
+    pub reserve_bytes: ByteCount,
     /// `producer.id.expiration.ms`: how long an idle idempotent producer is remembered. Default 1 day.
     pub producer_id_expiration_ms: Duration,
     /// `log.producer.ids.max` (ours): how many idempotent producers a partition remembers; beyond, the longest idle are
@@ -133,7 +139,9 @@ impl Default for LogDirOptions {
             files_open_max: 4096,
             index_cache_bytes: ByteCount::mib(64),
             checkpoint_bytes: ByteCount::mib(16),
+            closing_reread_bytes_max: ByteCount::kib(64),
             sync_threads: 4,
+            reserve_bytes: ByteCount::mib(4),
             producer_id_expiration_ms: Duration::from_secs(24 * 60 * 60),
             producer_ids_max: 10_000,
         }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,13 +19,17 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::checkpoint::{decode_directory, decode_partition, encode_directory, encode_partition};
+use super::checkpoint::{
+    decode_boot, decode_directory, decode_partition, encode_boot, encode_directory, encode_partition,
+};
 use super::config::{LogConfig, LogDirOptions};
+use super::damage::PageCache;
 use super::error::{ChangeError, DirFailure, OpenDirError, OpenLogError};
 use super::handle::Log;
 use super::layout;
 use super::metrics::Metrics;
-use super::recovery::{self, RecoveryFinding};
+use super::recovery;
+use super::report::RecoveryFinding;
 use super::shared::Shared;
 
 /// Logs are opened under one of so many locks, so that none is opened twice at once and different ones seldom wait.
@@ -37,11 +41,15 @@ pub struct LogDir {
     shared: Arc<Shared>,
     uuid: Uuid,
     was_clean: bool,
+    /// This run of the machine, until it is noted.
+    boot: Mutex<Option<String>>,
     tasks: TaskGroup,
     /// The one that watches over threads.
     runtime: tokio::runtime::Handle,
     logs: RwLock<HashMap<TopicPartition, Arc<Log>>>,
     opening: Vec<Mutex<()>>,
+    /// Held while folders are made, so that none is used before its name, and those above it, are durable.
+    making: Mutex<()>,
     closed: AtomicBool,
     _lock: Lock,
 }
@@ -94,19 +102,24 @@ impl LogDir {
         // From here on a stop without a word is an unclean one.
         disk.remove(&clean).map_err(at(&clean))?;
         disk.sync_dir(path).map_err(at(path))?;
-        let shared = Arc::new(Shared::new(world, path, options, Metrics::register(registry)));
+        let (pages, boot) = read_boot(world, path).map_err(at(path))?;
+        let shared = Arc::new(Shared::new(world, path, options, Metrics::register(registry), pages));
         let dir = Arc::new(LogDir {
             shared,
             uuid,
             was_clean,
+            boot: Mutex::new(boot),
             tasks: tasks.clone(),
             runtime: tokio::runtime::Handle::current(),
             logs: RwLock::new(HashMap::new()),
             opening: (0..OPENING_LOCKS).map(|_| Mutex::new(())).collect(),
+            making: Mutex::new(()),
             closed: AtomicBool::new(false),
             _lock: lock,
         });
         dir.tidy().map_err(at(path))?;
+        let held = dir.shared.clone();
+        dir.shared.keeper.submit(Box::new(move || held.reserve.take()));
         dir.start().map_err(at(path))?;
         Ok(dir)
     }
@@ -167,6 +180,11 @@ impl LogDir {
     /// How full its file system is.
     pub fn space(&self) -> io::Result<Space> {
         self.shared.world.disk.space(&self.shared.path)
+    }
+
+    #[cfg(test)]
+    pub(super) fn pages(&self) -> PageCache {
+        self.shared.pages
     }
 
     /// How many segment files are open.
@@ -238,47 +256,59 @@ impl LogDir {
         }
     }
 
-    /// Opens many logs on several threads. Blocks.
+    /// Opens many logs on several threads; at a start, all that are to be opened. Blocks.
     pub fn open_many(
         self: &Arc<Self>,
         wanted: Vec<Wanted>,
     ) -> Vec<(TopicPartition, Result<Arc<Log>, OpenLogError>)> {
-        let _entered = self.runtime.enter();
-        let threads = self.shared.options.recovery_threads.clamp(1, wanted.len().max(1));
-        let queue = Arc::new(Mutex::new(wanted));
-        let opened = Arc::new(Mutex::new(Vec::new()));
-        let (running, ended) = std::sync::mpsc::sync_channel::<()>(1);
-        for _ in 1..threads {
-            let (dir, queue, opened, running) =
-                (self.clone(), queue.clone(), opened.clone(), running.clone());
-            let started = self.tasks.spawn_thread("log-recovery", move || {
-                dir.open_from(&queue, &opened);
-                drop(running);
+        let dir = self.clone();
+        let opened =
+            self.for_each("log-recovery", self.shared.options.recovery_threads, wanted, move |wanted| {
+                (wanted.partition, dir.open_or_create(wanted))
             });
-            if let Err(error) = started {
-                tracing::warn!(%error, "could not start a thread for opening logs; going on with fewer");
-            }
+        if opened.iter().all(|(_, log)| log.is_ok()) {
+            self.note_boot();
         }
-        drop(running);
-        self.open_from(&queue, &opened);
-        // Nothing is ever sent: this ends when the last thread has dropped its end.
-        let _ = ended.recv();
-        let mut opened = opened.lock();
-        std::mem::take(&mut *opened)
+        opened
     }
 
-    #[allow(clippy::type_complexity)]
-    fn open_from(
-        &self,
-        queue: &Mutex<Vec<Wanted>>,
-        opened: &Mutex<Vec<(TopicPartition, Result<Arc<Log>, OpenLogError>)>>,
-    ) {
-        loop {
-            let Some(wanted) = queue.lock().pop() else { return };
-            let partition = wanted.partition;
-            let outcome = self.open_or_create(wanted);
-            opened.lock().push((partition, outcome));
+    /// From now on a log that is opened in this run of the machine has lost no pages. For a stray that was not opened yet that may
+    /// be wrong, on the safe side: what a power cut has left of it counts as damage.
+    fn note_boot(&self) {
+        let mut boot = self.boot.lock();
+        let Some(id) = &*boot else { return };
+        let path = self.shared.path.join(layout::BOOT);
+        match self.shared.world.disk.write_atomic(&path, &encode_boot(id)) {
+            Ok(()) => *boot = None,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "could not note the run of the machine")
+            }
         }
+    }
+
+    /// Does something with each item, on several threads, this one among them; gives what came of it, in any order.
+    fn for_each<T: Send + 'static, U: Send + 'static>(
+        &self,
+        name: &'static str,
+        threads: usize,
+        items: Vec<T>,
+        work: impl Fn(T) -> U + Send + Sync + 'static,
+    ) -> Vec<U> {
+        let _entered = self.runtime.enter();
+        let others = threads.min(items.len()).saturating_sub(1);
+        let queue = Arc::new(Mutex::new(items));
+        let work = Arc::new(work);
+        let (finished, results) = std::sync::mpsc::channel();
+        for _ in 0..others {
+            let (queue, work, finished) = (queue.clone(), work.clone(), finished.clone());
+            if let Err(error) = self.tasks.spawn_thread(name, move || drain(&queue, &*work, &finished)) {
+                tracing::warn!(%error, name, "could not start a thread; going on with fewer");
+            }
+        }
+        drain(&queue, &*work, &finished);
+        drop(finished);
+        // Ends when the last thread has dropped its end.
+        results.iter().collect()
     }
 
     fn opening_lock(&self, partition: TopicPartition) -> &Mutex<()> {
@@ -297,10 +327,13 @@ impl LogDir {
             let path = path.to_owned();
             move |error| OpenLogError::Io { path, error }
         };
-        disk.create_dir_all(folder).map_err(at(folder))?;
+        {
+            let _alone = self.making.lock();
+            disk.create_dir_all(folder).map_err(at(folder))?;
+        }
         let path = folder.join(layout::PARTITION);
         let stored = disk.read_if_exists(&path).map_err(at(&path))?;
-        match stored.as_deref().map(decode_partition) {
+        match stored.as_deref().filter(|bytes| !bytes.is_empty()).map(decode_partition) {
             Some(Ok((found, _))) if found == partition => return Ok(()),
             Some(Ok((found, _))) => {
                 return Err(OpenLogError::Mismatch { path: folder.to_owned(), expected: partition, found });
@@ -314,7 +347,12 @@ impl LogDir {
             }
             None => {}
         }
-        disk.write_atomic(&path, &encode_partition(partition, topic)).map_err(at(&path))
+        // Durable some time: what a crash leaves of it is written anew.
+        let write = || {
+            disk.open_or_create(&path)?
+                .write_all_at(0, &mut [IoSlice::new(&encode_partition(partition, topic))])
+        };
+        write().map_err(at(&path))
     }
 
     /// Deletes a log, open or not; one that is not there is no error. It is gone at once, its bytes after a while. Blocks.
@@ -332,8 +370,17 @@ impl LogDir {
             None => LogConfig::default().file_delete_delay_ms,
         };
         let at = |error| OpenLogError::Io { path: topics.clone(), error };
-        let found = self.found().map_err(at)?.into_iter().find(|found| found.partition == partition);
-        let Some(Found { topic, .. }) = found else { return Ok(()) };
+        // The name of one that is not open has to be looked for among all.
+        let topic = match open {
+            Some(log) => Some(log.topic().clone()),
+            None => self
+                .found()
+                .map_err(at)?
+                .into_iter()
+                .find(|found| found.partition == partition)
+                .map(|found| found.topic),
+        };
+        let Some(topic) = topic else { return Ok(()) };
         let folder = self.topic_folder(&topic);
         let path = folder.join(partition.to_string());
         // Made again and deleted again under the same name within the delay: the uuid keeps the two apart.
@@ -349,14 +396,11 @@ impl LogDir {
     /// from then on.
     pub fn close(&self) -> Result<(), ChangeError> {
         self.closed.store(true, Ordering::Release);
-        let mut outcome = Ok(());
-        for log in self.open_logs() {
-            // One that cannot be closed keeps no other from it.
-            if let Err(error) = log.close() {
-                outcome = Err(error);
-            }
-        }
-        outcome?;
+        let threads = self.shared.options.sync_threads;
+        // One that cannot be closed keeps no other from it.
+        let outcomes = self.for_each("log-closing", threads, self.open_logs(), |log| log.close());
+        outcomes.into_iter().collect::<Result<(), ChangeError>>()?;
+        self.note_boot();
         let path = self.shared.path.join(layout::CLEAN);
         let written = self.shared.world.disk.write_atomic(&path, &encode_directory(self.uuid));
         written.map_err(|error| {
@@ -364,6 +408,31 @@ impl LogDir {
             ChangeError::Failed
         })
     }
+}
+
+/// Works off a queue. Results are as many as items, and whoever waits for them is there until the end.
+fn drain<T, U>(queue: &Mutex<Vec<T>>, work: impl Fn(T) -> U, finished: &std::sync::mpsc::Sender<U>) {
+    loop {
+        let Some(item) = queue.lock().pop() else { return };
+        if finished.send(work(item)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether the machine may have restarted since the directory was last open; if so, also the id of this run of it, which is noted
+/// once what the restart has left is dealt with.
+fn read_boot(world: &World, path: &Path) -> io::Result<(PageCache, Option<String>)> {
+    // Linux has a new one at each start. Elsewhere there is no telling, and the machine may always have restarted.
+    let Some(boot) = world.disk.read_if_exists(Path::new("/proc/sys/kernel/random/boot_id"))? else {
+        return Ok((PageCache::PerhapsLost, None));
+    };
+    let boot = String::from_utf8_lossy(&boot).trim().to_owned();
+    let last = world.disk.read_if_exists(&path.join(layout::BOOT))?;
+    if last.is_some_and(|bytes| decode_boot(&bytes).is_ok_and(|last| last == boot)) {
+        return Ok((PageCache::Kept, None));
+    }
+    Ok((PageCache::PerhapsLost, Some(boot)))
 }
 
 /// The directory's uuid; made anew for a directory without one. Also whether it was.

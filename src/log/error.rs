@@ -116,7 +116,7 @@ pub enum AppendError {
     #[error(transparent)]
     Invalid(#[from] InvalidRecords),
     /// Records too old or too new for the topic.
-    #[error("{} records have a timestamp outside of the topic's bounds", errors.len())]
+    #[error("{} a timestamp outside of the topic's bounds", outside(errors))]
     Timestamp {
         /// Which; empty where the batch was not expanded to find out.
         errors: Vec<TimestampIssue>,
@@ -149,8 +149,8 @@ pub enum AppendError {
         /// The append's.
         found: LeaderEpoch,
     },
-    /// No space on the device. Worth a retry once there is.
-    #[error("the disk is full")]
+    /// No space on the device, or no descriptors. Worth a retry once there are.
+    #[error("the disk is full, or too many files are open")]
     Full,
     /// The directory has failed; its partitions are given up.
     #[error("the log dir has failed")]
@@ -200,6 +200,14 @@ pub enum InvalidRecords {
     Compressed(String),
 }
 
+fn outside(errors: &[TimestampIssue]) -> String {
+    match errors {
+        [] => "the records have".to_owned(),
+        [one] => format!("record {} has", one.index),
+        [first, rest @ ..] => format!("record {} and {} more have", first.index, rest.len()),
+    }
+}
+
 /// One record's timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimestampIssue {
@@ -231,8 +239,8 @@ pub enum FollowerAppendError {
         /// The batch's.
         found: Option<LeaderEpoch>,
     },
-    /// No space on the device. Worth a retry once there is.
-    #[error("the disk is full")]
+    /// No space on the device, or no descriptors. Worth a retry once there are.
+    #[error("the disk is full, or too many files are open")]
     Full,
     /// The directory has failed.
     #[error("the log dir has failed")]
@@ -314,7 +322,16 @@ pub enum ChangeError {
     Closed,
 }
 
-/// Whether the device has no room: the one error of a write that passes.
-pub(crate) fn is_full(error: &io::Error) -> bool {
+/// Whether something ran out that may come back: room on the device, or descriptors. All other errors of a write are taken for
+/// the device's failure.
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        || lacks_descriptors(error)
+}
+
+/// Whether the process, or the machine, has too many files open.
+pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
 }

@@ -1,6 +1,5 @@
 //! [`Log`]: the handle to one partition's local log, its state, and what can be asked of it without touching a file.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -11,14 +10,13 @@ use aquifer_model::{ByteCount, LeaderEpoch, LeaderEpochs, Offset, Timestamp, Top
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use super::books::{Books, Captured};
 use super::committer::SyncPoint;
 use super::config::LogConfig;
 use super::error::Corruption;
-use super::open_files::FileSlot;
-use super::recovery::{Recovered, RecoveryReport};
-use super::segment::{Sealed, Tail};
+use super::recovery::Recovered;
+use super::report::RecoveryReport;
 use super::shared::Shared;
+use super::state::{Books, Captured, Condition, State};
 
 /// One partition's local log. All methods may be called from any thread.
 ///
@@ -44,30 +42,6 @@ pub struct Log {
     pub(super) departures: AtomicU64,
 }
 
-#[derive(Debug)]
-pub(super) struct State {
-    pub(super) sealed: VecDeque<Arc<Sealed>>,
-    pub(super) tail: Tail,
-    pub(super) active: Arc<FileSlot>,
-    /// How much earlier than `segment.ms` this segment is closed.
-    pub(super) jitter: Duration,
-    pub(super) log_start: Offset,
-    pub(super) local_start: Offset,
-    pub(super) condition: Condition,
-    /// Bytes appended since the last checkpoint was begun.
-    pub(super) uncaptured: u64,
-    /// Raised by each cut: a checkpoint begun before must not be written after.
-    pub(super) cuts: u64,
-}
-
-/// What a log can do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Condition {
-    Open,
-    Corrupt(Corruption),
-    Closed,
-}
-
 /// Where a log begins and ends; taken together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogOffsets {
@@ -79,6 +53,17 @@ pub struct LogOffsets {
     pub end: Offset,
     /// All below survives a power cut.
     pub synced: Offset,
+}
+
+/// What some closed segments are together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SealedSum {
+    /// How many.
+    pub segments: usize,
+    /// Bytes of their batches.
+    pub bytes: ByteCount,
+    /// When the first of them was closed.
+    pub oldest: Option<Timestamp>,
 }
 
 impl Log {
@@ -100,9 +85,11 @@ impl Log {
             condition,
             point,
             written,
+            unsynced,
             report,
         } = recovered;
-        let sync = Arc::new(SyncPoint::new(&folder, tail.end));
+        let sync = Arc::new(SyncPoint::recovered(&folder, point.offset, unsynced, tail.end));
+        shared.committer.request(&sync);
         let jitter = jitter(&shared, &config);
         let uncaptured = report.reread.get();
         Arc::new_cyclic(|this| Log {
@@ -188,7 +175,8 @@ impl Log {
     }
 
     /// Up to where all survives a power cut; never beyond the end. A log of `durability=replicated` is synced only now and then:
-    /// when it has grown by a checkpoint's bytes, when a segment closes, and on [`Log::flush`].
+    /// when it has grown by a checkpoint's bytes, when a segment closes, and on [`Log::flush`]. Of a log just opened, what lies
+    /// behind the checkpoint is synced in the background.
     pub fn synced(&self) -> watch::Receiver<Offset> {
         self.sync.subscribe()
     }
@@ -257,6 +245,29 @@ impl Log {
     /// Bytes in the open segment.
     pub fn active_size(&self) -> ByteCount {
         ByteCount(self.state.lock().tail.bytes)
+    }
+
+    /// Where the open segment starts: what is closed lies below.
+    pub fn sealed_end(&self) -> Offset {
+        self.state.lock().tail.base
+    }
+
+    /// Where the oldest segment on this disk starts; at most the local start, which may lie within it.
+    pub fn first_base(&self) -> Offset {
+        let state = self.state.lock();
+        state.sealed.front().map_or(state.tail.base, |sealed| sealed.facts.range.base)
+    }
+
+    /// The closed segments that reach beyond `from`. Costs as much as there are of these, not as there are segments.
+    pub fn sealed_beyond(&self, from: Offset) -> SealedSum {
+        let state = self.state.lock();
+        let first = state.sealed.partition_point(|sealed| sealed.facts.range.next <= from);
+        let beyond = state.sealed.range(first..);
+        SealedSum {
+            segments: beyond.len(),
+            bytes: beyond.clone().map(|sealed| sealed.facts.bytes).sum(),
+            oldest: beyond.map(|sealed| sealed.facts.sealed_at).min(),
+        }
     }
 
     /// When the open segment got its first batch, by the broker's clock; `None` while it is empty.

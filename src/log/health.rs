@@ -5,6 +5,7 @@
 //! what the device really holds.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aquifer_runtime::metrics::Gauge;
 use tokio::sync::watch;
@@ -16,17 +17,24 @@ use super::error::DirFailure;
 pub(crate) struct Health {
     path: PathBuf,
     failure: watch::Sender<Option<DirFailure>>,
+    /// The same, for a look on each append.
+    has_failed: AtomicBool,
     gauge: Gauge,
 }
 
 impl Health {
     pub(crate) fn new(path: &Path, gauge: Gauge) -> Health {
-        Health { path: path.to_owned(), failure: watch::Sender::new(None), gauge }
+        Health {
+            path: path.to_owned(),
+            failure: watch::Sender::new(None),
+            has_failed: AtomicBool::new(false),
+            gauge,
+        }
     }
 
     /// Whether it has failed.
     pub(crate) fn has_failed(&self) -> bool {
-        self.failure.borrow().is_some()
+        self.has_failed.load(Ordering::Acquire)
     }
 
     /// Declares it failed; the first reason stays.
@@ -37,6 +45,7 @@ impl Health {
                 return false;
             }
             tracing::error!(dir = %self.path.display(), what, "log dir has failed, its partitions are given up");
+            self.has_failed.store(true, Ordering::Release);
             self.gauge.set(1);
             *failure = Some(DirFailure { path: self.path.clone(), what });
             true

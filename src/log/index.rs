@@ -174,6 +174,20 @@ impl IndexMark {
     }
 }
 
+/// How much of a segment's index is in its file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WrittenIndex {
+    pub(crate) base: Offset,
+    pub(crate) mark: IndexMark,
+    pub(crate) bytes: u64,
+}
+
+impl WrittenIndex {
+    pub(crate) fn none(base: Offset) -> WrittenIndex {
+        WrittenIndex { base, mark: IndexMark::start(base), bytes: 0 }
+    }
+}
+
 /// What an index file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Loaded {

@@ -4,12 +4,13 @@
 //! number of logs; removals by the files there are. What is not removed when the process ends is found and removed at the next
 //! start.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use aquifer_runtime::World;
 use parking_lot::{Condvar, Mutex};
+use tokio::time::Instant;
 
 use super::metrics::Metrics;
 
@@ -27,14 +28,10 @@ pub(crate) struct Keeper {
 #[derive(Default)]
 struct Work {
     jobs: VecDeque<Job>,
-    /// In order of time as far as delays are equal; looked through as a whole.
-    removals: Vec<Removal>,
+    /// By their time, and a number to tell apart those of one time.
+    removals: BTreeMap<(Instant, u64), PathBuf>,
+    numbers: u64,
     stopping: bool,
-}
-
-struct Removal {
-    at: tokio::time::Instant,
-    path: PathBuf,
 }
 
 impl std::fmt::Debug for Keeper {
@@ -57,7 +54,13 @@ impl Keeper {
     /// Removes files or folders after `delay`.
     pub(crate) fn remove_later(&self, paths: impl IntoIterator<Item = PathBuf>, delay: Duration) {
         let at = self.world.clock.now() + delay;
-        self.work.lock().removals.extend(paths.into_iter().map(|path| Removal { at, path }));
+        let mut work = self.work.lock();
+        for path in paths {
+            work.numbers += 1;
+            let number = work.numbers;
+            work.removals.insert((at, number), path);
+        }
+        drop(work);
         self.wake.notify_one();
     }
 
@@ -78,20 +81,22 @@ impl Keeper {
                 continue;
             }
             let now = self.world.clock.now();
-            if let Some(due) = work.removals.iter().position(|removal| removal.at <= now) {
-                let removal = work.removals.swap_remove(due);
-                drop(work);
-                self.remove(&removal.path);
-                work = self.work.lock();
-                continue;
-            }
-            match work.removals.iter().map(|removal| removal.at).min() {
-                Some(next) => {
-                    self.wake.wait_for(&mut work, next.duration_since(now));
+            let next = work.removals.first_entry().map(|removal| (removal.key().0, removal));
+            match next {
+                Some((at, removal)) if at <= now => {
+                    let path = removal.remove();
+                    drop(work);
+                    self.remove(&path);
+                    work = self.work.lock();
+                }
+                Some((at, _)) => {
+                    self.wake.wait_for(&mut work, at.duration_since(now));
                 }
                 None => self.wake.wait(&mut work),
             }
         }
+        // Jobs hold what holds this queue.
+        work.jobs.clear();
     }
 
     /// Removes a file or folder now.

@@ -14,7 +14,7 @@
 //!
 //! Files hold record batches exactly as producers sent them, but for base offset and leader epoch. Appends are writes to the
 //! page cache under one short lock; reads take the lock only to find their place. Nothing here waits for the device on an
-//! append, and nothing is asynchronous: whoever wants durability watches [`Log::synced`].
+//! append, and nothing is asynchronous: whoever wants durability watches the synced end.
 //!
 //! Knows no request, no error code, no replica and no bucket: what must not be removed yet, or be seen yet, is told by offsets.
 //!
@@ -31,13 +31,19 @@ mod layout;
 mod index;
 mod scan;
 mod open_files;
+mod damage;
+mod reserve;
 mod metrics;
 mod health;
 mod keeper;
 mod committer;
 mod segment;
+mod state;
 mod shared;
-mod damage;
+mod report;
+mod replay;
+mod quarantine;
+mod opening;
 mod recovery;
 mod handle;
 mod append;
@@ -56,10 +62,10 @@ pub use error::{
     AppendError, ChangeError, Corruption, DirFailure, FollowerAppendError, InvalidRecords, OpenDirError,
     OpenLogError, ReadError, TimestampIssue,
 };
-pub use handle::{Log, LogOffsets};
+pub use handle::{Log, LogOffsets, SealedSum};
 pub use lookup::TimedOffset;
 pub use read::{AbortedTxns, AtLeast, Read, Slice};
-pub use recovery::{RecoveryFinding, RecoveryReport};
+pub use report::{RecoveryFinding, RecoveryReport};
 pub use retention::{Keep, removable_before};
 pub use segments::SealedParts;
 pub use validate::Origin;

@@ -14,6 +14,8 @@ use std::sync::{Arc, Weak};
 use aquifer_runtime::files::{Disk, File};
 use parking_lot::Mutex;
 
+use super::error::lacks_descriptors;
+
 /// The files of one data directory that are open.
 #[derive(Debug)]
 pub(crate) struct OpenFiles {
@@ -51,7 +53,7 @@ impl OpenFiles {
 
     /// Makes an empty file, or empties one that a crash has left under this name.
     pub(crate) fn create(&self, path: PathBuf) -> io::Result<Arc<FileSlot>> {
-        let file = self.disk.open_or_create(&path)?;
+        let file = self.with_descriptor(|| self.disk.open_or_create(&path))?;
         file.set_size(aquifer_model::ByteCount::ZERO)?;
         let slot = Arc::new(FileSlot { path, file: Mutex::new(Some(file)), used: AtomicBool::new(true) });
         self.admit(&slot);
@@ -61,40 +63,61 @@ impl OpenFiles {
     /// The file, opened if need be.
     pub(crate) fn get(&self, slot: &Arc<FileSlot>) -> io::Result<File> {
         {
-            let mut open = slot.file.lock();
+            let open = slot.file.lock();
             slot.used.store(true, Ordering::Relaxed);
             if let Some(file) = &*open {
                 return Ok(file.clone());
             }
-            *open = Some(self.disk.open(&slot.path)?);
         }
-        self.admit(slot);
-        // Another thread may have closed it between the two steps; then it is opened for this caller alone.
-        let open = slot.file.lock().clone();
-        open.map_or_else(|| self.disk.open(&slot.path), Ok)
+        // Not under the slot's lock: making room takes those of others.
+        let file = self.with_descriptor(|| self.disk.open(&slot.path))?;
+        let was_open = slot.file.lock().replace(file.clone()).is_some();
+        if !was_open {
+            self.admit(slot);
+        }
+        Ok(file)
+    }
+
+    /// Opens a file; where descriptors have run out, with half of those held here closed first.
+    fn with_descriptor<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match open() {
+            Err(error) if lacks_descriptors(&error) => {
+                let mut ring = self.ring.lock();
+                let keep = ring.len() / 2;
+                tracing::warn!(%error, closing = ring.len() - keep, "too many files are open, closing cold ones");
+                close_cold(&mut ring, keep);
+                drop(ring);
+                open()
+            }
+            opened => opened,
+        }
     }
 
     /// Takes a slot into the ring, and closes cold files while there are too many.
     fn admit(&self, slot: &Arc<FileSlot>) {
         let mut ring = self.ring.lock();
         ring.push_back(Arc::downgrade(slot));
-        // Two rounds pass every slot twice, so there is something to close.
-        let mut steps = ring.len() * 2;
-        while ring.len() > self.open_max && steps > 0 {
-            steps -= 1;
-            let Some(coldest) = ring.pop_front() else { return };
-            let Some(slot) = coldest.upgrade() else { continue };
-            if slot.used.swap(false, Ordering::Relaxed) {
-                ring.push_back(coldest);
-            } else {
-                slot.file.lock().take();
-            }
-        }
+        close_cold(&mut ring, self.open_max);
     }
 
     /// How many files are open, give or take those of logs that are gone.
     pub(crate) fn open_count(&self) -> usize {
         self.ring.lock().len()
+    }
+}
+
+fn close_cold(ring: &mut VecDeque<Weak<FileSlot>>, keep: usize) {
+    // Two rounds pass every slot twice, so there is something to close.
+    let mut steps = ring.len() * 2;
+    while ring.len() > keep && steps > 0 {
+        steps -= 1;
+        let Some(coldest) = ring.pop_front() else { return };
+        let Some(slot) = coldest.upgrade() else { continue };
+        if slot.used.swap(false, Ordering::Relaxed) {
+            ring.push_back(coldest);
+        } else {
+            slot.file.lock().take();
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use aquifer_model::format::{FormatError, Reader, Tags, Writer};
 use aquifer_model::{AbortedTxn, BatchHeader, Offset, ProducerEpoch, ProducerId, Timestamp};
+use bytes::Bytes;
 
 /// Batches remembered per producer: as many as an idempotent client may have in flight.
 const BATCHES_MAX: usize = 5;
@@ -212,6 +213,27 @@ impl Producers {
             self.entries.remove(id);
         }
         surplus
+    }
+
+    /// As bytes of their own; none where there is nothing to remember.
+    pub(crate) fn encode(&self) -> Bytes {
+        if self.entries.is_empty() && self.ended.is_empty() {
+            return Bytes::new();
+        }
+        let mut writer = Writer::new();
+        self.write(&mut writer);
+        writer.finish().into()
+    }
+
+    /// Reads what [`Producers::encode`] gave.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Producers, FormatError> {
+        if bytes.is_empty() {
+            return Ok(Producers::default());
+        }
+        let mut reader = Reader::new("producer state", bytes);
+        let producers = Producers::read(&mut reader)?;
+        reader.end()?;
+        Ok(producers)
     }
 
     /// Appends to a durable body.

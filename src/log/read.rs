@@ -21,9 +21,10 @@ use aquifer_runtime::files::File;
 use bytes::Bytes;
 
 use super::error::{Corruption, ReadError};
-use super::handle::{Condition, Log};
+use super::handle::Log;
 use super::open_files::FileSlot;
 use super::segment::Sealed;
+use super::state::Condition;
 
 /// How often a read starts anew because segments left while it ran. Each time they must have left again.
 const ATTEMPTS_MAX: u32 = 8;

@@ -12,58 +12,29 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use aquifer_model::format::{FormatError, Reader};
-use aquifer_model::{BatchHeader, ByteCount, Offset, OffsetRange, Timestamp, TopicPartition};
+use aquifer_model::{BatchHeader, ByteCount, Offset, TopicPartition};
 use aquifer_runtime::files::File;
 use parking_lot::Mutex;
 
-use super::books::WrittenIndex;
 use super::checkpoint::{Checkpoint, RecoveryPoint, SealedFacts, Snapshot, encode_snapshot};
 use super::config::LogConfig;
-use super::damage::{self, Damage, Lineage, Source};
+use super::damage::{self, Damage, Lineage, PageCache, Source};
 use super::error::{Corruption, OpenLogError, ReadError};
-use super::handle::Condition;
-use super::index;
+use super::index::{self, WrittenIndex};
 use super::layout;
 use super::open_files::FileSlot;
+use super::opening::Opening;
 use super::producers::Producers;
+use super::quarantine::{Cut, cut_tail};
+use super::replay::{Trusted, replay};
+use super::report::{RecoveryFinding, RecoveryReport};
 use super::scan::{Depth, Scan, Step};
 use super::segment::{Sealed, Tail, Unwritten, marker_in};
 use super::shared::Shared;
-
-/// What opening a log found and did.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RecoveryReport {
-    /// Bytes read again, with every checksum, because they lay behind the last checkpoint.
-    pub reread: ByteCount,
-    /// What was not as a clean stop leaves it.
-    pub findings: Vec<RecoveryFinding>,
-}
-
-/// Something that a clean stop does not leave.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RecoveryFinding {
-    /// An unfinished tail, never acknowledged, was cut off; its bytes are in `quarantine`.
-    TornTail {
-        /// Which file.
-        file: PathBuf,
-        /// Where it was cut.
-        position: u64,
-        /// How much was cut, later segments included.
-        bytes: ByteCount,
-        /// Where the bytes are now, if they could be saved.
-        quarantine: Option<PathBuf>,
-    },
-    /// Bytes that may have been acknowledged are damaged. The log takes no appends until that is settled.
-    Corrupt(Corruption),
-    /// The checkpoint was lost or damaged; recovery began earlier.
-    CheckpointLost,
-    /// The open segment's index was lost or damaged and was made anew.
-    IndexRebuilt,
-}
+use super::state::Condition;
 
 /// A log as found.
 #[derive(Debug)]
@@ -77,49 +48,9 @@ pub(crate) struct Recovered {
     pub(super) condition: Condition,
     pub(crate) point: RecoveryPoint,
     pub(super) written: WrittenIndex,
+    /// Files whose bytes behind the checkpoint were read, and may never have been synced; by their segment's base.
+    pub(crate) unsynced: Vec<(Offset, File)>,
     pub(crate) report: RecoveryReport,
-}
-
-/// Bytes whose checksums need not be checked again.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Trusted {
-    /// Where they end in the file.
-    pub(crate) end: u64,
-    /// The offset to stop before.
-    pub(crate) until: Offset,
-    pub(crate) interval: ByteCount,
-    pub(crate) now: Timestamp,
-}
-
-/// Walks on from where `tail` stands, as far as whole batches lie before `until`.
-pub(crate) fn replay(mut tail: Tail, file: &File, trusted: &Trusted) -> Result<Tail, ReadError> {
-    let io = |error| ReadError::io(file.path(), error);
-    let damaged = |position, what: String| -> ReadError {
-        Corruption { file: file.path().to_owned(), position, what }.into()
-    };
-    let mut scan = Scan::new(file.clone(), Depth::Headers, tail.bytes, trusted.end);
-    loop {
-        match scan.step().map_err(io)? {
-            Step::End => return Ok(tail),
-            Step::Damage(error) => return Err(damaged(scan.position(), error.to_string())),
-            Step::Batch(position, header) => {
-                if header.base_offset != tail.end {
-                    return Err(damaged(
-                        position,
-                        format!("offset {} follows {}", header.base_offset, tail.end),
-                    ));
-                }
-                if header.next_offset() > trusted.until {
-                    return Ok(tail);
-                }
-                let marker = match header.is_control() {
-                    true => marker_in(&header, scan.bytes(position, header.size()).map_err(io)?),
-                    false => None,
-                };
-                tail.note(&header, marker, trusted.interval, trusted.now);
-            }
-        }
-    }
 }
 
 /// Opens a partition's folder; makes an empty log where there is none yet.
@@ -138,6 +69,10 @@ pub(crate) fn recover(
         interval: config.index_interval_bytes,
         now: shared.world.clock.wall(),
         bases: names.iter().filter_map(|name| layout::parse_segment_file(name, layout::LOG)).collect(),
+        has_books: names.iter().any(|name| {
+            let parse = |extension| layout::parse_segment_file(name, extension);
+            parse(layout::INDEX).or(parse(layout::SNAPSHOT)).is_some()
+        }),
     };
     let (checkpoint, condition) = opening.begin(&mut report)?;
     opening.finish(checkpoint, condition, report)
@@ -157,174 +92,7 @@ fn tidy(shared: &Shared, folder: &Path) -> Result<Vec<String>, OpenLogError> {
     Ok(names)
 }
 
-struct Opening<'a> {
-    shared: &'a Shared,
-    folder: &'a Path,
-    partition: TopicPartition,
-    interval: ByteCount,
-    now: Timestamp,
-    /// Of the segments on disk, ascending.
-    bases: Vec<Offset>,
-}
-
 impl Opening<'_> {
-    fn path(&self, base: Offset, extension: &str) -> PathBuf {
-        layout::segment_file(self.folder, base, extension)
-    }
-
-    fn io(path: &Path) -> impl Fn(io::Error) -> OpenLogError {
-        let path = path.to_owned();
-        move |error| OpenLogError::Io { path: path.clone(), error }
-    }
-
-    /// Where to start, and whether what lies before is as the checkpoint says.
-    fn begin(&mut self, report: &mut RecoveryReport) -> Result<(Checkpoint, Condition), OpenLogError> {
-        let path = self.folder.join(layout::CHECKPOINT);
-        let stored = self.shared.world.disk.read_if_exists(&path).map_err(Self::io(&path))?;
-        let checkpoint = match stored.as_deref().map(Checkpoint::decode) {
-            Some(Ok(checkpoint)) => checkpoint,
-            Some(Err(error @ (FormatError::Version { .. } | FormatError::RequiredField { .. }))) => {
-                return Err(OpenLogError::Format { path, error });
-            }
-            None if self.bases.is_empty() => {
-                // Before the first segment: one without a checkpoint is one that has lost it.
-                let checkpoint = fresh();
-                let written = self.shared.world.disk.write_atomic(&path, &checkpoint.encode());
-                written.map_err(Self::io(&path))?;
-                checkpoint
-            }
-            None | Some(Err(_)) => {
-                report.findings.push(RecoveryFinding::CheckpointLost);
-                self.without_checkpoint()?
-            }
-        };
-        if checkpoint.discard {
-            self.discard()?;
-            return Ok((Checkpoint { discard: false, ..checkpoint }, Condition::Open));
-        }
-        self.drop_below(&checkpoint)?;
-        let condition = match self.check_sealed(&checkpoint)? {
-            None => Condition::Open,
-            Some(corruption) => {
-                report.findings.push(RecoveryFinding::Corrupt(corruption.clone()));
-                Condition::Corrupt(corruption)
-            }
-        };
-        Ok((checkpoint, condition))
-    }
-
-    /// A log that was to start anew: all its segments go.
-    fn discard(&mut self) -> Result<(), OpenLogError> {
-        for base in std::mem::take(&mut self.bases) {
-            self.remove_segment(base)?;
-        }
-        self.shared.world.disk.sync_dir(self.folder).map_err(Self::io(self.folder))
-    }
-
-    fn remove_segment(&self, base: Offset) -> Result<(), OpenLogError> {
-        for extension in [layout::LOG, layout::INDEX, layout::SNAPSHOT] {
-            let path = self.path(base, extension);
-            self.shared.world.disk.remove(&path).map_err(Self::io(&path))?;
-        }
-        Ok(())
-    }
-
-    /// Segments that were dropped from the log and whose files a stop has left.
-    fn drop_below(&mut self, checkpoint: &Checkpoint) -> Result<(), OpenLogError> {
-        let first = checkpoint.sealed.first().map_or(checkpoint.point.segment, |facts| facts.range.base);
-        let (gone, kept) = self.bases.iter().partition(|base| **base < first);
-        self.bases = kept;
-        let gone: Vec<Offset> = gone;
-        gone.into_iter().try_for_each(|base| self.remove_segment(base))
-    }
-
-    /// Whether closed segments are there, at their lengths.
-    fn check_sealed(&self, checkpoint: &Checkpoint) -> Result<Option<Corruption>, OpenLogError> {
-        for facts in &checkpoint.sealed {
-            let file = self.path(facts.range.base, layout::LOG);
-            let size = self.shared.world.disk.size_of(&file).map_err(Self::io(&file))?;
-            if size != Some(facts.bytes) {
-                let found = size.map_or("is missing".to_owned(), |size| format!("has {} bytes", size.get()));
-                let what = format!("a closed segment of {} bytes {found}", facts.bytes.get());
-                let position = size.map_or(0, |size| size.get().min(facts.bytes.get()));
-                return Ok(Some(Corruption { file, position, what }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// A checkpoint in place of a lost one: at the newest segment whose start has a sound snapshot, or at the first segment.
-    fn without_checkpoint(&self) -> Result<Checkpoint, OpenLogError> {
-        let first = self.bases.first().copied().unwrap_or(Offset::ZERO);
-        let mut start = Snapshot { offset: first, log_start: first, ..Snapshot::default() };
-        for base in self.bases.iter().rev() {
-            let path = self.path(*base, layout::SNAPSHOT);
-            let stored = self.shared.world.disk.read_if_exists(&path).map_err(Self::io(&path))?;
-            if let Some(Ok(snapshot)) = stored.as_deref().map(Snapshot::decode)
-                && snapshot.offset == *base
-            {
-                start = snapshot;
-                break;
-            }
-        }
-        let mut sealed = Vec::new();
-        for pair in self.bases.windows(2).take_while(|pair| pair[0] < start.offset) {
-            sealed.push(self.facts_of(OffsetRange { base: pair[0], next: pair[1] })?);
-        }
-        let point = RecoveryPoint {
-            segment: start.offset,
-            position: 0,
-            offset: start.offset,
-            producers: super::books::encode_producers(&start.producers),
-            epochs: start.epochs,
-        };
-        let local_start = first.max(start.log_start);
-        Ok(Checkpoint {
-            point,
-            log_start: start.log_start,
-            local_start,
-            high_watermark: start.log_start,
-            sealed,
-            discard: false,
-        })
-    }
-
-    /// What is known of a closed segment, from its files. When it was closed is not: it counts as closed now.
-    fn facts_of(&self, range: OffsetRange) -> Result<SealedFacts, OpenLogError> {
-        let log = self.path(range.base, layout::LOG);
-        let bytes = self.shared.world.disk.size_of(&log).map_err(Self::io(&log))?.unwrap_or_default();
-        let path = self.path(range.base, layout::INDEX);
-        let stored =
-            self.shared.world.disk.read_if_exists(&path).map_err(Self::io(&path))?.unwrap_or_default();
-        let loaded = index::load(&stored, range.base, bytes.get())
-            .map_err(|error| OpenLogError::Format { path: path.clone(), error })?;
-        let complete = loaded.mark.position == bytes.get() && loaded.mark.next == range.next;
-        // A segment without its index is walked; the aborted transactions in it are found when their producers are known.
-        let builder = if complete { loaded.builder } else { self.walk(&log, range, bytes)?.builder };
-        Ok(SealedFacts {
-            range,
-            bytes,
-            timestamp_max: builder.running.timestamp_max,
-            sealed_at: self.now,
-            // One more than none makes a reader look; the index itself is made anew there.
-            aborted: if complete { builder.index.aborted.len() as u32 } else { 1 },
-        })
-    }
-
-    fn walk(&self, log: &Path, range: OffsetRange, bytes: ByteCount) -> Result<Tail, OpenLogError> {
-        let file = self.shared.world.disk.open_read(log).map_err(Self::io(log))?;
-        let trusted = Trusted { end: bytes.get(), until: range.next, interval: self.interval, now: self.now };
-        let tail = Tail::at(range.base, Default::default(), Producers::default());
-        match replay(tail.clone(), &file, &trusted) {
-            Ok(tail) => Ok(tail),
-            // Its readers will be told.
-            Err(ReadError::Corrupt(_)) => Ok(tail),
-            Err(error) => {
-                Err(OpenLogError::Io { path: log.to_owned(), error: io::Error::other(error.to_string()) })
-            }
-        }
-    }
-
     /// Walks what lies behind the checkpoint.
     fn finish(
         mut self,
@@ -337,7 +105,7 @@ impl Opening<'_> {
         let mut sealed: VecDeque<Arc<Sealed>> =
             sealed.into_iter().map(|facts| self.sealed(facts, None)).collect();
         let mut active = self.segment(point.segment, point.position)?;
-        let before = sealed.len();
+        let mut unsynced = Vec::new();
         loop {
             let (file, size) = self.open(&active)?;
             let stop = self.walk_on(&mut tail, &file, size, &mut report)?;
@@ -346,7 +114,7 @@ impl Opening<'_> {
                 (Stop::End, None) => break,
                 (Stop::End, Some(next)) if next == tail.end => {
                     // Rolled after the last checkpoint.
-                    file.sync_data().map_err(|error| self.sync_failed(&active, error))?;
+                    unsynced.push((tail.base, file));
                     tail.builder.note_time();
                     let facts = tail.seal(self.now);
                     let after = Tail::at(tail.end, tail.epochs.clone(), tail.producers.clone());
@@ -366,10 +134,8 @@ impl Opening<'_> {
             }
             break;
         }
-        if report.reread > ByteCount::ZERO || sealed.len() > before {
-            let (file, _) = self.open(&active)?;
-            file.sync_data().map_err(|error| self.sync_failed(&active, error))?;
-            self.shared.world.disk.sync_dir(self.folder).map_err(|error| self.sync_failed(&active, error))?;
+        if report.reread > ByteCount::ZERO || !unsynced.is_empty() {
+            unsynced.push((tail.base, self.open(&active)?.0));
         }
         self.shared.metrics.reread_bytes.inc_by(report.reread.get());
         if written.base != point.segment {
@@ -386,13 +152,9 @@ impl Opening<'_> {
             condition,
             point,
             written,
+            unsynced,
             report,
         })
-    }
-
-    fn sync_failed(&self, slot: &FileSlot, error: io::Error) -> OpenLogError {
-        self.shared.health.fail(slot.path(), "sync of", &error);
-        OpenLogError::Failed
     }
 
     fn sealed(&self, facts: SealedFacts, closed: Option<(Arc<FileSlot>, Unwritten)>) -> Arc<Sealed> {
@@ -438,7 +200,8 @@ impl Opening<'_> {
         let loaded = index::load(&stored, point.segment, point.position)
             .map_err(|error| OpenLogError::Format { path: path.clone(), error })?;
         let written = WrittenIndex { base: point.segment, mark: loaded.mark, bytes: loaded.file_bytes };
-        let producers = self.producers_at(point)?;
+        let at = |error| OpenLogError::Format { path: self.folder.join(layout::CHECKPOINT), error };
+        let producers = Producers::decode(&point.producers).map_err(at)?;
         let mut tail = Tail {
             base: point.segment,
             bytes: point.position,
@@ -454,15 +217,6 @@ impl Opening<'_> {
             return Ok((tail, WrittenIndex::none(point.segment)));
         }
         Ok((tail, written))
-    }
-
-    fn producers_at(&self, point: &RecoveryPoint) -> Result<Producers, OpenLogError> {
-        if point.producers.is_empty() {
-            return Ok(Producers::default());
-        }
-        let path = self.folder.join(layout::CHECKPOINT);
-        let mut reader = Reader::new("checkpoint", &point.producers);
-        Producers::read(&mut reader).map_err(|error| OpenLogError::Format { path, error })
     }
 
     /// The open segment's index up to the checkpoint, from the batches and the snapshot at the segment's start.
@@ -538,11 +292,14 @@ impl Opening<'_> {
         };
         let verdict = if size < tail.bytes {
             Damage::Corrupt
-        } else if size == tail.bytes {
+        } else if size == tail.bytes && self.shared.pages == PageCache::PerhapsLost {
             // Whole pages at the end never came, and the file's length with them.
             Damage::Torn
+        } else if size == tail.bytes {
+            Damage::Corrupt
         } else {
-            damage::judge(&mut FileSource(file), tail.bytes, size, lineage, followed).map_err(&io)?
+            let source = &mut FileSource(file);
+            damage::judge(source, tail.bytes, size, lineage, followed, self.shared.pages).map_err(&io)?
         };
         let position = tail.bytes;
         if verdict == Damage::Corrupt {
@@ -588,25 +345,6 @@ enum Stop {
     Damage(String),
 }
 
-/// A checkpoint for a log that never was.
-fn fresh() -> Checkpoint {
-    let point = RecoveryPoint {
-        segment: Offset::ZERO,
-        position: 0,
-        offset: Offset::ZERO,
-        epochs: Default::default(),
-        producers: bytes::Bytes::new(),
-    };
-    Checkpoint {
-        point,
-        log_start: Offset::ZERO,
-        local_start: Offset::ZERO,
-        high_watermark: Offset::ZERO,
-        sealed: Vec::new(),
-        discard: false,
-    }
-}
-
 fn breaks_lineage(tail: &Tail, header: &BatchHeader) -> Option<String> {
     if header.base_offset != tail.end {
         return Some(format!("a batch of offset {} follows {}", header.base_offset, tail.end));
@@ -627,59 +365,4 @@ impl Source for FileSource<'_> {
     fn bytes(&mut self, position: u64, count: usize) -> io::Result<Vec<u8>> {
         self.0.read_at(position, count)
     }
-}
-
-/// A tail that goes.
-pub(super) struct Cut<'a> {
-    pub(super) folder: &'a Path,
-    pub(super) partition: TopicPartition,
-    pub(super) file: &'a File,
-    pub(super) position: u64,
-    pub(super) size: u64,
-    /// Bases of segments behind, which go as a whole.
-    pub(super) later: Vec<Offset>,
-    pub(super) end: Offset,
-}
-
-/// Moves a tail into quarantine and cuts it off, durably. What cannot be saved for want of space is cut nevertheless: it was never
-/// acknowledged, and a full disk must not keep a log from opening.
-pub(super) fn cut_tail(shared: &Shared, cut: &Cut<'_>) -> io::Result<(ByteCount, Option<PathBuf>)> {
-    let disk = &shared.world.disk;
-    let name = format!("{}-{:020}-{:x}", cut.partition, cut.end.get(), shared.world.rng.number());
-    let mut bytes = cut.size - cut.position;
-    let target = shared.quarantine_file(&format!("{name}.{}", layout::LOG));
-    let saved = copy_tail(shared, cut, &target);
-    if let Err(error) = &saved {
-        tracing::warn!(path = %target.display(), %error, "could not save an unfinished tail before cutting it off");
-    }
-    for base in &cut.later {
-        let log = layout::segment_file(cut.folder, *base, layout::LOG);
-        bytes += disk.size_of(&log)?.map_or(0, ByteCount::get);
-        disk.rename(&log, &shared.quarantine_file(&format!("{name}-{:020}.{}", base.get(), layout::LOG)))?;
-        for extension in [layout::INDEX, layout::SNAPSHOT] {
-            disk.remove(&layout::segment_file(cut.folder, *base, extension))?;
-        }
-    }
-    disk.sync_dir(cut.folder)?;
-    cut.file.set_size(ByteCount(cut.position))?;
-    cut.file.sync_data()?;
-    shared.metrics.quarantined_bytes.inc_by(bytes);
-    Ok((ByteCount(bytes), saved.is_ok().then_some(target)))
-}
-
-fn copy_tail(shared: &Shared, cut: &Cut<'_>, target: &Path) -> io::Result<()> {
-    const WINDOW_BYTES: usize = 1 << 20;
-    let disk = &shared.world.disk;
-    disk.create_dir_all(target.parent().unwrap_or(cut.folder))?;
-    let copy = disk.create_new(target)?;
-    let mut position = cut.position;
-    while position < cut.size {
-        let window = cut.file.read_at(position, WINDOW_BYTES.min((cut.size - position) as usize))?;
-        if window.is_empty() {
-            break;
-        }
-        copy.write_all_at(position - cut.position, &mut [io::IoSlice::new(&window)])?;
-        position += window.len() as u64;
-    }
-    copy.sync_data()
 }

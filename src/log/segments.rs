@@ -10,15 +10,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::append::Refusal;
-use super::checkpoint::{Snapshot, encode_snapshot};
+use super::checkpoint::{SealedFacts, Snapshot, encode_snapshot};
 use super::config::LogConfig;
-use super::error::{AppendError, Corruption, ReadError, is_full};
-use super::handle::{Log, State, jitter};
+use super::error::{AppendError, Corruption, ReadError, is_exhausted};
+use super::handle::{Log, jitter};
 use super::index::{self, Index, IndexMark};
 use super::layout;
 use super::open_files::FileSlot;
-use super::recovery::{self, Trusted};
+use super::replay::{Trusted, replay};
 use super::segment::{Sealed, Tail, Unwritten};
+use super::state::State;
 
 /// All that storing a closed segment elsewhere needs.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ impl Log {
         let next = layout::segment_file(self.path(), state.tail.end, layout::LOG);
         let created = self.shared.files.create(next.clone());
         let active = created.map_err(|error| {
-            if is_full(&error) {
+            if is_exhausted(&error) {
                 self.shared.metrics.refused_full.inc();
                 return Refusal::Full;
             }
@@ -92,8 +93,11 @@ impl Log {
 
     /// The closed segments on this disk, oldest first.
     pub fn sealed_segments(&self) -> Vec<SealedSegment> {
-        let state = self.state.lock();
-        state.sealed.iter().map(|sealed| sealed.facts.describe(&state.tail.epochs)).collect()
+        let (facts, epochs): (Vec<SealedFacts>, LeaderEpochs) = {
+            let state = self.state.lock();
+            (state.sealed.iter().map(|sealed| sealed.facts).collect(), state.tail.epochs.clone())
+        };
+        facts.iter().map(|facts| facts.describe(&epochs)).collect()
     }
 
     /// The closed segment that holds `offset`, if it is closed and on this disk.
@@ -218,7 +222,7 @@ impl Log {
     ) -> Result<Tail, ReadError> {
         let file = self.shared.files.get(log).map_err(|error| ReadError::io(log.path(), error))?;
         let interval = self.config().index_interval_bytes;
-        recovery::replay(tail, &file, &Trusted { end: bytes, until, interval, now: self.now() })
+        replay(tail, &file, &Trusted { end: bytes, until, interval, now: self.now() })
     }
 
     /// The state at the start of a segment (or at the end of the last closed one): from its snapshot, or, where that is lost,
@@ -274,14 +278,5 @@ impl SealedSpan {
     fn of(sealed: &Sealed) -> SealedSpan {
         let OffsetRange { base, next } = sealed.facts.range;
         SealedSpan { base, next, bytes: sealed.facts.bytes.get() }
-    }
-}
-
-impl State {
-    /// The closed segment that holds `offset`.
-    pub(super) fn sealed_at(&self, offset: Offset) -> Option<&Arc<Sealed>> {
-        let behind = self.sealed.partition_point(|sealed| sealed.facts.range.base <= offset);
-        let sealed = self.sealed.get(behind.checked_sub(1)?)?;
-        sealed.facts.range.contains(offset).then_some(sealed)
     }
 }

@@ -8,12 +8,14 @@ use aquifer_runtime::World;
 
 use super::committer::Committer;
 use super::config::LogDirOptions;
+use super::damage::PageCache;
 use super::health::Health;
 use super::index::IndexCache;
 use super::keeper::Keeper;
 use super::layout;
 use super::metrics::Metrics;
 use super::open_files::OpenFiles;
+use super::reserve::Reserve;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -26,11 +28,20 @@ pub(crate) struct Shared {
     pub(crate) indexes: IndexCache,
     pub(crate) committer: Committer,
     pub(crate) keeper: Keeper,
+    pub(crate) reserve: Reserve,
+    /// Whether what was written before this opening, and not synced, may be gone.
+    pub(crate) pages: PageCache,
     numbers: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) fn new(world: &World, path: &Path, options: LogDirOptions, metrics: Metrics) -> Shared {
+    pub(crate) fn new(
+        world: &World,
+        path: &Path,
+        options: LogDirOptions,
+        metrics: Metrics,
+        pages: PageCache,
+    ) -> Shared {
         let health = Arc::new(Health::new(path, metrics.failed.clone()));
         Shared {
             path: path.to_owned(),
@@ -40,7 +51,9 @@ impl Shared {
             indexes: IndexCache::new(options.index_cache_bytes),
             committer: Committer::new(world, health.clone(), metrics.clone()),
             keeper: Keeper::new(world, metrics),
+            reserve: Reserve::new(&world.disk, &path.join(layout::RESERVE), options.reserve_bytes),
             health,
+            pages,
             options,
             numbers: AtomicU64::new(0),
         }

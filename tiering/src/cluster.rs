@@ -63,7 +63,9 @@ pub struct ClusterMarker {
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
     /// It is another cluster's. Its data is safe; nothing was written.
-    #[error("this bucket belongs to cluster {found}, this is cluster {own}: give each cluster a prefix of its own")]
+    #[error(
+        "this bucket belongs to cluster {found}, this is cluster {own}: give each cluster a prefix of its own"
+    )]
     Foreign {
         /// Whose it is.
         found: String,

@@ -10,7 +10,7 @@ use aquifer_model::ByteCount;
 /// The tier's settings. Each field's doc starts with its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// `tier.upload.multipart.threshold`: a segment whose object is larger goes up in parts. Below it one request does, and its
+    /// `tier.upload.multipart.threshold.bytes`: a segment whose object is larger goes up in parts. Below it one request does, and its
     /// bytes are held in memory until it ends.
     pub upload_multipart_threshold: ByteCount,
     /// `tier.upload.part.bytes`: the size of a part; S3 wants at least 5 MiB and at most 10,000 parts. Each is billed as a PUT.
@@ -27,8 +27,8 @@ pub struct Options {
     pub manifest_entries_max: usize,
     /// `tier.manifest.page.entries`: entries in a page; below `manifest_entries_max`.
     pub manifest_page_entries: usize,
-    /// `tier.manifest.age.max.ms`: how old a reader's manifest may be before it is read anew, where this process is not its
-    /// writer. Must stay below `delete_grace`.
+    /// `tier.manifest.age.max.ms`: how old a reader's manifest may be before a newer one is sent for, where this process is not
+    /// its writer. Must stay below `delete_grace`. Zero: readers wait for the newest each time.
     pub manifest_age_max: Duration,
     /// `tier.manifest.commit.deadline.ms`: how long a commit is settled and retried before it is given back as failed.
     pub commit_deadline: Duration,
@@ -37,9 +37,9 @@ pub struct Options {
     pub chunk_bytes: ByteCount,
     /// `tier.read.first.bytes`: what the first GET of a reader brings, so that it is answered early; divides `chunk_bytes`.
     pub chunk_bytes_first: ByteCount,
-    /// `tier.read.cache.bytes`: chunks kept in memory.
+    /// `tier.cache.bytes`: chunks kept in memory.
     pub cache_bytes: ByteCount,
-    /// `tier.read.index.cache.bytes`: footers and indexes kept in memory.
+    /// `tier.index.cache.bytes`: footers and indexes kept in memory.
     pub index_cache_bytes: ByteCount,
     /// `tier.read.loading.bytes`: chunks being loaded, or no longer cached but still on their way to a client.
     pub loading_bytes: ByteCount,
@@ -48,6 +48,11 @@ pub struct Options {
     /// `tier.read.ahead.total.bytes`: the same over all readers, who share it evenly; at most two thirds of the cache, lest
     /// read-ahead evicts what it has just brought.
     pub ahead_bytes_total: ByteCount,
+    /// `tier.read.ahead.requests.max`: requests for read-ahead in flight at once, over all readers. What a reader waits for is
+    /// not held up by it.
+    pub ahead_requests_max: usize,
+    /// `tier.read.ahead.segments.max`: segments that one reader is read ahead into, however small they are.
+    pub ahead_segments_max: usize,
     /// `tier.read.streams.max`: sequential readers remembered; beyond it the longest idle is forgotten.
     pub streams_max: usize,
     /// `tier.read.deadline.ms`: how long a store that fails is retried behind empty answers before a reader is told.
@@ -57,6 +62,59 @@ pub struct Options {
     pub delete_grace: Duration,
     /// `tier.expire.segments.max`: segments that one manifest version drops at most.
     pub expire_segments_max: usize,
+}
+
+/// Settings that cannot work together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is {value}: {why}")]
+pub struct OptionsError {
+    /// The key to change.
+    pub key: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What it should be.
+    pub why: &'static str,
+}
+
+impl Options {
+    /// Checks what a single setting's bounds cannot say.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        let rule = |holds: bool, key, value: &dyn std::fmt::Debug, why| {
+            if holds { Ok(()) } else { Err(OptionsError { key, value: format!("{value:?}"), why }) }
+        };
+        let part = self.upload_part_bytes;
+        rule(part >= ByteCount::mib(5), "tier.upload.part.bytes", &part, "S3 takes no parts below 5 MiB")?;
+        let held = ByteCount((self.upload_parts_in_flight as u64 + 2) * part.get())
+            .max(self.upload_multipart_threshold);
+        let memory = self.upload_memory;
+        rule(
+            memory >= held,
+            "tier.upload.memory.bytes",
+            &memory,
+            "one upload must fit: all its parts in flight, and two",
+        )?;
+        let page = self.manifest_page_entries;
+        let fits = 0 < page && page < self.manifest_entries_max;
+        rule(fits, "tier.manifest.page.entries", &page, "it must be below tier.manifest.entries.max")?;
+        let grace = self.delete_grace;
+        let outlives = grace > self.manifest_age_max;
+        rule(
+            outlives,
+            "tier.delete.grace.ms",
+            &grace,
+            "it must exceed tier.manifest.age.max.ms, or readers lose objects",
+        )?;
+        let ahead = self.ahead_bytes_total;
+        let stays = ahead.get() <= self.cache_bytes.get() / 3 * 2;
+        rule(
+            stays,
+            "tier.read.ahead.total.bytes",
+            &ahead,
+            "it must be at most two thirds of tier.cache.bytes",
+        )?;
+        let loading = self.loading_bytes;
+        rule(loading >= self.chunk_bytes, "tier.read.loading.bytes", &loading, "a chunk must fit")
+    }
 }
 
 impl Default for Options {
@@ -78,10 +136,32 @@ impl Default for Options {
             loading_bytes: ByteCount::mib(256),
             ahead_bytes_max: ByteCount::mib(192),
             ahead_bytes_total: ByteCount::mib(256),
+            ahead_requests_max: 64,
+            ahead_segments_max: 32,
             streams_max: 4096,
             read_deadline: Duration::from_secs(30),
             delete_grace: Duration::from_secs(300),
             expire_segments_max: 256,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_together_is_named() {
+        assert_eq!(Options::default().check(), Ok(()));
+        let error =
+            Options { delete_grace: Duration::from_secs(1), ..Options::default() }.check().unwrap_err();
+        assert_eq!(error.key, "tier.delete.grace.ms");
+        let error = Options { cache_bytes: ByteCount::mib(64), ..Options::default() }.check().unwrap_err();
+        assert_eq!(error.key, "tier.read.ahead.total.bytes");
+        let error = Options { upload_memory: ByteCount::mib(64), ..Options::default() }.check().unwrap_err();
+        assert!(
+            error.to_string().starts_with("tier.upload.memory.bytes is 67108864: one upload must fit"),
+            "{error}"
+        );
     }
 }

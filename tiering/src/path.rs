@@ -215,6 +215,11 @@ pub fn parse_data(key: &Key) -> Option<DataName> {
     })
 }
 
+/// Where all probes' objects lie.
+pub fn probes() -> Prefix {
+    prefix("probe".to_owned())
+}
+
 /// Where one probe's objects lie.
 pub fn probe(unique: Uuid) -> Prefix {
     prefix(format!("probe/{unique}"))

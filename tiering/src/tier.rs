@@ -1,6 +1,6 @@
 //! The façade: partitions, their claims and their readers.
 //!
-//! It hands out two things: [`Claimed`], the right to write one partition's manifest, and reads, which need no right. It does not
+//! It hands out two things: `Claimed`, the right to write one partition's manifest, and reads, which need no right. It does not
 //! know who leads, nor when to upload: it is told the epoch, and asked.
 
 use std::collections::HashMap;
@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aquifer_model::epochs::EpochEnd;
-use aquifer_model::{
-    ByteCount, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition,
-};
+use aquifer_model::{ByteCount, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::metrics::Registry;
 use aquifer_runtime::tasks::TaskGroup;
@@ -245,7 +243,8 @@ impl Tier {
 
     fn view(&self, partition: TopicPartition) -> Arc<View> {
         let mut views = self.0.views.lock();
-        let view = views.entry(partition).or_insert_with(|| Arc::new(View::new(self.0.store.clone(), partition)));
+        let view =
+            views.entry(partition).or_insert_with(|| Arc::new(View::new(self.0.store.clone(), partition)));
         view.clone()
     }
 }
@@ -297,6 +296,22 @@ impl Claimed {
     pub async fn set_log_start(&mut self, start: Offset) -> Result<TieredUpTo, CommitError> {
         self.writer.settle_pending().await?;
         let next = self.writer.newest().with_log_start(start);
+        if next == **self.writer.newest() {
+            return Ok(self.writer.proof());
+        }
+        self.writer.commit(next).await
+    }
+
+    /// Goes on at a later offset, because all before it was deleted, also what was never tiered: everything named so far goes, and
+    /// the next segment may start there.
+    pub async fn skip_to(&mut self, start: Offset) -> Result<TieredUpTo, CommitError> {
+        let end = self.writer.newest().end();
+        if end.is_none_or(|end| start <= end) {
+            return Ok(self.proof());
+        }
+        self.expire(Retention { start: end, ..Retention::default() }).await?;
+        self.writer.settle_pending().await?;
+        let next = self.writer.newest().skipped_to(start);
         if next == **self.writer.newest() {
             return Ok(self.writer.proof());
         }

@@ -113,8 +113,7 @@ pub async fn record(store: &Store, incarnation: Incarnation, record: &TopicRecor
 /// The newest record of a topic.
 pub async fn read(store: &Store, id: TopicId) -> Result<Option<TopicRecord>, TopicError> {
     let all: Vec<_> = store.list(&path::topic(id), None).try_collect().await?;
-    let ours = all.into_iter().filter(|facts| path::parse_topic_revision(&facts.key).is_some());
-    let Some(newest) = ours.last() else {
+    let Some(newest) = all.iter().rev().find(|facts| path::parse_topic_revision(&facts.key).is_some()) else {
         return Ok(None);
     };
     let bytes = store.get(&newest.key, RECORD_BYTES_MAX).await?;

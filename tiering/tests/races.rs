@@ -3,6 +3,8 @@
 //!
 //! Time is paused: deadlines and pauses cost nothing, and a seed repeats its run.
 
+#![allow(clippy::unwrap_used)] // All of this file is a test, helpers included.
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +52,14 @@ fn tier(store: Store, broker: u64, process: u64, tasks: &TaskGroup) -> Tier {
     let broker = BrokerId(i32::try_from(broker).unwrap());
     let identity = Identity { incarnation: Incarnation::FIRST, broker, process };
     let metrics = Metrics::default();
-    Tier::new(Setup { store, identity, options: options(), world: World::system(), tasks: tasks.clone(), metrics })
+    Tier::new(Setup {
+        store,
+        identity,
+        options: options(),
+        world: World::system(),
+        tasks: tasks.clone(),
+        metrics,
+    })
 }
 
 async fn memory() -> Store {
@@ -118,7 +127,8 @@ impl Broker<'_> {
                 let base = claimed.manifest().end().unwrap_or(Offset::ZERO).get();
                 let source = Recipe::small(base - base % SEGMENT).source(self.folder);
                 // A task that is dropped midway, as on a change of leader.
-                let patience = Duration::from_millis(if choice == 6 { self.rng.number() % 400 } else { 600_000 });
+                let patience =
+                    Duration::from_millis(if choice == 6 { self.rng.number() % 400 } else { 600_000 });
                 match tokio::time::timeout(patience, claimed.upload(source)).await {
                     Err(_) => return true,
                     Ok(Ok(proof)) => {
@@ -183,7 +193,8 @@ async fn contest(seed: u64) -> Referee {
     assert!(after.is_clean() && after.orphans.is_empty() && after.removed == 0, "seed {seed}: {after:?}");
     let start = claimed.manifest().log_start().get();
     let (bytes, _) = read_all(&last, partition(), start, end).await;
-    let expected: Vec<u8> = (start..end).step_by(SEGMENT as usize).flat_map(|base| Recipe::small(base).log()).collect();
+    let expected: Vec<u8> =
+        (start..end).step_by(SEGMENT as usize).flat_map(|base| Recipe::small(base).log()).collect();
     assert!(bytes == expected, "seed {seed}: what was uploaded comes back, each record once, in order");
     referee
 }
@@ -244,7 +255,7 @@ async fn what_was_dropped_midway_is_settled_first() {
             let patience = Duration::from_millis(rng.number() % 300);
             let _ = tokio::time::timeout(patience, claimed.upload(source)).await;
             // Half of the time the whole writer is dropped with its task, and the same process claims the same epoch again.
-            if rng.number() % 2 == 0 {
+            if rng.number().is_multiple_of(2) {
                 drop(claimed);
                 claimed = tier.claim(id, epoch_of(1)).await.unwrap();
             }

@@ -2,8 +2,10 @@
 //! names (URLs separated by spaces; credentials by the usual AWS variables). `cargo xtask test` starts MinIO and LocalStack and
 //! sets it.
 
+#![allow(clippy::unwrap_used)] // All of this file is a test, helpers included.
+
 use aquifer_runtime::World;
-use aquifer_tiering::store::{Created, Store, StoreMetrics, StoreOptions};
+use aquifer_tiering::store::{Created, OpenError, Store, StoreMetrics, StoreOptions};
 use aquifer_tiering::testing::suite;
 
 async fn open(url: &str) -> Store {
@@ -24,11 +26,11 @@ async fn a_folder_passes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_s3_server_passes() {
-    let urls = std::env::var("AQUIFER_TEST_S3_URLS").unwrap_or_default();
-    if urls.trim().is_empty() {
-        // Said for the test runner, which fails if it asked for servers and sees this.
-        println!("NO S3 SERVER WAS TESTED: AQUIFER_TEST_S3_URLS is not set");
-    }
+    let Ok(urls) = std::env::var("AQUIFER_TEST_S3_URLS") else {
+        println!("NO S3 SERVER WAS TESTED: AQUIFER_TEST_S3_URLS is not set; cargo xtask test sets it");
+        return;
+    };
+    assert!(!urls.trim().is_empty(), "AQUIFER_TEST_S3_URLS names no server");
     for url in urls.split_whitespace() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(url).await;
@@ -36,5 +38,33 @@ async fn every_s3_server_passes() {
         println!("S3 SERVER UNDER TEST: {} ({created:?})", store.url());
         store.set_lifecycle().await;
         suite::run(store, folder.path()).await;
+        says_that_the_bucket_is_missing(url).await;
     }
+}
+
+async fn says_that_the_bucket_is_missing(url: &str) {
+    let (_, rest) = url.trim_start_matches("s3://").split_once(['/', '?']).unwrap();
+    let query = rest.rsplit_once('?').map_or(rest, |(_, query)| query);
+    let error = open(&format!("s3://aquifer-no-such-bucket?{query}")).await.check().await.unwrap_err();
+    assert!(matches!(error, OpenError::BucketMissing { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_says_what_to_do() {
+    for (url, words) in [
+        ("s3//bucket", "should look like s3://bucket/prefix"),
+        ("ftp://bucket", "s3://, file:// and memory:// are"),
+        ("file:///dev/null/bucket", "choose a folder that this user may write"),
+        ("s3://bucket?endpoint=http://store.example", "allow_http=true"),
+    ] {
+        let opened =
+            Store::open(url, StoreOptions::default(), World::system(), StoreMetrics::default()).await;
+        let error = opened.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    // A port that nobody listens on.
+    let store = open("s3://bucket?endpoint=http://127.0.0.1:1&anonymous=true").await;
+    let error = store.check().await.unwrap_err();
+    assert!(matches!(error, OpenError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("http://127.0.0.1:1: check that it runs"), "{error}");
 }

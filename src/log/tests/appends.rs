@@ -1,3 +1,5 @@
+//! Appends: what a leader takes, refuses and repeats, and what a failing disk makes of it.
+
 use std::io::ErrorKind;
 
 use aquifer_model::batches::Batches;
@@ -270,4 +272,24 @@ fn a_reader_never_waits_for_a_timestamp_to_pass() {
         append(&log, timed(&[Timestamp::NONE.0], none));
         !log.sealed_segments().is_empty()
     });
+}
+
+#[test]
+fn without_descriptors_appends_are_refused_and_the_directory_lives() {
+    let mut house = House::new();
+    house.options.files_open_max = 1;
+    let log = house.log();
+    let wanted = house.wanted(1);
+    let other = house.dir().open_or_create(wanted).unwrap();
+    for log in [&log, &other] {
+        append(log, batch(1, 1, 10));
+        house.settle(log);
+    }
+    // The first log's file was closed for the other's.
+    house.faults.exhaust_descriptors(true);
+    assert_eq!(log.append(client(batch(2, 1, 10), 0)), Err(AppendError::Full));
+    assert!(matches!(log.read(read_from(0)), Err(ReadError::Io { .. })));
+    house.faults.exhaust_descriptors(false);
+    assert_eq!(append(&log, batch(2, 1, 10)).base, offset(1));
+    assert_eq!(house.dir().failure().borrow().clone(), None);
 }

@@ -1,3 +1,5 @@
+//! Cuts, restarts, trims: where a log begins and ends after them.
+
 use aquifer_model::batches::Batches;
 use aquifer_model::{ByteCount, LeaderEpochs, Offset};
 use bytes::Bytes;
@@ -249,4 +251,62 @@ fn all_that_an_upload_needs_is_the_segments_own() {
         assert_eq!(log.sealed_containing(offset(59)), None);
         house.stop();
     }
+}
+
+#[test]
+fn segments_can_be_dropped_from_a_full_disk() {
+    let mut house = House::new();
+    house.config.segment_bytes = ByteCount(700);
+    let log = house.log();
+    for n in 0..20 {
+        append(&log, batch(n, 1, 200));
+    }
+    house.settle(&log);
+    let disk = aquifer_runtime::files::Disk::host();
+    let reserve = house.folder.path().join(layout::RESERVE);
+    let size = house.options.reserve_bytes;
+    house.wait("reserve", || disk.size_of(&reserve).unwrap() == Some(size));
+    house.faults.fail_writes(Some(std::io::ErrorKind::StorageFull));
+    let below = log.sealed_segments()[2].range.next;
+    assert!(matches!(log.trim_local(below), Err(ChangeError::Full)));
+    assert_eq!(disk.size_of(&reserve).unwrap(), Some(ByteCount::ZERO));
+    assert_eq!((log.offsets().local_start, read_all(&log).is_empty()), (Offset::ZERO, false));
+    // The room given back is all that was missing.
+    house.faults.fail_writes(None);
+    log.trim_local(below).unwrap();
+    assert_eq!(log.offsets().local_start, below);
+    house.wait("reserve", || disk.size_of(&reserve).unwrap() == Some(size));
+}
+
+#[test]
+fn a_cut_at_the_end_takes_an_epoch_without_records() {
+    let mut house = House::new();
+    let log = house.log();
+    log.append(client(batch(1, 5, 10), 4)).unwrap();
+    log.begin_epoch(epoch(5));
+    log.truncate_to(offset(6)).unwrap();
+    assert_eq!(log.latest_epoch(), Some(epoch(5)));
+    log.truncate_to(offset(5)).unwrap();
+    assert_eq!((log.latest_epoch(), log.end()), (Some(epoch(4)), offset(5)));
+    let more = placed(&batch(2, 1, 10), 5, 4);
+    log.append_as_follower(&more.into()).unwrap();
+}
+
+#[test]
+fn a_segment_never_spans_more_offsets_than_its_index_can_hold() {
+    let mut house = House::new();
+    let log = house.log();
+    let mut base = 0;
+    for _ in 0..5 {
+        // What compaction leaves of a batch: few records, many offsets.
+        let mut thinned = placed(&batch(1, 1, 10), base, 0);
+        thinned[23..27].copy_from_slice(&i32::MAX.to_be_bytes());
+        let crc = aquifer_model::format::crc32c(&[&thinned[21..]]);
+        thinned[17..21].copy_from_slice(&crc.to_be_bytes());
+        base = log.append_as_follower(&thinned.into()).unwrap().last.get() + 1;
+    }
+    let spans: Vec<u64> = log.sealed_segments().iter().map(|segment| segment.range.count()).collect();
+    assert_eq!(spans, [1 << 32, 1 << 32]);
+    house.kill();
+    assert_eq!(house.log().end(), offset(base));
 }

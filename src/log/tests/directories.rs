@@ -1,3 +1,5 @@
+//! Data directories: locks, formats, many logs, strays, deletion.
+
 use aquifer_model::TopicName;
 use aquifer_runtime::files::Disk;
 
@@ -110,7 +112,50 @@ fn nothing_is_taken_after_the_close() {
     house.dir().close().unwrap();
     assert_eq!(log.append(client(batch(1, 1, 1), 0)), Err(AppendError::Closed));
     assert!(matches!(log.truncate_to(offset(0)), Err(ChangeError::Closed)));
-    assert!(matches!(house.try_log(), Ok(_)), "one that is open is given as it is");
+    assert!(house.try_log().is_ok(), "one that is open is given as it is");
     let wanted = house.wanted(1);
     assert!(matches!(house.dir().open_or_create(wanted), Err(OpenLogError::Failed)));
+}
+
+#[test]
+fn a_restart_of_the_machine_is_dealt_with_even_if_the_process_dies_over_it() {
+    let mut house = House::new();
+    let pages = |house: &House| house.opened().pages();
+    house.log();
+    assert_eq!(pages(&house), damage::PageCache::PerhapsLost);
+    house.kill();
+    house.log();
+    assert_eq!(pages(&house), damage::PageCache::Kept);
+    house.cut_power();
+    for _ in 0..2 {
+        // Before any log was opened.
+        house.dir();
+        assert_eq!(pages(&house), damage::PageCache::PerhapsLost);
+        house.kill();
+    }
+    house.log();
+    assert_eq!(pages(&house), damage::PageCache::PerhapsLost);
+    house.kill();
+    house.log();
+    assert_eq!(pages(&house), damage::PageCache::Kept);
+}
+
+#[test]
+fn deleting_a_log_that_is_being_synced_harms_no_other() {
+    let mut house = House::new();
+    house.config.segment_bytes = aquifer_model::ByteCount(500);
+    house.config.file_delete_delay_ms = std::time::Duration::ZERO;
+    let keeper = house.log();
+    for round in 0..30 {
+        let wanted = house.wanted(1 + round % 3);
+        let log = house.dir().open_or_create(wanted).unwrap();
+        for n in 0..5 {
+            append(&log, batch(n, 1, 200));
+            append(&keeper, batch(n, 1, 20));
+        }
+        house.dir().delete(log.partition()).unwrap();
+    }
+    house.settle(&keeper);
+    assert_eq!(house.dir().failure().borrow().clone(), None);
+    assert_eq!(house.dir().found().unwrap().len(), 1);
 }

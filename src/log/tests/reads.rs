@@ -1,11 +1,16 @@
+//! Reads, against a plain model and beside trims and cuts.
+
 use aquifer_model::batches::Batches;
 use aquifer_model::{ByteCount, Offset, OffsetRange};
 
 use super::super::*;
 use super::harness::*;
 
-/// A log of three segments and the batches in it: (base, next, bytes).
-fn filled(house: &mut House) -> (std::sync::Arc<Log>, Vec<(i64, i64, Vec<u8>)>) {
+/// Base, next, bytes.
+type Batch = (i64, i64, Vec<u8>);
+
+/// A log of three segments and the batches in it.
+fn filled(house: &mut House) -> (std::sync::Arc<Log>, Vec<Batch>) {
     house.config.segment_bytes = ByteCount(6000);
     let log = house.log();
     for n in 0..40u64 {
@@ -23,7 +28,7 @@ fn filled(house: &mut House) -> (std::sync::Arc<Log>, Vec<(i64, i64, Vec<u8>)>) 
 }
 
 /// What a read should give, from the batches and the segments' bases.
-fn expected(batches: &[(i64, i64, Vec<u8>)], bases: &[i64], read: &Read) -> Vec<u8> {
+fn expected(batches: &[Batch], bases: &[i64], read: &Read) -> Vec<u8> {
     let segment = bases.iter().filter(|base| **base <= read.from.get()).max().copied().unwrap();
     let next = bases.iter().filter(|base| **base > segment).min().copied().unwrap_or(i64::MAX);
     let max = read.bytes_max.get() as usize;

@@ -1,5 +1,7 @@
+//! What an open makes of torn tails, damage and lost files.
+
 use aquifer_model::batches::Batches;
-use aquifer_model::{ByteCount, Offset};
+use aquifer_model::{ByteCount, LeaderEpochs, Offset, OffsetRange};
 use aquifer_runtime::files::Disk;
 
 use super::super::*;
@@ -30,8 +32,6 @@ fn quarantined(house: &House) -> Vec<Vec<u8>> {
 fn a_torn_tail_is_cut_at_the_last_whole_batch_and_kept_aside() {
     let (mut house, all) = killed(5);
     let path = house.file(0, layout::LOG);
-    let checkpoint_path = house.log_folder().join(layout::CHECKPOINT);
-    let checkpoint = house.read_file(&checkpoint_path);
     let ends: Vec<usize> =
         Batches::new(&all).map(|located| located.position + located.header.size()).collect();
     for cut in ends[2]..=all.len() {
@@ -39,7 +39,7 @@ fn a_torn_tail_is_cut_at_the_last_whole_batch_and_kept_aside() {
         let log = house.log();
         let whole = ends.iter().filter(|end| **end <= cut).count();
         assert_eq!(log.end(), offset(2 * whole as i64), "cut at {cut}");
-        assert_eq!(log.synced_end(), log.end());
+        house.settle(&log);
         assert_eq!(log.corruption(), None);
         let torn = cut - ends[whole - 1];
         let findings = &log.recovery().findings;
@@ -56,7 +56,7 @@ fn a_torn_tail_is_cut_at_the_last_whole_batch_and_kept_aside() {
         assert_eq!(append(&log, batch(99, 1, 10)).base, offset(2 * whole as i64));
         house.kill();
         // Back to a log without a checkpoint behind its start.
-        house.write_file(&checkpoint_path, &checkpoint);
+        Disk::host().remove(&house.log_folder().join(layout::CHECKPOINT)).unwrap();
         Disk::host().remove(&house.file(0, layout::INDEX)).unwrap();
     }
 }
@@ -130,6 +130,9 @@ fn pages_that_a_power_cut_kept_from_the_device_are_a_torn_tail() {
     let end = second.position + second.header.size();
     all[second.position..end.div_ceil(4096) * 4096 - 4096].fill(0);
     house.write_file(&house.file(0, layout::LOG), &all);
+    // The process alone may stop as it likes: no page is lost by that.
+    assert!(house.log().corruption().is_some());
+    house.cut_power();
     let log = house.log();
     assert_eq!((log.corruption(), log.end()), (None, second.header.base_offset));
 }
@@ -171,13 +174,14 @@ fn rich(house: &mut House) -> std::sync::Arc<Log> {
         log.append(client(batch(n as u64, 1, 100), n / 15)).unwrap();
     }
     house.settle(&log);
+    house.wait("checkpoint", || log.books.lock().point.offset > offset(60));
     log
 }
 
+type Essence = (Vec<u8>, LogOffsets, LeaderEpochs, Vec<(OffsetRange, ByteCount, i64)>);
+
 /// What a log is, but for when its segments were closed.
-fn essence(
-    log: &Log,
-) -> (Vec<u8>, LogOffsets, aquifer_model::LeaderEpochs, Vec<(aquifer_model::OffsetRange, ByteCount, i64)>) {
+fn essence(log: &Log) -> Essence {
     let segments = log.sealed_segments().into_iter();
     let segments =
         segments.map(|segment| (segment.range, segment.log_bytes, segment.timestamp_max.0)).collect();
@@ -300,6 +304,15 @@ fn a_file_shorter_than_what_was_synced_is_corruption() {
     let log = house.log();
     assert_eq!(log.corruption().map(|corruption| corruption.file), Some(path));
     assert_eq!(log.end(), offset(20));
+    // What is lost cannot be settled by cutting behind it.
+    assert!(matches!(log.truncate_to(Offset::MAX), Err(ChangeError::Corrupt(_))));
+    assert!(matches!(log.discard_corrupt_tail(), Err(ChangeError::Corrupt(_))));
+    assert!(log.corruption().is_some());
+    log.truncate_to(offset(19)).unwrap();
+    assert_eq!((log.corruption(), log.end()), (None, offset(19)));
+    append(&log, batch(1, 1, 10));
+    house.kill();
+    assert_eq!(house.log().end(), offset(20));
 }
 
 #[test]
@@ -311,6 +324,114 @@ fn the_high_watermark_is_remembered_as_a_hint() {
     house.stop();
     assert_eq!(house.log().high_watermark_hint(), offset(4));
     house.log().note_high_watermark(offset(400));
+    append(&house.log(), batch(1, 1, 10));
     house.stop();
-    assert_eq!(house.log().high_watermark_hint(), offset(5));
+    assert_eq!(house.log().high_watermark_hint(), offset(6));
+}
+
+#[test]
+fn a_closed_segment_that_ends_early_is_a_torn_tail_only_after_a_power_cut() {
+    let mut house = House::new();
+    house.options.checkpoint_bytes = ByteCount::mib(1);
+    let log = house.log();
+    for n in 0..4 {
+        append(&log, batch(n, 1, 100));
+    }
+    house.settle(&log);
+    house.kill();
+    // As if the log had rolled, and the older file had lost its end.
+    let path = house.file(0, layout::LOG);
+    let all = house.read_file(&path);
+    let last = Batches::new(&all).last().unwrap();
+    let before_last = Batches::new(&all).nth(2).unwrap();
+    house.write_file(&path, &all[..before_last.position]);
+    house.write_file(&house.file(3, layout::LOG), &all[last.position..]);
+    assert!(house.log().corruption().is_some());
+    house.cut_power();
+    let log = house.log();
+    assert_eq!((log.corruption(), log.end()), (None, offset(2)));
+    assert_eq!(house.bases(), [0]);
+    assert!(quarantined(&house).contains(&all[last.position..].to_vec()));
+}
+
+#[test]
+fn whatever_happens_to_its_files_a_log_opens_or_says_why_and_nothing_panics() {
+    let mut template = House::new();
+    rich(&mut template);
+    template.kill();
+    let folder = template.log_folder();
+    let names = Disk::host().list(&folder).unwrap();
+    let files: Vec<(String, Vec<u8>)> = names
+        .iter()
+        .map(|entry| (entry.name.clone(), template.read_file(&folder.join(&entry.name))))
+        .collect();
+    let rng = aquifer_runtime::rng::Rng::seeded(7);
+    let mut house = House::new();
+    house.config.segment_bytes = ByteCount(3000);
+    for round in 0..250 {
+        let below = |count: usize| (rng.number() % count.max(1) as u64) as usize;
+        let mut damaged = files.clone();
+        for _ in 0..1 + below(2) {
+            let at = below(damaged.len());
+            let (name, bytes) = &mut damaged[at];
+            let position = below(bytes.len());
+            match below(5) {
+                0 => bytes.truncate(position),
+                1 => bytes.extend((0..below(300)).map(|n| n as u8)),
+                2 => bytes[position..].fill(0),
+                3 => name.push('x'),
+                _ if bytes.is_empty() => {}
+                _ => bytes[position] ^= 1 << below(8),
+            }
+        }
+        let _ = Disk::host().remove_dir_all(&house.log_folder());
+        Disk::host().create_dir_all(&house.log_folder()).unwrap();
+        for (name, bytes) in &damaged {
+            house.write_file(&house.log_folder().join(name), bytes);
+        }
+        if round % 2 == 0 {
+            house.cut_power();
+        }
+        let Ok(log) = house.try_log() else {
+            house.kill();
+            continue;
+        };
+        walk(&log);
+        let _ = log.append(client(batch(1, 1, 10), 1_000));
+        let _ = log.offset_for_timestamp(aquifer_model::Timestamp(0), Offset::MAX);
+        let _ = log.max_timestamp(Offset::MAX);
+        for segment in log.sealed_segments() {
+            let _ = log.sealed_parts(segment.range.base);
+        }
+        let _ = log.truncate_to(offset(below(100) as i64));
+        let _ = log.discard_corrupt_tail();
+        let _ = log.advance_start(offset(below(100) as i64));
+        walk(&log);
+        let end = log.end();
+        let sound = log.corruption().is_none();
+        house.stop();
+        if let Ok(log) = house.try_log() {
+            assert!(!sound || log.end() == end, "round {round}: {end} became {}", log.end());
+            walk(&log);
+        }
+        house.kill();
+    }
+}
+
+/// Reads as far as it goes; what is served is batches that join.
+fn walk(log: &Log) {
+    let mut from = log.offsets().local_start;
+    while let Ok(slice) = log.read(read_from(from.get())) {
+        if slice.bytes.is_empty() {
+            break;
+        }
+        let mut walk = Batches::new(&slice.bytes);
+        let mut next = slice.range.base;
+        for located in walk.by_ref() {
+            assert_eq!(located.header.base_offset, next);
+            next = located.header.next_offset();
+        }
+        assert_eq!((walk.tail(), next), (Some(aquifer_model::batches::Tail::Whole), slice.range.next));
+        from = slice.range.next;
+    }
 }

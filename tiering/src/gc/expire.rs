@@ -34,13 +34,20 @@ pub fn due(
         let rest = left.saturating_sub(segment.log_bytes);
         let before = segment.range.next <= log_start;
         // A segment whose records carry no time has that of its sealing.
-        let newest = if segment.timestamp_max < Timestamp(0) { segment.sealed_at } else { segment.timestamp_max };
+        let newest =
+            if segment.timestamp_max < Timestamp(0) { segment.sealed_at } else { segment.timestamp_max };
         let old = retention.age.is_some_and(|age| now.since(newest) > age);
         let much = retention.bytes.is_some_and(|bytes| rest >= bytes);
         left = rest;
         before || old || much
     };
-    oldest.iter().take_while({ let mut goes = goes; move |entry| goes(entry) }).count()
+    oldest
+        .iter()
+        .take_while({
+            let mut goes = goes;
+            move |entry| goes(entry)
+        })
+        .count()
 }
 
 #[cfg(test)]

@@ -98,11 +98,18 @@ pub struct Sweeper {
 
 impl Sweeper {
     /// Drops from the manifest what retention no longer keeps, a bounded number a version, until nothing more is due.
-    pub async fn expire(&self, writer: &mut ManifestWriter, retention: Retention) -> Result<Expired, CommitError> {
+    pub async fn expire(
+        &self,
+        writer: &mut ManifestWriter,
+        retention: Retention,
+    ) -> Result<Expired, CommitError> {
         writer.settle_pending().await?;
         if let Some(start) = retention.start.filter(|start| *start > writer.newest().log_start()) {
+            // A start behind the end counts only up to there; no version is written to say nothing new.
             let next = writer.newest().with_log_start(start);
-            writer.commit(next).await?;
+            if next != **writer.newest() {
+                writer.commit(next).await?;
+            }
         }
         let mut expired = Expired::default();
         // Asked once, before anything is taken: an earlier time only makes the grace shorter by this call's length.
@@ -144,7 +151,11 @@ impl Sweeper {
     }
 
     /// Removes what the grace is over for.
-    pub async fn collect(&self, writer: &mut ManifestWriter, depth: CollectDepth) -> Result<Collected, CommitError> {
+    pub async fn collect(
+        &self,
+        writer: &mut ManifestWriter,
+        depth: CollectDepth,
+    ) -> Result<Collected, CommitError> {
         writer.settle_pending().await?;
         let now = self.store.clock().await.map_err(ManifestError::from)?;
         let over = Overdue { now, grace: self.options.delete_grace };
@@ -166,7 +177,8 @@ impl Sweeper {
         collected: &mut Collected,
     ) -> Result<(), CommitError> {
         let manifest = writer.newest().clone();
-        let (due, left): (Vec<_>, Vec<_>) = manifest.removed().iter().partition(|removed| over.is_over(removed.at));
+        let (due, left): (Vec<_>, Vec<_>) =
+            manifest.removed().iter().partition(|removed| over.is_over(removed.at));
         collected.left += left.len() as u64;
         if due.is_empty() {
             return Ok(());

@@ -138,6 +138,8 @@ impl Segment {
         let whole = walk.position();
         let run = self.carried.split_to(whole).freeze();
         let late = found.iter().filter(|located| located.header.next_offset() > from);
-        Ok(late.map(|located| run.slice(located.position..located.position + located.header.size())).collect())
+        Ok(late
+            .map(|located| run.slice(located.position..located.position + located.header.size()))
+            .collect())
     }
 }

@@ -97,7 +97,9 @@ pub async fn list(store: &Store) -> Result<Listing, InspectError> {
 pub async fn topic_named(store: &Store, name: &str) -> Result<Option<(TopicId, u32)>, InspectError> {
     for id in topics(store).await? {
         let record = topic::read(store, id).await?;
-        if let Some(record) = record.filter(|record| &*record.name == name && record.state == TopicState::Live) {
+        if let Some(record) =
+            record.filter(|record| &*record.name == name && record.state == TopicState::Live)
+        {
             return Ok(Some((id, record.partitions)));
         }
     }

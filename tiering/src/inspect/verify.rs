@@ -167,7 +167,7 @@ impl Check<'_> {
     /// Objects without a manifest are those of a first upload that has not been named.
     async fn without_manifest(&mut self) -> Result<(), InspectError> {
         let objects = self.objects().await?;
-        let orphans = objects.values().map(|facts| orphan(facts));
+        let orphans = objects.values().map(orphan);
         self.report.orphans.extend(orphans);
         Ok(())
     }
@@ -280,9 +280,11 @@ async fn check_segment(
     let mut segment = Segment { read: 0, batches: 0, problem: None };
     let outcome = match facts {
         None => Err("the object is missing".to_owned()),
-        Some(facts) if facts.size.get() < entry.position + entry.image_bytes.get() => {
-            Err(format!("the object is {} bytes long, the manifest says {}", facts.size.get(), entry.image_bytes.get()))
-        }
+        Some(facts) if facts.size.get() < entry.position + entry.image_bytes.get() => Err(format!(
+            "the object is {} bytes long, the manifest says {}",
+            facts.size.get(),
+            entry.image_bytes.get()
+        )),
         Some(_) => check_bytes(store, partition, &entry, deep, &mut segment).await?,
     };
     segment.problem = outcome.err().map(|what| (entry.object.clone(), what));

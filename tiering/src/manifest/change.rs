@@ -1,6 +1,6 @@
 //! From one version to the next; pure.
 //!
-//! Each change gives a whole new manifest, which [`super::commit`] numbers, signs, checks and writes. Entries enter at the end and
+//! Each change gives a whole new manifest, which `commit` numbers, signs, checks and writes. Entries enter at the end and
 //! leave at the front, so that the ranges stay contiguous; whatever leaves goes to the list of the removed, where it waits out
 //! its grace.
 
@@ -94,6 +94,18 @@ impl Manifest {
         next
     }
 
+    /// With an end further on, where the next segment starts: what lies between was deleted before it was tiered. Only a manifest
+    /// that names nothing can skip; an end before its own changes nothing.
+    #[must_use]
+    pub fn skipped_to(&self, end: Offset) -> Manifest {
+        let mut next = self.clone();
+        if next.first().is_none() && next.end.is_some_and(|current| current < end) {
+            next.end = Some(end);
+            next.log_start = next.log_start.max(end);
+        }
+        next
+    }
+
     /// Without its oldest `count` entries, which must be in the head: no page may be left.
     #[must_use]
     pub fn without_oldest(&self, count: usize, now: Timestamp) -> Manifest {
@@ -130,7 +142,12 @@ impl Manifest {
     }
 
     /// With its oldest entries moved into a page, if the head is longer than `entries_max`.
-    pub fn spilled(&self, entries_max: usize, page_entries: usize, object: Key) -> (Manifest, Option<NewPage>) {
+    pub fn spilled(
+        &self,
+        entries_max: usize,
+        page_entries: usize,
+        object: Key,
+    ) -> (Manifest, Option<NewPage>) {
         if self.entries.len() <= entries_max || page_entries == 0 {
             return (self.clone(), None);
         }
@@ -189,7 +206,11 @@ fn make_page(partition: TopicPartition, object: Key, entries: Vec<Entry>) -> (Pa
         range: OffsetRange { base, next },
         entries: u32::try_from(entries.len()).expect("a page is bounded far below 2^32 entries"),
         log_bytes: entries.iter().map(|entry| entry.segment.log_bytes).sum(),
-        timestamp_max: entries.iter().map(|entry| entry.segment.timestamp_max).max().unwrap_or(Timestamp::NONE),
+        timestamp_max: entries
+            .iter()
+            .map(|entry| entry.segment.timestamp_max)
+            .max()
+            .unwrap_or(Timestamp::NONE),
         epochs,
         crc: crc32c(&[&bytes]),
         tags: Tags::default(),

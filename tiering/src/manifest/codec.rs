@@ -5,8 +5,8 @@
 
 use aquifer_model::format::{Format, FormatError, Reader, Writer};
 use aquifer_model::{
-    BrokerId, ByteCount, LeaderEpoch, LeaderEpochs, Offset, OffsetRange, PartitionIndex, SealedSegment, Timestamp,
-    TopicId, TopicPartition,
+    BrokerId, ByteCount, LeaderEpoch, LeaderEpochs, Offset, OffsetRange, PartitionIndex, SealedSegment,
+    Timestamp, TopicId, TopicPartition,
 };
 
 use super::{Claim, Entry, Manifest, ManifestVersion, PageRef, Removed, State};
@@ -66,14 +66,17 @@ impl Manifest {
         let version = ManifestVersion(body.u64()?);
         let claim = Claim {
             incarnation: Incarnation(body.u64()?),
-            epoch: LeaderEpoch::new(body.i32()?).ok_or_else(|| MANIFEST.invalid("the claim's epoch is negative"))?,
+            epoch: LeaderEpoch::new(body.i32()?)
+                .ok_or_else(|| MANIFEST.invalid("the claim's epoch is negative"))?,
             broker: BrokerId(body.i32()?),
             process: body.uuid()?,
         };
         let write = body.uuid()?;
         let mut before = 0u64;
         let claim_versions = body.list(1, |body| {
-            before = before.checked_add(body.varint()?).ok_or_else(|| MANIFEST.invalid("a version is too large"))?;
+            before = before
+                .checked_add(body.varint()?)
+                .ok_or_else(|| MANIFEST.invalid("a version is too large"))?;
             Ok(ManifestVersion(before))
         })?;
         let state = match body.u8()? {

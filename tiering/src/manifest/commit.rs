@@ -106,9 +106,10 @@ impl TieredUpTo {
         self.end
     }
 
-    /// Whether all of a range is in the bucket.
+    /// Whether all of a range that may still be read is in the bucket.
     pub fn covers(&self, range: OffsetRange) -> bool {
-        self.held.is_some_and(|held| held.base <= range.base && range.next <= held.next)
+        let base = range.base.max(self.log_start);
+        range.next <= base || self.held.is_some_and(|held| held.base <= base && range.next <= held.next)
     }
 }
 
@@ -178,7 +179,9 @@ impl ManifestWriter {
             // Lost to a rival or to time: the next look says whether what is newest outranks this claim.
             let stood = stands(&store, &view, &pending, deadline).await?;
             match stood {
-                Stood::Newest => return Ok(ManifestWriter::holding(store, view, claim, deadline, pending.manifest)),
+                Stood::Newest => {
+                    return Ok(ManifestWriter::holding(store, view, claim, deadline, pending.manifest));
+                }
                 Stood::Lost(_) if races < CLAIM_RACES_MAX => races += 1,
                 Stood::Lost(by) => return Err(Fenced { by }.into()),
             }
@@ -187,7 +190,12 @@ impl ManifestWriter {
 
     /// Claims a partition and writes its last version in one, so that no half of it can be left. Whoever finds it deleted is
     /// content.
-    pub async fn delete(store: &Store, view: &View, claim: Claim, deadline: Duration) -> Result<(), ClaimError> {
+    pub async fn delete(
+        store: &Store,
+        view: &View,
+        claim: Claim,
+        deadline: Duration,
+    ) -> Result<(), ClaimError> {
         let mut races = 0;
         loop {
             let draft = match view.refresh().await? {
@@ -346,7 +354,10 @@ async fn settle(store: &Store, pending: &Pending, deadline: Duration) -> Result<
             Ok(()) => return Ok(Settled::Mine),
             Err(error @ (StoreError::AlreadyExists { .. } | StoreError::Indeterminate { .. })) => {
                 match load::version(store, partition, version).await? {
-                    Some(found) if found.write == pending.manifest.write => return Ok(Settled::Mine),
+                    Some(found) if found.write == pending.manifest.write => {
+                        store.harden(&key).await.map_err(ManifestError::from)?;
+                        return Ok(Settled::Mine);
+                    }
                     Some(found) => return Ok(Settled::Other(found)),
                     None => error,
                 }

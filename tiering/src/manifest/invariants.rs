@@ -69,7 +69,8 @@ fn contiguous(manifest: &Manifest) -> bool {
 }
 
 fn covering(manifest: &Manifest) -> bool {
-    ranges(manifest).all(|range| range.base < range.next) && manifest.pages.iter().all(|page| page.entries > 0)
+    ranges(manifest).all(|range| range.base < range.next)
+        && manifest.pages.iter().all(|page| page.entries > 0)
 }
 
 fn ends_with_the_last(manifest: &Manifest) -> bool {
@@ -109,9 +110,10 @@ fn named_once(manifest: &Manifest) -> bool {
     let mut gone = HashSet::new();
     images
         && pages
-        && manifest.removed.iter().all(|removed| {
-            !named.contains(removed.object.as_str()) && gone.insert(removed.object.as_str())
-        })
+        && manifest
+            .removed
+            .iter()
+            .all(|removed| !named.contains(removed.object.as_str()) && gone.insert(removed.object.as_str()))
 }
 
 fn images_hold_logs(manifest: &Manifest) -> bool {
@@ -121,7 +123,8 @@ fn images_hold_logs(manifest: &Manifest) -> bool {
 fn claims_rise(manifest: &Manifest) -> bool {
     let claims = &manifest.claim_versions;
     let rise = claims.windows(2).all(|pair| pair[0] < pair[1]);
-    rise && claims.first().is_some_and(|first| first.0 > 0) && claims.last().is_some_and(|last| *last <= manifest.version)
+    rise && claims.first().is_some_and(|first| first.0 > 0)
+        && claims.last().is_some_and(|last| *last <= manifest.version)
 }
 
 fn deleted_is_empty(manifest: &Manifest) -> bool {
@@ -139,7 +142,8 @@ fn nothing_vanishes(old: &Manifest, new: &Manifest) -> bool {
     kept.extend(new.removed.iter().map(|removed| removed.object.as_str()));
     let paged_until = new.pages.last().map(|page| page.range.next);
     let entries = old.entries.iter().all(|entry| {
-        kept.contains(entry.object.as_str()) || paged_until.is_some_and(|until| entry.segment.range.next <= until)
+        kept.contains(entry.object.as_str())
+            || paged_until.is_some_and(|until| entry.segment.range.next <= until)
     });
     entries && old.pages.iter().all(|page| kept.contains(page.object.as_str()))
 }

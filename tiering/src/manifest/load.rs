@@ -105,7 +105,11 @@ impl Pages {
     }
 
     /// The entries of a page.
-    pub async fn get(&self, partition: TopicPartition, page: &PageRef) -> Result<Arc<Vec<Entry>>, ManifestError> {
+    pub async fn get(
+        &self,
+        partition: TopicPartition,
+        page: &PageRef,
+    ) -> Result<Arc<Vec<Entry>>, ManifestError> {
         let load = read_page(&self.store, partition, page);
         let found = self.cache.try_get_with(page.object.clone(), load).await;
         found.map_err(|error| ManifestError::clone(&error))
@@ -119,7 +123,8 @@ async fn read_page(
 ) -> Result<Arc<Vec<Entry>>, ManifestError> {
     let bytes = store.get(&page.object, PAGE_BYTES_MAX).await?;
     let key = || page.object.to_string();
-    let (owner, entries) = decode_page(&bytes).map_err(|source| ManifestError::Format { key: key(), source })?;
+    let (owner, entries) =
+        decode_page(&bytes).map_err(|source| ManifestError::Format { key: key(), source })?;
     let contiguous = entries.windows(2).all(|pair| pair[0].range().next == pair[1].range().base);
     let spans = entries.first().is_some_and(|first| first.range().base == page.range.base)
         && entries.last().is_some_and(|last| last.range().next == page.range.next);

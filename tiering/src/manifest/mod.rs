@@ -31,7 +31,8 @@ use std::fmt;
 
 use aquifer_model::format::Tags;
 use aquifer_model::{
-    BrokerId, ByteCount, LeaderEpoch, LeaderEpochs, Offset, OffsetRange, SealedSegment, Timestamp, TopicPartition,
+    BrokerId, ByteCount, LeaderEpoch, LeaderEpochs, Offset, OffsetRange, SealedSegment, Timestamp,
+    TopicPartition,
 };
 use uuid::Uuid;
 

@@ -20,7 +20,12 @@ fn epoch(number: i32) -> LeaderEpoch {
 }
 
 fn name(base: i64) -> DataName {
-    DataName { base: offset(base), incarnation: 1, epoch: epoch(3), unique: Uuid::from_u128(base as u128 + 1) }
+    DataName {
+        base: offset(base),
+        incarnation: 1,
+        epoch: epoch(3),
+        unique: Uuid::from_u128(base as u128 + 1),
+    }
 }
 
 fn page_key(number: i64) -> Key {
@@ -33,7 +38,8 @@ pub(crate) fn entry(base: i64, next: i64) -> Entry {
         log_bytes: ByteCount(1_000),
         timestamp_max: Timestamp(base * 10),
         sealed_at: Timestamp(77),
-        epochs: LeaderEpochs::from_entries(vec![EpochStart { epoch: epoch(3), start: offset(base) }]).unwrap(),
+        epochs: LeaderEpochs::from_entries(vec![EpochStart { epoch: epoch(3), start: offset(base) }])
+            .unwrap(),
     };
     Entry::new(segment, path::data_object(partition(), &name(base)), ByteCount(1_500), 0xdead_beef)
 }
@@ -118,7 +124,10 @@ fn what_breaks_an_invariant_is_named() {
         ((|m| drop(m.entries.remove(1))) as fn(&mut Manifest), "entries are not contiguous"),
         (|m| m.end = Some(offset(31)), "the end is not that of the last entry"),
         (|m| m.log_start = offset(31), "the log start lies outside of what is named"),
-        (|m| m.entries[1].object = m.entries[0].object.clone(), "an object is named twice, or named and removed"),
+        (
+            |m| m.entries[1].object = m.entries[0].object.clone(),
+            "an object is named twice, or named and removed",
+        ),
         (
             |m| m.removed.push(Removed { object: m.entries[0].object.clone(), at: Timestamp(0) }),
             "an object is named twice, or named and removed",
@@ -137,8 +146,11 @@ fn what_breaks_an_invariant_is_named() {
         (old.clone(), "the version is not the next"),
         (Manifest { claim: claim(2), ..next.clone() }, "the claim is outranked"),
         (Manifest { end: Some(offset(10)), ..next.clone() }, "the end goes back"),
-        (Manifest { entries: vec![old.entries[0].clone()], ..next.clone() }, "an object vanishes without grace"),
-        (Manifest { claim_versions: vec![], ..next.clone() }, "a claim version is forgotten"),
+        (
+            Manifest { entries: vec![old.entries[0].clone()], ..next.clone() },
+            "an object vanishes without grace",
+        ),
+        (Manifest { claim_versions: vec![], ..next }, "a claim version is forgotten"),
     ] {
         assert_eq!(check_step(&old, &next), Err(Breach(expected)));
     }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::Manifest;
 use super::load::{self, ManifestError};
+use crate::path;
 use crate::store::Store;
 
 /// The newest manifest known.
@@ -71,6 +72,10 @@ impl View {
         let at = self.store.world().clock.now();
         let found = load::newest(&self.store, self.partition, self.known()).await?;
         if let Some(found) = &found {
+            if self.known().is_none_or(|known| known.version < found.version) {
+                // Local data is dropped for what a manifest names: it must be there to stay.
+                self.store.harden(&path::manifest(self.partition, found.version.0)).await?;
+            }
             self.note(found.clone());
         }
         self.seen.lock().at = Some(at);

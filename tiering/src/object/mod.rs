@@ -10,7 +10,7 @@
 //! the tail's length, so a reader needs exactly one. A segment's image may lie anywhere in an object: positions count from its
 //! start.
 //!
-//! The log is checksummed in blocks of [`BLOCK_BYTES`], so that any aligned part of it can be verified by itself as it comes
+//! The log is checksummed in blocks of `BLOCK_BYTES`, so that any aligned part of it can be verified by itself as it comes
 //! back, whatever batches it cuts.
 //!
 //! Objects are written once and never changed; half of one is never visible, in any store.
@@ -22,8 +22,8 @@ use aquifer_model::format::{Format, FormatError, Reader, Tags, Writer, crc32c};
 use aquifer_model::offset_index::{self, OffsetEntry};
 use aquifer_model::time_index::{self, TimeEntry};
 use aquifer_model::{
-    AbortedTxn, ByteCount, LeaderEpoch, LeaderEpochs, Offset, OffsetRange, PartitionIndex, SealedSegment, Timestamp,
-    TopicId, TopicPartition, aborted,
+    AbortedTxn, ByteCount, LeaderEpoch, LeaderEpochs, Offset, OffsetRange, PartitionIndex, SealedSegment,
+    Timestamp, TopicId, TopicPartition, aborted,
 };
 use bytes::Bytes;
 
@@ -104,7 +104,14 @@ impl SegmentIndex {
     pub fn encode_tail(&self) -> Vec<u8> {
         let log_bytes = self.segment.log_bytes.get();
         let mut out = Vec::new();
-        let plain = |kind, position, length, crc| Part { kind, position, length, crc, codec: PLAIN, encryption: PLAIN };
+        let plain = |kind, position, length, crc| Part {
+            kind,
+            position,
+            length,
+            crc,
+            codec: PLAIN,
+            encryption: PLAIN,
+        };
         let mut parts = vec![plain(kind::LOG, 0, log_bytes, self.log_crc)];
         let mut epochs = Writer::new();
         self.segment.epochs.write(&mut epochs);
@@ -122,7 +129,8 @@ impl SegmentIndex {
         }
         let footer = self.encode_footer(&parts);
         out.extend_from_slice(&footer);
-        let length = |count: usize| u32::try_from(count).expect("tails are bounded far below 4 GiB").to_be_bytes();
+        let length =
+            |count: usize| u32::try_from(count).expect("tails are bounded far below 4 GiB").to_be_bytes();
         let tail = length(out.len() + TRAILER_BYTES);
         out.extend_from_slice(&length(footer.len()));
         out.extend_from_slice(&tail);
@@ -240,7 +248,9 @@ impl Footer {
         let part = self.parts.iter().find(|part| part.kind == kind);
         let part = part.ok_or_else(|| FOOTER.invalid("a part is missing"))?;
         if part.codec != PLAIN || part.encryption != PLAIN {
-            return Err(FOOTER.invalid("a part is coded or encrypted in a way unknown here: use a newer aquifer"));
+            return Err(
+                FOOTER.invalid("a part is coded or encrypted in a way unknown here: use a newer aquifer")
+            );
         }
         Ok(part)
     }
@@ -281,7 +291,10 @@ impl Footer {
             uploader: self.uploader,
             log_crc: log.crc,
             block_bytes: self.block_bytes,
-            block_crcs: crcs.chunks_exact(4).map(|crc| u32::from_be_bytes([crc[0], crc[1], crc[2], crc[3]])).collect(),
+            block_crcs: crcs
+                .chunks_exact(4)
+                .map(|crc| u32::from_be_bytes([crc[0], crc[1], crc[2], crc[3]]))
+                .collect(),
             offsets: offset_index::decode(&self.bytes(kind::OFFSET_INDEX, tail)?)?,
             times: time_index::decode(&self.bytes(kind::TIME_INDEX, tail)?)?,
             aborted: aborted::decode(&self.bytes(kind::ABORTED, tail)?)?,

@@ -30,7 +30,9 @@ pub enum ScanError {
         source: BatchError,
     },
     /// A batch out of order, or outside of the segment's range.
-    #[error("at {position}: the batch at offset {found} should start at or behind {expected}, and end within {range}")]
+    #[error(
+        "at {position}: the batch at offset {found} should start at or behind {expected}, and end within {range}"
+    )]
     Offset {
         /// Where in the log.
         position: u64,
@@ -42,7 +44,9 @@ pub enum ScanError {
         range: OffsetRange,
     },
     /// A batch of a leader that the segment's history does not know there.
-    #[error("at {position}: the batch at offset {offset} has another leader epoch than the segment's history")]
+    #[error(
+        "at {position}: the batch at offset {offset} has another leader epoch than the segment's history"
+    )]
     Epoch {
         /// Where in the log.
         position: u64,
@@ -148,10 +152,11 @@ impl Scan {
     /// Ends the walk.
     pub fn finish(mut self) -> Result<Scanned, ScanError> {
         if self.batch.is_some() || !self.head.is_empty() {
-            let within = self.batch.as_ref().map_or(self.position - self.head.len() as u64, |batch| batch.position);
+            let within =
+                self.batch.as_ref().map_or(self.position - self.head.len() as u64, |batch| batch.position);
             return Err(ScanError::Cut { position: within });
         }
-        if self.position % u64::from(BLOCK_BYTES) != 0 {
+        if !self.position.is_multiple_of(u64::from(BLOCK_BYTES)) {
             self.found.block_crcs.push(self.block.finalize() as u32);
         }
         self.found.log_crc = self.log.finalize() as u32;
@@ -170,7 +175,7 @@ impl Scan {
             self.block.update(inside);
             at += inside.len() as u64;
             left = rest;
-            if at % block_bytes == 0 {
+            if at.is_multiple_of(block_bytes) {
                 let full = std::mem::replace(&mut self.block, digest());
                 self.found.block_crcs.push(full.finalize() as u32);
             }

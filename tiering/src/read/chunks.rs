@@ -11,11 +11,13 @@ use std::sync::Arc;
 
 use aquifer_model::ByteCount;
 use aquifer_runtime::budget::{ByteBudget, BytePermit};
+use aquifer_runtime::metrics::Gauge;
 use aquifer_runtime::tasks::TaskGroup;
 use bytes::Bytes;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use super::flights::{Flight, Flights};
 use super::index::Indexes;
@@ -43,6 +45,13 @@ pub(super) struct ChunkRange {
     pub length: u64,
 }
 
+/// Whether somebody waits for a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    Awaited,
+    Ahead,
+}
+
 /// What the cache holds. moka drops what it evicts at leisure, and the budget cannot wait for that: the listener empties it.
 #[derive(Debug)]
 struct Cached {
@@ -50,10 +59,37 @@ struct Cached {
     bytes: Mutex<Option<Bytes>>,
 }
 
+impl Cached {
+    fn get(&self) -> Option<Bytes> {
+        self.bytes.lock().clone()
+    }
+}
+
 /// The bytes of a chunk and its part of the budget; freed together.
 struct Held {
     bytes: Bytes,
+    _room: Room,
+}
+
+/// A chunk's part of the budget.
+struct Room {
+    length: i64,
+    memory: Gauge,
     _permit: BytePermit,
+}
+
+impl Room {
+    fn new(length: u64, memory: &Gauge, permit: BytePermit) -> Room {
+        let length = i64::try_from(length).unwrap_or(i64::MAX);
+        memory.inc_by(length);
+        Room { length, memory: memory.clone(), _permit: permit }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.memory.dec_by(self.length);
+    }
 }
 
 impl AsRef<[u8]> for Held {
@@ -73,6 +109,7 @@ struct Inner {
     cache: Cache<ChunkKey, Arc<Cached>>,
     flights: Flights<ChunkKey, Bytes>,
     budget: ByteBudget,
+    ahead_requests: Semaphore,
     metrics: ReadMetrics,
     coarse: u64,
     fine: u64,
@@ -80,7 +117,13 @@ struct Inner {
 
 impl Chunks {
     /// Nothing loaded yet.
-    pub(super) fn new(store: Store, indexes: Indexes, options: &Options, tasks: TaskGroup, metrics: ReadMetrics) -> Chunks {
+    pub(super) fn new(
+        store: Store,
+        indexes: Indexes,
+        options: &Options,
+        tasks: TaskGroup,
+        metrics: ReadMetrics,
+    ) -> Chunks {
         let cache = Cache::builder()
             .max_capacity(options.cache_bytes.get())
             .weigher(|_: &ChunkKey, cached: &Arc<Cached>| u32::try_from(cached.length).unwrap_or(u32::MAX))
@@ -95,6 +138,7 @@ impl Chunks {
             cache,
             flights: Flights::new("cold chunk", tasks),
             budget: ByteBudget::new(options.cache_bytes + options.loading_bytes),
+            ahead_requests: Semaphore::new(options.ahead_requests_max.max(1)),
             metrics,
             coarse,
             fine,
@@ -118,7 +162,12 @@ impl Chunks {
     }
 
     /// Joins the load of a chunk around a position, or begins it: a coarse one for a sequential reader, a fine one for others.
-    pub(super) fn load(&self, entry: &Arc<Entry>, position: u64, sequential: bool) -> (ChunkRange, Flight<Bytes>) {
+    pub(super) fn load(
+        &self,
+        entry: &Arc<Entry>,
+        position: u64,
+        sequential: bool,
+    ) -> (ChunkRange, Flight<Bytes>) {
         let coarse = range_at(entry, position, self.0.coarse);
         let fine = range_at(entry, position, self.0.fine);
         for range in [coarse, fine] {
@@ -127,7 +176,7 @@ impl Chunks {
             }
         }
         let range = if sequential { coarse } else { fine };
-        (range, self.begin(entry, range))
+        (range, self.begin(entry, range, Urgency::Awaited))
     }
 
     /// Begins to load coarse chunks of `[from, to)` that are neither here nor on their way.
@@ -137,34 +186,44 @@ impl Chunks {
         while at < to {
             let range = range_at(entry, at, self.0.coarse);
             if !self.0.cache.contains_key(&key(entry, range)) {
-                self.begin(entry, range);
+                self.begin(entry, range, Urgency::Ahead);
             }
             at = range.start + range.length;
         }
     }
 
-    fn begin(&self, entry: &Arc<Entry>, range: ChunkRange) -> Flight<Bytes> {
+    fn begin(&self, entry: &Arc<Entry>, range: ChunkRange, urgency: Urgency) -> Flight<Bytes> {
         let (inner, entry) = (self.0.clone(), entry.clone());
-        self.0.flights.join(key(&entry, range), move || async move { inner.bring(&entry, range).await })
+        self.0
+            .flights
+            .join(key(&entry, range), move || async move { inner.bring(&entry, range, urgency).await })
     }
 }
 
 impl Inner {
     async fn cached(&self, key: &ChunkKey) -> Option<Bytes> {
-        let found = self.cache.get(key).await?;
-        let bytes = found.bytes.lock().clone();
-        bytes
+        self.cache.get(key).await?.get()
     }
 
-    async fn bring(&self, entry: &Arc<Entry>, range: ChunkRange) -> Result<Bytes, ReadError> {
+    async fn bring(
+        &self,
+        entry: &Arc<Entry>,
+        range: ChunkRange,
+        urgency: Urgency,
+    ) -> Result<Bytes, ReadError> {
         let key = key(entry, range);
         // It may have come between the asker's look and this load's start.
         if let Some(bytes) = self.cached(&key).await {
             return Ok(bytes);
         }
+        let _turn = match urgency {
+            Urgency::Awaited => None,
+            Urgency::Ahead => self.ahead_requests.acquire().await.ok(),
+        };
         let permit = self.budget.take(ByteCount(range.length)).await;
+        let room = Room::new(range.length, &self.metrics.memory, permit);
         let bytes = self.fetch(entry, range).await?;
-        let bytes = Bytes::from_owner(Held { bytes, _permit: permit });
+        let bytes = Bytes::from_owner(Held { bytes, _room: room });
         let cached = Cached { length: range.length, bytes: Mutex::new(Some(bytes.clone())) };
         self.cache.insert(key, Arc::new(cached)).await;
         // Evicts now what no longer fits, rather than at moka's leisure.

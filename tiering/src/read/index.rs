@@ -29,7 +29,8 @@ impl Indexes {
     pub(crate) fn new(store: Store, bytes: ByteCount, tasks: TaskGroup, metrics: ReadMetrics) -> Indexes {
         let weigh = |_: &IndexKey, index: &Arc<SegmentIndex>| {
             let entries = index.offsets.len() * 8 + index.times.len() * 16 + index.aborted.len() * 32;
-            u32::try_from(500 + entries + index.block_crcs.len() * 4 + index.producers.len()).unwrap_or(u32::MAX)
+            u32::try_from(500 + entries + index.block_crcs.len() * 4 + index.producers.len())
+                .unwrap_or(u32::MAX)
         };
         let cache = Cache::builder().max_capacity(bytes.get()).weigher(weigh).build();
         Indexes { store, cache, flights: Flights::new("cold index", tasks), metrics }
@@ -74,7 +75,8 @@ pub(crate) async fn read_index(store: &Store, entry: &Entry) -> Result<SegmentIn
     let (Some(start), Some(end)) = (start, end) else {
         return Err(corrupt("its position makes no sense".to_owned()));
     };
-    let bytes = store.get_range(&entry.object, start..end).await.map_err(|error| ReadError::of_store(&error))?;
+    let bytes =
+        store.get_range(&entry.object, start..end).await.map_err(|error| ReadError::of_store(&error))?;
     let index = SegmentIndex::decode_tail(&bytes).map_err(|error| match error {
         TailError::More(more) => corrupt(format!("the tail is {more} long, the manifest says {tail_bytes}")),
         TailError::Format(error) => corrupt(error.to_string()),

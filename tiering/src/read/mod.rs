@@ -9,6 +9,8 @@
 //!
 //! This does not know the local log: its caller sends here what lies below it.
 
+mod answer;
+mod metrics;
 /// How far to read ahead; pure.
 pub mod ahead;
 /// Loads under way.
@@ -19,6 +21,8 @@ pub(crate) mod index;
 mod chunks;
 /// Chunks laid end to end.
 mod rope;
+/// Batches cut out of them.
+mod cut;
 /// Readers, recognised.
 mod streams;
 /// By time instead of offset.
@@ -28,174 +32,35 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquifer_model::{AbortedTxn, BatchHeader, ByteCount, LeaderEpochs, Offset, TopicPartition};
-use aquifer_runtime::metrics::{Counter, Registry};
+use aquifer_model::{ByteCount, Offset, TopicPartition};
 use aquifer_runtime::tasks::TaskGroup;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::manifest::load::{ManifestError, Pages};
+use crate::manifest::load::Pages;
 use crate::manifest::locate::{self, Located};
 use crate::manifest::view::View;
 use crate::manifest::{Entry, Manifest};
 use crate::object::SegmentIndex;
 use crate::options::Options;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 use ahead::Ahead;
 use chunks::Chunks;
+use cut::{Cut, Progress};
 use flights::Flights;
 use index::Indexes;
-use rope::Rope;
 use streams::Streams;
 
+pub use answer::{ColdRead, ColdRequest, ReadError, Tail};
+pub use metrics::ReadMetrics;
 pub use time::TimeLookup;
 
 /// Memory for pages of old entries.
 const PAGES_BYTES: ByteCount = ByteCount::mib(16);
 /// How often a read starts over because objects went between manifest and fetch.
 const MOVED_MAX: usize = 3;
-
-/// Why a read has no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// The tier does not hold this offset.
-    #[error("the tier holds offsets from {start} to below {end}")]
-    OutOfRange {
-        /// The first that may be read.
-        start: Offset,
-        /// Behind the last.
-        end: Offset,
-    },
-    /// Nothing of the partition was ever tiered.
-    #[error("nothing of this partition is tiered")]
-    NotTiered,
-    /// The store has failed for longer than the deadline. It is asked again with each read.
-    #[error("the object store is away: {message}")]
-    Unavailable {
-        /// Its last error.
-        message: String,
-    },
-    /// A named object is not there. An operator must look; the rest of the history can be read.
-    #[error("{key} is named by the manifest and is not in the bucket")]
-    Lost {
-        /// The object.
-        key: String,
-    },
-    /// An object is not what was written. An operator must look.
-    #[error("{key} is damaged: {what}")]
-    Corrupt {
-        /// The object.
-        key: String,
-        /// What is wrong.
-        what: String,
-    },
-    /// This process is ending.
-    #[error("stopping")]
-    Stopping,
-}
-
-impl ReadError {
-    pub(crate) fn of_store(error: &StoreError) -> ReadError {
-        match error {
-            StoreError::NotFound { key } => ReadError::Lost { key: key.clone() },
-            StoreError::TooLarge { key, .. } => ReadError::Corrupt { key: key.clone(), what: error.to_string() },
-            other => ReadError::Unavailable { message: other.to_string() },
-        }
-    }
-
-    pub(crate) fn of_manifest(error: &ManifestError) -> ReadError {
-        match error {
-            ManifestError::Store(error) => ReadError::of_store(error),
-            ManifestError::Format { key, source } => {
-                ReadError::Corrupt { key: key.clone(), what: source.to_string() }
-            }
-            ManifestError::Invalid { key, source } => {
-                ReadError::Corrupt { key: key.clone(), what: source.to_string() }
-            }
-        }
-    }
-}
-
-/// Counters of reads. Clones share them.
-#[derive(Debug, Clone, Default)]
-pub struct ReadMetrics {
-    /// Reads answered with data.
-    pub reads: Counter,
-    /// Reads answered with nothing, their load going on.
-    pub pending: Counter,
-    /// Bytes given to readers.
-    pub bytes: Counter,
-    /// Requests for chunks.
-    pub chunk_gets: Counter,
-    /// Bytes that they brought.
-    pub chunk_bytes: Counter,
-    /// Requests for footers and indexes.
-    pub index_gets: Counter,
-    /// Objects found damaged.
-    pub corrupt: Counter,
-    /// Objects that are named and not there.
-    pub lost: Counter,
-}
-
-impl ReadMetrics {
-    /// Shows the counters to the outside.
-    pub fn register(&self, registry: &mut Registry) {
-        let name = |what: &str| format!("aquifer_tier_read_{what}");
-        registry.register(name("answers"), "Cold reads answered with data", self.reads.clone());
-        registry.register(name("pending"), "Cold reads answered empty while loading", self.pending.clone());
-        registry.register(name("bytes"), "Bytes given to cold readers", self.bytes.clone());
-        registry.register(name("chunk_gets"), "Requests for chunks of logs", self.chunk_gets.clone());
-        registry.register(name("chunk_bytes"), "Bytes of chunks of logs received", self.chunk_bytes.clone());
-        registry.register(name("index_gets"), "Requests for footers and indexes", self.index_gets.clone());
-        registry.register(name("corrupt"), "Objects found damaged: alarm", self.corrupt.clone());
-        registry.register(name("lost"), "Named objects that are not there: alarm", self.lost.clone());
-    }
-}
-
-/// What to read.
-#[derive(Debug, Clone, Copy)]
-pub struct ColdRequest {
-    /// Of which partition.
-    pub partition: TopicPartition,
-    /// From which offset on.
-    pub offset: Offset,
-    /// At most so many bytes; the first batch comes whole even if it is larger.
-    pub bytes_max: ByteCount,
-    /// No batch that starts here or behind.
-    pub upper: Offset,
-    /// When to answer with whatever is there.
-    pub wait_until: Instant,
-}
-
-/// What was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ColdRead {
-    /// Whole batches, one behind the other, cut anywhere. The first may begin before the offset asked for.
-    pub slices: Vec<Bytes>,
-    /// Their length.
-    pub bytes: ByteCount,
-    /// Behind the last batch; the offset asked for if there is none.
-    pub next: Offset,
-    /// The aborted transactions that overlap it.
-    pub aborted: Vec<AbortedTxn>,
-    /// Nothing was loaded in time; the load goes on.
-    pub pending: bool,
-}
-
-/// The tier's state at its end: what a leader without a log of its own starts from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tail {
-    /// The first offset that may be read.
-    pub log_start: Offset,
-    /// Behind the last tiered record.
-    pub end: Offset,
-    /// The lineage of all that is tiered.
-    pub epochs: LeaderEpochs,
-    /// The producers' state at the end, in the local log's own format; empty if all segments have expired.
-    pub producers: Bytes,
-}
 
 /// Reads all partitions. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -211,24 +76,23 @@ struct Inner {
     streams: Streams,
     manifests: Flights<(TopicPartition, Duration), Option<Arc<Manifest>>>,
     entries: Flights<(TopicPartition, Offset), Option<Arc<Entry>>>,
-    /// Since when a partition's loads fail.
-    failing: Mutex<HashMap<TopicPartition, Instant>>,
+    /// Since when what a reader waits for fails.
+    failing: Mutex<HashMap<(TopicPartition, Offset), Instant>>,
     metrics: ReadMetrics,
 }
 
-/// A step of a read: on, or out.
-enum Step<T> {
-    Ready(T),
+/// Why a read stops early.
+enum Stop {
+    /// Its wait is over; what it waits for goes on.
     Pending,
+    /// It cannot be done.
+    Failed(ReadError),
 }
 
-macro_rules! ready {
-    ($step:expr) => {
-        match $step {
-            Step::Ready(value) => value,
-            Step::Pending => return Ok(Step::Pending),
-        }
-    };
+impl From<ReadError> for Stop {
+    fn from(error: ReadError) -> Stop {
+        Stop::Failed(error)
+    }
 }
 
 impl Reader {
@@ -259,20 +123,25 @@ impl Reader {
         let mut moved = 0;
         loop {
             match self.try_read(view, request).await {
-                Err(ReadError::Lost { key }) => {
+                Err(Stop::Failed(ReadError::Lost { key })) => {
                     // Its name may have gone since the manifest was read; a fresh one tells.
                     moved += 1;
                     self.after_missing(view, request.offset, key, moved).await?;
                 }
-                Ok(Step::Ready(read)) => {
-                    self.0.failing.lock().remove(&request.partition);
+                Ok(read) => {
+                    self.0.failing.lock().remove(&(request.partition, request.offset));
                     self.0.metrics.reads.inc();
                     self.0.metrics.bytes.inc_by(read.bytes.get());
                     return Ok(read);
                 }
-                Ok(Step::Pending) => return self.pending(request, None),
-                Err(ReadError::Unavailable { message }) => return self.pending(request, Some(message)),
-                Err(error) => return Err(error),
+                Err(Stop::Pending) => return self.pending(request, None),
+                Err(Stop::Failed(ReadError::Unavailable { message })) => {
+                    let empty = self.pending(request, Some(message))?;
+                    // A store that refuses at once must not be asked as fast as a consumer can poll.
+                    tokio::time::sleep_until(request.wait_until).await;
+                    return Ok(empty);
+                }
+                Err(Stop::Failed(error)) => return Err(error),
             }
         }
     }
@@ -280,16 +149,7 @@ impl Reader {
     /// Nothing in time: an empty answer, or an error once the store has failed for too long.
     fn pending(&self, request: ColdRequest, failure: Option<String>) -> Result<ColdRead, ReadError> {
         let now = self.0.store.world().clock.now();
-        let since = {
-            let mut failing = self.0.failing.lock();
-            match &failure {
-                Some(_) => Some(*failing.entry(request.partition).or_insert(now)),
-                None => failing.get(&request.partition).copied(),
-            }
-        };
-        if let Some(message) = &failure {
-            tracing::warn!(partition = %request.partition, offset = %request.offset, message, "cold read failed");
-        }
+        let since = self.failing_since(request, failure.as_deref(), now);
         if since.is_some_and(|since| now.duration_since(since) >= self.0.options.read_deadline) {
             let message = failure.unwrap_or_else(|| "it has not answered".to_owned());
             return Err(ReadError::Unavailable { message });
@@ -297,6 +157,24 @@ impl Reader {
         self.0.metrics.pending.inc();
         let (slices, aborted) = (Vec::new(), Vec::new());
         Ok(ColdRead { slices, bytes: ByteCount::ZERO, next: request.offset, aborted, pending: true })
+    }
+
+    /// Since when what this request waits for fails; said once when it begins.
+    fn failing_since(&self, request: ColdRequest, failure: Option<&str>, now: Instant) -> Option<Instant> {
+        let place = (request.partition, request.offset);
+        let mut failing = self.0.failing.lock();
+        let known = failing.get(&place).copied();
+        if let (None, Some(message)) = (known, failure) {
+            tracing::warn!(partition = %request.partition, offset = %request.offset, message, "cold read fails");
+            if failing.len() >= self.0.options.streams_max {
+                // Readers that never came back.
+                let forgotten = 2 * self.0.options.read_deadline;
+                failing.retain(|_, since| now.duration_since(*since) < forgotten);
+            }
+            failing.insert(place, now);
+            return Some(now);
+        }
+        known
     }
 
     /// An object was not there. If a fresh manifest still names what covers the offset by that key, it is lost.
@@ -327,29 +205,30 @@ impl Reader {
         Ok(())
     }
 
-    async fn try_read(&self, view: &Arc<View>, request: ColdRequest) -> Result<Step<ColdRead>, ReadError> {
+    async fn try_read(&self, view: &Arc<View>, request: ColdRequest) -> Result<ColdRead, Stop> {
         let until = request.wait_until;
-        let (manifest, entry) = ready!(self.find(view, request.offset, until).await?);
+        let (manifest, entry) = self.find(view, request.offset, until).await?;
         let index = match tokio::time::timeout_at(until, self.0.indexes.get(&entry)).await {
             Ok(index) => index?,
-            Err(_) => return Ok(Step::Pending),
+            Err(_) => return Err(Stop::Pending),
         };
         let inner = &self.0;
-        let mut ahead = inner.streams.take(request.partition, request.offset, inner.chunks.coarse());
         let base = entry.range().base;
+        let mut stream = TakenStream {
+            reader: self,
+            request: &request,
+            segment: base,
+            ahead: inner.streams.take(request.partition, request.offset, inner.chunks.coarse()),
+            answered: None,
+        };
         let from = u64::from(aquifer_model::offset_index::floor(&index.offsets, base, request.offset));
         // Before waiting for the first chunk, so that all the others are on their way meanwhile.
-        self.load_ahead(&manifest, &entry, from, ahead).await;
-        let found = self.collect(&entry, &index, from, ahead.is_sequential(), &request).await;
-        let now = inner.store.world().clock.now();
-        let Ok(Step::Ready((read, end))) = found else {
-            inner.streams.expect_again(request.partition, request.offset, base, ahead, now);
-            return found.map(|_| Step::Pending);
-        };
-        ahead.took(read.bytes, inner.options.ahead_bytes_max);
-        self.load_ahead(&manifest, &entry, end, ahead).await;
-        inner.streams.expect(request.partition, read.next, base, ahead, now);
-        Ok(Step::Ready(read))
+        self.load_ahead(&manifest, &entry, from, stream.ahead).await;
+        let (read, end) = self.collect(&entry, &index, from, stream.ahead.is_sequential(), &request).await?;
+        stream.ahead.took(read.bytes, inner.options.ahead_bytes_max);
+        stream.answered = Some(read.next);
+        self.load_ahead(&manifest, &entry, end, stream.ahead).await;
+        Ok(read)
     }
 
     /// The manifest, and the entry that covers an offset.
@@ -358,23 +237,22 @@ impl Reader {
         view: &Arc<View>,
         offset: Offset,
         until: Instant,
-    ) -> Result<Step<(Arc<Manifest>, Arc<Entry>)>, ReadError> {
+    ) -> Result<(Arc<Manifest>, Arc<Entry>), Stop> {
         let age_max = self.0.options.manifest_age_max;
-        let mut manifest = ready!(self.manifest(view, age_max, until).await?);
+        let mut manifest = self.manifest(view, age_max, until).await?;
         if manifest.end().is_none_or(|end| end <= offset) {
             // The tier may have grown since.
-            manifest = ready!(self.manifest(view, Duration::ZERO, until).await?);
+            manifest = self.manifest(view, Duration::ZERO, until).await?;
         }
         let out = ReadError::OutOfRange {
             start: manifest.log_start(),
             end: manifest.end().unwrap_or(manifest.log_start()),
         };
         if offset < manifest.log_start() {
-            return Err(out);
+            return Err(out.into());
         }
-        let entry = ready!(self.entry(&manifest, offset, until).await?);
-        let entry = entry.ok_or(out)?;
-        Ok(Step::Ready((manifest, entry)))
+        let entry = self.entry(&manifest, offset, until).await?.ok_or(out)?;
+        Ok((manifest, entry))
     }
 
     async fn manifest(
@@ -382,18 +260,21 @@ impl Reader {
         view: &Arc<View>,
         age_max: Duration,
         until: Instant,
-    ) -> Result<Step<Arc<Manifest>>, ReadError> {
+    ) -> Result<Arc<Manifest>, Stop> {
         if let Some(fresh) = view.fresh(age_max) {
-            return Ok(Step::Ready(fresh.ok_or(ReadError::NotTiered)?));
+            return Ok(fresh.ok_or(ReadError::NotTiered)?);
         }
-        let view = view.clone();
+        let asked = view.clone();
         let flight = self.0.manifests.join((view.partition(), age_max), move || async move {
-            view.get(age_max).await.map_err(|error| ReadError::of_manifest(&error))
+            asked.get(age_max).await.map_err(|error| ReadError::of_manifest(&error))
         });
-        match flight.outcome_until(until).await {
-            None => Ok(Step::Pending),
-            Some(found) => Ok(Step::Ready(found?.ok_or(ReadError::NotTiered)?)),
+        if let Some(known) = view.known().filter(|_| !age_max.is_zero()) {
+            // Good enough while a newer one is on its way: an object that has gone since is met with a fresh one, and what is
+            // cached can be read while the store is away.
+            return Ok(known);
         }
+        let found = flight.outcome_until(until).await.ok_or(Stop::Pending)??;
+        Ok(found.ok_or(ReadError::NotTiered)?)
     }
 
     async fn entry(
@@ -401,10 +282,10 @@ impl Reader {
         manifest: &Arc<Manifest>,
         offset: Offset,
         until: Instant,
-    ) -> Result<Step<Option<Arc<Entry>>>, ReadError> {
+    ) -> Result<Option<Arc<Entry>>, Stop> {
         match locate::by_offset(manifest, offset) {
-            Located::Nowhere => Ok(Step::Ready(None)),
-            Located::Entry(entry) => Ok(Step::Ready(Some(Arc::new(entry.clone())))),
+            Located::Nowhere => Ok(None),
+            Located::Entry(entry) => Ok(Some(Arc::new(entry.clone()))),
             Located::Page(page) => {
                 let (pages, partition, page) = (self.0.pages.clone(), manifest.partition(), page.clone());
                 let flight = self.0.entries.join((partition, offset), move || async move {
@@ -412,10 +293,7 @@ impl Reader {
                     let entries = entries.map_err(|error| ReadError::of_manifest(&error))?;
                     Ok(locate::entry_by_offset(&entries, offset).cloned().map(Arc::new))
                 });
-                match flight.outcome_until(until).await {
-                    None => Ok(Step::Pending),
-                    Some(found) => Ok(Step::Ready(found?)),
-                }
+                Ok(flight.outcome_until(until).await.ok_or(Stop::Pending)??)
             }
         }
     }
@@ -425,7 +303,7 @@ impl Reader {
         let now = self.0.store.world().clock.now();
         let mut left = ahead.window(self.0.streams.share(now)).get();
         let (mut entry, mut from) = (entry.clone(), from);
-        while left > 0 {
+        for _ in 0..self.0.options.ahead_segments_max {
             let end = entry.segment.log_bytes.get();
             self.0.chunks.load_ahead(&entry, from, from.saturating_add(left)).await;
             left = left.saturating_sub(end.saturating_sub(from));
@@ -434,7 +312,7 @@ impl Reader {
             }
             // A page that is not here yet is begun; the next read of this reader goes on from it.
             match self.entry(manifest, entry.range().next, now).await {
-                Ok(Step::Ready(Some(next))) => entry = next,
+                Ok(Some(next)) => entry = next,
                 _ => break,
             }
             from = 0;
@@ -449,8 +327,8 @@ impl Reader {
         from: u64,
         sequential: bool,
         request: &ColdRequest,
-    ) -> Result<Step<(ColdRead, u64)>, ReadError> {
-        let mut cut = Cut { entry, rope: Rope::new(from), at: from, taken: None, next: request.offset };
+    ) -> Result<(ColdRead, u64), Stop> {
+        let mut cut = Cut::new(entry, from, request.offset);
         loop {
             match cut.step(request)? {
                 Progress::Took | Progress::Skipped => {}
@@ -460,26 +338,25 @@ impl Reader {
                     let loaded = self.0.chunks.loaded(entry, end).await;
                     let (range, bytes) = match loaded {
                         Some(loaded) => loaded,
-                        None if cut.taken.is_some() => break,
+                        None if cut.has_some() => break,
                         None => {
                             let (range, flight) = self.0.chunks.load(entry, end, sequential);
-                            match flight.outcome_until(request.wait_until).await {
-                                None => return Ok(Step::Pending),
-                                Some(bytes) => (range, bytes?),
-                            }
+                            let bytes = flight.outcome_until(request.wait_until).await;
+                            (range, bytes.ok_or(Stop::Pending)??)
                         }
                     };
                     cut.rope.push(bytes.slice((end - range.start) as usize..));
                 }
             }
         }
-        Ok(Step::Ready(cut.finish(index)?))
+        Ok(cut.finish(index)?)
     }
 
     /// The tier's state at its end; `None` if nothing was ever tiered.
     pub async fn tail(&self, view: &View) -> Result<Option<Tail>, ReadError> {
         let manifest = view.refresh().await.map_err(|error| ReadError::of_manifest(&error))?;
-        let Some((manifest, end)) = manifest.and_then(|manifest| manifest.end().map(|end| (manifest, end))) else {
+        let Some((manifest, end)) = manifest.and_then(|manifest| manifest.end().map(|end| (manifest, end)))
+        else {
             return Ok(None);
         };
         let producers = match manifest.entries().last() {
@@ -490,91 +367,23 @@ impl Reader {
     }
 }
 
-/// Batches being cut out of a rope.
-struct Cut<'a> {
-    entry: &'a Entry,
-    rope: Rope,
-    /// Where the next batch starts.
-    at: u64,
-    /// Where the first batch of the answer starts, and its base offset.
-    taken: Option<(u64, Offset)>,
-    next: Offset,
+/// A reader whose read is under way; goes back to where it is expected next, also when the read is dropped.
+struct TakenStream<'a> {
+    reader: &'a Reader,
+    request: &'a ColdRequest,
+    segment: Offset,
+    ahead: Ahead,
+    /// Behind what it was given.
+    answered: Option<Offset>,
 }
 
-enum Progress {
-    Skipped,
-    Took,
-    NeedsMore,
-    Done,
-}
-
-impl Cut<'_> {
-    /// Looks at the next batch.
-    fn step(&mut self, request: &ColdRequest) -> Result<Progress, ReadError> {
-        let log_bytes = self.entry.segment.log_bytes.get();
-        if self.at >= log_bytes {
-            return Ok(Progress::Done);
+impl Drop for TakenStream<'_> {
+    fn drop(&mut self) {
+        let (inner, partition) = (&self.reader.0, self.request.partition);
+        let now = inner.store.world().clock.now();
+        match self.answered {
+            Some(next) => inner.streams.expect(partition, next, self.segment, self.ahead, now),
+            None => inner.streams.expect_again(partition, self.request.offset, self.segment, self.ahead, now),
         }
-        let header = match self.rope.header(self.at) {
-            Some(header) => header.map_err(|error| self.corrupt(error.to_string()))?,
-            None if self.rope.end() >= log_bytes => return Err(self.corrupt("the log ends within a batch".to_owned())),
-            None => return Ok(Progress::NeedsMore),
-        };
-        let end = self.at + header.size() as u64;
-        if end > log_bytes {
-            return Err(self.corrupt("the log ends within a batch".to_owned()));
-        }
-        if self.taken.is_none() && header.next_offset() <= request.offset {
-            return Ok(self.skip(end));
-        }
-        if header.base_offset >= request.upper || self.is_full(&header, request) {
-            return Ok(Progress::Done);
-        }
-        if self.rope.end() < end {
-            return Ok(Progress::NeedsMore);
-        }
-        self.taken.get_or_insert((self.at, header.base_offset));
-        self.at = end;
-        self.next = header.next_offset();
-        Ok(Progress::Took)
-    }
-
-    /// Goes on behind a batch that ends before the offset asked for; what lies before need not be here.
-    fn skip(&mut self, end: u64) -> Progress {
-        if end > self.rope.end() {
-            self.rope = Rope::new(end);
-        }
-        self.at = end;
-        Progress::Skipped
-    }
-
-    fn is_full(&self, header: &BatchHeader, request: &ColdRequest) -> bool {
-        self.taken.is_some_and(|(start, _)| self.at - start + header.size() as u64 > request.bytes_max.get())
-    }
-
-    fn corrupt(&self, what: String) -> ReadError {
-        ReadError::Corrupt { key: self.entry.object.to_string(), what: format!("at {} of the log: {what}", self.at) }
-    }
-
-    /// The answer, and where it ends in the log.
-    fn finish(self, index: &SegmentIndex) -> Result<(ColdRead, u64), ReadError> {
-        let Some((start, first)) = self.taken else {
-            // At the log's end, compaction has emptied the rest of the segment's range; before it, the upper bound was met.
-            let emptied = self.at >= self.entry.segment.log_bytes.get();
-            let next = if emptied { self.entry.range().next } else { self.next };
-            let (slices, aborted) = (Vec::new(), Vec::new());
-            let read = ColdRead { slices, bytes: ByteCount::ZERO, next, aborted, pending: false };
-            return Ok((read, self.at));
-        };
-        let slices = self.rope.slices(start, self.at).ok_or_else(|| self.corrupt("bytes are missing".to_owned()))?;
-        let overlapping = index.aborted.iter().filter(|txn| txn.overlaps(first, self.next));
-        let read = ColdRead {
-            slices,
-            bytes: ByteCount(self.at - start),
-            next: self.next,
-            aborted: overlapping.copied().collect(),
-            pending: false,
-        };
-        Ok((read, self.at))
     }
 }

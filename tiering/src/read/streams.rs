@@ -65,12 +65,26 @@ impl Streams {
     }
 
     /// Expects a reader behind what it was given.
-    pub(super) fn expect(&self, partition: TopicPartition, offset: Offset, segment: Offset, ahead: Ahead, now: Instant) {
+    pub(super) fn expect(
+        &self,
+        partition: TopicPartition,
+        offset: Offset,
+        segment: Offset,
+        ahead: Ahead,
+        now: Instant,
+    ) {
         self.put((partition, offset), Stream { ahead, segment, seen: now, answered: true });
     }
 
     /// Expects a reader that was given nothing at the same place again.
-    pub(super) fn expect_again(&self, partition: TopicPartition, offset: Offset, segment: Offset, ahead: Ahead, now: Instant) {
+    pub(super) fn expect_again(
+        &self,
+        partition: TopicPartition,
+        offset: Offset,
+        segment: Offset,
+        ahead: Ahead,
+        now: Instant,
+    ) {
         self.put((partition, offset), Stream { ahead, segment, seen: now, answered: false });
     }
 
@@ -95,7 +109,8 @@ impl Streams {
             inner.counted = Some(now);
             inner.waiting.retain(|_, stream| now.duration_since(stream.seen) < IDLE);
             let sequential = inner.waiting.iter().filter(|(_, stream)| stream.ahead.is_sequential());
-            let distinct: HashSet<_> = sequential.map(|((partition, _), stream)| (*partition, stream.segment)).collect();
+            let distinct: HashSet<_> =
+                sequential.map(|((partition, _), stream)| (*partition, stream.segment)).collect();
             inner.sharers = distinct.len();
         }
         ByteCount(self.total.get() / inner.sharers.max(1) as u64)

@@ -12,7 +12,7 @@ use aquifer_model::{BatchHeader, ByteCount, LeaderEpoch, Offset, Timestamp, time
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{ColdRequest, ReadError, Reader, Step};
+use super::{ColdRequest, ReadError, Reader, Stop};
 use crate::manifest::locate::{self, Located};
 use crate::manifest::view::View;
 use crate::manifest::{Entry, Manifest};
@@ -47,8 +47,11 @@ impl Reader {
         wait_until: Instant,
     ) -> Result<TimeLookup, ReadError> {
         let age_max = self.0.options.manifest_age_max;
-        let Step::Ready(manifest) = self.manifest(view, age_max, wait_until).await? else {
-            return Ok(TimeLookup::Pending);
+        let manifest = match self.manifest(view, age_max, wait_until).await {
+            Ok(manifest) => manifest,
+            Err(Stop::Pending) => return Ok(TimeLookup::Pending),
+            Err(Stop::Failed(ReadError::NotTiered)) => return Ok(TimeLookup::NotHere),
+            Err(Stop::Failed(error)) => return Err(error),
         };
         let mut from = manifest.log_start();
         let lookup = async {
@@ -96,7 +99,8 @@ impl Reader {
         let mut offset = start.max(from);
         while offset < range.next {
             let partition = view.partition();
-            let request = ColdRequest { partition, offset, bytes_max: SCAN_BYTES, upper: range.next, wait_until };
+            let request =
+                ColdRequest { partition, offset, bytes_max: SCAN_BYTES, upper: range.next, wait_until };
             let read = self.read(view, request).await?;
             if read.pending {
                 return Ok(TimeLookup::Pending);

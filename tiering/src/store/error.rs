@@ -156,10 +156,11 @@ impl StoreError {
 pub(super) fn classify(operation: Operation, key: &str, error: object_store::Error) -> StoreError {
     use object_store::Error as E;
     let key = key.to_owned();
-    let message = message(&error);
+    let raw = raw_message(&error);
+    let message = readable(&raw);
     let refused = |why| StoreError::Refused { operation, key: key.clone(), why, message: message.clone() };
     match &error {
-        E::NotFound { .. } if message.contains("NoSuchBucket") => refused(Refusal::BucketMissing),
+        E::NotFound { .. } if raw.contains("NoSuchBucket") => refused(Refusal::BucketMissing),
         E::NotFound { .. } => StoreError::NotFound { key },
         // 409 and 412 alike. Of a create it says that the key is, or is about to be, taken.
         E::AlreadyExists { .. } | E::Precondition { .. } if operation == Operation::Create => {
@@ -167,8 +168,8 @@ pub(super) fn classify(operation: Operation, key: &str, error: object_store::Err
         }
         E::AlreadyExists { .. } => StoreError::Unavailable { operation, key, message },
         E::Unauthenticated { .. } => refused(Refusal::Credentials),
-        E::PermissionDenied { .. } => refused(denial(&message)),
-        E::Generic { .. } => generic(operation, key, &error, message),
+        E::PermissionDenied { .. } => refused(denial(&raw)),
+        E::Generic { .. } => generic(operation, key, &error, &raw),
         E::JoinError { .. } => StoreError::Indeterminate { operation, key, message },
         _ => refused(Refusal::Request),
     }
@@ -176,26 +177,35 @@ pub(super) fn classify(operation: Operation, key: &str, error: object_store::Err
 
 /// Which kind of 403 it is; S3 says so in the body only.
 fn denial(message: &str) -> Refusal {
-    let codes = ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed"];
+    let codes = [
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "InvalidToken",
+        "RequestTimeTooSkewed",
+    ];
     if codes.iter().any(|code| message.contains(code)) { Refusal::Credentials } else { Refusal::Permission }
 }
 
-fn generic(operation: Operation, key: String, error: &object_store::Error, message: String) -> StoreError {
+fn generic(operation: Operation, key: String, error: &object_store::Error, raw: &str) -> StoreError {
+    let message = readable(raw);
     if let Some(kind) = http_error_kind(error) {
         return match kind {
             // The request never left.
-            HttpErrorKind::Connect | HttpErrorKind::Request => StoreError::Unavailable { operation, key, message },
+            HttpErrorKind::Connect | HttpErrorKind::Request => {
+                StoreError::Unavailable { operation, key, message }
+            }
             _ => StoreError::Indeterminate { operation, key, message },
         };
     }
-    let why = match status(&message) {
+    let why = match status(raw) {
         Some(408 | 429) => return StoreError::Unavailable { operation, key, message },
         // A listing's errors come as they are, unsorted.
-        Some(404) if message.contains("NoSuchBucket") => Refusal::BucketMissing,
-        Some(401 | 403) => denial(&message),
-        Some(400..=499) if denial(&message) == Refusal::Credentials => Refusal::Credentials,
+        Some(404) if raw.contains("NoSuchBucket") => Refusal::BucketMissing,
+        Some(401 | 403) => denial(raw),
+        Some(400..=499) if denial(raw) == Refusal::Credentials => Refusal::Credentials,
         Some(400..=499) => Refusal::Request,
-        _ if message.contains("redirect without LOCATION") => Refusal::Region,
+        _ if raw.contains("redirect without LOCATION") => Refusal::Region,
         Some(300..=399) => Refusal::Region,
         // Server errors and failed system calls of a local folder: either may come after the deed.
         _ => return StoreError::Indeterminate { operation, key, message },
@@ -220,9 +230,27 @@ fn status(message: &str) -> Option<u16> {
     rest.get(..3)?.parse().ok()
 }
 
-/// An error and its causes, each once. Some causes repeat what their effects have said.
+/// An error and its causes, for people.
 pub(super) fn message(error: &(dyn Error + 'static)) -> String {
+    readable(&raw_message(error))
+}
+
+/// What S3 says in its answer, if it said something; otherwise all of it, up to a length.
+fn readable(raw: &str) -> String {
     const MESSAGE_CHARS_MAX: usize = 600;
+    let inside = |tag: &str| {
+        let (_, rest) = raw.split_once(&format!("<{tag}>"))?;
+        rest.split_once('<').map(|(text, _)| text)
+    };
+    match (inside("Code"), inside("Message")) {
+        (Some(code), Some(words)) => format!("{code}: {words}"),
+        (Some(code), None) => code.to_owned(),
+        _ => raw.chars().take(MESSAGE_CHARS_MAX).collect(),
+    }
+}
+
+/// An error and its causes, each once. Some causes repeat what their effects have said.
+fn raw_message(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut current = error.source();
     while let Some(cause) = current {
@@ -233,8 +261,7 @@ pub(super) fn message(error: &(dyn Error + 'static)) -> String {
         }
         current = cause.source();
     }
-    let flat: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    flat.chars().take(MESSAGE_CHARS_MAX).collect()
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -257,8 +284,15 @@ mod tests {
         assert!(matches!(skewed, StoreError::Refused { why: Refusal::Credentials, .. }));
         let denied = sorted("non-2xx status code: 403 Forbidden: <Code>AccessDenied</Code>");
         assert!(matches!(denied, StoreError::Refused { why: Refusal::Permission, .. }));
+        let words =
+            sorted("status code: 403 F: <Error><Code>AccessDenied</Code><Message>no.</Message></Error>");
+        assert_eq!(
+            words.to_string(),
+            "cannot create k: these credentials do not permit it: AccessDenied: no."
+        );
         assert!(matches!(sorted("disk on fire"), StoreError::Indeterminate { .. }));
-        let missing = object_store::Error::NotFound { path: "k".into(), source: "<Code>NoSuchBucket</Code>".into() };
+        let missing =
+            object_store::Error::NotFound { path: "k".into(), source: "<Code>NoSuchBucket</Code>".into() };
         let missing = classify(Operation::Get, "k", missing);
         assert!(matches!(missing, StoreError::Refused { why: Refusal::BucketMissing, .. }));
     }

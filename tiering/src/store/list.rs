@@ -68,8 +68,12 @@ impl Listing {
         let message = || format!("no answer within {:?}", store.0.options.attempt);
         let key = || prefix.as_str().to_owned();
         match next {
-            Ok(item) => item.transpose().map_err(|error| error::classify(Operation::List, prefix.as_str(), error)),
-            Err(_) => Err(StoreError::Unavailable { operation: Operation::List, key: key(), message: message() }),
+            Ok(item) => {
+                item.transpose().map_err(|error| error::classify(Operation::List, prefix.as_str(), error))
+            }
+            Err(_) => {
+                Err(StoreError::Unavailable { operation: Operation::List, key: key(), message: message() })
+            }
         }
     }
 

@@ -42,10 +42,18 @@ impl StoreMetrics {
     /// Shows the counters to the outside.
     pub fn register(&self, registry: &mut Registry) {
         let name = |what: &str| format!("aquifer_store_{what}");
-        registry.register(name("requests"), "Requests to the object store, by operation", self.requests.clone());
+        registry.register(
+            name("requests"),
+            "Requests to the object store, by operation",
+            self.requests.clone(),
+        );
         registry.register(name("request_errors"), "Requests that failed, by operation", self.errors.clone());
         registry.register(name("sent_bytes"), "Bytes sent to the object store", self.sent.clone());
-        registry.register(name("received_bytes"), "Bytes received from the object store", self.received.clone());
+        registry.register(
+            name("received_bytes"),
+            "Bytes received from the object store",
+            self.received.clone(),
+        );
         registry.register(name("request_seconds"), "Time a request took, by operation", self.seconds.clone());
     }
 

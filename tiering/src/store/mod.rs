@@ -1,8 +1,8 @@
 //! A bucket, or a folder that stands in for one.
 //!
 //! The one place that talks to object_store. Each request has a deadline and is counted; what failed is repeated with growing,
-//! jittered pauses while repeating it is harmless; and an error says whether the thing may have happened ([`StoreError`]).
-//! Only [`Store::put_new`] is not repeated blindly: its caller settles it by reading the key.
+//! jittered pauses while repeating it is harmless; and an error says whether the thing may have happened (`StoreError`).
+//! Only `Store::put_new` is not repeated blindly: its caller settles it by reading the key.
 //!
 //! A folder is written with fsync, of the file and of its name, so that "stored" means the same as it does of a bucket.
 
@@ -110,7 +110,9 @@ pub enum OpenError {
         at: String,
     },
     /// Wrong keys.
-    #[error("the store at {at} does not accept these credentials: check AWS_ACCESS_KEY_ID and its secret ({why})")]
+    #[error(
+        "the store at {at} does not accept these credentials: check AWS_ACCESS_KEY_ID and its secret ({why})"
+    )]
     WrongCredentials {
         /// The endpoint, or AWS and the region.
         at: String,
@@ -118,7 +120,9 @@ pub enum OpenError {
         why: String,
     },
     /// Keys without the right.
-    #[error("the credentials for {store} lack a permission; reading, writing, listing and deleting are needed ({why})")]
+    #[error(
+        "the credentials for {store} lack a permission; reading, writing, listing and deleting are needed ({why})"
+    )]
     Permission {
         /// The store.
         store: String,
@@ -198,8 +202,12 @@ impl Store {
         let bad = |why| OpenError::BadUrl { url: url.to_owned(), why };
         let location = Location::parse(url).map_err(bad)?;
         let (objects, bucket, shown) = match &location {
-            Location::Memory => (Arc::new(InMemory::new()) as Arc<dyn ObjectStore>, None, "memory:///".to_owned()),
-            Location::Folder(path) => (open_folder(path, &world)?, None, format!("file://{}", path.display())),
+            Location::Memory => {
+                (Arc::new(InMemory::new()) as Arc<dyn ObjectStore>, None, "memory:///".to_owned())
+            }
+            Location::Folder(path) => {
+                (open_folder(path, &world)?, None, format!("file://{}", path.display()))
+            }
             Location::S3(place) => {
                 let (objects, bucket) = s3::open(place).await?;
                 let objects = match place.prefix.as_str() {
@@ -287,7 +295,9 @@ impl Store {
         };
         let at = self.place();
         match error {
-            StoreError::Refused { why: Refusal::BucketMissing, .. } => OpenError::BucketMissing { bucket, at },
+            StoreError::Refused { why: Refusal::BucketMissing, .. } => {
+                OpenError::BucketMissing { bucket, at }
+            }
             StoreError::Refused { why: Refusal::Credentials, message, .. } => {
                 OpenError::WrongCredentials { at, why: message }
             }
@@ -384,7 +394,11 @@ impl Store {
     }
 
     /// All objects below a prefix, in order of their keys, from behind `after` on. Ends after an error.
-    pub fn list(&self, prefix: &Prefix, after: Option<&Key>) -> BoxStream<'static, Result<ObjectFacts, StoreError>> {
+    pub fn list(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+    ) -> BoxStream<'static, Result<ObjectFacts, StoreError>> {
         list::Listing::new(self.clone(), prefix.clone(), after.cloned()).stream()
     }
 
@@ -416,6 +430,24 @@ impl Store {
             failure.map_or(Ok(()), Err)
         };
         self.repeat(Operation::Delete, &first, 0, delete).await
+    }
+
+    /// Makes sure that an object which was found, rather than just written, would survive a power cut. A bucket never shows what
+    /// would not; a folder shows a file as soon as it has its name, which is before that name is synced.
+    pub async fn harden(&self, key: &Key) -> Result<(), StoreError> {
+        let Location::Folder(root) = &self.0.location else {
+            return Ok(());
+        };
+        let (disk, path) = (self.0.world.disk.clone(), root.join(key.as_str()));
+        let synced = aquifer_runtime::tasks::blocking(move || {
+            disk.open_read(&path)?.sync_data()?;
+            path.parent().map_or(Ok(()), |folder| disk.sync_dir(folder))
+        });
+        synced.await.map_err(|error| StoreError::Indeterminate {
+            operation: Operation::Create,
+            key: key.to_string(),
+            message: error.to_string(),
+        })
     }
 
     /// The store's own time: what a write now is stamped with. Costs three requests.
@@ -490,7 +522,11 @@ impl Store {
 
     pub(crate) fn retry(&self) -> Retry {
         let clock = &self.0.world.clock;
-        Retry { store: self.clone(), deadline: clock.now() + self.0.options.deadline, pause: self.0.options.backoff }
+        Retry {
+            store: self.clone(),
+            deadline: clock.now() + self.0.options.deadline,
+            pause: self.0.options.backoff,
+        }
     }
 }
 

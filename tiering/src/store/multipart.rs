@@ -36,7 +36,10 @@ impl Multipart {
 
     /// Sends the next part; the futures of several parts may run at once. Each part but the last must be equally long and at
     /// least 5 MiB. A part is repeated by itself until the store's deadline.
-    pub fn part(&mut self, parts: Vec<Bytes>) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
+    pub fn part(
+        &mut self,
+        parts: Vec<Bytes>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
         let payload: PutPayload = parts.into_iter().collect();
         let size = payload.content_length() as u64;
         self.sent += size;
@@ -44,7 +47,8 @@ impl Multipart {
         let (store, key) = (self.store.clone(), self.key.clone());
         async move {
             // The repetitions happen inside, so one attempt here may last as long as they may.
-            let patience = size + store.0.options.deadline.as_secs() * store.0.options.bytes_per_second_min.get();
+            let patience =
+                size + store.0.options.deadline.as_secs() * store.0.options.bytes_per_second_min.get();
             store.attempt(Operation::Part, key.as_str(), patience, sending).await
         }
     }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::types::{
-    AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, BucketLocationConstraint, CreateBucketConfiguration,
-    ExpirationStatus, LifecycleRule, LifecycleRuleFilter,
+    AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, BucketLocationConstraint,
+    CreateBucketConfiguration, ExpirationStatus, LifecycleRule, LifecycleRuleFilter,
 };
 use aws_smithy_http_client::tls;
 use object_store::aws::{AmazonS3Builder, AwsCredential};
@@ -64,7 +64,8 @@ pub(super) async fn open(location: &S3Location) -> Result<(Arc<dyn ObjectStore>,
         (None, None) => return Err(OpenError::NoRegion { bucket: location.bucket.clone() }),
     };
     let data = data_store(location, &region, &config).await?;
-    let bucket = Bucket { client: sdk_client(location, &region, &config), location: location.clone(), region };
+    let bucket =
+        Bucket { client: sdk_client(location, &region, &config), location: location.clone(), region };
     Ok((data, bucket))
 }
 
@@ -99,7 +100,8 @@ async fn data_store(
     config: &SdkConfig,
 ) -> Result<Arc<dyn ObjectStore>, OpenError> {
     // Retries and deadlines are the store's own, one layer up: two layers of them would multiply.
-    let once = RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, retry_timeout: Duration::ZERO };
+    let once =
+        RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, retry_timeout: Duration::ZERO };
     let client = ClientOptions::new()
         .with_allow_http(location.is_plain_http())
         .with_connect_timeout(CONNECT_TIMEOUT)
@@ -118,7 +120,9 @@ async fn data_store(
     builder = match (location.anonymous, config.credentials_provider()) {
         (true, _) => builder.with_skip_signature(true),
         (false, Some(provider)) => builder.with_credentials(Arc::new(credentials(location, provider).await?)),
-        (false, None) => return Err(OpenError::NoCredentials { bucket: location.bucket.clone(), why: "none".to_owned() }),
+        (false, None) => {
+            return Err(OpenError::NoCredentials { bucket: location.bucket.clone(), why: "none".to_owned() });
+        }
     };
     let store = builder.build().map_err(|error| OpenError::BadUrl {
         url: format!("s3://{}", location.bucket),
@@ -169,10 +173,9 @@ impl Bucket {
         match request.send().await {
             Ok(_) => Ok(Created::New),
             Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => Ok(Created::Existed),
-            Err(error) => Err(OpenError::CreateBucket {
-                bucket: self.location.bucket.clone(),
-                why: DisplayErrorContext(&error).to_string(),
-            }),
+            Err(error) => {
+                Err(OpenError::CreateBucket { bucket: self.location.bucket.clone(), why: words(&error) })
+            }
         }
     }
 
@@ -180,10 +183,10 @@ impl Bucket {
     /// without lifecycle rules, or credentials without the right, cost a log line.
     pub(super) async fn set_lifecycle(&self) {
         if let Err(why) = self.try_set_lifecycle().await {
-            tracing::warn!(
+            tracing::info!(
                 bucket = self.location.bucket,
                 why,
-                "no rule for abandoned multipart uploads could be set; they are only removed by this broker"
+                "the bucket takes no rule for abandoned multipart uploads: only this broker's sweep removes them"
             );
         }
     }
@@ -193,12 +196,13 @@ impl Bucket {
         let mut rules = match self.client.get_bucket_lifecycle_configuration().bucket(bucket).send().await {
             Ok(found) => found.rules.unwrap_or_default(),
             Err(error) if error.code() == Some("NoSuchLifecycleConfiguration") => Vec::new(),
-            Err(error) => return Err(DisplayErrorContext(&error).to_string()),
+            Err(error) => return Err(words(&error)),
         };
         if rules.iter().any(|rule| rule.id() == Some(LIFECYCLE_RULE)) {
             return Ok(());
         }
-        let abort = AbortIncompleteMultipartUpload::builder().days_after_initiation(ABANDONED_UPLOAD_DAYS).build();
+        let abort =
+            AbortIncompleteMultipartUpload::builder().days_after_initiation(ABANDONED_UPLOAD_DAYS).build();
         let rule = LifecycleRule::builder()
             .id(LIFECYCLE_RULE)
             .status(ExpirationStatus::Enabled)
@@ -209,8 +213,9 @@ impl Bucket {
         rules.push(rule);
         let rules = BucketLifecycleConfiguration::builder().set_rules(Some(rules)).build();
         let rules = rules.map_err(|error| error.to_string())?;
-        let request = self.client.put_bucket_lifecycle_configuration().bucket(bucket).lifecycle_configuration(rules);
-        request.send().await.map_err(|error| DisplayErrorContext(&error).to_string())?;
+        let request =
+            self.client.put_bucket_lifecycle_configuration().bucket(bucket).lifecycle_configuration(rules);
+        request.send().await.map_err(|error| words(&error))?;
         tracing::info!(bucket, days = ABANDONED_UPLOAD_DAYS, "the bucket drops abandoned multipart uploads");
         Ok(())
     }
@@ -223,7 +228,7 @@ impl Bucket {
         };
         let bucket = &self.location.bucket;
         let listed = self.client.list_multipart_uploads().bucket(bucket).prefix(full).send().await;
-        let listed = listed.map_err(|error| DisplayErrorContext(&error).to_string())?;
+        let listed = listed.map_err(|error| words(&error))?;
         let mut aborted = 0;
         // One page, of a thousand at most: what it leaves, the next round finds.
         for upload in listed.uploads() {
@@ -233,10 +238,19 @@ impl Bucket {
             };
             if began < before {
                 let request = self.client.abort_multipart_upload().bucket(bucket).key(key).upload_id(id);
-                request.send().await.map_err(|error| DisplayErrorContext(&error).to_string())?;
+                request.send().await.map_err(|error| words(&error))?;
                 aborted += 1;
             }
         }
         Ok(aborted)
+    }
+}
+
+/// What S3 says; where it said nothing, what went wrong on the way.
+fn words(error: &(impl ProvideErrorMetadata + std::error::Error + 'static)) -> String {
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        _ => super::error::message(error),
     }
 }

@@ -62,7 +62,8 @@ fn folder(url: &Url) -> Result<Location, String> {
 }
 
 fn s3(url: &Url) -> Result<S3Location, String> {
-    let bucket = url.host_str().filter(|host| !host.is_empty()).ok_or("the bucket's name is missing: s3://bucket")?;
+    let bucket =
+        url.host_str().filter(|host| !host.is_empty()).ok_or("the bucket's name is missing: s3://bucket")?;
     if url.username() != "" || url.password().is_some() {
         return Err("credentials do not belong in the URL; use the environment or an AWS profile".to_owned());
     }
@@ -85,7 +86,8 @@ fn s3(url: &Url) -> Result<S3Location, String> {
 }
 
 fn endpoint(value: &str) -> Result<String, String> {
-    let url = Url::parse(value).map_err(|error| format!("endpoint {value}: {error}; it should look like https://host"))?;
+    let url = Url::parse(value)
+        .map_err(|error| format!("endpoint {value}: {error}; it should look like https://host"))?;
     match url.scheme() {
         "http" | "https" => Ok(value.trim_end_matches('/').to_owned()),
         other => Err(format!("endpoint {value}: {other}:// is neither http:// nor https://")),
@@ -104,9 +106,13 @@ impl S3Location {
 
     fn check_http(&self) -> Result<(), String> {
         let endpoint = self.endpoint.as_deref().unwrap_or_default();
-        let local = ["http://127.0.0.1", "http://localhost", "http://[::1]"].iter().any(|host| endpoint.starts_with(host));
+        let local = ["http://127.0.0.1", "http://localhost", "http://[::1]"]
+            .iter()
+            .any(|host| endpoint.starts_with(host));
         if self.is_plain_http() && !local && !self.allow_http {
-            return Err(format!("endpoint {endpoint} is not encrypted; add allow_http=true if that is meant"));
+            return Err(format!(
+                "endpoint {endpoint} is not encrypted; add allow_http=true if that is meant"
+            ));
         }
         Ok(())
     }

@@ -179,7 +179,11 @@ impl ObjectStore for Faulty {
         self.inner.list(prefix)
     }
 
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         if self.switches.away.load(Ordering::SeqCst) {
             return Box::pin(futures::stream::iter([Err(error("away"))]));
         }

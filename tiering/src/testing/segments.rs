@@ -5,7 +5,8 @@ use std::path::Path;
 use aquifer_model::builder::BatchBuilder;
 use aquifer_model::compression::Compression;
 use aquifer_model::{
-    BatchHeader, ByteCount, EpochStart, LeaderEpoch, LeaderEpochs, Offset, OffsetRange, SealedSegment, Timestamp,
+    BatchHeader, ByteCount, EpochStart, LeaderEpoch, LeaderEpochs, Offset, OffsetRange, SealedSegment,
+    Timestamp,
 };
 use aquifer_runtime::World;
 use bytes::Bytes;

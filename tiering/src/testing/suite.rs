@@ -53,6 +53,7 @@ pub async fn run(store: Store, folder: &Path) {
     bench.spills_and_expires().await;
     bench.looks_up_times_and_epochs().await;
     bench.tells_loss_from_removal().await;
+    bench.keeps_what_went_through_its_grace().await;
     bench.deletes_topics_for_good().await;
     bench.belongs_to_one_cluster().await;
     bench.tasks.stop(PATIENCE).await.expect("loads end when they are asked to");
@@ -133,7 +134,10 @@ impl Bench {
         let outside = reader.read(request(partition, base)).await;
         assert_eq!(outside, Err(ReadError::OutOfRange { start: offset_of(0), end: offset_of(base) }));
         let tail = reader.tail(partition).await.expect("the store answers").expect("it is tiered");
-        assert_eq!((tail.end, &tail.producers[..]), (offset_of(base), format!("producers at {base}").as_bytes()));
+        assert_eq!(
+            (tail.end, &tail.producers[..]),
+            (offset_of(base), format!("producers at {base}").as_bytes())
+        );
         assert_eq!(reader.read(request(self.partition(), 0)).await, Err(ReadError::NotTiered));
     }
 
@@ -155,7 +159,10 @@ impl Bench {
         // Another replica rolled later: its segment starts before the tier's end.
         let proof = claimed.upload(whole.source(&self.folder)).await.expect("the rest goes up");
         assert_eq!(proof.end(), offset_of(120));
-        assert_eq!(claimed.manifest().entries()[1].range(), OffsetRange { base: offset_of(40), next: offset_of(120) });
+        assert_eq!(
+            claimed.manifest().entries()[1].range(),
+            OffsetRange { base: offset_of(40), next: offset_of(120) }
+        );
         let (bytes, _) = read_all(&self.tier(), partition, 0, 120).await;
         assert_eq!(bytes, whole.log());
         let misaligned = Recipe { records: 9, batches: 100, ..Recipe::small(1) };
@@ -185,11 +192,14 @@ impl Bench {
         let partition = self.partition();
         let tiers: Vec<Tier> = (0..6).map(|_| self.tier()).collect();
         let outcomes = join_all(tiers.iter().map(|tier| tier.claim(partition, epoch_of(5)))).await;
-        let mut winners: Vec<_> = outcomes.into_iter().filter_map(|outcome| match outcome {
-            Ok(claimed) => Some(claimed),
-            Err(ClaimError::Fenced(_)) => None,
-            Err(error) => panic!("a rival is fenced, not {error}"),
-        }).collect();
+        let mut winners: Vec<_> = outcomes
+            .into_iter()
+            .filter_map(|outcome| match outcome {
+                Ok(claimed) => Some(claimed),
+                Err(ClaimError::Fenced(_)) => None,
+                Err(error) => panic!("a rival is fenced, not {error}"),
+            })
+            .collect();
         assert_eq!(winners.len(), 1, "one claim wins");
         winners[0].upload(Recipe::small(0).source(&self.folder)).await.expect("the winner writes");
         for tier in &tiers {
@@ -205,7 +215,10 @@ impl Bench {
         frozen.upload(Recipe::small(0).source(&self.folder)).await.expect("it goes up");
         let mut claimed = new.claim(partition, epoch_of(2)).await.expect("a higher epoch claims");
         for base in [100, 200, 300] {
-            claimed.upload(Recipe { epoch: 1, ..Recipe::small(base) }.source(&self.folder)).await.expect("it goes up");
+            claimed
+                .upload(Recipe { epoch: 1, ..Recipe::small(base) }.source(&self.folder))
+                .await
+                .expect("it goes up");
         }
         claimed.collect(CollectDepth::Removed).await.expect("superseded versions go");
         let left = manifest_versions(&self.store, partition).await;
@@ -217,7 +230,9 @@ impl Bench {
         let again = frozen.set_log_start(offset_of(50)).await;
         assert!(matches!(again, Err(CommitError::Fenced(_))), "and stays so: {again:?}");
         // Its upload is an orphan of an older claim, and goes.
-        let before = inspect::verify(&self.store, inspect::VerifyOptions::of(partition.topic)).await.expect("it is read");
+        let before = inspect::verify(&self.store, inspect::VerifyOptions::of(partition.topic))
+            .await
+            .expect("it is read");
         assert_eq!((before.problems.len(), before.orphans.len()), (0, 1), "{before:?}");
         let collected = claimed.collect(CollectDepth::Orphans).await.expect("orphans go");
         assert_eq!(collected.objects, 1);
@@ -257,7 +272,10 @@ impl Bench {
         assert_eq!(report.segments, 2);
         let all = claimed.expire(Retention { bytes: Some(ByteCount::ZERO), ..Retention::default() }).await;
         assert_eq!(all.expect("it expires").segments, 2);
-        claimed.upload(Recipe::small(1_200).source(&self.folder)).await.expect("an emptied tier goes on at its end");
+        claimed
+            .upload(Recipe::small(1_200).source(&self.folder))
+            .await
+            .expect("an emptied tier goes on at its end");
         assert_eq!(claimed.manifest().first(), Some(offset_of(1_200)));
     }
 
@@ -280,12 +298,14 @@ impl Bench {
             (59_010, None),
         ] {
             let until = World::system().clock.now() + PATIENCE;
-            let found = reader.offset_for_timestamp(partition, Timestamp(at), until).await.expect("it is looked up");
-            let expected = expected.map_or(TimeLookup::NotHere, |(offset, timestamp, epoch)| TimeLookup::Found {
-                offset: offset_of(offset),
-                timestamp: Timestamp(timestamp),
-                epoch: Some(epoch_of(epoch)),
-            });
+            let found =
+                reader.offset_for_timestamp(partition, Timestamp(at), until).await.expect("it is looked up");
+            let expected =
+                expected.map_or(TimeLookup::NotHere, |(offset, timestamp, epoch)| TimeLookup::Found {
+                    offset: offset_of(offset),
+                    timestamp: Timestamp(timestamp),
+                    epoch: Some(epoch_of(epoch)),
+                });
             assert_eq!(found, expected, "at {at}");
         }
         for (epoch, expected) in [(2, Some((2, 100))), (4, Some((2, 100))), (5, Some((5, 200))), (6, None)] {
@@ -314,6 +334,29 @@ impl Bench {
         assert_eq!(lost, Err(ReadError::Lost { key: key.to_string() }));
         let report = inspect::verify(&self.store, inspect::VerifyOptions::of(partition.topic)).await;
         assert_eq!(report.expect("it is read").problems.len(), 1);
+    }
+
+    async fn keeps_what_went_through_its_grace(&self) {
+        let patient = self.tier_with(Options { delete_grace: PATIENCE, ..options() });
+        let partition = self.partition();
+        let mut claimed = patient.claim(partition, epoch_of(0)).await.expect("nobody else claims");
+        for base in [0, 100] {
+            claimed.upload(Recipe::small(base).source(&self.folder)).await.expect("it goes up");
+        }
+        let reader = self.tier_with(Options { manifest_age_max: PATIENCE, ..options() });
+        reader.refresh(partition).await.expect("it is read");
+        let all = claimed.expire(Retention { bytes: Some(ByteCount::ZERO), ..Retention::default() }).await;
+        assert_eq!(all.expect("it expires").segments, 2);
+        let collected = claimed.collect(CollectDepth::Orphans).await.expect("it is swept");
+        // Two segments, on the list and as objects, and the superseded versions that no claim pins.
+        assert_eq!(collected.objects, 0, "{collected:?}");
+        assert!(collected.left >= 3, "{collected:?}");
+        // Who read the manifest before goes on reading.
+        let (bytes, _) = read_all(&reader, partition, 0, 200).await;
+        assert_eq!(bytes, [Recipe::small(0).log(), Recipe::small(100).log()].concat());
+        let report = inspect::verify(&self.store, inspect::VerifyOptions::of(partition.topic)).await;
+        let report = report.expect("it is read");
+        assert_eq!((report.is_clean(), report.orphans.len(), report.removed), (true, 0, 2), "{report:?}");
     }
 
     async fn deletes_topics_for_good(&self) {
@@ -379,7 +422,12 @@ pub fn request(partition: TopicPartition, offset: i64) -> ColdRequest {
 ///
 /// # Panics
 /// If a read fails, goes back or stands still.
-pub async fn read_all(tier: &Tier, partition: TopicPartition, from: i64, to: i64) -> (Vec<u8>, Vec<ColdRead>) {
+pub async fn read_all(
+    tier: &Tier,
+    partition: TopicPartition,
+    from: i64,
+    to: i64,
+) -> (Vec<u8>, Vec<ColdRead>) {
     let mut bytes = Vec::new();
     let mut reads = Vec::new();
     let mut at = from;

@@ -4,7 +4,7 @@
 //! removes; nobody reads it, since nothing names it. What is sent is verified batch by batch on its way, so that local
 //! damage is found here and not in ten years.
 //!
-//! It does not know when a segment is due; see [`plan`] for which one is, and the caller for when.
+//! It does not know when a segment is due; see `plan` for which one is, and the caller for when.
 
 /// What goes up next; pure.
 pub mod plan;
@@ -139,10 +139,10 @@ impl Uploader {
     ) -> Result<TieredUpTo, UploadError> {
         let outcome = self.try_upload(writer, source).await;
         match &outcome {
-            Ok(_) => {}
-            Err(UploadError::LocalCorrupt(_) | UploadError::LocalShort { .. }) => drop(self.metrics.corrupt.inc()),
-            Err(_) => drop(self.metrics.failures.inc()),
-        }
+            Ok(_) => return outcome,
+            Err(UploadError::LocalCorrupt(_) | UploadError::LocalShort { .. }) => self.metrics.corrupt.inc(),
+            Err(_) => self.metrics.failures.inc(),
+        };
         outcome
     }
 
@@ -176,7 +176,8 @@ impl Uploader {
         let mut superseded = 0;
         loop {
             let manifest = writer.newest().clone();
-            if manifest.entries().iter().any(|known| known.object == entry.object) {
+            // Already named: by this commit, or the range by an earlier one of this process (then this object is an orphan).
+            if manifest.end().is_some_and(|end| end >= entry.range().next) {
                 return Ok(writer.proof());
             }
             let gap = |tiered_end| UploadError::Gap { tiered_end, base: entry.range().base };
@@ -185,7 +186,8 @@ impl Uploader {
                 gap(expected)
             })?;
             let page = fresh_page(&self.store, &manifest, writer.claimed());
-            let (entries_max, page_entries) = (self.options.manifest_entries_max, self.options.manifest_page_entries);
+            let (entries_max, page_entries) =
+                (self.options.manifest_entries_max, self.options.manifest_page_entries);
             let (next, page) = next.spilled(entries_max, page_entries, page);
             if let Some(page) = page {
                 self.store.put(&page.object, vec![page.bytes]).await?;
@@ -305,7 +307,7 @@ impl Uploader {
     /// A completion that was not answered: the object is there, or it is not.
     async fn confirm(&self, key: &Key, size: ByteCount, error: StoreError) -> Result<(), UploadError> {
         match self.store.head(key).await {
-            Ok(facts) if facts.size == size => Ok(()),
+            Ok(facts) if facts.size == size => Ok(self.store.harden(key).await?),
             _ => Err(error.into()),
         }
     }
@@ -373,7 +375,12 @@ async fn cut(manifest: &Manifest, source: &SegmentSource) -> Result<Option<Cut>,
             let found = source::find_batch(source.log.clone(), log_bytes, tiered_end).await?;
             let position = found.ok_or(UploadError::Misaligned { tiered_end, range })?;
             let range = OffsetRange { base: tiered_end, next: range.next };
-            Ok(Some(Cut { range, position, end: log_bytes.get(), epochs: epochs.slice(range.base, range.next) }))
+            Ok(Some(Cut {
+                range,
+                position,
+                end: log_bytes.get(),
+                epochs: epochs.slice(range.base, range.next),
+            }))
         }
     }
 }

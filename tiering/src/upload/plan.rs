@@ -44,7 +44,10 @@ mod tests {
     fn the_oldest_stable_segment_that_is_not_tiered_is_next() {
         let offset = |number| Offset::new(number).unwrap();
         let sealed = |ranges: &[(i64, i64)]| -> Vec<OffsetRange> {
-            ranges.iter().map(|(base, next)| OffsetRange { base: offset(*base), next: offset(*next) }).collect()
+            ranges
+                .iter()
+                .map(|(base, next)| OffsetRange { base: offset(*base), next: offset(*next) })
+                .collect()
         };
         let gap = Plan::Gap { tiered_end: offset(5), local_start: offset(10) };
         for (ranges, end, stable, expected) in [
@@ -59,7 +62,11 @@ mod tests {
             (&[(10, 20)], Some(5), 100, gap),
             (&[(10, 20)], None, 100, Plan::Upload(0)),
         ] {
-            assert_eq!(next(&sealed(ranges), end.map(offset), offset(stable)), expected, "{ranges:?} {end:?} {stable}");
+            assert_eq!(
+                next(&sealed(ranges), end.map(offset), offset(stable)),
+                expected,
+                "{ranges:?} {end:?} {stable}"
+            );
         }
     }
 }

@@ -56,7 +56,10 @@ impl LogReader {
             let count = (PIECE_BYTES as u64).min(self.end - self.position);
             let piece = self.log.read_at(self.position, count as usize).map_err(UploadError::LocalRead)?;
             if piece.len() as u64 != count {
-                return Err(UploadError::LocalShort { position: self.position + piece.len() as u64, end: self.end });
+                return Err(UploadError::LocalShort {
+                    position: self.position + piece.len() as u64,
+                    end: self.end,
+                });
             }
             self.scan.feed(&piece)?;
             self.log.advise_unneeded(self.position, count);
@@ -73,7 +76,11 @@ impl LogReader {
 }
 
 /// Where the batch that starts at `offset` lies; `None` if no batch starts there.
-pub(super) async fn find_batch(log: File, end: ByteCount, offset: Offset) -> Result<Option<u64>, UploadError> {
+pub(super) async fn find_batch(
+    log: File,
+    end: ByteCount,
+    offset: Offset,
+) -> Result<Option<u64>, UploadError> {
     blocking(move || find_batch_blocking(&log, end.get(), offset)).await.map_err(UploadError::LocalRead)
 }
 

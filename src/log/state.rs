@@ -1,0 +1,93 @@
+//! What a log keeps in memory, under its two locks: [`State`], which appends change, and [`Books`], which say what is on disk
+//! beside the batches.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aquifer_model::Offset;
+
+use super::checkpoint::RecoveryPoint;
+use super::error::Corruption;
+use super::index::{IndexMark, WrittenIndex};
+use super::open_files::FileSlot;
+use super::segment::{Sealed, Tail};
+
+/// Where a log stands.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) sealed: VecDeque<Arc<Sealed>>,
+    pub(super) tail: Tail,
+    pub(super) active: Arc<FileSlot>,
+    /// How much earlier than `segment.ms` this segment is closed.
+    pub(super) jitter: Duration,
+    pub(super) log_start: Offset,
+    pub(super) local_start: Offset,
+    pub(super) condition: Condition,
+    /// Bytes appended since the last checkpoint was begun.
+    pub(super) uncaptured: u64,
+    /// Raised by each cut: a checkpoint begun before must not be written after.
+    pub(super) cuts: u64,
+}
+
+/// What a log can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Condition {
+    Open,
+    Corrupt(Corruption),
+    Closed,
+}
+
+impl State {
+    /// The closed segment that holds `offset`.
+    pub(super) fn sealed_at(&self, offset: Offset) -> Option<&Arc<Sealed>> {
+        let behind = self.sealed.partition_point(|sealed| sealed.facts.range.base <= offset);
+        let sealed = self.sealed.get(behind.checked_sub(1)?)?;
+        sealed.facts.range.contains(offset).then_some(sealed)
+    }
+}
+
+/// What is on disk.
+#[derive(Debug)]
+pub(super) struct Books {
+    /// The last checkpoint's.
+    pub(super) point: RecoveryPoint,
+    /// How far the index file of the newest segment with one is written.
+    pub(super) written: WrittenIndex,
+}
+
+impl Books {
+    /// Whether what is on disk covers more than a checkpoint that is about to be written.
+    pub(super) fn are_beyond(&self, captured: &Captured) -> bool {
+        let Captured { point, .. } = captured;
+        let written = &self.written;
+        point.offset < self.point.offset
+            || (written.base, written.mark.position) > (point.segment, point.position)
+    }
+}
+
+/// A place in the log and all that a restart there needs.
+#[derive(Debug)]
+pub(super) struct Captured {
+    pub(super) point: RecoveryPoint,
+    pub(super) mark: IndexMark,
+    pub(super) cuts: u64,
+}
+
+/// Where the log is to begin, if that changes with the checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Starts {
+    pub(super) log_start: Offset,
+    pub(super) local_start: Offset,
+}
+
+/// The end of a log as a place to restart from.
+pub(super) fn point_at(tail: &Tail) -> RecoveryPoint {
+    RecoveryPoint {
+        segment: tail.base,
+        position: tail.bytes,
+        offset: tail.end,
+        epochs: tail.epochs.clone(),
+        producers: tail.producers.encode(),
+    }
+}

@@ -1,0 +1,39 @@
+//! The broker as its clients and its operators meet it: a whole one, over real sockets, with its data in a folder of the test's
+//! own. What a request means is checked with requests of chosen versions, built from the crate's own messages; what bad bytes
+//! do, with a bare socket; what exit codes, signals and kills do, with the program itself.
+//!
+//! Each test has a broker of its own, so that they run side by side. Nothing here sleeps for a fixed time: what takes time is
+//! waited for, up to [`client::PATIENCE`].
+
+/// A connection that speaks in versions of the test's choice.
+mod client;
+/// Record batches, right and wrong.
+mod batches;
+/// A broker in this process.
+mod node;
+/// The program itself.
+mod process;
+
+/// ApiVersions, and every version that it promises.
+mod api_versions;
+/// Metadata and DescribeCluster.
+mod metadata;
+/// Produce.
+mod produce;
+/// Producers that number what they send.
+mod idempotence;
+/// Fetch.
+mod fetch;
+/// Fetch in sessions.
+mod fetch_sessions;
+/// ListOffsets, OffsetForLeaderEpoch, DeleteRecords.
+mod offsets;
+/// CreateTopics, CreatePartitions, DeleteTopics.
+mod topics;
+/// DescribeConfigs, IncrementalAlterConfigs.
+mod configs;
+
+/// What was typed or configured wrongly, and what stands in a broker's way.
+mod bad_starts;
+/// Clients that speak something else, or nothing sensible at all.
+mod bad_clients;
