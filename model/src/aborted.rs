@@ -61,7 +61,12 @@ fn decode_entry(bytes: &[u8]) -> Result<AbortedTxn, FormatError> {
     };
     let invalid = FormatError::Invalid { format: NAME, what: "an offset is negative or out of order" };
     let offset = |at: usize| Offset::new(number(at)).ok_or(invalid.clone());
-    let entry = AbortedTxn { producer: ProducerId(number(0)), first: offset(8)?, last: offset(16)?, stable: offset(24)? };
+    let entry = AbortedTxn {
+        producer: ProducerId(number(0)),
+        first: offset(8)?,
+        last: offset(16)?,
+        stable: offset(24)?,
+    };
     if entry.first > entry.last { Err(invalid) } else { Ok(entry) }
 }
 

@@ -126,7 +126,8 @@ impl BatchHeader {
         if self.batch_length < (HEADER_BYTES - LENGTH_PREFIX_BYTES) as i32 {
             return Err(BatchError::Field("length"));
         }
-        if self.last_offset_delta < 0 || self.base_offset.get().checked_add(i64::from(self.last_offset_delta)).is_none()
+        if self.last_offset_delta < 0
+            || self.base_offset.get().checked_add(i64::from(self.last_offset_delta)).is_none()
         {
             return Err(BatchError::Field("last offset delta"));
         }
@@ -216,7 +217,6 @@ impl BatchHeader {
         self.record_count as u32
     }
 
-
     /// How its records are compressed.
     pub fn compression(&self) -> Compression {
         self.compression_bits().expect("parse refuses a compression type that does not exist")
@@ -301,7 +301,8 @@ impl NewBatch {
     /// For no records, or 2 GiB of them: whoever builds batches bounds them far below.
     pub fn header(&self, records: &[u8]) -> BatchHeader {
         assert!(self.record_count > 0, "a batch holds a record");
-        let record_count = i32::try_from(self.record_count).expect("batches are bounded far below 2^31 records");
+        let record_count =
+            i32::try_from(self.record_count).expect("batches are bounded far below 2^31 records");
         let batch_length = i32::try_from(HEADER_BYTES - LENGTH_PREFIX_BYTES + records.len())
             .expect("batches are bounded far below 2 GiB");
         let bit = |set: bool, bit: i16| if set { bit } else { 0 };

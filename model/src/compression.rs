@@ -170,7 +170,9 @@ fn unsnap_block(block: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(),
     }
     // Snappy cannot expand more than 64 bytes per 3 of input; a larger claim is a lie, not worth its memory.
     if length > 64 + block.len().saturating_mul(22) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "snappy block claims more than it can hold").into());
+        return Err(
+            io::Error::new(io::ErrorKind::InvalidData, "snappy block claims more than it can hold").into()
+        );
     }
     let start = out.len();
     out.resize(start + length, 0);
@@ -188,7 +190,9 @@ mod tests {
 
     #[test]
     fn every_codec_round_trips_within_its_bound_and_refuses_beyond_it() {
-        for input in [vec![], b"x".to_vec(), vec![7; 100_000], (0..50_000u32).flat_map(u32::to_le_bytes).collect()] {
+        for input in
+            [vec![], b"x".to_vec(), vec![7; 100_000], (0..50_000u32).flat_map(u32::to_le_bytes).collect()]
+        {
             for codec in ALL {
                 let packed = codec.compress(&input).unwrap();
                 assert_eq!(codec.decompress(&packed, input.len()).unwrap(), input, "{codec}");

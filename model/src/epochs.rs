@@ -37,7 +37,8 @@ impl LeaderEpochs {
 
     /// Takes entries in ascending order; `None` if they are not.
     pub fn from_entries(entries: Vec<EpochStart>) -> Option<LeaderEpochs> {
-        let ascending = entries.windows(2).all(|pair| pair[0].epoch < pair[1].epoch && pair[0].start < pair[1].start);
+        let ascending =
+            entries.windows(2).all(|pair| pair[0].epoch < pair[1].epoch && pair[0].start < pair[1].start);
         ascending.then_some(LeaderEpochs(entries))
     }
 
@@ -144,7 +145,8 @@ mod tests {
     }
 
     fn history(entries: &[(i32, i64)]) -> LeaderEpochs {
-        let entries = entries.iter().map(|&(e, start)| EpochStart { epoch: epoch(e), start: offset(start) }).collect();
+        let entries =
+            entries.iter().map(|&(e, start)| EpochStart { epoch: epoch(e), start: offset(start) }).collect();
         LeaderEpochs::from_entries(entries).unwrap()
     }
 
@@ -198,8 +200,11 @@ mod tests {
         let body = writer.finish();
         assert_eq!(LeaderEpochs::read(&mut Reader::new("test", &body)), Ok(epochs));
         let mut writer = Writer::new();
-        LeaderEpochs(vec![EpochStart { epoch: epoch(1), start: offset(9) }, EpochStart { epoch: epoch(1), start: offset(10) }])
-            .write(&mut writer);
+        LeaderEpochs(vec![
+            EpochStart { epoch: epoch(1), start: offset(9) },
+            EpochStart { epoch: epoch(1), start: offset(10) },
+        ])
+        .write(&mut writer);
         assert!(LeaderEpochs::read(&mut Reader::new("test", &writer.finish())).is_err());
     }
 }

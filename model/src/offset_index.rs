@@ -55,8 +55,14 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<OffsetEntry>, FormatError> {
         .chunks_exact(ENTRY_BYTES)
         .map(|entry| OffsetEntry { relative: number(entry), position: number(&entry[4..]) })
         .collect();
-    let rising = entries.windows(2).all(|pair| pair[0].relative < pair[1].relative && pair[0].position < pair[1].position);
-    if rising { Ok(entries) } else { Err(FormatError::Invalid { format: NAME, what: "entries are out of order" }) }
+    let rising = entries
+        .windows(2)
+        .all(|pair| pair[0].relative < pair[1].relative && pair[0].position < pair[1].position);
+    if rising {
+        Ok(entries)
+    } else {
+        Err(FormatError::Invalid { format: NAME, what: "entries are out of order" })
+    }
 }
 
 #[cfg(test)]
@@ -65,11 +71,16 @@ mod tests {
 
     #[test]
     fn lookups_find_the_entry_at_or_before() {
-        let entries = [(0, 0), (10, 4096), (25, 9000)].map(|(relative, position)| OffsetEntry { relative, position });
+        let entries =
+            [(0, 0), (10, 4096), (25, 9000)].map(|(relative, position)| OffsetEntry { relative, position });
         let base = Offset::new(100).unwrap();
-        for (offset, at, until) in
-            [(100, 0, Some(4096)), (109, 0, Some(4096)), (110, 4096, Some(9000)), (125, 9000, None), (9999, 9000, None)]
-        {
+        for (offset, at, until) in [
+            (100, 0, Some(4096)),
+            (109, 0, Some(4096)),
+            (110, 4096, Some(9000)),
+            (125, 9000, None),
+            (9999, 9000, None),
+        ] {
             let offset = Offset::new(offset).unwrap();
             assert_eq!(floor(&entries, base, offset), at);
             assert_eq!(ceiling(&entries, base, offset), until);

@@ -49,9 +49,14 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<TimeEntry>, FormatError> {
             TimeEntry { timestamp: Timestamp(i64::from_be_bytes(timestamp)), relative }
         })
         .collect();
-    let rising =
-        entries.windows(2).all(|pair| pair[0].timestamp < pair[1].timestamp && pair[0].relative < pair[1].relative);
-    if rising { Ok(entries) } else { Err(FormatError::Invalid { format: NAME, what: "entries are out of order" }) }
+    let rising = entries
+        .windows(2)
+        .all(|pair| pair[0].timestamp < pair[1].timestamp && pair[0].relative < pair[1].relative);
+    if rising {
+        Ok(entries)
+    } else {
+        Err(FormatError::Invalid { format: NAME, what: "entries are out of order" })
+    }
 }
 
 #[cfg(test)]
@@ -62,7 +67,8 @@ mod tests {
     fn lookups_start_where_all_before_is_older() {
         let entry = |timestamp, relative| TimeEntry { timestamp: Timestamp(timestamp), relative };
         let entries = [entry(100, 0), entry(200, 40), entry(300, 90)];
-        for (timestamp, expected) in [(50, 0), (100, 0), (101, 0), (200, 0), (201, 40), (300, 40), (301, 90)] {
+        for (timestamp, expected) in [(50, 0), (100, 0), (101, 0), (200, 0), (201, 40), (300, 40), (301, 90)]
+        {
             assert_eq!(floor(&entries, Timestamp(timestamp)), expected, "timestamp {timestamp}");
         }
         assert_eq!(decode(&encode(&entries)), Ok(entries.to_vec()));

@@ -20,7 +20,29 @@ pub struct ByteBudget {
 
 /// Holds some of a budget until dropped.
 #[derive(Debug)]
-pub struct BytePermit(#[allow(dead_code)] OwnedSemaphorePermit);
+pub struct BytePermit(OwnedSemaphorePermit);
+
+impl BytePermit {
+    /// Holds what `other` held, too. Both must be of one budget.
+    pub fn merge(&mut self, other: BytePermit) {
+        self.0.merge(other.0);
+    }
+
+    /// Gives back all but `bytes`. A permit that holds less stays as it is.
+    pub fn shrink_to(&mut self, bytes: ByteCount) {
+        let spare = self.0.num_permits().saturating_sub(usize::try_from(units(bytes)).unwrap_or(usize::MAX));
+        drop(self.0.split(spare));
+    }
+
+    /// How many bytes it stands for.
+    pub fn bytes(&self) -> ByteCount {
+        ByteCount(self.0.num_permits() as u64 * UNIT_BYTES)
+    }
+}
+
+fn units(bytes: ByteCount) -> u64 {
+    bytes.get().div_ceil(UNIT_BYTES)
+}
 
 impl ByteBudget {
     /// A budget of `bytes`, at least one unit and at most 1 TiB.
@@ -46,8 +68,7 @@ impl ByteBudget {
     }
 
     fn units_for(&self, bytes: ByteCount) -> u32 {
-        let units = bytes.get().div_ceil(UNIT_BYTES).max(1);
-        u32::try_from(units).unwrap_or(u32::MAX).min(self.units_max)
+        u32::try_from(units(bytes).max(1)).unwrap_or(u32::MAX).min(self.units_max)
     }
 }
 
@@ -66,5 +87,19 @@ mod tests {
         assert!(budget.try_take(ByteCount::kib(33)).is_none());
         drop(half);
         assert!(budget.try_take(ByteCount::kib(64)).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_permit_grows_and_shrinks() {
+        let budget = ByteBudget::new(ByteCount::kib(64));
+        let mut permit = budget.take(ByteCount::kib(16)).await;
+        permit.merge(budget.take(ByteCount::kib(32)).await);
+        assert_eq!((permit.bytes(), budget.available()), (ByteCount::kib(48), ByteCount::kib(16)));
+        permit.shrink_to(ByteCount::kib(60));
+        assert_eq!(permit.bytes(), ByteCount::kib(48));
+        permit.shrink_to(ByteCount(1));
+        assert_eq!((permit.bytes(), budget.available()), (ByteCount(256), ByteCount(64 * 1024 - 256)));
+        permit.shrink_to(ByteCount::ZERO);
+        assert_eq!(budget.available(), ByteCount::kib(64));
     }
 }

@@ -10,8 +10,9 @@ use aquifer_tiering::Tier;
 use aquifer_tiering::tier::PartitionStatus;
 use serde::Serialize;
 
+use crate::log::SealedSum;
 use crate::metadata::Metadata;
-use crate::replica::{Replica, Replicas, Role, UploadLag};
+use crate::replica::{Replica, Replicas, Role, Unopened};
 
 /// The whole answer of `/api/status`.
 #[derive(Debug, Serialize)]
@@ -63,7 +64,7 @@ struct TierView {
 }
 
 /// One partition.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct PartitionView {
     topic: String,
     topic_id: String,
@@ -93,6 +94,7 @@ struct PartitionView {
 struct Gauges {
     partitions: Gauge,
     offline: Gauge,
+    recovering: Gauge,
     local_bytes: Gauge,
     tiered_bytes: Gauge,
     lag_bytes: Gauge,
@@ -124,6 +126,11 @@ impl StatusSource {
         let registry = registry.sub_registry_with_prefix("aquifer_replica");
         registry.register("partitions", "Partitions on this broker", gauges.partitions.clone());
         registry.register("partitions_offline", "Partitions that are not served", gauges.offline.clone());
+        registry.register(
+            "partitions_recovering",
+            "Partitions that wait for the bucket to say where they end",
+            gauges.recovering.clone(),
+        );
         registry.register("local_bytes", "Bytes of logs on the local disk", gauges.local_bytes.clone());
         registry.register("tiered_bytes", "Bytes of records in the bucket", gauges.tiered_bytes.clone());
         registry.register(
@@ -186,6 +193,9 @@ impl StatusSource {
         gauges
             .offline
             .set(number(partitions.iter().filter(|partition| partition.role == "offline").count() as u64));
+        gauges
+            .recovering
+            .set(number(partitions.iter().filter(|partition| partition.role == "recovering").count() as u64));
         gauges.local_bytes.set(number(totals.local_bytes));
         gauges.tiered_bytes.set(number(totals.tiered_bytes));
         gauges.lag_bytes.set(number(totals.upload_lag_bytes));
@@ -204,7 +214,9 @@ impl StatusSource {
             tiered.into_iter().map(|status| (status.partition, status)).collect();
         let mut replicas = self.replicas.all();
         replicas.sort_by_cached_key(|replica| (replica.topic().clone(), replica.partition().partition));
-        replicas.iter().map(|replica| self.view(replica, tiered.get(&replica.partition()))).collect()
+        let views = replicas.iter().map(|replica| self.view(replica, tiered.get(&replica.partition())));
+        // Those without a log come last: they have no more to tell than why.
+        views.chain(self.replicas.unopened().into_iter().map(unopened)).collect()
     }
 
     fn view(&self, replica: &Replica, tiered: Option<&PartitionStatus>) -> PartitionView {
@@ -212,9 +224,11 @@ impl StatusSource {
         let (role, reason, epoch) = match replica.role() {
             Role::Leader(epoch) => ("leader", None, Some(epoch.get())),
             Role::Recovering(epoch) => ("recovering", None, Some(epoch.get())),
+            Role::NotLeading => ("not leading", None, None),
             Role::Offline(reason) => ("offline", Some(reason), None),
         };
-        let lag = if tiered.is_some() { replica.upload_lag() } else { Default::default() };
+        let is_tiered = self.tier.is_some() && replica.config().tiered;
+        let lag = if is_tiered { replica.upload_lag() } else { SealedSum::default() };
         let archive = replica.archive_status();
         let now = self.world.clock.wall();
         let partition = replica.partition();
@@ -243,9 +257,20 @@ impl StatusSource {
     }
 }
 
+fn unopened(one: Unopened) -> PartitionView {
+    PartitionView {
+        topic: one.topic.to_string(),
+        topic_id: one.partition.topic.to_string(),
+        partition: one.partition.partition.0,
+        role: "offline",
+        reason: Some(one.reason),
+        ..PartitionView::default()
+    }
+}
+
 /// How long the oldest record that is only local has been so, at most: a segment that waits was filled before it was sealed, for
 /// as long as the one that is open now at the least.
-fn exposed(replica: &Replica, lag: &UploadLag, now: Timestamp) -> Duration {
+fn exposed(replica: &Replica, lag: &SealedSum, now: Timestamp) -> Duration {
     let open = replica.log().active_since().map_or(Duration::ZERO, |since| now.since(since));
     lag.oldest.map_or(open, |oldest| now.since(oldest) + open)
 }

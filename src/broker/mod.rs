@@ -32,11 +32,12 @@ use crate::controller::bucket::BucketRecords;
 use crate::controller::topics::Topics;
 use crate::handlers::context::Context;
 use crate::handlers::fetch_session::FetchSessions;
+use crate::handlers::metrics::HandlerMetrics;
 use crate::lifecycle::{self, Registration};
 use crate::log::{LogDir, OpenDirError};
 use crate::metadata::{Metadata, ProposeError, StartError as MetadataError};
-use crate::replica::Replicas;
 use crate::replica::keeper::Keeper;
+use crate::replica::{ReplicaMetrics, Replicas};
 use crate::server::dispatch::Dispatcher;
 use crate::server::listener::Acceptor;
 use crate::transactions::ids::ProducerIds;
@@ -269,7 +270,9 @@ impl Started<'_> {
             None => None,
         };
         self.not_ready("opening the logs");
-        let replicas = Replicas::new(self.world.clone(), broker, logs.clone(), tier.clone(), configs.clone());
+        let counted = ReplicaMetrics::register(self.registry);
+        let replicas =
+            Replicas::new(self.world.clone(), broker, logs.clone(), tier.clone(), configs.clone(), counted);
         replicas.start(&metadata, self.back).await;
         lifecycle::enter(&metadata, registered).await?;
         self.start_keepers(&replicas, tier.as_ref(), &metadata, &configs);
@@ -334,6 +337,8 @@ impl Started<'_> {
                 broker.fetch.sessions_max as usize,
                 options::SESSION_PARTITIONS_MAX,
             )),
+            answers: ByteBudget::new(broker.connections.answer_bytes_max),
+            metrics: HandlerMetrics::register(self.registry),
         });
         let dispatcher = Arc::new(Dispatcher::new(context, self.registry));
         let budget = ByteBudget::new(broker.connections.queued_bytes_max);

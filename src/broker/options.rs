@@ -15,6 +15,7 @@ use crate::metadata::{self, Image, Metadata};
 use crate::replica::keeper::KeeperOptions;
 use crate::server::connection::ConnectionLimits;
 use crate::server::listener::AcceptLimits;
+use crate::server::memory::RequestMemory;
 
 /// Partitions that all fetch sessions may remember together: some 200 bytes each.
 pub(super) const SESSION_PARTITIONS_MAX: usize = 1_000_000;
@@ -61,6 +62,7 @@ pub(super) fn keeper(config: &Config) -> KeeperOptions {
         uploads_max: tier.map_or(1, |tier| tier.upload.concurrency as usize),
         retry_min: tier.map_or(NEVER, |tier| tier.upload.retry_min),
         retry_max: tier.map_or(NEVER, |tier| tier.upload.retry_max),
+        sweep_interval: tier.map_or(NEVER, |tier| tier.delete_grace),
     }
 }
 
@@ -83,10 +85,13 @@ pub(super) fn tier(tier: &config::Tier) -> aquifer_tiering::Options {
         loading_bytes: read.loading,
         ahead_bytes_max: read.ahead_max,
         ahead_bytes_total: read.ahead_total,
+        ahead_requests_max: read.ahead_requests_max as usize,
+        ahead_segments_max: read.ahead_segments_max as usize,
         streams_max: read.streams_max as usize,
         read_deadline: read.deadline,
         delete_grace: tier.delete_grace,
         expire_segments_max: tier.expire_segments_max as usize,
+        ..aquifer_tiering::Options::default()
     }
 }
 
@@ -94,7 +99,7 @@ pub(super) fn connections(config: &Config, budget: ByteBudget) -> (ConnectionLim
     let connections = &config.broker().connections;
     let limits = ConnectionLimits {
         frame_bytes_max: connections.request_bytes_max,
-        request_bytes: budget,
+        requests: RequestMemory::new(budget),
         idle_max: connections.idle_max.unwrap_or(NEVER),
     };
     let accept = AcceptLimits {

@@ -11,6 +11,7 @@ use aquifer_runtime::World;
 use aquifer_runtime::metrics::Registry;
 use aquifer_runtime::tasks::TaskGroup;
 use aquifer_tiering::cluster::AdoptError;
+use aquifer_tiering::options::OptionsError;
 use aquifer_tiering::store::certify::CertifyError;
 use aquifer_tiering::store::{OpenError, StoreMetrics};
 use aquifer_tiering::{Identity, Metrics, Setup, Store, StoreOptions, Tier};
@@ -36,6 +37,9 @@ pub enum StoreError {
     /// It is another cluster's, or cannot be written.
     #[error(transparent)]
     Adopt(#[from] AdoptError),
+    /// Settings contradict each other.
+    #[error(transparent)]
+    Options(OptionsError),
     /// What was found cannot be recorded.
     #[error("cannot record the store's certification in {path}: {error}")]
     Record {
@@ -99,6 +103,8 @@ impl OpenStore {
         let tier = config.broker().tier.as_ref().expect("a store is opened only if one is configured");
         let image = metadata.image();
         let cluster = image.cluster().expect("metadata is formatted before anything else starts");
+        let options = super::options::tier(tier);
+        options.check().map_err(StoreError::Options)?;
         let metrics = Metrics::default();
         metrics.register(registry);
         let tier = Tier::new(Setup {
@@ -108,7 +114,7 @@ impl OpenStore {
                 broker: config.broker().node.id,
                 process: world.rng.uuid(),
             },
-            options: super::options::tier(tier),
+            options,
             world: world.clone(),
             tasks: group.clone(),
             metrics,

@@ -146,8 +146,20 @@ impl StatusArgs {
         };
         let bytes = |value: &Value| ByteCount(value.as_u64().unwrap_or(0)).to_string();
         let mut table = Table::new(&[
-            "topic", "partition", "role", "log start", "local start", "tiered end", "log end", "local", "tiered",
-            "lag", "lag segments", "lag ms", "exposed ms", "error",
+            "topic",
+            "partition",
+            "role",
+            "log start",
+            "local start",
+            "tiered end",
+            "log end",
+            "local",
+            "tiered",
+            "lag",
+            "lag segments",
+            "lag ms",
+            "exposed ms",
+            "error",
         ]);
         for partition in status["partitions"].as_array().context("the answer has no partitions")? {
             let cell = |name: &str| text(&partition[name]);
@@ -188,7 +200,8 @@ impl StatusArgs {
             (&mut stream).take(STATUS_BYTES_MAX).read_to_end(&mut answer).await?;
             std::io::Result::Ok(answer)
         };
-        let answer = exchange.await.with_context(|| format!("cannot ask the admin port at {}", self.admin))?;
+        let answer =
+            exchange.await.with_context(|| format!("cannot ask the admin port at {}", self.admin))?;
         let answer = String::from_utf8(answer).context("the answer is no text")?;
         let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
         let first = head.lines().next().unwrap_or_default();
@@ -211,14 +224,27 @@ impl LsArgs {
             return Ok(out.flush()?);
         }
         out.line(format_args!("{}  cluster {}", listing.store, listing.cluster.as_deref().unwrap_or("-")))?;
-        if self.segments { segments(&listing, &mut out)? } else { partitions(&listing, &mut out)? }
+        if self.segments {
+            segments(&listing, &mut out)?
+        } else {
+            partitions(&listing, &mut out)?
+        }
         Ok(out.flush()?)
     }
 }
 
 fn partitions(listing: &Listing, out: &mut Output) -> anyhow::Result<()> {
-    let mut table =
-        Table::new(&["topic", "partition", "segments", "bytes", "log start", "end", "epoch", "version", "state"]);
+    let mut table = Table::new(&[
+        "topic",
+        "partition",
+        "segments",
+        "bytes",
+        "log start",
+        "end",
+        "epoch",
+        "version",
+        "state",
+    ]);
     for topic in &listing.topics {
         for partition in &topic.partitions {
             table.row([
@@ -238,7 +264,8 @@ fn partitions(listing: &Listing, out: &mut Output) -> anyhow::Result<()> {
 }
 
 fn segments(listing: &Listing, out: &mut Output) -> anyhow::Result<()> {
-    let mut table = Table::new(&["topic", "partition", "base", "next", "bytes", "newest timestamp", "object"]);
+    let mut table =
+        Table::new(&["topic", "partition", "base", "next", "bytes", "newest timestamp", "object"]);
     for topic in &listing.topics {
         for partition in &topic.partitions {
             for segment in &partition.segments {
@@ -273,7 +300,10 @@ impl VerifyArgs {
         } else {
             for problem in &report.problems {
                 let object = problem.object.as_deref().unwrap_or("-");
-                out.line(format_args!("{} {}: {} ({object})", problem.topic, problem.partition, problem.what))?;
+                out.line(format_args!(
+                    "{} {}: {} ({object})",
+                    problem.topic, problem.partition, problem.what
+                ))?;
             }
             for orphan in &report.orphans {
                 out.line(format_args!("orphan: {} ({})", orphan.object, ByteCount(orphan.bytes)))?;
@@ -302,13 +332,15 @@ impl CatArgs {
     async fn run(self, world: &World) -> anyhow::Result<()> {
         let store = self.store.open(world).await?;
         let found = topic_named(&store, &self.topic).await?;
-        let (topic, count) = found.with_context(|| format!("no topic {:?} in {}", self.topic, store.url()))?;
+        let (topic, count) =
+            found.with_context(|| format!("no topic {:?} in {}", self.topic, store.url()))?;
         ensure!(
             u32::try_from(self.partition).is_ok_and(|partition| partition < count),
             "topic {:?} has {count} partitions",
             self.topic
         );
-        let format = if self.json { Format::Json } else { Format::parse(&self.format).map_err(anyhow::Error::msg)? };
+        let format =
+            if self.json { Format::Json } else { Format::parse(&self.format).map_err(anyhow::Error::msg)? };
         let from = Offset::new(self.offset).context("an offset is not negative")?;
         let partition = TopicPartition { topic, partition: PartitionIndex(self.partition) };
         let mut batches = cat(&store, partition, from);

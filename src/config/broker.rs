@@ -64,6 +64,8 @@ pub struct Connections {
     pub request_bytes_max: ByteCount,
     /// `queued.max.request.bytes`.
     pub queued_bytes_max: ByteCount,
+    /// `queued.max.response.bytes`.
+    pub answer_bytes_max: ByteCount,
 }
 
 /// How topics come and go.
@@ -243,6 +245,11 @@ fn read_connections(r: &mut Reader<'_>) -> Connections {
             bytes("queued.max.request.bytes", 256 * MIB)
                 .at_least(MIB)
                 .doc("Bytes of requests held at a time, over all connections; more wait in the sockets. Kafka has no limit."),
+        ),
+        answer_bytes_max: r.read(
+            bytes("queued.max.response.bytes", 256 * MIB)
+                .at_least(MIB)
+                .doc("Bytes of records in answers at a time, over all connections; once they are spent answers are shorter."),
         ),
     }
 }

@@ -83,6 +83,10 @@ pub struct TierRead {
     pub ahead_max: ByteCount,
     /// `tier.read.ahead.total.bytes`.
     pub ahead_total: ByteCount,
+    /// `tier.read.ahead.requests.max`.
+    pub ahead_requests_max: u32,
+    /// `tier.read.ahead.segments.max`.
+    pub ahead_segments_max: u32,
     /// `tier.read.streams.max`.
     pub streams_max: u32,
     /// `tier.read.deadline.ms`.
@@ -246,6 +250,16 @@ fn read_read(r: &mut Reader<'_>) -> TierRead {
         ahead_total: r.read(
             bytes("tier.read.ahead.total.bytes", 256 * MIB)
                 .doc("The same over all readers; at most two thirds of `tier.cache.bytes`."),
+        ),
+        ahead_requests_max: r.read(
+            count("tier.read.ahead.requests.max", 64)
+                .range(1, 4096)
+                .doc("Requests for read-ahead in flight at a time, over all readers. What a reader waits for passes them."),
+        ),
+        ahead_segments_max: r.read(
+            count("tier.read.ahead.segments.max", 32)
+                .range(1, 1024)
+                .doc("Segments that one reader is read ahead into, however small they are."),
         ),
         streams_max: r.read(
             count("tier.read.streams.max", 4096).at_least(1).doc("Sequential readers that are remembered at a time."),

@@ -155,7 +155,8 @@ impl Topics {
             replication_factor: i16::try_from(partitions.first().map_or(0, Vec::len)).unwrap_or(i16::MAX),
             configs: new.configs.clone(),
         };
-        let command = Command::CreateTopic(CreateTopic { id: created.id, name, partitions, configs: new.configs });
+        let command =
+            Command::CreateTopic(CreateTopic { id: created.id, name, partitions, configs: new.configs });
         let Execution::For(deadline) = execution else {
             judge(&image, &command)?;
             return Ok(created);

@@ -18,9 +18,9 @@ use super::context::Context;
 use super::errors;
 use super::topics_by;
 use crate::config::{Alteration, BrokerScope, Described, Problems, Source, ValueType};
+use crate::metadata::Command;
 use crate::metadata::command::{ConfigChanges, SetBrokerConfigs, SetTopicConfigs};
 use crate::metadata::image::{Configs, Topic};
-use crate::metadata::Command;
 
 /// Kafka's kinds of resources that have configurations here.
 const TOPIC: i8 = 2;
@@ -56,7 +56,12 @@ pub(crate) fn describe(context: &Context, request: &DescribeConfigsRequest) -> D
         };
         match described(context, wanted) {
             Ok(configs) => {
-                let shown = |name: &str| wanted.configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|key| &**key == name));
+                let shown = |name: &str| {
+                    wanted
+                        .configuration_keys
+                        .as_ref()
+                        .is_none_or(|keys| keys.iter().any(|key| &**key == name))
+                };
                 let configs = configs.into_iter().filter(|config| shown(config.name));
                 result.configs = configs.map(|config| told(config, request)).collect();
             }
@@ -84,7 +89,10 @@ fn resource(context: &Context, kind: i8, name: &str) -> Result<Resource, Refused
         TOPIC => {
             let image = context.metadata.image();
             let topic = topics_by::by_name(&image, name);
-            topic.cloned().map(Resource::Topic).map_err(|code| Refused::new(code, format!("no topic is called {name:?}")))
+            topic
+                .cloned()
+                .map(Resource::Topic)
+                .map_err(|code| Refused::new(code, format!("no topic is called {name:?}")))
         }
         BROKER if name.is_empty() => Ok(Resource::Broker(None)),
         BROKER if name == context.broker.0.to_string() => Ok(Resource::Broker(Some(context.broker))),
@@ -92,7 +100,10 @@ fn resource(context: &Context, kind: i8, name: &str) -> Result<Resource, Refused
             ErrorCode::INVALID_REQUEST,
             format!("this is broker {}, not {name:?}: ask that one", context.broker),
         )),
-        kind => Err(Refused::new(ErrorCode::INVALID_REQUEST, format!("resources of type {kind} have no configuration here"))),
+        kind => Err(Refused::new(
+            ErrorCode::INVALID_REQUEST,
+            format!("resources of type {kind} have no configuration here"),
+        )),
     }
 }
 
@@ -167,12 +178,20 @@ pub(crate) async fn alter(
     response
 }
 
-async fn alter_one(context: &Context, wanted: &AlterConfigsResource, validate_only: bool) -> Result<(), Refused> {
+async fn alter_one(
+    context: &Context,
+    wanted: &AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), Refused> {
     let resource = resource(context, wanted.resource_type, &wanted.resource_name)?;
-    let alterations: Vec<(String, Alteration)> = wanted.configs.iter().map(alteration).collect::<Result<_, _>>()?;
+    let alterations: Vec<(String, Alteration)> =
+        wanted.configs.iter().map(alteration).collect::<Result<_, _>>()?;
     let mut names = HashSet::new();
     if let Some((name, _)) = alterations.iter().find(|(name, _)| !names.insert(name)) {
-        return Err(Refused::new(ErrorCode::INVALID_REQUEST, format!("the request alters {name} more than once")));
+        return Err(Refused::new(
+            ErrorCode::INVALID_REQUEST,
+            format!("the request alters {name} more than once"),
+        ));
     }
     let image = context.metadata.image();
     let config = context.config();
@@ -203,7 +222,8 @@ fn alteration(config: &AlterableConfig) -> Result<(String, Alteration), Refused>
     const APPEND: i8 = 2;
     const SUBTRACT: i8 = 3;
     let value = || {
-        let missing = || Refused::new(ErrorCode::INVALID_REQUEST, format!("{}: a value is missing", &*config.name));
+        let missing =
+            || Refused::new(ErrorCode::INVALID_REQUEST, format!("{}: a value is missing", &*config.name));
         config.value.as_deref().map(str::to_owned).ok_or_else(missing)
     };
     let alteration = match config.config_operation {

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use aquifer_model::BrokerId;
 use aquifer_runtime::World;
+use aquifer_runtime::budget::ByteBudget;
 use aquifer_tiering::Tier;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::fetch_session::FetchSessions;
+use super::metrics::HandlerMetrics;
 use crate::config::Config;
 use crate::controller::topics::Topics;
 use crate::metadata::Metadata;
@@ -27,6 +29,9 @@ pub(crate) struct Context {
     pub(crate) topics: Topics,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) sessions: Mutex<FetchSessions>,
+    /// Memory for records in answers, of all connections together.
+    pub(crate) answers: ByteBudget,
+    pub(crate) metrics: HandlerMetrics,
 }
 
 impl Context {

@@ -37,9 +37,8 @@ fn of_log_append(error: &log::AppendError) -> ErrorCode {
     match error {
         log::AppendError::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
         log::AppendError::SegmentTooLarge { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
-        log::AppendError::Batch(aquifer_model::BatchError::Magic(_)) => {
-            ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT
-        }
+        // Not retried, unlike bytes that were damaged on their way.
+        log::AppendError::Batch(aquifer_model::BatchError::Magic(_)) => ErrorCode::INVALID_RECORD,
         log::AppendError::Batch(_) => ErrorCode::CORRUPT_MESSAGE,
         log::AppendError::Invalid(_) => ErrorCode::INVALID_RECORD,
         log::AppendError::Timestamp { .. } => ErrorCode::INVALID_TIMESTAMP,
@@ -71,6 +70,7 @@ pub(super) fn of_read(error: &ReadError) -> ErrorCode {
         ReadError::Tier(error) => of_tier_read(error),
         ReadError::Manifest(_) | ReadError::NoTier { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
         ReadError::Pending => ErrorCode::NONE,
+        ReadError::NotYet => ErrorCode::OFFSET_NOT_AVAILABLE,
     }
 }
 

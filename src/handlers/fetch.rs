@@ -1,40 +1,35 @@
 //! Fetch: read batches, hot and cold in one answer.
 //!
-//! Partitions are served in the request's order (in the session's, where there is one). What is hot is read at once. What is
-//! cold is asked of the bucket, all partitions side by side, and waited for at most `remote.fetch.max.wait.ms`; what has not
-//! come by then is answered empty and without error while its load goes on. When nothing is cold, the answer waits until there
-//! are `min_bytes` or `max_wait_ms` has passed.
+//! Here a request becomes partitions to read and what was read becomes an answer; sessions are in [`super::fetch_session`], the
+//! reading is in [`super::fetch_gather`]. Partitions are served in the request's order, or in the session's where there is one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquifer_model::{ByteCount, LeaderEpoch, TopicId, TopicName};
+use aquifer_model::{ByteCount, TopicId, TopicName};
 use aquifer_protocol::messages::fetch::{
     AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse,
     LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
-use aquifer_protocol::{ErrorCode, Records, Str};
-use futures::StreamExt as _;
-use futures::future::join_all;
-use futures::stream::FuturesUnordered;
+use aquifer_protocol::{ApiKey, ErrorCode, Records, Str};
+use aquifer_runtime::budget::BytePermit;
 use tokio::time::Instant;
 
 use super::cluster::{endpoints, leader_of};
 use super::context::Context;
 use super::errors;
+use super::fetch_gather::{Answer, Gathered, Gathering, Target};
 use super::fetch_session::{PartitionRef, Resolved, SessionRequest, Told, TopicRef, Wanted};
 use super::topics_by;
-use crate::log::AtLeast;
 use crate::metadata::Image;
-use crate::metadata::image::Topic;
-use crate::replica::Replica;
-use crate::replica::error::ReadError;
-use crate::replica::read::{Batches, ColdRead, Found, Isolation, ReadRequest};
+use crate::replica::read::Isolation;
 
 /// From here on topics are named by id.
 const VERSION_TOPIC_IDS: i16 = 13;
 /// From here on an answer says who leads instead, and where histories part.
 const VERSION_LEADER: i16 = 12;
+/// From here on who asks is said in a field of its own (KIP-903).
+const VERSION_REPLICA_STATE: i16 = 15;
 /// From here on it says where that leader is (KIP-951).
 const VERSION_ENDPOINTS: i16 = 16;
 /// A request that names this as its replica is a consumer's.
@@ -42,15 +37,22 @@ const CONSUMER: i32 = -1;
 /// Kafka's tools may read as "debugging consumer".
 const DEBUGGING_CONSUMER: i32 = -2;
 
+/// An answer, and the memory that is set aside for it until it has left.
+pub(crate) struct Fetched {
+    pub(crate) response: FetchResponse,
+    pub(crate) memory: Option<BytePermit>,
+}
+
 /// Reads what the request asks for.
-pub(crate) async fn handle(context: Arc<Context>, request: FetchRequest, version: i16) -> FetchResponse {
+pub(crate) async fn handle(context: Arc<Context>, request: FetchRequest, version: i16) -> Fetched {
     let now = context.world.clock.now();
-    let replica_id = if version >= 15 { request.replica_state.replica_id } else { request.replica_id };
+    let replica_id =
+        if version >= VERSION_REPLICA_STATE { request.replica_state.replica_id } else { request.replica_id };
     if replica_id != CONSUMER && replica_id != DEBUGGING_CONSUMER {
         // Only brokers replicate, and they will do so on a listener of their own.
         return top_level(ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
     }
-    let fetch = Fetch::new(&request, now, &context);
+    let gathering = limits(&request, now, &context);
     let resolved = match session_request(&request, version) {
         Ok(session) => context.sessions.lock().resolve(session, now),
         Err(code) => return top_level(code),
@@ -60,15 +62,38 @@ pub(crate) async fn handle(context: Arc<Context>, request: FetchRequest, version
         Err(error) => return top_level(errors::of_session(error)),
     };
     let image = context.metadata.image();
-    let targets =
-        resolved.wanted.iter().map(|(partition, wanted)| Target::find(&context, &image, partition, wanted));
-    let targets: Vec<Target> = targets.collect();
-    let answers = fetch.run(&context, &targets).await;
-    assemble(&context, &image, &resolved, &targets, answers, version)
+    let targets: Vec<Target> = resolved
+        .wanted
+        .iter()
+        .map(|(partition, wanted)| target(&context, &image, partition, wanted))
+        .collect();
+    let Gathered { answers, memory } = gathering.run(&context, &targets).await;
+    // The newest: an error may come from a change that the request has waited for.
+    let image = context.metadata.image();
+    let response = assemble(&context, &image, &resolved, &targets, answers, version);
+    Fetched { response, memory }
 }
 
-fn top_level(error_code: ErrorCode) -> FetchResponse {
-    FetchResponse { error_code, ..FetchResponse::default() }
+fn limits(request: &FetchRequest, now: Instant, context: &Context) -> Gathering {
+    let config = context.config();
+    let fetch = &config.broker().fetch;
+    let positive = |number: i32| u64::try_from(number).unwrap_or(0);
+    let max_wait = Duration::from_millis(positive(request.max_wait_ms));
+    Gathering {
+        isolation: if request.isolation_level == 1 {
+            Isolation::ReadCommitted
+        } else {
+            Isolation::ReadUncommitted
+        },
+        bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
+        bytes_max: ByteCount(positive(request.max_bytes)).min(fetch.bytes_max),
+        deadline: now + max_wait,
+        cold_deadline: now + max_wait.min(fetch.cold_wait_max),
+    }
+}
+
+fn top_level(error_code: ErrorCode) -> Fetched {
+    Fetched { response: FetchResponse { error_code, ..FetchResponse::default() }, memory: None }
 }
 
 fn session_request(request: &FetchRequest, version: i16) -> Result<SessionRequest, ErrorCode> {
@@ -103,171 +128,18 @@ fn session_request(request: &FetchRequest, version: i16) -> Result<SessionReques
     Ok(SessionRequest { session_id: request.session_id, epoch: request.session_epoch, wanted, forgotten })
 }
 
-/// A partition to read.
-struct Target {
-    topic: Option<Arc<Topic>>,
-    partition: i32,
-    wanted: Wanted,
-    replica: Result<Arc<Replica>, ErrorCode>,
-}
-
-impl Target {
-    fn find(context: &Context, image: &Image, partition: &PartitionRef, wanted: &Wanted) -> Target {
-        let topic = match &partition.topic {
-            TopicRef::Name(name) => topics_by::by_name(image, name),
-            TopicRef::Id(id) => topics_by::by_id(image, id.uuid()),
-        };
-        let replica = topic.and_then(|topic| {
-            let replica = topics_by::replica(context, topic, partition.partition)?;
-            let checked = replica.check_leader(wanted.current_leader_epoch);
-            checked.map_err(|error| errors::of_role(&error))?;
-            Ok(replica)
-        });
-        Target { topic: topic.ok().cloned(), partition: partition.partition, wanted: wanted.clone(), replica }
-    }
-}
-
-/// What is answered for one partition.
-#[derive(Default)]
-struct Answer {
-    error: ErrorCode,
-    batches: Batches,
-    diverging: Option<EpochEndOffset>,
-}
-
-/// A partition's read, so far.
-enum Reading {
-    Done(Answer),
-    Cold(Arc<Replica>, ColdRead),
-}
-
-/// The limits of one request.
-struct Fetch {
-    isolation: Isolation,
-    bytes_min: usize,
-    bytes_max: ByteCount,
-    deadline: Instant,
-    cold_deadline: Instant,
-}
-
-impl Fetch {
-    fn new(request: &FetchRequest, now: Instant, context: &Context) -> Fetch {
-        let config = context.config();
-        let fetch = &config.broker().fetch;
-        let positive = |number: i32| u64::try_from(number).unwrap_or(0);
-        let max_wait = Duration::from_millis(positive(request.max_wait_ms));
-        Fetch {
-            isolation: if request.isolation_level == 1 {
-                Isolation::ReadCommitted
-            } else {
-                Isolation::ReadUncommitted
-            },
-            bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
-            bytes_max: ByteCount(positive(request.max_bytes)).min(fetch.bytes_max),
-            deadline: now + max_wait,
-            cold_deadline: now + max_wait.min(fetch.cold_wait_max),
-        }
-    }
-
-    async fn run(&self, context: &Context, targets: &[Target]) -> Vec<Answer> {
-        loop {
-            // Subscribe before reading: what arrives in between wakes the wait below.
-            let mut marks: Vec<_> =
-                targets.iter().filter_map(|target| target.replica.as_ref().ok().map(|r| r.marks())).collect();
-            let readings = self.read(targets).await;
-            if readings.iter().any(|reading| matches!(reading, Reading::Cold(..))) {
-                return self.wait_for_cold(context, readings).await;
-            }
-            let answers: Vec<Answer> = readings.into_iter().filter_map(Reading::done).collect();
-            let size: usize = answers.iter().map(|answer| answer.batches.size()).sum();
-            let urgent = answers.iter().any(|answer| !answer.error.is_none() || answer.diverging.is_some());
-            if size >= self.bytes_min || urgent || targets.is_empty() {
-                return answers;
-            }
-            let mut changes: FuturesUnordered<_> = marks.iter_mut().map(|marks| marks.changed()).collect();
-            if tokio::time::timeout_at(self.deadline, changes.next()).await.is_err() {
-                return answers;
-            }
-        }
-    }
-
-    /// Reads what is hot, in order, and finds what is cold. Every cold partition is charged what it may bring.
-    async fn read(&self, targets: &[Target]) -> Vec<Reading> {
-        let mut left = self.bytes_max;
-        let mut any = false;
-        let mut readings = Vec::with_capacity(targets.len());
-        for target in targets {
-            let reading = match &target.replica {
-                Err(code) => Reading::Done(Answer { error: *code, ..Answer::default() }),
-                Ok(replica) => self.read_one(replica, &target.wanted, left, any).await,
-            };
-            let charged = match &reading {
-                Reading::Done(answer) => answer.batches.size() as u64,
-                Reading::Cold(..) => target.wanted.bytes_max.max(0) as u64,
-            };
-            any |= charged > 0;
-            left = left.saturating_sub(ByteCount(charged));
-            readings.push(reading);
-        }
-        readings
-    }
-
-    async fn read_one(&self, replica: &Arc<Replica>, wanted: &Wanted, left: ByteCount, any: bool) -> Reading {
-        if let Some(epoch) = LeaderEpoch::new(wanted.last_fetched_epoch)
-            && let Some(end) = replica.divergence(epoch, wanted.fetch_offset)
-        {
-            let diverging = Some(EpochEndOffset { epoch: end.epoch.get(), end_offset: end.start.get() });
-            return Reading::Done(Answer { diverging, ..Answer::default() });
-        }
-        let request = ReadRequest {
-            offset: wanted.fetch_offset,
-            bytes_max: ByteCount(u64::try_from(wanted.bytes_max).unwrap_or(0)).min(left),
-            at_least: if any { AtLeast::Nothing } else { AtLeast::OneBatch },
-            isolation: self.isolation,
-        };
-        match replica.read(request).await {
-            Ok(Found::Hot(batches)) => Reading::Done(Answer { batches, ..Answer::default() }),
-            // What has no room left in this answer is not asked for: it is first in a later one.
-            Ok(Found::Cold(_)) if left == ByteCount::ZERO => Reading::Done(Answer::default()),
-            Ok(Found::Cold(cold)) => Reading::Cold(replica.clone(), cold),
-            Err(error) => Reading::Done(failed(replica, &error)),
-        }
-    }
-
-    async fn wait_for_cold(&self, context: &Context, readings: Vec<Reading>) -> Vec<Answer> {
-        let answers = readings.into_iter().map(|reading| async {
-            match reading {
-                Reading::Done(answer) => answer,
-                Reading::Cold(replica, cold) => {
-                    match replica.read_cold(context.tier.as_ref(), cold, self.cold_deadline).await {
-                        Ok(batches) => Answer { batches, ..Answer::default() },
-                        Err(error) => failed(&replica, &error),
-                    }
-                }
-            }
-        });
-        join_all(answers).await
-    }
-}
-
-impl Reading {
-    fn done(self) -> Option<Answer> {
-        match self {
-            Reading::Done(answer) => Some(answer),
-            Reading::Cold(..) => None,
-        }
-    }
-}
-
-fn failed(replica: &Replica, error: &ReadError) -> Answer {
-    let code = errors::of_read(error);
-    match error {
-        ReadError::Pending | ReadError::OutOfRange { .. } | ReadError::Role(_) => {}
-        ReadError::Log(_) | ReadError::Tier(_) | ReadError::Manifest(_) | ReadError::NoTier { .. } => {
-            tracing::warn!(partition = %replica.partition(), topic = %replica.topic(), %error, "fetch failed");
-        }
-    }
-    Answer { error: code, ..Answer::default() }
+fn target(context: &Context, image: &Image, partition: &PartitionRef, wanted: &Wanted) -> Target {
+    let topic = match &partition.topic {
+        TopicRef::Name(name) => topics_by::by_name(image, name),
+        TopicRef::Id(id) => topics_by::by_id(image, id.uuid()),
+    };
+    let replica = topic.and_then(|topic| {
+        let replica = topics_by::replica(context, topic, partition.partition)?;
+        let checked = replica.check_leader(wanted.current_leader_epoch);
+        checked.map_err(|error| errors::of_role(&error))?;
+        Ok(replica)
+    });
+    Target { wanted: wanted.clone(), replica }
 }
 
 fn assemble(
@@ -283,7 +155,8 @@ fn assemble(
     let mut leaders = Vec::new();
     let mut sessions = context.sessions.lock();
     for (((partition, _), target), answer) in resolved.wanted.iter().zip(targets).zip(answers) {
-        let (data, told) = partition_data(target, answer, version);
+        context.metrics.note(ApiKey::Fetch, answer.error);
+        let (data, told) = partition_data(image, partition, target, answer, version);
         told_all.push(told);
         if let Some(session) = resolved.incremental {
             let significant =
@@ -318,9 +191,15 @@ fn assemble(
     response
 }
 
-fn partition_data(target: &Target, answer: Answer, version: i16) -> (PartitionData, Option<Told>) {
+fn partition_data(
+    image: &Image,
+    partition: &PartitionRef,
+    target: &Target,
+    answer: Answer,
+    version: i16,
+) -> (PartitionData, Option<Told>) {
     let mut data = PartitionData {
-        partition_index: target.partition,
+        partition_index: partition.partition,
         error_code: answer.error,
         high_watermark: -1,
         records: Records::EMPTY,
@@ -329,38 +208,42 @@ fn partition_data(target: &Target, answer: Answer, version: i16) -> (PartitionDa
     let elsewhere =
         [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::FENCED_LEADER_EPOCH].contains(&answer.error);
     if elsewhere && version >= VERSION_LEADER {
-        let leader = target.topic.as_ref().and_then(|topic| leader_of(topic, target.partition));
-        if let Some((leader, epoch)) = leader {
+        let topic = match &partition.topic {
+            TopicRef::Name(name) => topics_by::by_name(image, name),
+            TopicRef::Id(id) => topics_by::by_id(image, id.uuid()),
+        };
+        if let Some((leader, epoch)) = topic.ok().and_then(|topic| leader_of(topic, partition.partition)) {
             data.current_leader = LeaderIdAndEpoch { leader_id: leader.0, leader_epoch: epoch.get() };
         }
     }
-    let Ok(replica) = &target.replica else { return (data, None) };
+    // As in Kafka, an error tells no offsets: those of a replica that cannot answer mean nothing.
+    let replica = match &target.replica {
+        Ok(replica) if answer.error.is_none() => replica,
+        Ok(_) | Err(_) => return (data, None),
+    };
     let bounds = replica.bounds();
     data.high_watermark = bounds.high_watermark.get();
     data.last_stable_offset = bounds.last_stable.get();
     data.log_start_offset = bounds.log_start.get();
     // Null for readers who do not ask for it; for those who do, a list, even an empty one.
-    data.aborted_transactions = answer.aborted_list();
+    data.aborted_transactions = aborted_list(&answer);
     if let Some(diverging) = answer.diverging {
-        data.diverging_epoch = diverging;
+        data.diverging_epoch =
+            EpochEndOffset { epoch: diverging.epoch.get(), end_offset: diverging.start.get() };
     }
     data.records = Records::from(answer.batches.slices);
     let told = Told { high_watermark: data.high_watermark, log_start_offset: data.log_start_offset };
-    (data, answer.error.is_none().then_some(told))
+    (data, Some(told))
 }
 
-impl Answer {
-    fn aborted_list(&self) -> Option<Vec<AbortedTransaction>> {
-        let mut aborted: Vec<AbortedTransaction> = self
-            .batches
-            .aborted
-            .as_ref()?
-            .iter()
-            .map(|txn| AbortedTransaction { producer_id: txn.producer.0, first_offset: txn.first.get() })
-            .collect();
-        aborted.sort_unstable_by_key(|txn| txn.first_offset);
-        Some(aborted)
-    }
+/// Sorted, and each once: one that overlaps several segments comes with each of them.
+fn aborted_list(answer: &Answer) -> Option<Vec<AbortedTransaction>> {
+    let aborted = answer.batches.aborted.as_ref()?;
+    let mut aborted: Vec<_> = aborted.iter().map(|txn| (txn.first.get(), txn.producer.0)).collect();
+    aborted.sort_unstable();
+    aborted.dedup();
+    let told = aborted.into_iter();
+    Some(told.map(|(first_offset, producer_id)| AbortedTransaction { producer_id, first_offset }).collect())
 }
 
 /// Partitions of one topic that follow each other share its entry.

@@ -2,6 +2,8 @@
 
 /// Incremental fetch sessions: pure.
 pub(crate) mod fetch_session;
+/// What handlers count.
+pub(crate) mod metrics;
 /// Handles to everything that a request may need.
 pub(crate) mod context;
 /// Every error's Kafka code.
@@ -14,6 +16,8 @@ pub(crate) mod versions;
 pub(crate) mod cluster;
 /// Produce.
 pub(crate) mod produce;
+/// What a Fetch brings together, hot and cold.
+mod fetch_gather;
 /// Fetch.
 pub(crate) mod fetch;
 /// ListOffsets, OffsetForLeaderEpoch, DeleteRecords.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aquifer_model::{LeaderEpoch, Offset, Timestamp};
-use aquifer_protocol::ErrorCode;
 use aquifer_protocol::messages::delete_records::{
     DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopicResult,
 };
@@ -16,6 +15,7 @@ use aquifer_protocol::messages::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
     OffsetForLeaderTopicResult,
 };
+use aquifer_protocol::{ApiKey, ErrorCode};
 use futures::future::join_all;
 use tokio::time::Instant;
 
@@ -28,6 +28,8 @@ use crate::replica::read::Isolation;
 
 /// The first version whose answers name the epoch.
 const VERSION_EPOCH: i16 = 4;
+/// The first version whose clients know that an offset may not be available yet (KIP-207).
+const VERSION_NOT_AVAILABLE: i16 = 5;
 /// The first version in which a client can name how long it waits.
 const VERSION_TIMEOUT: i16 = 10;
 
@@ -93,10 +95,14 @@ async fn look_up(
                 answer.leader_epoch = found.epoch.map_or(-1, LeaderEpoch::get);
             }
         }
+        Err(ReadError::NotYet) if version < VERSION_NOT_AVAILABLE => {
+            answer.error_code = ErrorCode::LEADER_NOT_AVAILABLE
+        }
         // Unlike a Fetch, a lookup cannot be answered empty: that would say that there is no such record.
         Err(ReadError::Pending) => answer.error_code = ErrorCode::REQUEST_TIMED_OUT,
         Err(error) => answer.error_code = errors::of_read(&error),
     }
+    context.metrics.note(ApiKey::ListOffsets, answer.error_code);
     answer
 }
 
@@ -108,11 +114,11 @@ fn lookup_of(timestamp: i64, isolation: Isolation, version: i16) -> Result<Looku
     match timestamp {
         -1 => Ok(Lookup::Latest(isolation)),
         -2 => Ok(Lookup::Earliest),
-        -3 => since(7, Lookup::MaxTimestamp),
+        -3 => since(7, Lookup::MaxTimestamp(isolation)),
         -4 => since(8, Lookup::EarliestLocal),
         -5 => since(9, Lookup::LatestTiered),
         -6 => since(11, Lookup::EarliestPendingUpload),
-        time if time >= 0 => Ok(Lookup::At(Timestamp(time))),
+        time if time >= 0 => Ok(Lookup::At(Timestamp(time), isolation)),
         _ => Err(ErrorCode::INVALID_REQUEST),
     }
 }

@@ -12,7 +12,7 @@ use aquifer_protocol::messages::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
-use aquifer_protocol::{ErrorCode, Str};
+use aquifer_protocol::{ApiKey, ErrorCode, Str};
 use bytes::Bytes;
 use futures::future::join_all;
 use tokio::time::Instant;
@@ -126,7 +126,7 @@ impl Started {
     }
 
     /// Waits until everything is acknowledged or time is up.
-    pub(crate) async fn finish(mut self) -> ProduceResponse {
+    pub(crate) async fn finish(mut self, context: Arc<Context>) -> ProduceResponse {
         let deadline = self.deadline;
         let outcomes =
             join_all(self.waits.iter().map(|wait| wait.replica.acknowledged(&wait.records, deadline))).await;
@@ -134,6 +134,7 @@ impl Started {
             if let Err(error) = outcome {
                 let partition = &mut self.response.responses[wait.topic].partition_responses[wait.partition];
                 partition.error_code = errors::of_ack(error);
+                context.metrics.note(ApiKey::Produce, partition.error_code);
                 partition.error_message = errors::message(&error);
                 partition.base_offset = -1;
                 partition.log_append_time_ms = -1;
@@ -216,6 +217,7 @@ impl Appending<'_> {
         error_code: ErrorCode,
         error_message: Option<Str>,
     ) -> PartitionProduceResponse {
+        self.context.metrics.note(ApiKey::Produce, error_code);
         let mut response = PartitionProduceResponse {
             index,
             error_code,

@@ -27,7 +27,11 @@ pub(super) fn replica(context: &Context, topic: &Topic, partition: i32) -> Resul
     if topic.partition(partition).is_none() {
         return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     }
-    // In the metadata, but not (or not yet) open here: the client asks again.
     let id = TopicPartition { topic: topic.id, partition };
-    context.replicas.get(id).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)
+    match context.replicas.get(id) {
+        Some(replica) => Ok(replica),
+        None if context.replicas.is_unopened(id) => Err(ErrorCode::KAFKA_STORAGE_ERROR),
+        // In the metadata, but not (or not yet) open here: the client asks again.
+        None => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+    }
 }

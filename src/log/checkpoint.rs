@@ -1,6 +1,8 @@
 //! The small durable files of a log and of a data directory: their bytes, and what they mean.
 //!
 //! - `format` of a data directory: its uuid. A newer version refuses to open.
+//! - `boot` of a data directory: in which run of the operating system it was last open, by which a crash of the process is told
+//!   from one of the machine.
 //! - `partition` of a log: whose it is.
 //! - `checkpoint` of a log: where recovery starts, with all that is needed there, and what is known of closed segments without
 //!   opening them. Replaced as a whole, so that a crash leaves the old one or the new.
@@ -18,6 +20,7 @@ use uuid::Uuid;
 use super::producers::Producers;
 
 const DIRECTORY: Format = Format { name: "log dir format", magic: *b"AQDR", version: 1 };
+const BOOT: Format = Format { name: "boot file", magic: *b"AQBT", version: 1 };
 const PARTITION: Format = Format { name: "partition file", magic: *b"AQPT", version: 1 };
 const CHECKPOINT: Format = Format { name: "checkpoint", magic: *b"AQCP", version: 1 };
 const SNAPSHOT: Format = Format { name: "producer snapshot", magic: *b"AQPS", version: 1 };
@@ -41,6 +44,24 @@ pub(crate) fn decode_directory(bytes: &[u8]) -> Result<Uuid, FormatError> {
     reader.tags(&[])?;
     reader.end()?;
     Ok(uuid)
+}
+
+/// The bytes of `boot`.
+pub(crate) fn encode_boot(id: &str) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.string(id);
+    writer.tags(&Tags::default());
+    BOOT.seal(&writer.finish())
+}
+
+/// The id in `boot`.
+pub(crate) fn decode_boot(bytes: &[u8]) -> Result<String, FormatError> {
+    let (_, body) = BOOT.open(bytes)?;
+    let mut reader = BOOT.reader(body);
+    let id = reader.string()?.to_owned();
+    reader.tags(&[])?;
+    reader.end()?;
+    Ok(id)
 }
 
 /// The bytes of `partition`.

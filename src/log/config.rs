@@ -113,8 +113,8 @@ pub struct LogDirOptions {
     pub files_open_max: usize,
     /// `log.index.cache.bytes`: memory for indexes of closed segments. Default 64 MiB.
     pub index_cache_bytes: ByteCount,
-    /// `log.checkpoint.bytes`: a log's recovery point moves on after this many bytes; twice this much, at most, is read again
-    /// after a crash. Default 16 MiB.
+    /// `log.checkpoint.bytes` (ours): a log's recovery point moves on after this many bytes. Read again after a crash is this much
+    /// and what came while the last checkpoint was synced and written, seldom more than as much again. Default 16 MiB, at most 32.
     pub checkpoint_bytes: ByteCount,
     /// `log.closing.reread.bytes.max` (ours): a log that is closed with at most this much behind its checkpoint leaves it at that.
     /// Reading it again takes less time than writing a checkpoint, of which a broker with thousands of logs would have to write

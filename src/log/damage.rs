@@ -4,10 +4,13 @@
 //! must never be cut off. The two are told apart by what follows and by what is there:
 //!
 //! - Nothing valid follows: a torn tail. The last write was cut short, or the power went before it reached the device.
-//! - Something valid follows, and the damage has *holes*: bytes up to a page boundary that read as zeros. That is what pages
-//!   look like that never reached the device while later ones did, as happens to a large write that a power cut interrupts. One
-//!   sync covers a whole file, so nothing behind a hole was acknowledged either: a torn tail.
+//! - Something valid follows, and the damage has *holes*: whole sectors, or the rest of the one in which the damaged batch starts,
+//!   that read as zeros. That is what sectors look like that never reached the device while later ones did, as happens to a large
+//!   write that a power cut interrupts. One sync covers a whole file, so nothing behind a hole was acknowledged either: a torn tail.
 //! - Something valid follows, and the damage has no holes: bytes were changed after they were written. Corruption.
+//!
+//! Where the machine has not restarted since the bytes were written, the page cache has lost nothing and there are no holes: zeros
+//! are then what a producer sent, or damage.
 
 use std::io;
 
@@ -16,11 +19,11 @@ use aquifer_model::{BatchHeader, LeaderEpoch, Offset};
 
 /// How far behind the damage something valid is searched for: as much as may lie behind a checkpoint.
 pub(crate) const SEARCH_BYTES_MAX: u64 = 64 << 20;
-/// The page cache's unit of writing back.
-const PAGE_BYTES: u64 = 4096;
-/// A run of zeros this long before a page boundary is a hole; shorter ones occur in records. From the start of the damaged batch
-/// on, any length is: no batch starts with a page's last bytes being zero by chance, since its length lies in them.
-const HOLE_BYTES_MIN: u64 = 64;
+/// The least that a device writes as one.
+const SECTOR_BYTES: u64 = 512;
+/// Fewer zeros than this, where a batch starts or the file ends within a sector, say nothing: a small offset starts with zeros too.
+/// More cannot start a batch, since its length lies in them.
+const HOLE_BYTES_MIN: usize = 12;
 /// Bytes looked at in one go.
 const WINDOW_BYTES: usize = 1 << 20;
 
@@ -31,6 +34,15 @@ pub(crate) enum Damage {
     Torn,
     /// Perhaps acknowledged; stays, and stops the log.
     Corrupt,
+}
+
+/// Whether bytes that were written but not synced may have been lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PageCache {
+    /// The machine may have restarted since.
+    PerhapsLost,
+    /// Only the process has.
+    Kept,
 }
 
 /// What a sound batch behind the damage must continue.
@@ -55,13 +67,15 @@ pub(crate) fn judge(
     size: u64,
     lineage: Lineage,
     followed: bool,
+    pages: PageCache,
 ) -> io::Result<Damage> {
     let end = size.min(position + SEARCH_BYTES_MAX);
     let (follower, looked_to) = match find_follower(source, position, end, lineage)? {
         Some(follower) => (true, follower),
         None => (followed, end),
     };
-    if !follower || has_hole(source, position, looked_to)? { Ok(Damage::Torn) } else { Ok(Damage::Corrupt) }
+    let torn = !follower || (pages == PageCache::PerhapsLost && has_hole(source, position, looked_to, size)?);
+    if torn { Ok(Damage::Torn) } else { Ok(Damage::Corrupt) }
 }
 
 /// Where the next sound batch starts.
@@ -101,21 +115,29 @@ fn continues(header: &BatchHeader, lineage: Lineage) -> bool {
     header.base_offset > lineage.end && header.leader_epoch.is_some() && header.leader_epoch >= lineage.epoch
 }
 
-/// Whether some of `[from, to)` reads as if it had never been written.
-fn has_hole(source: &mut impl Source, from: u64, to: u64) -> io::Result<bool> {
-    let mut page_end = (from / PAGE_BYTES + 1) * PAGE_BYTES;
+/// Whether some of `[from, to)` reads as if it had never been written. `size` is where the file ends.
+fn has_hole(source: &mut impl Source, from: u64, to: u64, size: u64) -> io::Result<bool> {
     let mut at = from;
     while at < to {
-        let count = (page_end.min(to) - at) as usize;
-        let page = source.bytes(at, count)?;
-        let zeros = page.iter().rev().take_while(|byte| **byte == 0).count() as u64;
-        // The last page may end with the file rather than at a boundary: the device wrote less than the file was to hold.
-        let ends = page_end <= to || page.len() as u64 == to - at;
-        if ends && zeros > 0 && (zeros >= HOLE_BYTES_MIN || (at == from && zeros == page.len() as u64)) {
-            return Ok(true);
+        let window = source.bytes(at, WINDOW_BYTES)?;
+        let window = &window[..window.len().min((to - at) as usize)];
+        let mut start = 0;
+        while start < window.len() {
+            let position = at + start as u64;
+            let sector_end = (position / SECTOR_BYTES + 1) * SECTOR_BYTES;
+            let end = window.len().min(start + (sector_end - position) as usize);
+            // A sector that holds the start of something sound has been written.
+            let is_own = at + end as u64 == sector_end || at + end as u64 == size;
+            let sector = &window[start..end];
+            if is_own && sector.len() >= HOLE_BYTES_MIN && sector.iter().all(|byte| *byte == 0) {
+                return Ok(true);
+            }
+            start = end;
         }
-        at += count as u64;
-        page_end += PAGE_BYTES;
+        if window.is_empty() {
+            break;
+        }
+        at += window.len() as u64;
     }
     Ok(false)
 }
@@ -148,7 +170,12 @@ mod tests {
     fn check(mut bytes: Vec<u8>, position: u64, followed: bool, expected: Damage) {
         let lineage = Lineage { end: Offset::ZERO, epoch: LeaderEpoch::new(3) };
         let size = bytes.len() as u64;
-        assert_eq!(judge(&mut bytes, position, size, lineage, followed).unwrap(), expected);
+        let mut judge = |pages| judge(&mut bytes, position, size, lineage, followed, pages).unwrap();
+        assert_eq!(judge(PageCache::PerhapsLost), expected);
+        // Without a restart of the machine no zeros excuse anything.
+        if expected == Damage::Corrupt {
+            assert_eq!(judge(PageCache::Kept), Damage::Corrupt);
+        }
     }
 
     #[test]
@@ -179,12 +206,16 @@ mod tests {
         let position = lead.len();
         let damaged = batch(0, 10_000);
         let whole = [lead, damaged, batch(1, 100)].concat();
-        for hole in [position..4096, 4096..8192, 8000..8192, 4096..12_288] {
+        for hole in [position..4096, position..3584, 4096..8192, 7680..8192, 4096..12_288] {
             let mut bytes = whole.clone();
             bytes[hole].fill(0);
-            check(bytes, position as u64, false, Damage::Torn);
+            check(bytes.clone(), position as u64, false, Damage::Torn);
+            let lineage = Lineage { end: Offset::ZERO, epoch: LeaderEpoch::new(3) };
+            let size = bytes.len() as u64;
+            let kept = judge(&mut bytes, position as u64, size, lineage, false, PageCache::Kept).unwrap();
+            assert_eq!(kept, Damage::Corrupt);
         }
-        for change in [position..4000, 4100..8100, 8150..8192] {
+        for change in [position + 20..4000, 4100..4600, 7700..8192, 8150..8192] {
             let mut bytes = whole.clone();
             bytes[change].fill(0);
             check(bytes, position as u64, false, Damage::Corrupt);

@@ -19,8 +19,11 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::checkpoint::{decode_directory, decode_partition, encode_directory, encode_partition};
+use super::checkpoint::{
+    decode_boot, decode_directory, decode_partition, encode_boot, encode_directory, encode_partition,
+};
 use super::config::{LogConfig, LogDirOptions};
+use super::damage::PageCache;
 use super::error::{ChangeError, DirFailure, OpenDirError, OpenLogError};
 use super::handle::Log;
 use super::layout;
@@ -38,11 +41,15 @@ pub struct LogDir {
     shared: Arc<Shared>,
     uuid: Uuid,
     was_clean: bool,
+    /// This run of the machine, until it is noted.
+    boot: Mutex<Option<String>>,
     tasks: TaskGroup,
     /// The one that watches over threads.
     runtime: tokio::runtime::Handle,
     logs: RwLock<HashMap<TopicPartition, Arc<Log>>>,
     opening: Vec<Mutex<()>>,
+    /// Held while folders are made, so that none is used before its name, and those above it, are durable.
+    making: Mutex<()>,
     closed: AtomicBool,
     _lock: Lock,
 }
@@ -95,15 +102,18 @@ impl LogDir {
         // From here on a stop without a word is an unclean one.
         disk.remove(&clean).map_err(at(&clean))?;
         disk.sync_dir(path).map_err(at(path))?;
-        let shared = Arc::new(Shared::new(world, path, options, Metrics::register(registry)));
+        let (pages, boot) = read_boot(world, path).map_err(at(path))?;
+        let shared = Arc::new(Shared::new(world, path, options, Metrics::register(registry), pages));
         let dir = Arc::new(LogDir {
             shared,
             uuid,
             was_clean,
+            boot: Mutex::new(boot),
             tasks: tasks.clone(),
             runtime: tokio::runtime::Handle::current(),
             logs: RwLock::new(HashMap::new()),
             opening: (0..OPENING_LOCKS).map(|_| Mutex::new(())).collect(),
+            making: Mutex::new(()),
             closed: AtomicBool::new(false),
             _lock: lock,
         });
@@ -170,6 +180,11 @@ impl LogDir {
     /// How full its file system is.
     pub fn space(&self) -> io::Result<Space> {
         self.shared.world.disk.space(&self.shared.path)
+    }
+
+    #[cfg(test)]
+    pub(super) fn pages(&self) -> PageCache {
+        self.shared.pages
     }
 
     /// How many segment files are open.
@@ -241,15 +256,34 @@ impl LogDir {
         }
     }
 
-    /// Opens many logs on several threads. Blocks.
+    /// Opens many logs on several threads; at a start, all that are to be opened. Blocks.
     pub fn open_many(
         self: &Arc<Self>,
         wanted: Vec<Wanted>,
     ) -> Vec<(TopicPartition, Result<Arc<Log>, OpenLogError>)> {
         let dir = self.clone();
-        self.for_each("log-recovery", self.shared.options.recovery_threads, wanted, move |wanted| {
-            (wanted.partition, dir.open_or_create(wanted))
-        })
+        let opened =
+            self.for_each("log-recovery", self.shared.options.recovery_threads, wanted, move |wanted| {
+                (wanted.partition, dir.open_or_create(wanted))
+            });
+        if opened.iter().all(|(_, log)| log.is_ok()) {
+            self.note_boot();
+        }
+        opened
+    }
+
+    /// From now on a log that is opened in this run of the machine has lost no pages. For a stray that was not opened yet that may
+    /// be wrong, on the safe side: what a power cut has left of it counts as damage.
+    fn note_boot(&self) {
+        let mut boot = self.boot.lock();
+        let Some(id) = &*boot else { return };
+        let path = self.shared.path.join(layout::BOOT);
+        match self.shared.world.disk.write_atomic(&path, &encode_boot(id)) {
+            Ok(()) => *boot = None,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "could not note the run of the machine")
+            }
+        }
     }
 
     /// Does something with each item, on several threads, this one among them; gives what came of it, in any order.
@@ -293,7 +327,10 @@ impl LogDir {
             let path = path.to_owned();
             move |error| OpenLogError::Io { path, error }
         };
-        disk.create_dir_all(folder).map_err(at(folder))?;
+        {
+            let _alone = self.making.lock();
+            disk.create_dir_all(folder).map_err(at(folder))?;
+        }
         let path = folder.join(layout::PARTITION);
         let stored = disk.read_if_exists(&path).map_err(at(&path))?;
         match stored.as_deref().filter(|bytes| !bytes.is_empty()).map(decode_partition) {
@@ -333,8 +370,17 @@ impl LogDir {
             None => LogConfig::default().file_delete_delay_ms,
         };
         let at = |error| OpenLogError::Io { path: topics.clone(), error };
-        let found = self.found().map_err(at)?.into_iter().find(|found| found.partition == partition);
-        let Some(Found { topic, .. }) = found else { return Ok(()) };
+        // The name of one that is not open has to be looked for among all.
+        let topic = match open {
+            Some(log) => Some(log.topic().clone()),
+            None => self
+                .found()
+                .map_err(at)?
+                .into_iter()
+                .find(|found| found.partition == partition)
+                .map(|found| found.topic),
+        };
+        let Some(topic) = topic else { return Ok(()) };
         let folder = self.topic_folder(&topic);
         let path = folder.join(partition.to_string());
         // Made again and deleted again under the same name within the delay: the uuid keeps the two apart.
@@ -354,6 +400,7 @@ impl LogDir {
         // One that cannot be closed keeps no other from it.
         let outcomes = self.for_each("log-closing", threads, self.open_logs(), |log| log.close());
         outcomes.into_iter().collect::<Result<(), ChangeError>>()?;
+        self.note_boot();
         let path = self.shared.path.join(layout::CLEAN);
         let written = self.shared.world.disk.write_atomic(&path, &encode_directory(self.uuid));
         written.map_err(|error| {
@@ -371,6 +418,21 @@ fn drain<T, U>(queue: &Mutex<Vec<T>>, work: impl Fn(T) -> U, finished: &std::syn
             return;
         }
     }
+}
+
+/// Whether the machine may have restarted since the directory was last open; if so, also the id of this run of it, which is noted
+/// once what the restart has left is dealt with.
+fn read_boot(world: &World, path: &Path) -> io::Result<(PageCache, Option<String>)> {
+    // Linux has a new one at each start. Elsewhere there is no telling, and the machine may always have restarted.
+    let Some(boot) = world.disk.read_if_exists(Path::new("/proc/sys/kernel/random/boot_id"))? else {
+        return Ok((PageCache::PerhapsLost, None));
+    };
+    let boot = String::from_utf8_lossy(&boot).trim().to_owned();
+    let last = world.disk.read_if_exists(&path.join(layout::BOOT))?;
+    if last.is_some_and(|bytes| decode_boot(&bytes).is_ok_and(|last| last == boot)) {
+        return Ok((PageCache::Kept, None));
+    }
+    Ok((PageCache::PerhapsLost, Some(boot)))
 }
 
 /// The directory's uuid; made anew for a directory without one. Also whether it was.

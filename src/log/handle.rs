@@ -55,6 +55,17 @@ pub struct LogOffsets {
     pub synced: Offset,
 }
 
+/// What some closed segments are together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SealedSum {
+    /// How many.
+    pub segments: usize,
+    /// Bytes of their batches.
+    pub bytes: ByteCount,
+    /// When the first of them was closed.
+    pub oldest: Option<Timestamp>,
+}
+
 impl Log {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -234,6 +245,29 @@ impl Log {
     /// Bytes in the open segment.
     pub fn active_size(&self) -> ByteCount {
         ByteCount(self.state.lock().tail.bytes)
+    }
+
+    /// Where the open segment starts: what is closed lies below.
+    pub fn sealed_end(&self) -> Offset {
+        self.state.lock().tail.base
+    }
+
+    /// Where the oldest segment on this disk starts; at most the local start, which may lie within it.
+    pub fn first_base(&self) -> Offset {
+        let state = self.state.lock();
+        state.sealed.front().map_or(state.tail.base, |sealed| sealed.facts.range.base)
+    }
+
+    /// The closed segments that reach beyond `from`. Costs as much as there are of these, not as there are segments.
+    pub fn sealed_beyond(&self, from: Offset) -> SealedSum {
+        let state = self.state.lock();
+        let first = state.sealed.partition_point(|sealed| sealed.facts.range.next <= from);
+        let beyond = state.sealed.range(first..);
+        SealedSum {
+            segments: beyond.len(),
+            bytes: beyond.clone().map(|sealed| sealed.facts.bytes).sum(),
+            oldest: beyond.map(|sealed| sealed.facts.sealed_at).min(),
+        }
     }
 
     /// When the open segment got its first batch, by the broker's clock; `None` while it is empty.

@@ -31,6 +31,7 @@ mod layout;
 mod index;
 mod scan;
 mod open_files;
+mod damage;
 mod reserve;
 mod metrics;
 mod health;
@@ -40,7 +41,6 @@ mod segment;
 mod state;
 mod shared;
 mod report;
-mod damage;
 mod replay;
 mod quarantine;
 mod opening;
@@ -62,7 +62,7 @@ pub use error::{
     AppendError, ChangeError, Corruption, DirFailure, FollowerAppendError, InvalidRecords, OpenDirError,
     OpenLogError, ReadError, TimestampIssue,
 };
-pub use handle::{Log, LogOffsets};
+pub use handle::{Log, LogOffsets, SealedSum};
 pub use lookup::TimedOffset;
 pub use read::{AbortedTxns, AtLeast, Read, Slice};
 pub use report::{RecoveryFinding, RecoveryReport};

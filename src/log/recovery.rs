@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use super::checkpoint::{Checkpoint, RecoveryPoint, SealedFacts, Snapshot, encode_snapshot};
 use super::config::LogConfig;
-use super::damage::{self, Damage, Lineage, Source};
+use super::damage::{self, Damage, Lineage, PageCache, Source};
 use super::error::{Corruption, OpenLogError, ReadError};
 use super::index::{self, WrittenIndex};
 use super::layout;
@@ -292,11 +292,14 @@ impl Opening<'_> {
         };
         let verdict = if size < tail.bytes {
             Damage::Corrupt
-        } else if size == tail.bytes {
+        } else if size == tail.bytes && self.shared.pages == PageCache::PerhapsLost {
             // Whole pages at the end never came, and the file's length with them.
             Damage::Torn
+        } else if size == tail.bytes {
+            Damage::Corrupt
         } else {
-            damage::judge(&mut FileSource(file), tail.bytes, size, lineage, followed).map_err(&io)?
+            let source = &mut FileSource(file);
+            damage::judge(source, tail.bytes, size, lineage, followed, self.shared.pages).map_err(&io)?
         };
         let position = tail.bytes;
         if verdict == Damage::Corrupt {

@@ -40,6 +40,9 @@ pub(crate) fn replay(mut tail: Tail, file: &File, trusted: &Trusted) -> Result<T
                 if header.next_offset() > trusted.until {
                     return Ok(tail);
                 }
+                if !tail.reaches(header.last_offset()) {
+                    return Err(damaged(position, "a segment is too large".to_owned()));
+                }
                 let marker = match header.is_control() {
                     true => marker_in(&header, scan.bytes(position, header.size()).map_err(io)?),
                     false => None,

@@ -8,6 +8,7 @@ use aquifer_runtime::World;
 
 use super::committer::Committer;
 use super::config::LogDirOptions;
+use super::damage::PageCache;
 use super::health::Health;
 use super::index::IndexCache;
 use super::keeper::Keeper;
@@ -28,11 +29,19 @@ pub(crate) struct Shared {
     pub(crate) committer: Committer,
     pub(crate) keeper: Keeper,
     pub(crate) reserve: Reserve,
+    /// Whether what was written before this opening, and not synced, may be gone.
+    pub(crate) pages: PageCache,
     numbers: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) fn new(world: &World, path: &Path, options: LogDirOptions, metrics: Metrics) -> Shared {
+    pub(crate) fn new(
+        world: &World,
+        path: &Path,
+        options: LogDirOptions,
+        metrics: Metrics,
+        pages: PageCache,
+    ) -> Shared {
         let health = Arc::new(Health::new(path, metrics.failed.clone()));
         Shared {
             path: path.to_owned(),
@@ -44,6 +53,7 @@ impl Shared {
             keeper: Keeper::new(world, metrics),
             reserve: Reserve::new(&world.disk, &path.join(layout::RESERVE), options.reserve_bytes),
             health,
+            pages,
             options,
             numbers: AtomicU64::new(0),
         }

@@ -1,16 +1,29 @@
-//! Frames in and out of a byte stream.
+//! Frames in and out of a byte stream: a length of four bytes, then that many bytes.
 //!
-//! A frame says its own length in its first four bytes. That is a claim by a stranger: memory grows with the bytes that
-//! arrive, never with the bytes that are announced.
+//! The length is a claim by a stranger: memory grows with the bytes that arrive, never with the bytes that are announced. A
+//! caller with a budget grows a frame step by step and pays for each ([`FrameReader::fill`]); one without takes it whole
+//! ([`FrameReader::frame`]). Reading is cancel-safe either way: what has arrived stays in the reader. An idle reader holds no
+//! buffer: ten thousand idle connections cost their tasks, not their buffers. A frame is handed on without a copy.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::time::Duration;
 
 use aquifer_protocol::frame::{ForeignProtocol, FrameError, check_frame_length, looks_like};
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// What is allocated for a frame before its bytes arrive.
-const FIRST_READ_BYTES: usize = 64 << 10;
+/// Bytes of the length in front of each frame.
+pub(crate) const HEAD_BYTES: usize = 4;
+/// Room for the first bytes after a silence; holds most requests but Produce whole.
+const WAITING_BYTES: usize = 256;
+/// Room for what else arrives before a frame's length is known.
+const READ_BYTES: usize = 8 << 10;
+/// What a frame gets before its bytes arrive.
+const FIRST_STEP_BYTES: usize = 64 << 10;
+/// How much larger each further step is: a frame costs at most so many times what has arrived of it, and is moved seldom.
+const STEP_FACTOR: usize = 4;
+/// Slices a single write hands to the kernel; more would not make it cheaper.
+const WRITE_SLICES_MAX: usize = 64;
 
 /// Why a stream yields no more frames. The stream is of no further use.
 #[derive(Debug, thiserror::Error)]
@@ -34,80 +47,116 @@ pub enum ReadFrameError {
     },
 }
 
-/// Reads a frame without its length, at most `bytes_max` long; `None` where the stream ends between two frames.
-///
-/// Not to be cancelled: what has been read of a frame is lost with the future, and the stream with it.
-pub async fn read_frame(
-    stream: &mut (impl AsyncRead + Unpin),
-    bytes_max: usize,
-) -> Result<Option<Bytes>, ReadFrameError> {
-    let mut prefix = [0; 4];
-    let mut arrived = 0;
-    while arrived < prefix.len() {
-        match stream.read(&mut prefix[arrived..]).await? {
-            0 if arrived == 0 => return Ok(None),
-            0 => return Err(ReadFrameError::CutShort { arrived, announced: prefix.len() }),
-            read => arrived += read,
-        }
+/// Reads frames.
+#[derive(Debug)]
+pub struct FrameReader<S> {
+    stream: S,
+    buffer: BytesMut,
+}
+
+impl<S: AsyncRead + Unpin> FrameReader<S> {
+    /// Reads frames from a stream that stands at the start of one.
+    pub fn new(stream: S) -> FrameReader<S> {
+        FrameReader { stream, buffer: BytesMut::new() }
     }
-    if let Some(foreign) = looks_like(prefix) {
-        return Err(ReadFrameError::Foreign(foreign));
-    }
-    let length = check_frame_length(i32::from_be_bytes(prefix), bytes_max)?;
-    let mut frame = BytesMut::with_capacity(length.min(FIRST_READ_BYTES));
-    while frame.len() < length {
-        if frame.len() == frame.capacity() {
-            frame.reserve(frame.len().min(length - frame.len()));
+
+    /// The length of the next frame, at most `bytes_max`; `None` where the stream ends between two frames. Cancel-safe, and free
+    /// to ask again.
+    pub async fn length(&mut self, bytes_max: usize) -> Result<Option<usize>, ReadFrameError> {
+        if self.buffer.is_empty() {
+            // Waits with little more than nothing: a buffer that is kept for a quiet client is memory for nothing.
+            self.buffer = BytesMut::new();
+            let mut first = [0; WAITING_BYTES];
+            let count = self.stream.read(&mut first).await?;
+            if count == 0 {
+                return Ok(None);
+            }
+            self.buffer.reserve(READ_BYTES);
+            self.buffer.extend_from_slice(&first[..count]);
         }
-        // The buffer may have more room than the frame has bytes left; what follows belongs to the next one.
-        let left = (length - frame.len()) as u64;
-        if (&mut *stream).take(left).read_buf(&mut frame).await? == 0 {
-            return Err(ReadFrameError::CutShort {
-                arrived: arrived + frame.len(),
-                announced: arrived + length,
-            });
+        while self.buffer.len() < HEAD_BYTES {
+            self.buffer.reserve(READ_BYTES);
+            self.read_some(HEAD_BYTES).await?;
         }
+        let head = [self.buffer[0], self.buffer[1], self.buffer[2], self.buffer[3]];
+        let length = check_frame_length(i32::from_be_bytes(head), bytes_max);
+        // Only what is no length is taken for another protocol: as a length it may be a large frame.
+        length.map(Some).map_err(|error| looks_like(head).map_or(error.into(), ReadFrameError::Foreign))
     }
-    Ok(Some(frame.freeze()))
+
+    /// How much of a frame of `length` bytes to make room for next, given that there is room for `room` of them.
+    pub fn next_step(length: usize, room: usize) -> usize {
+        length.min(room.saturating_mul(STEP_FACTOR).max(FIRST_STEP_BYTES))
+    }
+
+    /// Waits until the first `bytes` of the next frame are here, its length, which was just asked for, not counted. Cancel-safe.
+    pub async fn fill(&mut self, bytes: usize) -> Result<(), ReadFrameError> {
+        let wanted = HEAD_BYTES + bytes;
+        if self.buffer.capacity() < wanted {
+            self.buffer.reserve(wanted - self.buffer.len());
+        }
+        while self.buffer.len() < wanted {
+            self.read_some(wanted).await?;
+        }
+        Ok(())
+    }
+
+    /// The next frame, which is here: [`FrameReader::fill`] has waited for all of it.
+    pub fn take(&mut self, length: usize) -> Bytes {
+        let mut frame = self.buffer.split_to(HEAD_BYTES + length);
+        frame.advance(HEAD_BYTES);
+        frame.freeze()
+    }
+
+    /// The next frame, without its length; `None` where the stream ends between two frames. Cancel-safe.
+    pub async fn frame(&mut self, bytes_max: usize) -> Result<Option<Bytes>, ReadFrameError> {
+        let Some(length) = self.length(bytes_max).await? else { return Ok(None) };
+        let mut room = 0;
+        while room < length {
+            room = FrameReader::<S>::next_step(length, room);
+            self.fill(room).await?;
+        }
+        Ok(Some(self.take(length)))
+    }
+
+    async fn read_some(&mut self, announced: usize) -> Result<(), ReadFrameError> {
+        if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            return Err(ReadFrameError::CutShort { arrived: self.buffer.len(), announced });
+        }
+        Ok(())
+    }
+}
+
+/// Writes all segments, by as few calls as the socket's buffer allows, without copying them together. A peer that takes nothing
+/// for `stall_max` is an error.
+pub(crate) async fn write_segments(
+    stream: &mut (impl AsyncWrite + Unpin),
+    segments: &[Bytes],
+    stall_max: Duration,
+) -> io::Result<()> {
+    let mut next = 0;
+    let mut written_of_next = 0;
+    while next < segments.len() {
+        let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
+        let count = (segments.len() - next).min(WRITE_SLICES_MAX);
+        for (slice, segment) in slices.iter_mut().zip(&segments[next..next + count]) {
+            *slice = IoSlice::new(segment);
+        }
+        slices[0] = IoSlice::new(&segments[next][written_of_next..]);
+        let writing = tokio::time::timeout(stall_max, stream.write_vectored(&slices[..count]));
+        let mut written = writing.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        if written == 0 && segments[next].len() > written_of_next {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        while next < segments.len() && written >= segments[next].len() - written_of_next {
+            written -= segments[next].len() - written_of_next;
+            written_of_next = 0;
+            next += 1;
+        }
+        written_of_next += written;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn frames(mut bytes: &[u8], bytes_max: usize) -> (Vec<usize>, Option<String>) {
-        let mut lengths = Vec::new();
-        loop {
-            match read_frame(&mut bytes, bytes_max).await {
-                Ok(Some(frame)) => lengths.push(frame.len()),
-                Ok(None) => return (lengths, None),
-                Err(error) => return (lengths, Some(error.to_string())),
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn frames_follow_each_other() {
-        let large = vec![7; 3 * FIRST_READ_BYTES + 5];
-        let mut bytes = vec![0, 0, 0, 2, 1, 2, 0, 0, 0, 0];
-        bytes.extend_from_slice(&(large.len() as u32).to_be_bytes());
-        bytes.extend_from_slice(&large);
-        bytes.extend_from_slice(&[0, 0, 0, 1, 9]);
-        assert_eq!(frames(&bytes, 1 << 20).await, (vec![2, 0, large.len(), 1], None));
-    }
-
-    #[tokio::test]
-    async fn what_is_no_frame_ends_the_stream() {
-        let cases: [(&[u8], &str); 6] = [
-            (b"GET / HTTP/1.1", "the other side speaks Http, not Kafka's protocol"),
-            (&[0x16, 3, 1, 0, 0], "the other side speaks Tls, not Kafka's protocol"),
-            (&[0xff, 0, 0, 0], "frame length -16777216 is negative"),
-            (&[0, 0, 4, 1], "frame of 1025 bytes, at most 1024 are allowed"),
-            (&[0, 0], "the stream ended within a frame: 2 bytes of 4 had arrived"),
-            (&[0, 0, 0, 3, 1], "the stream ended within a frame: 5 bytes of 7 had arrived"),
-        ];
-        for (bytes, expected) in cases {
-            assert_eq!(frames(bytes, 1024).await, (vec![], Some(expected.to_owned())));
-        }
-    }
-}
+mod tests;

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Endpoint;
-use crate::net::frame::read_frame;
+use crate::net::frame::FrameReader;
 
 /// How a connection behaves.
 #[derive(Debug, Clone)]
@@ -384,11 +384,12 @@ async fn write_all(
     }
 }
 
-async fn read_all(link: Arc<Link>, mut stream: impl AsyncRead + Unpin) {
+async fn read_all(link: Arc<Link>, stream: impl AsyncRead + Unpin) {
+    let mut frames = FrameReader::new(stream);
     let bytes_max = usize::try_from(link.options.frame_bytes_max.get()).unwrap_or(usize::MAX);
     let reading = async {
         loop {
-            let body = match read_frame(&mut stream, bytes_max).await {
+            let body = match frames.frame(bytes_max).await {
                 Ok(Some(body)) => body,
                 Ok(None) => return "the broker closed it".to_owned(),
                 Err(error) => return error.to_string(),

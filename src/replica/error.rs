@@ -68,6 +68,9 @@ pub(crate) enum ReadError {
     /// The bucket has not answered in the time given; asking again finds it further on.
     #[error("the bucket has not answered yet")]
     Pending,
+    /// A new leader that does not know yet how far its partition is acknowledged: ask again.
+    #[error("the high watermark is not known yet")]
+    NotYet,
 }
 
 /// Why records were not deleted.

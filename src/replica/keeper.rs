@@ -1,23 +1,32 @@
 //! Which partitions' segments are to be rolled, uploaded or dropped, and when.
 //!
-//! One task looks over all partitions every now and then, which costs a few atomics each, and starts work where there is some;
-//! the work itself is bounded in number, so that ten thousand partitions do not upload at once.
+//! One task looks over all partitions every now and then, which costs a few uncontended locks each, and starts work where there is
+//! some. The work itself is bounded in number, so that ten thousand partitions do not upload at once, and done in turns, so that
+//! one that lags does not keep the others waiting. Partitions that cannot lead before they have asked the bucket do not stand
+//! behind uploads.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aquifer_model::TopicPartition;
+use aquifer_model::{Timestamp, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::tasks::{self, TaskGroup};
-use aquifer_tiering::Tier;
+use aquifer_tiering::{Tier, TieredUpTo};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::archive::{ArchiveRules, Done};
 use super::registry::Replicas;
 use super::state::{Replica, Role};
 use crate::log::{Keep, removable_before};
+
+/// Partitions that ask the bucket at once where they end.
+const RECOVERIES_MAX: usize = 16;
+/// Partitions whose retention one visit to the threads for blocking work deals with.
+const RETENTION_CHUNK: usize = 64;
 
 /// When and how much.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +43,8 @@ pub(crate) struct KeeperOptions {
     pub(crate) retry_min: Duration,
     /// (`tier.upload.retry.backoff.max.ms`)
     pub(crate) retry_max: Duration,
+    /// Between two sweeps of what was removed from the bucket: its grace (`tier.delete.grace.ms`).
+    pub(crate) sweep_interval: Duration,
 }
 
 /// Looks over all partitions.
@@ -42,9 +53,12 @@ pub(crate) struct Keeper {
     replicas: Arc<Replicas>,
     tier: Option<Tier>,
     options: KeeperOptions,
+    rules: ArchiveRules,
     world: World,
-    slots: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    recoveries: Arc<Semaphore>,
     busy: Arc<Mutex<HashSet<TopicPartition>>>,
+    retaining: AtomicBool,
     group: TaskGroup,
 }
 
@@ -56,8 +70,21 @@ impl Keeper {
         world: World,
         group: TaskGroup,
     ) -> Arc<Keeper> {
-        let slots = Arc::new(Semaphore::new(options.uploads_max));
-        Arc::new(Keeper { replicas, tier, options, world, slots, busy: Arc::default(), group })
+        let KeeperOptions { retry_min, retry_max, sweep_interval, .. } = options;
+        let rules =
+            ArchiveRules { retry_min, retry_max, sweep_interval, metrics: replicas.metrics().clone() };
+        Arc::new(Keeper {
+            uploads: Arc::new(Semaphore::new(options.uploads_max)),
+            recoveries: Arc::new(Semaphore::new(RECOVERIES_MAX)),
+            busy: Arc::default(),
+            retaining: AtomicBool::new(false),
+            replicas,
+            tier,
+            options,
+            rules,
+            world,
+            group,
+        })
     }
 
     /// Looks, again and again, until the group is stopped.
@@ -70,26 +97,31 @@ impl Keeper {
             }
             let now = self.world.clock.now();
             let retain = now >= retention_due;
+            let replicas = self.replicas.all();
             if retain {
                 retention_due = now + self.world.rng.jittered(self.options.retention_interval);
+                self.start_retention(&replicas);
             }
-            for replica in self.replicas.all() {
-                self.look_at(&replica, now, retain);
+            for replica in &replicas {
+                self.look_at(replica, now, retain);
             }
         }
     }
 
     fn look_at(self: &Arc<Keeper>, replica: &Arc<Replica>, now: Instant, retain: bool) {
         match replica.role() {
-            Role::Offline(_) => {}
-            Role::Recovering(_) => self.start_archive(replica, now),
-            Role::Leader(_) if self.tier.is_some() && replica.config().tiered => {
-                self.roll_if_old(replica);
-                if retain || replica.has_archive_work() {
-                    self.start_archive(replica, now);
+            Role::NotLeading | Role::Offline(_) => {}
+            Role::Recovering(_) => {
+                if replica.has_archive_work(now) {
+                    self.start_archive(replica, &self.recoveries);
                 }
             }
-            Role::Leader(_) if retain => self.start_retention(replica),
+            Role::Leader(_) if self.tier.is_some() && replica.config().tiered => {
+                self.roll_if_old(replica);
+                if retain || replica.has_archive_work(now) {
+                    self.start_archive(replica, &self.uploads);
+                }
+            }
             Role::Leader(_) => {}
         }
     }
@@ -100,24 +132,29 @@ impl Keeper {
         if age.is_some_and(|age| age >= self.options.roll_after)
             && let Err(error) = replica.log().roll()
         {
+            self.rules.metrics.retention_failures.inc();
             tracing::warn!(partition = %replica.partition(), topic = %replica.topic(), %error, "cannot seal a segment");
         }
     }
 
-    fn start_archive(self: &Arc<Keeper>, replica: &Arc<Replica>, now: Instant) {
+    fn start_archive(self: &Arc<Keeper>, replica: &Arc<Replica>, slots: &Arc<Semaphore>) {
         let Some(tier) = self.tier.clone() else { return };
-        if replica.archive_status().retry_at.is_some_and(|at| now < at)
-            || !self.busy.lock().insert(replica.partition())
-        {
+        if !self.busy.lock().insert(replica.partition()) {
             return;
         }
-        let (keeper, replica) = (self.clone(), replica.clone());
+        let (keeper, replica, slots) = (self.clone(), replica.clone(), slots.clone());
         self.group.spawn("archive", async move {
             let partition = replica.partition();
             let cancelled = keeper.group.cancelled().clone();
             let work = async {
-                let Ok(_slot) = keeper.slots.acquire().await else { return };
-                replica.work_on_archive(&tier, |failures| keeper.backoff(failures)).await;
+                loop {
+                    // The slot is given back after each turn; those who wait are served in order.
+                    let Ok(_slot) = slots.acquire().await else { return };
+                    match replica.work_on_archive(&tier, &keeper.rules).await {
+                        Done::More => {}
+                        Done::Idle | Done::Retry | Done::Stopped => return,
+                    }
+                }
             };
             // A stop in the middle of an upload leaves an object that nothing names; the next claim collects it.
             tokio::select! {
@@ -128,42 +165,74 @@ impl Keeper {
         });
     }
 
-    fn backoff(&self, failures: u32) -> Duration {
-        let doubled = self.options.retry_min.saturating_mul(1 << failures.saturating_sub(1).min(16));
-        self.world.rng.jittered(doubled.min(self.options.retry_max))
-    }
-
-    /// Retention of a topic that is only local: the log's start rises.
-    fn start_retention(self: &Arc<Keeper>, replica: &Arc<Replica>) {
-        if !self.busy.lock().insert(replica.partition()) {
+    /// Lets go what retention does not keep: of a topic that is only local, the log's start rises; of one that is tiered, local
+    /// segments go that the bucket is known to hold, whether or not it answers now.
+    fn start_retention(self: &Arc<Keeper>, replicas: &[Arc<Replica>]) {
+        if self.retaining.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (keeper, replica) = (self.clone(), replica.clone());
+        let leads = |replica: &&Arc<Replica>| matches!(replica.role(), Role::Leader(_));
+        let replicas: Vec<Arc<Replica>> = replicas.iter().filter(leads).cloned().collect();
+        let keeper = self.clone();
         self.group.spawn("retention", async move {
-            let partition = replica.partition();
-            let now = keeper.world.clock.wall();
-            tasks::blocking(move || retain_locally(&replica, now)).await;
-            keeper.busy.lock().remove(&partition);
+            for chunk in replicas.chunks(RETENTION_CHUNK) {
+                if keeper.group.cancelled().is_cancelled() {
+                    break;
+                }
+                let (keeper, chunk, now) = (keeper.clone(), chunk.to_vec(), keeper.world.clock.wall());
+                tasks::blocking(move || chunk.iter().for_each(|replica| keeper.retain(replica, now))).await;
+            }
+            keeper.retaining.store(false, Ordering::Release);
         });
+    }
+
+    fn retain(&self, replica: &Arc<Replica>, now: Timestamp) {
+        let tiered = replica.config().tiered;
+        let outcome = match &self.tier {
+            Some(tier) if tiered => match tier.known(replica.partition()) {
+                Some(proof) => trim_tiered(replica, &proof, now),
+                None => Ok(()),
+            },
+            Some(_) | None => retain_locally(replica, now),
+        };
+        if let Err(error) = outcome
+            // One that was deleted meanwhile has nothing to retain.
+            && matches!(replica.role(), Role::Leader(_))
+        {
+            self.rules.metrics.retention_failures.inc();
+            tracing::error!(partition = %replica.partition(), topic = %replica.topic(), %error, "retention failed");
+        }
     }
 }
 
-fn retain_locally(replica: &Replica, now: aquifer_model::Timestamp) {
+/// Why retention could not do its work.
+#[derive(Debug, thiserror::Error)]
+enum RetainError {
+    #[error("cannot seal a segment: {0}")]
+    Seal(#[from] crate::log::AppendError),
+    #[error(transparent)]
+    Change(#[from] crate::log::ChangeError),
+}
+
+fn trim_tiered(replica: &Replica, proof: &TieredUpTo, now: Timestamp) -> Result<(), RetainError> {
+    let retention = replica.config().retention;
+    replica.trim_now(proof, Keep { time: retention.local_time, size: retention.local_bytes }, now)?;
+    Ok(())
+}
+
+fn retain_locally(replica: &Replica, now: Timestamp) -> Result<(), RetainError> {
     let log = replica.log();
     let retention = replica.config().retention;
     let keep = Keep { time: retention.time, size: retention.bytes };
     // An idle topic's last segment would otherwise never go.
     let expired = |since| keep.time.is_some_and(|time| now.since(since) > time);
-    if log.active_since().is_some_and(expired)
-        && let Err(error) = log.roll()
-    {
-        tracing::warn!(partition = %replica.partition(), %error, "cannot seal a segment for retention");
+    if log.active_since().is_some_and(expired) {
+        log.roll()?;
     }
     let removable =
         removable_before(&log.sealed_segments(), log.active_size(), keep, replica.high_watermark(), now);
-    if let Some(start) = removable
-        && let Err(error) = log.advance_start(start)
-    {
-        tracing::error!(partition = %replica.partition(), topic = %replica.topic(), %error, "retention failed");
+    if let Some(start) = removable {
+        log.advance_start(start)?;
     }
+    Ok(())
 }

@@ -10,6 +10,8 @@
 //! ([`read`]). A consumer sees nothing at or above the high watermark (the last stable offset, if it reads only what is
 //! committed). This module knows no request and no error code; what it refuses, it refuses by a type of its own.
 
+/// What is counted.
+mod metrics;
 /// Why an operation is refused.
 pub(crate) mod error;
 /// Which offsets are acknowledged: pure.
@@ -24,6 +26,8 @@ mod append;
 pub(crate) mod read;
 /// Offsets by time and by name, across hot and cold.
 pub(crate) mod offsets;
+/// When to sweep the bucket, what may leave the local disk, where uploads go on: pure.
+mod plan;
 /// One partition's way into the bucket: claim, upload, expire.
 mod archive;
 /// Which partitions' segments are to be rolled, uploaded or dropped, and when.
@@ -32,6 +36,6 @@ pub(crate) mod keeper;
 pub(crate) mod registry;
 
 pub(crate) use append::{Acknowledged, Acks};
-pub(crate) use archive::UploadLag;
-pub(crate) use registry::Replicas;
-pub(crate) use state::{Replica, Role};
+pub(crate) use metrics::ReplicaMetrics;
+pub(crate) use registry::{Replicas, Unopened};
+pub(crate) use state::{Marks, Replica, Role};

@@ -23,16 +23,16 @@ pub(crate) enum Lookup {
     Latest(Isolation),
     /// The log's start, wherever it lies (-2).
     Earliest,
-    /// The record with the newest timestamp (-3).
-    MaxTimestamp,
+    /// The record with the newest timestamp (-3), among those that may be seen.
+    MaxTimestamp(Isolation),
     /// The local log's start (-4).
     EarliestLocal,
     /// The last record in the bucket (-5).
     LatestTiered,
     /// The first record that is not in the bucket yet (-6).
     EarliestPendingUpload,
-    /// The first record at or after a time.
-    At(Timestamp),
+    /// The first record at or after a time, among those that may be seen.
+    At(Timestamp, Isolation),
 }
 
 /// An offset, and what is known of its record.
@@ -53,39 +53,39 @@ impl Replica {
         wait_until: Instant,
     ) -> Result<Option<FoundOffset>, ReadError> {
         let offsets = self.log().offsets();
-        let plain = |offset: Offset, epoch| Some(FoundOffset { offset, timestamp: None, epoch });
+        let plain = |offset: Offset| {
+            Some(FoundOffset { offset, timestamp: None, epoch: self.log().epoch_at(offset) })
+        };
         match lookup {
-            Lookup::Latest(isolation) => {
-                let offset = match isolation {
-                    Isolation::ReadUncommitted => self.high_watermark(),
-                    Isolation::ReadCommitted => self.last_stable(),
-                };
-                Ok(plain(offset, self.log().latest_epoch()))
+            Lookup::Latest(_) | Lookup::At(..) | Lookup::MaxTimestamp(_) if !self.knows_its_end() => {
+                Err(ReadError::NotYet)
             }
-            Lookup::Earliest => Ok(plain(offsets.start, self.log().epoch_at(offsets.start))),
-            Lookup::EarliestLocal => Ok(plain(offsets.local_start, self.log().epoch_at(offsets.local_start))),
+            Lookup::Latest(isolation) => {
+                let (offset, epoch) = (self.upper(isolation), self.log().latest_epoch());
+                Ok(Some(FoundOffset { offset, timestamp: None, epoch }))
+            }
+            Lookup::Earliest => Ok(plain(offsets.start)),
+            Lookup::EarliestLocal => Ok(plain(offsets.local_start)),
             Lookup::LatestTiered => {
                 let last = self.tiered_end().and_then(|end| Offset::new(end.get() - 1));
-                Ok(last.and_then(|last| plain(last, self.log().epoch_at(last))))
+                Ok(last.filter(|last| *last >= offsets.start).and_then(plain))
             }
-            // Nothing waits to be uploaded where nothing ever is.
             Lookup::EarliestPendingUpload if !self.config().tiered => Ok(None),
-            Lookup::EarliestPendingUpload => {
-                let pending = self.tiered_end().unwrap_or(offsets.start).max(offsets.start);
-                Ok(plain(pending, self.log().epoch_at(pending)))
+            Lookup::EarliestPendingUpload => match self.tiered_end() {
+                Some(end) => Ok(plain(end.max(offsets.start))),
+                // Before the bucket was asked: either nothing is there, or not known.
+                None if offsets.local_start == offsets.start => Ok(plain(offsets.start)),
+                None => Ok(None),
+            },
+            Lookup::MaxTimestamp(isolation) => self.max_timestamp(tier, isolation, wait_until).await,
+            Lookup::At(timestamp, isolation) => {
+                self.at_timestamp(tier, timestamp, isolation, wait_until).await
             }
-            Lookup::MaxTimestamp => self.max_timestamp(tier, wait_until).await,
-            Lookup::At(timestamp) => self.at_timestamp(tier, timestamp, wait_until).await,
         }
     }
 
-    /// The end of what the bucket holds, as far as this broker knows.
-    pub(crate) fn tiered_end(&self) -> Option<Offset> {
-        self.archive().status().tiered_end
-    }
-
     /// Deletes all records before an offset, or all that are acknowledged; gives the new log start. Durable on return; the
-    /// bucket's manifest follows with the next upload.
+    /// bucket's manifest follows with the keeper's next look.
     pub(crate) async fn delete_records(
         self: &Arc<Replica>,
         before: Option<Offset>,
@@ -105,6 +105,7 @@ impl Replica {
         self: &Arc<Replica>,
         tier: Option<&Tier>,
         timestamp: Timestamp,
+        isolation: Isolation,
         wait_until: Instant,
     ) -> Result<Option<FoundOffset>, ReadError> {
         let offsets = self.log().offsets();
@@ -113,13 +114,15 @@ impl Replica {
             match tier.offset_for_timestamp(self.partition(), timestamp, wait_until).await? {
                 TimeLookup::Pending => return Err(ReadError::Pending),
                 TimeLookup::NotHere => {}
+                // Deleted a moment ago, and the bucket does not know yet.
+                TimeLookup::Found { offset, .. } if offset < offsets.start => return Err(ReadError::Pending),
                 TimeLookup::Found { offset, timestamp, epoch } => {
                     return Ok(Some(FoundOffset { offset, timestamp: Some(timestamp), epoch }));
                 }
             }
         }
         let replica = self.clone();
-        let until = self.high_watermark();
+        let until = self.upper(isolation);
         let found = tasks::blocking(move || replica.log().offset_for_timestamp(timestamp, until)).await?;
         Ok(found.map(|found| FoundOffset {
             offset: found.offset,
@@ -131,10 +134,11 @@ impl Replica {
     async fn max_timestamp(
         self: &Arc<Replica>,
         tier: Option<&Tier>,
+        isolation: Isolation,
         wait_until: Instant,
     ) -> Result<Option<FoundOffset>, ReadError> {
         let replica = self.clone();
-        let until = self.high_watermark();
+        let until = self.upper(isolation);
         let local = tasks::blocking(move || replica.log().max_timestamp(until)).await?;
         let local = local.map(|found| FoundOffset {
             offset: found.offset,
@@ -154,6 +158,7 @@ impl Replica {
         match tier.offset_for_timestamp(self.partition(), newest, wait_until).await? {
             TimeLookup::Pending => Err(ReadError::Pending),
             TimeLookup::NotHere => Ok(local),
+            TimeLookup::Found { offset, .. } if offset < offsets.start => Err(ReadError::Pending),
             TimeLookup::Found { offset, timestamp, epoch } => {
                 Ok(Some(FoundOffset { offset, timestamp: Some(timestamp), epoch }))
             }

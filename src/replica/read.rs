@@ -97,6 +97,26 @@ impl Replica {
         }
     }
 
+    /// Whether a record at this offset, if there is one, is read from the bucket.
+    pub(crate) fn is_cold(&self, offset: i64) -> bool {
+        let offsets = self.log().offsets();
+        offset >= offsets.start.get() && offset < offsets.local_start.get()
+    }
+
+    /// About how many bytes there are to read from an offset on, in the local log. Touches no file.
+    pub(crate) fn available(&self, offset: i64, isolation: Isolation) -> ByteCount {
+        let Some(from) = Offset::new(offset) else { return ByteCount::ZERO };
+        self.log().bytes_from(from, self.upper(isolation))
+    }
+
+    /// The first offset that a reader may not see.
+    pub(super) fn upper(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark(),
+            Isolation::ReadCommitted => self.last_stable(),
+        }
+    }
+
     /// Reads as leader, if the records are here; says so if they are in the bucket.
     pub(crate) async fn read(self: &Arc<Replica>, request: ReadRequest) -> Result<Found, ReadError> {
         // A long poll outlives its replica's lead, and its topic.
@@ -108,11 +128,7 @@ impl Replica {
         if from < offsets.start || from > offsets.end {
             return Err(out_of_range());
         }
-        let bounds = self.bounds();
-        let upper = match request.isolation {
-            Isolation::ReadUncommitted => bounds.high_watermark,
-            Isolation::ReadCommitted => bounds.last_stable,
-        };
+        let upper = self.upper(request.isolation);
         if from < offsets.local_start {
             let cold =
                 ColdRead { offset: from, bytes_max: request.bytes_max, upper, isolation: request.isolation };

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
-use aquifer_model::{BrokerId, PartitionIndex, TopicId, TopicPartition};
+use aquifer_model::{BrokerId, PartitionIndex, TopicId, TopicName, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::tasks::{self, TaskGroup};
 use aquifer_tiering::Tier;
@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::metrics::ReplicaMetrics;
 use super::state::{Replica, Role};
 use super::survival::Survival;
 use crate::config::{Config, TopicConfig};
@@ -31,10 +32,21 @@ pub(crate) struct Replicas {
     tier: Option<Tier>,
     configs: watch::Receiver<Config>,
     open: RwLock<HashMap<TopicPartition, Arc<Replica>>>,
+    /// Partitions of this broker whose log cannot be opened.
+    unopened: RwLock<HashMap<TopicPartition, Unopened>>,
+    metrics: ReplicaMetrics,
     /// The logs that were on disk when this broker started.
     survivors: OnceLock<HashSet<TopicPartition>>,
     /// The image that was last carried out.
     applied: watch::Sender<Arc<Image>>,
+}
+
+/// A partition whose log cannot be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unopened {
+    pub(crate) partition: TopicPartition,
+    pub(crate) topic: TopicName,
+    pub(crate) reason: String,
 }
 
 impl Replicas {
@@ -45,6 +57,7 @@ impl Replicas {
         logs: Arc<LogDir>,
         tier: Option<Tier>,
         configs: watch::Receiver<Config>,
+        metrics: ReplicaMetrics,
     ) -> Arc<Replicas> {
         let (applied, _) = watch::channel(Arc::new(Image::default()));
         Arc::new(Replicas {
@@ -54,9 +67,26 @@ impl Replicas {
             tier,
             configs,
             open: RwLock::default(),
+            unopened: RwLock::default(),
+            metrics,
             survivors: OnceLock::new(),
             applied,
         })
+    }
+
+    /// What is counted of replicas.
+    pub(super) fn metrics(&self) -> &ReplicaMetrics {
+        &self.metrics
+    }
+
+    /// Whether a partition is this broker's, but its log cannot be opened.
+    pub(crate) fn is_unopened(&self, partition: TopicPartition) -> bool {
+        self.unopened.read().contains_key(&partition)
+    }
+
+    /// The partitions whose log cannot be opened, in no order.
+    pub(crate) fn unopened(&self) -> Vec<Unopened> {
+        self.unopened.read().values().cloned().collect()
     }
 
     /// The replica of a partition, if it is here.
@@ -67,11 +97,6 @@ impl Replicas {
     /// All replicas, in no order.
     pub(crate) fn all(&self) -> Vec<Arc<Replica>> {
         self.open.read().values().cloned().collect()
-    }
-
-    /// Where the logs lie.
-    pub(crate) fn logs(&self) -> &Arc<LogDir> {
-        &self.logs
     }
 
     /// Waits until what the metadata now says of a topic has been carried out here; gives whether it was, in time.
@@ -88,12 +113,12 @@ impl Replicas {
     /// Carries out what the metadata says now, then follows it until the group is stopped.
     pub(crate) async fn start(self: &Arc<Replicas>, metadata: &Metadata, group: &TaskGroup) {
         let mut images = metadata.watch();
+        let mut failure = self.logs.failure();
         let image = images.borrow_and_update().clone();
         self.remove_strays(&image).await;
         self.carry_out(image).await;
         let replicas = self.clone();
         let cancelled = group.cancelled().clone();
-        let mut failure = self.logs.failure();
         let mut configs = self.configs.clone();
         group.spawn("replica-registry", async move {
             loop {
@@ -107,7 +132,6 @@ impl Replicas {
                         replicas.carry_out(image).await;
                     }
                     Ok(()) = configs.changed() => {
-                        configs.mark_unchanged();
                         let image = replicas.applied.borrow().clone();
                         for topic in image.topics() {
                             replicas.set_configs(topic);
@@ -144,9 +168,18 @@ impl Replicas {
                 Vec::new()
             }
         };
-        for stray in found.iter().filter(|found| !wanted.contains(&found.partition)) {
-            tracing::info!(partition = %stray.partition, topic = %stray.topic, "removing the log of a deleted topic");
-            self.delete(stray.partition).await;
+        let strays: Vec<_> = found.iter().filter(|found| !wanted.contains(&found.partition)).collect();
+        if !strays.is_empty() && is_blank(image) {
+            // Metadata that knows of no topic, alive or deleted, is new or lost, and no reason to remove anybody's data.
+            tracing::error!(
+                logs = strays.len(),
+                "the metadata knows of no topic, but there are logs: they are left alone"
+            );
+        } else {
+            for stray in strays {
+                tracing::warn!(partition = %stray.partition, topic = %stray.topic, "removing the log of a deleted topic");
+                self.delete(stray.partition).await;
+            }
         }
         self.survivors.get_or_init(|| found.into_iter().map(|found| found.partition).collect());
     }
@@ -190,7 +223,7 @@ impl Replicas {
     /// are served.
     async fn open_new(&self, delta: &Delta) {
         let mut wanted = Vec::new();
-        let mut configs = HashMap::new();
+        let (mut configs, mut names) = (HashMap::new(), HashMap::new());
         for change in &delta.partitions {
             let partition = TopicPartition { topic: change.topic.id, partition: change.partition };
             if change.after.replicas.contains(&self.broker) && self.get(partition).is_none() {
@@ -201,6 +234,7 @@ impl Replicas {
                     config: LogConfig::from(&config),
                 });
                 configs.insert(partition, config);
+                names.insert(partition, change.topic.name.clone());
             }
         }
         if wanted.is_empty() {
@@ -214,15 +248,24 @@ impl Replicas {
                 Ok(log) => {
                     let survival = Survival { on_disk: self.survived(partition), clean };
                     let config = configs.remove(&partition).expect("every wanted log has a configuration");
+                    self.unopened.write().remove(&partition);
                     self.open
                         .write()
                         .insert(partition, Replica::new(log, survival, config, self.world.clone()));
                 }
                 Err(error) => {
-                    tracing::error!(%partition, %error, "cannot open a log: its partition is offline")
+                    let topic = names.remove(&partition).expect("every wanted log has a topic");
+                    tracing::error!(%partition, %topic, %error, "cannot open a log: its partition is offline");
+                    let reason = format!("the log cannot be opened: {error}");
+                    self.unopened.write().insert(partition, Unopened { partition, topic, reason });
                 }
             }
         }
+        self.count_unopened();
+    }
+
+    fn count_unopened(&self) {
+        self.metrics.unopened.set(i64::try_from(self.unopened.read().len()).unwrap_or(i64::MAX));
     }
 
     fn survived(&self, partition: TopicPartition) -> bool {
@@ -232,14 +275,15 @@ impl Replicas {
     fn set_role(&self, change: &PartitionChange) {
         let partition = TopicPartition { topic: change.topic.id, partition: change.partition };
         let Some(replica) = self.get(partition) else { return };
-        if change.after.leader != Some(self.broker) {
-            replica.go_offline("no leader".to_owned());
-            return;
-        }
         let epoch = change.after.leader_epoch;
-        if let Some(damage) = replica.log().corruption() {
+        if let Some(failure) = self.logs.failure().borrow().as_ref() {
+            replica.go_offline(format!("the log directory failed: {failure}"));
+        } else if change.after.leader != Some(self.broker) {
+            replica.stop_leading();
+        } else if let Some(damage) = replica.log().corruption() {
+            tracing::error!(%partition, topic = %replica.topic(), %damage, "the local log is damaged: its partition is offline");
             replica.go_offline(format!("the local log is damaged: {damage}"));
-        } else if replica.role() == Role::Leader(epoch) {
+        } else if [Role::Leader(epoch), Role::Recovering(epoch)].contains(&replica.role()) {
             replica.refresh(&change.after);
         } else if self.tier.is_some()
             && replica.must_ask_tier(change.before.is_none() && epoch_is_first(change))
@@ -268,6 +312,8 @@ impl Replicas {
     }
 
     async fn close(&self, partition: TopicPartition) {
+        self.unopened.write().remove(&partition);
+        self.count_unopened();
         let replica = self.open.write().remove(&partition);
         if let Some(replica) = replica {
             replica.go_offline("the topic was deleted".to_owned());
@@ -281,9 +327,15 @@ impl Replicas {
     async fn delete(&self, partition: TopicPartition) {
         let logs = self.logs.clone();
         if let Err(error) = tasks::blocking(move || logs.delete(partition)).await {
+            self.metrics.delete_failures.inc();
             tracing::error!(%partition, %error, "cannot delete a log; the next start tries again");
         }
     }
+}
+
+/// Whether these are no topics, and no traces of any.
+fn is_blank(image: &Image) -> bool {
+    image.topic_count() == 0 && image.deleted_topics().next().is_none()
 }
 
 /// Whether the partition was just made: its first leader has not changed yet.

@@ -22,7 +22,9 @@ pub(crate) enum Role {
     Leader(LeaderEpoch),
     /// It will lead under this epoch once the bucket has told where the partition ends.
     Recovering(LeaderEpoch),
-    /// It does neither.
+    /// Another broker leads, or none.
+    NotLeading,
+    /// It cannot be used on this broker; here is why.
     Offline(String),
 }
 
@@ -51,6 +53,8 @@ pub(crate) struct Replica {
 struct State {
     role: Role,
     progress: Progress,
+    /// Where the epoch under which this broker leads began.
+    epoch_start: Offset,
 }
 
 impl Replica {
@@ -59,12 +63,12 @@ impl Replica {
         let high_watermark = log.high_watermark_hint();
         let (marks, _) = watch::channel(Marks { leading: None, high_watermark });
         let progress = Progress::new(high_watermark, 0, 1);
-        let role = Role::Offline("not assigned a role yet".to_owned());
+        let (role, epoch_start) = (Role::NotLeading, Offset::ZERO);
         let archive = Archive::new();
         let replica = Arc::new(Replica {
             log,
             config: RwLock::new(Arc::new(config)),
-            state: Mutex::new(State { role, progress }),
+            state: Mutex::new(State { role, progress, epoch_start }),
             marks,
             archive,
             survival,
@@ -141,6 +145,7 @@ impl Replica {
         let current = match &self.state.lock().role {
             Role::Leader(epoch) => *epoch,
             Role::Recovering(_) => return Err(RoleError::Recovering),
+            Role::NotLeading => return Err(RoleError::NotLeader),
             Role::Offline(reason) => return Err(RoleError::Offline(reason.clone())),
         };
         match epoch_asked {
@@ -158,37 +163,53 @@ impl Replica {
     /// Takes the lead under the partition's epoch, at once or, with `Role::Recovering`, once [`Replica::recovered`] is called.
     pub(super) fn lead(&self, partition: &Partition, role: Role) {
         let in_sync_min = self.in_sync_min(partition);
-        {
-            let mut state = self.state.lock();
-            state.progress.set_in_sync(partition.isr.len(), in_sync_min);
-            state.role = role;
-            if let Role::Leader(epoch) = state.role {
-                self.log.begin_epoch(epoch);
-            }
+        let mut state = self.state.lock();
+        state.progress.set_in_sync(partition.isr.len(), in_sync_min);
+        state.role = role;
+        self.begin_epoch(&mut state);
+        self.publish(&state);
+        self.advance_locked(&mut state);
+    }
+
+    /// Stops serving until [`Replica::recovered`]: the bucket contradicts the log. Gives whether it led under this epoch.
+    pub(super) fn suspend(&self, epoch: LeaderEpoch) -> bool {
+        let mut state = self.state.lock();
+        if !matches!(state.role, Role::Leader(current) | Role::Recovering(current) if current == epoch) {
+            return false;
         }
-        self.publish();
-        self.advance();
+        state.role = Role::Recovering(epoch);
+        self.publish(&state);
+        true
     }
 
     /// The bucket has told where the partition ends: takes the lead that was held back.
     pub(super) fn recovered(&self, epoch: LeaderEpoch) {
-        {
-            let mut state = self.state.lock();
-            if state.role != Role::Recovering(epoch) {
-                return;
-            }
-            // Everything up to the tier's end was acknowledged once; the hint of the log that was dropped says nothing more.
-            let (in_sync, in_sync_min) = state.progress.in_sync();
-            state.progress = Progress::new(
-                self.log.high_watermark_hint().max(self.log.offsets().start),
-                in_sync,
-                in_sync_min,
-            );
-            state.role = Role::Leader(epoch);
-            self.log.begin_epoch(epoch);
+        let mut state = self.state.lock();
+        if state.role != Role::Recovering(epoch) {
+            return;
         }
-        self.publish();
-        self.advance();
+        // Everything up to the tier's end was acknowledged once; the hint of a log that was dropped says nothing more.
+        let (in_sync, in_sync_min) = state.progress.in_sync();
+        let high_watermark = self.log.high_watermark_hint().max(self.log.offsets().start);
+        state.progress = Progress::new(high_watermark, in_sync, in_sync_min);
+        state.role = Role::Leader(epoch);
+        self.begin_epoch(&mut state);
+        self.publish(&state);
+        self.advance_locked(&mut state);
+    }
+
+    fn begin_epoch(&self, state: &mut State) {
+        if let Role::Leader(epoch) = state.role {
+            self.log.begin_epoch(epoch);
+            state.epoch_start = self.log.end();
+        }
+    }
+
+    /// Whether all that was acknowledged before this broker led is known to be. Until then nobody must be told where the end is
+    /// (KIP-207): it could lie before what they have read.
+    pub(super) fn knows_its_end(&self) -> bool {
+        let state = self.state.lock();
+        state.progress.high_watermark() >= state.epoch_start
     }
 
     /// Takes another configuration.
@@ -205,20 +226,36 @@ impl Replica {
         self.advance();
     }
 
-    /// Stops serving; every waiter hears of it.
+    /// Stops serving, because another broker leads or none; every waiter hears of it.
+    pub(super) fn stop_leading(&self) {
+        self.leave(Role::NotLeading);
+    }
+
+    /// Stops serving, because it cannot; every waiter hears of it.
     pub(super) fn go_offline(&self, reason: String) {
-        self.state.lock().role = Role::Offline(reason);
-        self.publish();
+        self.leave(Role::Offline(reason));
+    }
+
+    fn leave(&self, role: Role) {
+        let mut state = self.state.lock();
+        state.role = role;
+        self.publish(&state);
     }
 
     /// Looks how far the log is safe, and lets the watermark follow.
     pub(super) fn advance(&self) {
+        self.advance_locked(&mut self.state.lock());
+    }
+
+    fn advance_locked(&self, state: &mut State) {
+        if !matches!(state.role, Role::Leader(_)) {
+            return;
+        }
         let offsets = self.log.offsets();
         let own = Own { end: offsets.end, synced: offsets.synced, durability: self.config.read().durability };
-        let advanced = self.state.lock().progress.advance(own);
-        if let Some(high_watermark) = advanced {
+        if let Some(high_watermark) = state.progress.advance(own) {
             self.log.note_high_watermark(high_watermark);
-            self.publish();
+            self.publish(state);
         }
     }
 
@@ -226,22 +263,13 @@ impl Replica {
         (self.config.read().min_insync_replicas as usize).min(partition.replicas.len())
     }
 
-    fn publish(&self) {
-        let marks = {
-            let state = self.state.lock();
-            let leading = match state.role {
-                Role::Leader(epoch) => Some(epoch),
-                Role::Recovering(_) | Role::Offline(_) => None,
-            };
-            Marks { leading, high_watermark: state.progress.high_watermark() }
+    /// Under the lock of the state, so that what is told last is what holds.
+    fn publish(&self, state: &State) {
+        let leading = match state.role {
+            Role::Leader(epoch) => Some(epoch),
+            Role::Recovering(_) | Role::NotLeading | Role::Offline(_) => None,
         };
-        self.marks.send_if_modified(|current| {
-            // Two publishers may pass each other between the lock and here; the watermark of one leader only rises.
-            let newer = marks.leading != current.leading || marks.high_watermark > current.high_watermark;
-            if newer {
-                *current = marks;
-            }
-            newer
-        });
+        let marks = Marks { leading, high_watermark: state.progress.high_watermark() };
+        self.marks.send_if_modified(|told| std::mem::replace(told, marks) != marks);
     }
 }

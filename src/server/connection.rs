@@ -4,80 +4,65 @@
 //! it is started, only the wait for durability is left, and the next request need not wait for that. Everything else ends
 //! before the next is started, as in Kafka, so that a client sees the effects of what it sent before.
 //!
-//! Memory: a frame's length is checked, and its bytes taken from the broker-wide budget, before anything is allocated for it;
-//! the permit is held until the request is answered. Reading stops while too many answers are outstanding.
+//! Memory: a frame's length is checked before anything is allocated for it, and what arrives of it is paid for from a budget of
+//! all connections, until it is answered. Reading stops while too many answers are outstanding. Answers hold what they hold until
+//! they have left; a client that takes nothing of its answer for as long as it may be idle is given up.
 //!
 //! An error here ends one connection and nothing else.
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use aquifer_model::ByteCount;
-use aquifer_protocol::Segments;
-use aquifer_protocol::frame::{self, ForeignProtocol, FrameError};
-use aquifer_runtime::budget::{ByteBudget, BytePermit};
+use aquifer_runtime::World;
 use aquifer_runtime::sockets::{ReadHalf, WriteHalf};
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::dispatch::{Answer, Dispatcher, Reply};
-use crate::net::frames::{FrameReader, write_segments};
+use super::dispatch::{Answer, Dispatcher, Outgoing, Reply};
+use super::ended::Ended;
+use super::memory::{Held, RequestMemory};
+use crate::net::frame::{FrameReader, write_segments};
 
 /// Answers that may be outstanding before reading stops. Kafka's clients keep five requests in flight.
 const OUTSTANDING_MAX: usize = 8;
+/// How long a stopping broker waits for what a connection has started: a sync and a write, not a long poll.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
 
 /// What all connections share.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionLimits {
     /// Longest frame (`socket.request.max.bytes`).
     pub(crate) frame_bytes_max: ByteCount,
-    /// Memory for requests in flight, of all connections together (`queued.max.request.bytes`).
-    pub(crate) request_bytes: ByteBudget,
-    /// A connection that sends nothing for this long is closed (`connections.max.idle.ms`).
+    /// Memory for requests, of all connections together (`queued.max.request.bytes`).
+    pub(crate) requests: RequestMemory,
+    /// A connection on which nothing moves for this long is closed (`connections.max.idle.ms`).
     pub(crate) idle_max: Duration,
-}
-
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Ended {
-    #[error("client closed the connection")]
-    ByClient,
-    #[error("idle for too long")]
-    Idle,
-    #[error("broker is stopping")]
-    Stopping,
-    #[error("client speaks {0:?}; this port speaks Kafka's protocol without TLS")]
-    Foreign(ForeignProtocol),
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    #[error("request cannot be read: {0}")]
-    Request(String),
-    #[error("produce without acknowledgement failed: {0}")]
-    UnacknowledgedProduce(String),
-    #[error(transparent)]
-    Io(#[from] io::Error),
 }
 
 struct Outstanding {
     answer: Pending,
-    _permit: BytePermit,
+    _held: Held,
 }
 
 enum Pending {
-    Ready(Result<Segments, Ended>),
+    Ready(Result<Outgoing, Ended>),
     Waiting(Answer),
 }
 
 /// A connection being served.
 pub(crate) struct Connection {
-    reader: FrameReader,
+    frames: FrameReader<ReadHalf>,
+    /// What the frame that is arriving holds.
+    arriving: Held,
     writer: WriteHalf,
     peer: SocketAddr,
     limits: ConnectionLimits,
     dispatcher: Arc<Dispatcher>,
+    world: World,
     outstanding: VecDeque<Outstanding>,
     /// The last request started must end before another is.
     serial: bool,
@@ -91,40 +76,34 @@ impl Connection {
         dispatcher: Arc<Dispatcher>,
     ) -> Connection {
         Connection {
-            reader: FrameReader::new(read),
+            frames: FrameReader::new(read),
+            arriving: Held::default(),
             writer: write,
             peer,
             limits,
+            world: dispatcher.world().clone(),
             dispatcher,
             outstanding: VecDeque::new(),
             serial: false,
         }
     }
 
-    /// Serves until the client leaves or `stopping` is cancelled; then answers what was started.
+    /// Serves until the client leaves or `stopping` is cancelled; then answers what was started, if that does not take long.
     pub(crate) async fn serve(mut self, stopping: CancellationToken) -> Ended {
-        let ended = loop {
-            if self.outstanding.is_empty() {
-                self.serial = false;
-            }
-            let may_read = !self.serial && self.outstanding.len() < OUTSTANDING_MAX;
-            let idle_max = if self.outstanding.is_empty() { self.limits.idle_max } else { Duration::MAX };
-            tokio::select! {
-                biased;
-                answer = next_answer(&mut self.outstanding) => {
-                    if let Err(ended) = self.write(answer).await {
-                        return ended;
-                    }
-                }
-                () = stopping.cancelled() => break Ended::Stopping,
-                request = read_request(&mut self.reader, &self.limits), if may_read => {
-                    match request.and_then(|(frame, permit)| self.start(frame, permit)) {
-                        Ok(()) => {}
-                        Err(ended) => break ended,
-                    }
-                }
-                () = tokio::time::sleep(idle_max), if may_read && self.outstanding.is_empty() => break Ended::Idle,
-            }
+        let out_of_patience = async {
+            stopping.cancelled().await;
+            tokio::time::sleep(DRAIN_MAX).await;
+        };
+        tokio::select! {
+            ended = self.serve_and_drain(&stopping) => ended,
+            () = out_of_patience => Ended::Stopping,
+        }
+    }
+
+    async fn serve_and_drain(&mut self, stopping: &CancellationToken) -> Ended {
+        let ended = match self.serve_until(stopping).await {
+            Err(unwritable) => return unwritable,
+            Ok(ended) => ended,
         };
         // What was started is answered even when the next request was garbage: its effects have happened.
         while !self.outstanding.is_empty() {
@@ -136,53 +115,94 @@ impl Connection {
         ended
     }
 
-    async fn write(&mut self, answer: Result<Segments, Ended>) -> Result<(), Ended> {
-        Ok(write_segments(&mut self.writer, answer?.slices()).await?)
+    /// Serves; `Err` when answers cannot be written any more.
+    async fn serve_until(&mut self, stopping: &CancellationToken) -> Result<Ended, Ended> {
+        loop {
+            if self.outstanding.is_empty() {
+                self.serial = false;
+            }
+            let may_read = !self.serial && self.outstanding.len() < OUTSTANDING_MAX;
+            let idle = may_read && self.outstanding.is_empty();
+            tokio::select! {
+                biased;
+                answer = next_answer(&mut self.outstanding) => self.write(answer).await?,
+                () = stopping.cancelled() => return Ok(Ended::Stopping),
+                frame = next_frame(&mut self.frames, &mut self.arriving, &self.limits, &self.world), if may_read => {
+                    let started = match frame {
+                        Ok(Some(frame)) => self.start(frame),
+                        Ok(None) => Err(Ended::ByClient),
+                        Err(ended) => Err(ended),
+                    };
+                    if let Err(ended) = started {
+                        return Ok(ended);
+                    }
+                }
+                () = tokio::time::sleep(self.limits.idle_max), if idle => return Ok(Ended::Idle),
+            }
+        }
     }
 
-    fn start(&mut self, frame: bytes::Bytes, permit: BytePermit) -> Result<(), Ended> {
+    async fn write(&mut self, answer: Result<Outgoing, Ended>) -> Result<(), Ended> {
+        let answer = answer?;
+        let written = write_segments(&mut self.writer, answer.segments.slices(), self.limits.idle_max).await;
+        written.map_err(Ended::of_write)
+    }
+
+    fn start(&mut self, frame: Bytes) -> Result<(), Ended> {
+        let held = std::mem::take(&mut self.arriving);
         let (answer, serial) = match self.dispatcher.start(frame, self.peer)? {
             Reply::None => return Ok(()),
-            Reply::Now(segments) => (Pending::Ready(Ok(segments)), false),
+            Reply::Now(outgoing) => (Pending::Ready(Ok(outgoing)), false),
             Reply::Overlapping(answer) => (Pending::Waiting(answer), false),
             Reply::Serial(answer) => (Pending::Waiting(answer), true),
         };
         self.serial = serial;
-        self.outstanding.push_back(Outstanding { answer, _permit: permit });
+        self.outstanding.push_back(Outstanding { answer, _held: held });
         Ok(())
     }
 }
 
-/// Reads one request. Cancel-safe as long as it has not taken its permit, and cheap to repeat until then; the wait for a permit
-/// starts anew when it is repeated.
-async fn read_request(
-    reader: &mut FrameReader,
+/// Reads one request, for which `arriving` holds memory; `None` when the client has left. Cancel-safe.
+async fn next_frame(
+    frames: &mut FrameReader<ReadHalf>,
+    arriving: &mut Held,
     limits: &ConnectionLimits,
-) -> Result<(bytes::Bytes, BytePermit), Ended> {
-    let head = reader.head().await?.ok_or(Ended::ByClient)?;
+    world: &World,
+) -> Result<Option<Bytes>, Ended> {
     let bytes_max = usize::try_from(limits.frame_bytes_max.get()).unwrap_or(usize::MAX);
-    let length = match frame::check_frame_length(i32::from_be_bytes(head.0), bytes_max) {
-        Ok(length) => length,
-        Err(error) => return Err(frame::looks_like(head.0).map_or(Ended::Frame(error), Ended::Foreign)),
-    };
-    let permit = limits.request_bytes.take(ByteCount(length as u64)).await;
-    let body = reader.body(length).await?;
-    Ok((body, permit))
+    let Some(length) = frames.length(bytes_max).await? else { return Ok(None) };
+    loop {
+        // Again and again, since a step that was paid for may not have arrived when this was given up.
+        match arriving.deadline() {
+            None => frames.fill(arriving.room().min(length)).await?,
+            Some(deadline) => {
+                match tokio::time::timeout_at(deadline, frames.fill(arriving.room().min(length))).await {
+                    Ok(filled) => filled?,
+                    Err(_) => return Err(Ended::TooSlow { announced: length }),
+                }
+            }
+        }
+        if arriving.room() >= length {
+            return Ok(Some(frames.take(length)));
+        }
+        let step = FrameReader::<ReadHalf>::next_step(length, arriving.room());
+        limits.requests.grow(arriving, step, world.clock.now()).await;
+    }
 }
 
 /// The oldest answer, when it is there; the others make progress meanwhile. Waits for ever while nothing is outstanding.
-async fn next_answer(outstanding: &mut VecDeque<Outstanding>) -> Result<Segments, Ended> {
+async fn next_answer(outstanding: &mut VecDeque<Outstanding>) -> Result<Outgoing, Ended> {
     std::future::poll_fn(|context| {
         for one in outstanding.iter_mut() {
             if let Pending::Waiting(answer) = &mut one.answer
-                && let Poll::Ready(segments) = answer.as_mut().poll(context)
+                && let Poll::Ready(outgoing) = answer.as_mut().poll(context)
             {
-                one.answer = Pending::Ready(segments);
+                one.answer = Pending::Ready(outgoing);
             }
         }
         match outstanding.front() {
             Some(Outstanding { answer: Pending::Ready(_), .. }) => match outstanding.pop_front() {
-                Some(Outstanding { answer: Pending::Ready(segments), .. }) => Poll::Ready(segments),
+                Some(Outstanding { answer: Pending::Ready(outgoing), .. }) => Poll::Ready(outgoing),
                 _ => unreachable!("the front was just seen to be ready"),
             },
             _ => Poll::Pending,

@@ -8,23 +8,38 @@ use aquifer_protocol::frame::{self, HeaderError, RequestHeader, RequestPrefix};
 use aquifer_protocol::messages::api_versions::ApiVersionsRequest;
 use aquifer_protocol::messages::produce::ProduceRequest;
 use aquifer_protocol::{ApiKey, ErrorCode, Message, Reader, Request, Segments, Writer};
+use aquifer_runtime::World;
+use aquifer_runtime::budget::BytePermit;
 use aquifer_runtime::metrics::{Counter, Family, Histogram, Registry, seconds_buckets};
 use bytes::Bytes;
 
-use super::connection::Ended;
+use super::ended::Ended;
 use crate::handlers::context::Context;
 use crate::handlers::{cluster, configs, fetch, offsets, produce, producer_ids, topics, versions};
 use crate::net::api;
 
 /// An answer on its way; an error ends the connection.
-pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Segments, Ended>> + Send>>;
+pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Outgoing, Ended>> + Send>>;
+
+/// An answer's bytes, and the memory that is set aside for them until they have left.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) segments: Segments,
+    _memory: Option<BytePermit>,
+}
+
+impl From<Segments> for Outgoing {
+    fn from(segments: Segments) -> Outgoing {
+        Outgoing { segments, _memory: None }
+    }
+}
 
 /// What becomes of a request.
 pub(super) enum Reply {
     /// It is not answered.
     None,
     /// Its answer.
-    Now(Segments),
+    Now(Outgoing),
     /// What it does is done; only its answer waits. The next request may start.
     Overlapping(Answer),
     /// It is not done before its answer is there.
@@ -79,6 +94,11 @@ impl Dispatcher {
         Dispatcher { context, metrics: RequestMetrics::new(registry) }
     }
 
+    /// The outside world.
+    pub(super) fn world(&self) -> &World {
+        &self.context.world
+    }
+
     /// Starts the request in `frame`. An error ends the connection: its bytes cannot be made sense of.
     pub(super) fn start(&self, frame: Bytes, peer: SocketAddr) -> Result<Reply, Ended> {
         let mut reader = Reader::new(frame);
@@ -112,7 +132,9 @@ impl Dispatcher {
             }
             ApiKey::Produce => self.produce(header, reader),
             ApiKey::Fetch => {
-                self.serial(header, reader, |context, request| fetch::handle(context, request, version))
+                let request = read(reader, version)?;
+                let answer = fetch::handle(self.context.clone(), request, version);
+                Ok(Reply::Serial(self.answer(header, answer, |fetched| (fetched.response, fetched.memory))))
             }
             ApiKey::ListOffsets => {
                 self.serial(header, reader, |context, request| offsets::list(context, request, version))
@@ -155,7 +177,9 @@ impl Dispatcher {
         if started.is_done() {
             return encode(&started.into_response(), header).map(Reply::Now);
         }
-        Ok(Reply::Overlapping(self.answer(header, started.finish())))
+        Ok(Reply::Overlapping(
+            self.answer(header, started.finish(self.context.clone()), |response| (response, None)),
+        ))
     }
 
     fn serial<R, F>(
@@ -170,24 +194,27 @@ impl Dispatcher {
         F: Future<Output = R::Response> + Send + 'static,
     {
         let request: R = read(reader, header.api_version)?;
-        Ok(Reply::Serial(self.answer(header, handle(self.context.clone(), request))))
+        let answer = handle(self.context.clone(), request);
+        Ok(Reply::Serial(self.answer(header, answer, |response| (response, None))))
     }
 
-    fn answer<M: Message + Send>(
+    /// `split` parts what a handler gives into the response and the memory set aside for it.
+    fn answer<T, M: Message + Send>(
         &self,
         header: &RequestHeader,
-        response: impl Future<Output = M> + Send + 'static,
+        answer: impl Future<Output = T> + Send + 'static,
+        split: impl FnOnce(T) -> (M, Option<BytePermit>) + Send + 'static,
     ) -> Answer {
         let began = self.context.world.clock.now();
         let clock = self.context.world.clock;
         let time = self.metrics.of(header.api_key).map(|(_, time)| time.clone());
         let header = header.clone();
         Box::pin(async move {
-            let response = response.await;
+            let (response, memory) = split(answer.await);
             if let Some(time) = time {
                 time.observe(clock.now().duration_since(began).as_secs_f64());
             }
-            encode(&response, &header)
+            Ok(Outgoing { _memory: memory, ..encode(&response, &header)? })
         })
     }
 
@@ -199,9 +226,11 @@ impl Dispatcher {
         tracing::debug!(%peer, api_key, version, "request of an API or version unknown here");
         if api_key == ApiKey::ApiVersions.code() {
             let answer = frame::encode_response(&versions::unsupported(), 0, prefix.correlation_id);
-            return answer.map(Reply::Now).map_err(|error| Ended::Request(error.to_string()));
+            return answer
+                .map(|answer| Reply::Now(answer.into()))
+                .map_err(|error| Ended::Answer(error.to_string()));
         }
-        Ok(Reply::Now(refusal(prefix.correlation_id, ErrorCode::UNSUPPORTED_VERSION)))
+        Ok(Reply::Now(refusal(prefix.correlation_id, ErrorCode::UNSUPPORTED_VERSION).into()))
     }
 }
 
@@ -219,9 +248,9 @@ fn read<M: Message>(reader: &mut Reader, version: i16) -> Result<M, Ended> {
     Ok(message)
 }
 
-fn encode<M: Message>(response: &M, header: &RequestHeader) -> Result<Segments, Ended> {
-    frame::encode_response(response, header.api_version, header.correlation_id).map_err(|error| {
-        tracing::error!(api = %header.api_key, version = header.api_version, %error, "cannot encode an answer");
-        Ended::Request(error.to_string())
-    })
+fn encode<M: Message>(response: &M, header: &RequestHeader) -> Result<Outgoing, Ended> {
+    let encoded = frame::encode_response(response, header.api_version, header.correlation_id);
+    encoded
+        .map(Outgoing::from)
+        .map_err(|error| Ended::Answer(format!("{} version {}: {error}", header.api_key, header.api_version)))
 }

@@ -10,8 +10,9 @@ use aquifer_runtime::sockets::{self, Listener};
 use aquifer_runtime::tasks::TaskGroup;
 use parking_lot::Mutex;
 
-use super::connection::{Connection, ConnectionLimits, Ended};
+use super::connection::{Connection, ConnectionLimits};
 use super::dispatch::Dispatcher;
+use super::ended::Ended;
 
 /// How long to wait after the process ran out of descriptors, before accepting again.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -41,6 +42,9 @@ struct ServerMetrics {
     open: Gauge,
     foreign: Counter,
     invalid: Counter,
+    accept_failures: Counter,
+    given_up: Counter,
+    answers_lost: Counter,
 }
 
 impl Acceptor {
@@ -61,6 +65,21 @@ impl Acceptor {
             metrics.foreign.clone(),
         );
         registry.register("requests_invalid", "Requests that could not be read", metrics.invalid.clone());
+        registry.register(
+            "accept_failures",
+            "Connections that could not be accepted",
+            metrics.accept_failures.clone(),
+        );
+        registry.register(
+            "connections_given_up",
+            "Connections whose client sent or read too slowly",
+            metrics.given_up.clone(),
+        );
+        registry.register(
+            "answers_unwritable",
+            "Answers that could not be encoded: a bug",
+            metrics.answers_lost.clone(),
+        );
         Acceptor { dispatcher, limits, open: OpenConnections::new(accept), metrics }
     }
 
@@ -76,6 +95,7 @@ impl Acceptor {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, or a connection that was gone before it was accepted.
+                    self.metrics.accept_failures.inc();
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
                     continue;
@@ -108,8 +128,16 @@ impl Acceptor {
     fn ended(&self, peer: SocketAddr, ended: &Ended) {
         self.metrics.open.dec();
         match ended {
-            Ended::ByClient | Ended::Idle | Ended::Stopping | Ended::Io(_) => {
+            Ended::ByClient | Ended::Idle | Ended::Stopping | Ended::CutShort { .. } | Ended::Io(_) => {
                 tracing::debug!(%peer, reason = %ended, "connection closed");
+            }
+            Ended::NotReading | Ended::TooSlow { .. } => {
+                self.metrics.given_up.inc();
+                tracing::warn!(%peer, reason = %ended, "connection closed");
+            }
+            Ended::Answer(_) => {
+                self.metrics.answers_lost.inc();
+                tracing::error!(%peer, reason = %ended, "connection closed");
             }
             Ended::Foreign(_) => {
                 self.metrics.foreign.inc();

@@ -1,8 +1,12 @@
 //! Clients' connections: accept, read requests, answer in order.
 
-/// One client's connection.
-pub(crate) mod connection;
+/// Memory for requests on their way in, of all connections together.
+pub(crate) mod memory;
+/// Why a connection ends.
+mod ended;
 /// From a request's bytes to a handler, and from its answer to bytes.
 pub(crate) mod dispatch;
+/// One client's connection.
+pub(crate) mod connection;
 /// The listening socket and its limits.
 pub(crate) mod listener;

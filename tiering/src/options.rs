@@ -10,7 +10,7 @@ use aquifer_model::ByteCount;
 /// The tier's settings. Each field's doc starts with its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// `tier.upload.multipart.threshold`: a segment whose object is larger goes up in parts. Below it one request does, and its
+    /// `tier.upload.multipart.threshold.bytes`: a segment whose object is larger goes up in parts. Below it one request does, and its
     /// bytes are held in memory until it ends.
     pub upload_multipart_threshold: ByteCount,
     /// `tier.upload.part.bytes`: the size of a part; S3 wants at least 5 MiB and at most 10,000 parts. Each is billed as a PUT.
@@ -37,9 +37,9 @@ pub struct Options {
     pub chunk_bytes: ByteCount,
     /// `tier.read.first.bytes`: what the first GET of a reader brings, so that it is answered early; divides `chunk_bytes`.
     pub chunk_bytes_first: ByteCount,
-    /// `tier.read.cache.bytes`: chunks kept in memory.
+    /// `tier.cache.bytes`: chunks kept in memory.
     pub cache_bytes: ByteCount,
-    /// `tier.read.index.cache.bytes`: footers and indexes kept in memory.
+    /// `tier.index.cache.bytes`: footers and indexes kept in memory.
     pub index_cache_bytes: ByteCount,
     /// `tier.read.loading.bytes`: chunks being loaded, or no longer cached but still on their way to a client.
     pub loading_bytes: ByteCount,
@@ -110,7 +110,7 @@ impl Options {
             stays,
             "tier.read.ahead.total.bytes",
             &ahead,
-            "it must be at most two thirds of tier.read.cache.bytes",
+            "it must be at most two thirds of tier.cache.bytes",
         )?;
         let loading = self.loading_bytes;
         rule(loading >= self.chunk_bytes, "tier.read.loading.bytes", &loading, "a chunk must fit")

@@ -302,6 +302,22 @@ impl Claimed {
         self.writer.commit(next).await
     }
 
+    /// Goes on at a later offset, because all before it was deleted, also what was never tiered: everything named so far goes, and
+    /// the next segment may start there.
+    pub async fn skip_to(&mut self, start: Offset) -> Result<TieredUpTo, CommitError> {
+        let end = self.writer.newest().end();
+        if end.is_none_or(|end| start <= end) {
+            return Ok(self.proof());
+        }
+        self.expire(Retention { start: end, ..Retention::default() }).await?;
+        self.writer.settle_pending().await?;
+        let next = self.writer.newest().skipped_to(start);
+        if next == **self.writer.newest() {
+            return Ok(self.writer.proof());
+        }
+        self.writer.commit(next).await
+    }
+
     /// Drops from the manifest what is no longer to be kept.
     pub async fn expire(&mut self, retention: Retention) -> Result<Expired, CommitError> {
         self.tier.sweeper.expire(&mut self.writer, retention).await

@@ -60,7 +60,7 @@ pub(crate) fn verify(flags: Flags) -> Result<()> {
 }
 
 fn checks(stages: &mut Stages) -> Result<()> {
-    let formatted = stages.stage("format", |_| run(&mut cargo(["fmt", "--all", "--check"])));
+    let formatted = stages.stage("format", |_| run(&mut cargo(["fmt", "--all", "--check", "--", "-l"])));
     let tidy = stages.stage("tidy", |stages| {
         stages.cargo_test(&mut cargo(["test", "--package", "xtask", "--test", "tidy"]))
     });

@@ -11,7 +11,8 @@ type Parts = (Option<Vec<u8>>, Option<Vec<u8>>, i64, Vec<(Vec<u8>, Option<Vec<u8
 fn build(records: &[Parts]) -> Vec<u8> {
     let mut builder = BatchBuilder::new();
     for (key, value, timestamp, headers) in records {
-        let headers: Vec<(&[u8], Option<&[u8]>)> = headers.iter().map(|(k, v)| (&k[..], v.as_deref())).collect();
+        let headers: Vec<(&[u8], Option<&[u8]>)> =
+            headers.iter().map(|(k, v)| (&k[..], v.as_deref())).collect();
         builder.push(Timestamp(*timestamp), key.as_deref(), value.as_deref(), &headers);
     }
     builder.finish(Compression::None).unwrap()

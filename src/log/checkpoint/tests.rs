@@ -78,6 +78,7 @@ fn durable_bytes_are_as_they_were() {
     for (name, bytes, golden) in [
         ("format", encode_directory(partition.topic.uuid()), include_str!("../golden/format.hex")),
         ("partition", encode_partition(partition, &topic), include_str!("../golden/partition.hex")),
+        ("boot", encode_boot("8e5c0a1d"), include_str!("../golden/boot.hex")),
         ("checkpoint", checkpoint().encode(), include_str!("../golden/checkpoint.hex")),
         (
             "discarding checkpoint",
@@ -99,6 +100,7 @@ fn what_was_written_is_read() {
     let (partition, topic) = partition();
     let uuid = partition.topic.uuid();
     assert_eq!(decode_directory(&encode_directory(uuid)), Ok(uuid));
+    assert_eq!(decode_boot(&encode_boot("8e5c0a1d")).as_deref(), Ok("8e5c0a1d"));
     assert_eq!(decode_partition(&encode_partition(partition, &topic)), Ok((partition, topic)));
     for discard in [false, true] {
         let checkpoint = Checkpoint { discard, ..checkpoint() };
@@ -147,12 +149,14 @@ proptest! {
         let real = [
             encode_directory(partition.topic.uuid()),
             encode_partition(partition, &topic),
+            encode_boot("8e5c0a1d"),
             checkpoint().encode(),
             snapshot().encode(),
             crate::log::index::golden_chunk(),
         ];
         for bytes in real.into_iter().map(|real| forged(real, at, to)).chain([bytes]) {
             let _ = decode_directory(&bytes);
+            let _ = decode_boot(&bytes);
             let _ = decode_partition(&bytes);
             let _ = Checkpoint::decode(&bytes);
             let _ = Snapshot::decode(&bytes);

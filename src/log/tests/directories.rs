@@ -114,3 +114,26 @@ fn nothing_is_taken_after_the_close() {
     let wanted = house.wanted(1);
     assert!(matches!(house.dir().open_or_create(wanted), Err(OpenLogError::Failed)));
 }
+
+#[test]
+fn a_restart_of_the_machine_is_dealt_with_even_if_the_process_dies_over_it() {
+    let mut house = House::new();
+    let pages = |house: &House| house.opened().pages();
+    house.log();
+    assert_eq!(pages(&house), damage::PageCache::PerhapsLost);
+    house.kill();
+    house.log();
+    assert_eq!(pages(&house), damage::PageCache::Kept);
+    house.cut_power();
+    for _ in 0..2 {
+        // Before any log was opened.
+        house.dir();
+        assert_eq!(pages(&house), damage::PageCache::PerhapsLost);
+        house.kill();
+    }
+    house.log();
+    assert_eq!(pages(&house), damage::PageCache::PerhapsLost);
+    house.kill();
+    house.log();
+    assert_eq!(pages(&house), damage::PageCache::Kept);
+}

@@ -76,6 +76,10 @@ impl House {
         self.try_open().unwrap()
     }
 
+    pub(super) fn opened(&self) -> Arc<LogDir> {
+        self.open.as_ref().expect("it is open").0.clone()
+    }
+
     pub(super) fn wanted(&self, number: i32) -> Wanted {
         Wanted {
             partition: partition(number),
@@ -86,7 +90,8 @@ impl House {
 
     pub(super) fn try_log(&mut self) -> Result<Arc<Log>, OpenLogError> {
         let wanted = self.wanted(0);
-        self.dir().open_or_create(wanted)
+        let mut opened = self.dir().open_many(vec![wanted]);
+        opened.pop().expect("one was asked for").1
     }
 
     pub(super) fn log(&mut self) -> Arc<Log> {
@@ -99,6 +104,13 @@ impl House {
             self.runtime.block_on(tasks.stop(PATIENCE)).unwrap();
             assert_eq!(tasks.failure(), None);
         }
+    }
+
+    /// A stop of the whole machine, after which pages may be missing.
+    pub(super) fn cut_power(&mut self) {
+        self.kill();
+        let boot = self.folder.path().join(layout::BOOT);
+        self.write_file(&boot, &checkpoint::encode_boot("another"));
     }
 
     /// A stop as it should be.

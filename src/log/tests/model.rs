@@ -155,7 +155,7 @@ fn perform(house: &mut House, model: &mut Model, step: &Step) {
             assert_eq!(*log.recovery(), RecoveryReport::default());
         }
         Step::PowerCut { left, hole } => {
-            house.kill();
+            house.cut_power();
             let synced = log.synced_end().get();
             drop(log);
             lose(house, model, synced, *left, *hole);
@@ -207,7 +207,8 @@ fn lose(house: &House, model: &Model, synced: i64, left: f64, hole: bool) {
         let path = house.file(*base, layout::LOG);
         let mut bytes = house.read_file(&path);
         if hole {
-            // Pages from here on never came, but for the last of them.
+            // Sectors from here on never came, but for the last page.
+            let stays = if stays == kept { stays } else { stays.next_multiple_of(512) };
             let until = if stays < size { (size - 1) / 4096 * 4096 } else { stays };
             if stays < until {
                 bytes[stays..until].fill(0);

@@ -128,6 +128,9 @@ fn pages_that_a_power_cut_kept_from_the_device_are_a_torn_tail() {
     let end = second.position + second.header.size();
     all[second.position..end.div_ceil(4096) * 4096 - 4096].fill(0);
     house.write_file(&house.file(0, layout::LOG), &all);
+    // The process alone may stop as it likes: no page is lost by that.
+    assert!(house.log().corruption().is_some());
+    house.cut_power();
     let log = house.log();
     assert_eq!((log.corruption(), log.end()), (None, second.header.base_offset));
 }
@@ -322,4 +325,111 @@ fn the_high_watermark_is_remembered_as_a_hint() {
     append(&house.log(), batch(1, 1, 10));
     house.stop();
     assert_eq!(house.log().high_watermark_hint(), offset(6));
+}
+
+#[test]
+fn a_closed_segment_that_ends_early_is_a_torn_tail_only_after_a_power_cut() {
+    let mut house = House::new();
+    house.options.checkpoint_bytes = ByteCount::mib(1);
+    let log = house.log();
+    for n in 0..4 {
+        append(&log, batch(n, 1, 100));
+    }
+    house.settle(&log);
+    house.kill();
+    // As if the log had rolled, and the older file had lost its end.
+    let path = house.file(0, layout::LOG);
+    let all = house.read_file(&path);
+    let last = Batches::new(&all).last().unwrap();
+    let before_last = Batches::new(&all).nth(2).unwrap();
+    house.write_file(&path, &all[..before_last.position]);
+    house.write_file(&house.file(3, layout::LOG), &all[last.position..]);
+    assert!(house.log().corruption().is_some());
+    house.cut_power();
+    let log = house.log();
+    assert_eq!((log.corruption(), log.end()), (None, offset(2)));
+    assert_eq!(house.bases(), [0]);
+    assert!(quarantined(&house).contains(&all[last.position..].to_vec()));
+}
+
+#[test]
+fn whatever_happens_to_its_files_a_log_opens_or_says_why_and_nothing_panics() {
+    let mut template = House::new();
+    rich(&mut template);
+    template.kill();
+    let folder = template.log_folder();
+    let names = Disk::host().list(&folder).unwrap();
+    let files: Vec<(String, Vec<u8>)> = names
+        .iter()
+        .map(|entry| (entry.name.clone(), template.read_file(&folder.join(&entry.name))))
+        .collect();
+    let rng = aquifer_runtime::rng::Rng::seeded(7);
+    let mut house = House::new();
+    house.config.segment_bytes = ByteCount(3000);
+    for round in 0..250 {
+        let below = |count: usize| (rng.number() % count.max(1) as u64) as usize;
+        let mut damaged = files.clone();
+        for _ in 0..1 + below(2) {
+            let at = below(damaged.len());
+            let (name, bytes) = &mut damaged[at];
+            let position = below(bytes.len());
+            match below(5) {
+                0 => bytes.truncate(position),
+                1 => bytes.extend((0..below(300)).map(|n| n as u8)),
+                2 => bytes[position..].fill(0),
+                3 => name.push('x'),
+                _ if bytes.is_empty() => {}
+                _ => bytes[position] ^= 1 << below(8),
+            }
+        }
+        let _ = Disk::host().remove_dir_all(&house.log_folder());
+        Disk::host().create_dir_all(&house.log_folder()).unwrap();
+        for (name, bytes) in &damaged {
+            house.write_file(&house.log_folder().join(name), bytes);
+        }
+        if round % 2 == 0 {
+            house.cut_power();
+        }
+        let Ok(log) = house.try_log() else {
+            house.kill();
+            continue;
+        };
+        walk(&log);
+        let _ = log.append(client(batch(1, 1, 10), 1_000));
+        let _ = log.offset_for_timestamp(aquifer_model::Timestamp(0), Offset::MAX);
+        let _ = log.max_timestamp(Offset::MAX);
+        for segment in log.sealed_segments() {
+            let _ = log.sealed_parts(segment.range.base);
+        }
+        let _ = log.truncate_to(offset(below(100) as i64));
+        let _ = log.discard_corrupt_tail();
+        let _ = log.advance_start(offset(below(100) as i64));
+        walk(&log);
+        let end = log.end();
+        let sound = log.corruption().is_none();
+        house.stop();
+        if let Ok(log) = house.try_log() {
+            assert!(!sound || log.end() == end, "round {round}: {end} became {}", log.end());
+            walk(&log);
+        }
+        house.kill();
+    }
+}
+
+/// Reads as far as it goes; what is served is batches that join.
+fn walk(log: &Log) {
+    let mut from = log.offsets().local_start;
+    while let Ok(slice) = log.read(read_from(from.get())) {
+        if slice.bytes.is_empty() {
+            break;
+        }
+        let mut walk = Batches::new(&slice.bytes);
+        let mut next = slice.range.base;
+        for located in walk.by_ref() {
+            assert_eq!(located.header.base_offset, next);
+            next = located.header.next_offset();
+        }
+        assert_eq!((walk.tail(), next), (Some(aquifer_model::batches::Tail::Whole), slice.range.next));
+        from = slice.range.next;
+    }
 }

@@ -105,8 +105,11 @@ impl Sweeper {
     ) -> Result<Expired, CommitError> {
         writer.settle_pending().await?;
         if let Some(start) = retention.start.filter(|start| *start > writer.newest().log_start()) {
+            // A start behind the end counts only up to there; no version is written to say nothing new.
             let next = writer.newest().with_log_start(start);
-            writer.commit(next).await?;
+            if next != **writer.newest() {
+                writer.commit(next).await?;
+            }
         }
         let mut expired = Expired::default();
         // Asked once, before anything is taken: an earlier time only makes the grace shorter by this call's length.

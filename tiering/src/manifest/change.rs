@@ -94,6 +94,18 @@ impl Manifest {
         next
     }
 
+    /// With an end further on, where the next segment starts: what lies between was deleted before it was tiered. Only a manifest
+    /// that names nothing can skip; an end before its own changes nothing.
+    #[must_use]
+    pub fn skipped_to(&self, end: Offset) -> Manifest {
+        let mut next = self.clone();
+        if next.first().is_none() && next.end.is_some_and(|current| current < end) {
+            next.end = Some(end);
+            next.log_start = next.log_start.max(end);
+        }
+        next
+    }
+
     /// Without its oldest `count` entries, which must be in the head: no page may be left.
     #[must_use]
     pub fn without_oldest(&self, count: usize, now: Timestamp) -> Manifest {

@@ -213,19 +213,21 @@ impl Reader {
             Err(_) => return Err(Stop::Pending),
         };
         let inner = &self.0;
-        let mut ahead = inner.streams.take(request.partition, request.offset, inner.chunks.coarse());
         let base = entry.range().base;
+        let mut stream = TakenStream {
+            reader: self,
+            request: &request,
+            segment: base,
+            ahead: inner.streams.take(request.partition, request.offset, inner.chunks.coarse()),
+            answered: None,
+        };
         let from = u64::from(aquifer_model::offset_index::floor(&index.offsets, base, request.offset));
         // Before waiting for the first chunk, so that all the others are on their way meanwhile.
-        self.load_ahead(&manifest, &entry, from, ahead).await;
-        let found = self.collect(&entry, &index, from, ahead.is_sequential(), &request).await;
-        let now = inner.store.world().clock.now();
-        let (read, end) = found.inspect_err(|_| {
-            inner.streams.expect_again(request.partition, request.offset, base, ahead, now);
-        })?;
-        ahead.took(read.bytes, inner.options.ahead_bytes_max);
-        self.load_ahead(&manifest, &entry, end, ahead).await;
-        inner.streams.expect(request.partition, read.next, base, ahead, now);
+        self.load_ahead(&manifest, &entry, from, stream.ahead).await;
+        let (read, end) = self.collect(&entry, &index, from, stream.ahead.is_sequential(), &request).await?;
+        stream.ahead.took(read.bytes, inner.options.ahead_bytes_max);
+        stream.answered = Some(read.next);
+        self.load_ahead(&manifest, &entry, end, stream.ahead).await;
         Ok(read)
     }
 
@@ -362,5 +364,26 @@ impl Reader {
             None => Bytes::new(),
         };
         Ok(Some(Tail { log_start: manifest.log_start(), end, epochs: manifest.epochs(), producers }))
+    }
+}
+
+/// A reader whose read is under way; goes back to where it is expected next, also when the read is dropped.
+struct TakenStream<'a> {
+    reader: &'a Reader,
+    request: &'a ColdRequest,
+    segment: Offset,
+    ahead: Ahead,
+    /// Behind what it was given.
+    answered: Option<Offset>,
+}
+
+impl Drop for TakenStream<'_> {
+    fn drop(&mut self) {
+        let (inner, partition) = (&self.reader.0, self.request.partition);
+        let now = inner.store.world().clock.now();
+        match self.answered {
+            Some(next) => inner.streams.expect(partition, next, self.segment, self.ahead, now),
+            None => inner.streams.expect_again(partition, self.request.offset, self.segment, self.ahead, now),
+        }
     }
 }

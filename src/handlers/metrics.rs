@@ -1,0 +1,52 @@
+//! What handlers count: what goes wrong, and what is done less well than asked for.
+
+use aquifer_protocol::{ApiKey, ErrorCode};
+use aquifer_runtime::metrics::{Counter, Family, Registry};
+
+type Labels = [(&'static str, String); 2];
+
+/// Counters. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HandlerMetrics {
+    /// Partitions of Produce, Fetch and ListOffsets that were answered with an error.
+    errors: Family<Labels, Counter>,
+    /// Fetches that had to do with half of the room, each time that it was halved.
+    pub(super) fetches_short: Counter,
+    /// Fetches that were answered empty for lack of room.
+    pub(super) fetches_without_room: Counter,
+    /// Reads that failed for a reason other than where they asked.
+    pub(super) reads_failed: Counter,
+}
+
+impl HandlerMetrics {
+    pub(crate) fn register(registry: &mut Registry) -> HandlerMetrics {
+        let metrics = HandlerMetrics::default();
+        let registry = registry.sub_registry_with_prefix("aquifer_handlers");
+        registry.register(
+            "partition_errors",
+            "Partitions answered with an error, by API and error",
+            metrics.errors.clone(),
+        );
+        registry.register(
+            "fetches_shortened",
+            "Halvings of a Fetch answer's room, since memory for answers is spent",
+            metrics.fetches_short.clone(),
+        );
+        registry.register(
+            "fetches_without_room",
+            "Fetches answered empty, since memory for answers is spent",
+            metrics.fetches_without_room.clone(),
+        );
+        registry.register("reads_failed", "Reads of a Fetch that failed", metrics.reads_failed.clone());
+        metrics
+    }
+
+    /// Counts an answer for one partition, if it is an error.
+    pub(super) fn note(&self, api: ApiKey, error: ErrorCode) {
+        if !error.is_none() {
+            self.errors
+                .get_or_create(&[("api", api.name().to_owned()), ("error", error.name().to_owned())])
+                .inc();
+        }
+    }
+}

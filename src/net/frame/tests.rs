@@ -1,0 +1,109 @@
+use futures::FutureExt as _;
+
+use super::*;
+
+async fn frames(bytes: &[u8], bytes_max: usize) -> (Vec<usize>, Option<String>) {
+    let mut reader = FrameReader::new(bytes);
+    let mut lengths = Vec::new();
+    loop {
+        match reader.frame(bytes_max).await {
+            Ok(Some(frame)) => lengths.push(frame.len()),
+            Ok(None) => return (lengths, None),
+            Err(error) => return (lengths, Some(error.to_string())),
+        }
+    }
+}
+
+fn framed(bodies: &[&[u8]]) -> Vec<u8> {
+    let frame = |body: &&[u8]| [&(body.len() as u32).to_be_bytes()[..], body].concat();
+    bodies.iter().flat_map(frame).collect()
+}
+
+#[tokio::test]
+async fn frames_follow_each_other() {
+    let large = vec![7; 3 * FIRST_STEP_BYTES + 5];
+    let bytes = framed(&[&[1, 2], &[], &large, &[9]]);
+    assert_eq!(frames(&bytes, 1 << 20).await, (vec![2, 0, large.len(), 1], None));
+}
+
+#[tokio::test]
+async fn what_is_no_frame_ends_the_stream() {
+    let cases: [(&[u8], &str); 7] = [
+        (b"GET / HTTP/1.1", "the other side speaks Http, not Kafka's protocol"),
+        (&[0x16, 3, 1, 0, 0], "the other side speaks Tls, not Kafka's protocol"),
+        (&[0xff, 0, 0, 0], "frame length -16777216 is negative"),
+        (&[0x7f, 0xff, 0xff, 0xff], "frame of 2147483647 bytes, at most 1024 are allowed"),
+        (&[0, 0, 4, 1], "frame of 1025 bytes, at most 1024 are allowed"),
+        (&[0, 0], "the stream ended within a frame: 2 bytes of 4 had arrived"),
+        (&[0, 0, 0, 3, 1], "the stream ended within a frame: 5 bytes of 7 had arrived"),
+    ];
+    for (bytes, expected) in cases {
+        assert_eq!(frames(bytes, 1024).await, (vec![], Some(expected.to_owned())));
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_a_read_is_given_up() {
+    let body: Vec<u8> = (0..FIRST_STEP_BYTES * 2).map(|number| number as u8).collect();
+    let bytes = framed(&[&body, &[1]]);
+    let (mut far, near) = tokio::io::duplex(1 << 20);
+    let mut reader = FrameReader::new(near);
+    // Each piece arrives alone, and each time the read that waits for more is dropped.
+    for piece in bytes[..bytes.len() - 1].chunks(10_007) {
+        far.write_all(piece).await.unwrap();
+        if let Some(frame) = reader.frame(1 << 20).now_or_never() {
+            assert_eq!(frame.unwrap().unwrap(), body);
+        }
+    }
+    far.write_all(&bytes[bytes.len() - 1..]).await.unwrap();
+    assert_eq!(reader.frame(1 << 20).await.unwrap().unwrap(), [1u8][..]);
+}
+
+#[tokio::test]
+async fn memory_follows_what_arrives_and_an_idle_reader_has_none() {
+    let (mut far, near) = tokio::io::duplex(1 << 20);
+    let mut reader = FrameReader::new(near);
+    far.write_all(&(100u32 << 20).to_be_bytes()).await.unwrap();
+    far.write_all(&[0; 1000]).await.unwrap();
+    assert!(reader.frame(1 << 30).now_or_never().is_none());
+    assert!(reader.buffer.capacity() <= 2 * FIRST_STEP_BYTES, "{}", reader.buffer.capacity());
+
+    let (mut far, near) = tokio::io::duplex(1 << 20);
+    let mut reader = FrameReader::new(near);
+    far.write_all(&framed(&[&[1; 100]])).await.unwrap();
+    drop(reader.frame(1 << 20).await.unwrap());
+    assert!(reader.frame(1 << 20).now_or_never().is_none());
+    assert_eq!(reader.buffer.capacity(), 0);
+}
+
+#[tokio::test]
+async fn steps_grow_with_the_room_there_is() {
+    for (length, room, expected) in [
+        (10, 0, 10),
+        (100 << 20, 0, FIRST_STEP_BYTES),
+        (100 << 20, FIRST_STEP_BYTES, STEP_FACTOR * FIRST_STEP_BYTES),
+        (3 * FIRST_STEP_BYTES, FIRST_STEP_BYTES, 3 * FIRST_STEP_BYTES),
+        (usize::MAX, usize::MAX / 2, usize::MAX),
+    ] {
+        assert_eq!(FrameReader::<&[u8]>::next_step(length, room), expected, "{length} {room}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_leaves_whole_and_a_peer_that_takes_nothing_is_given_up() {
+    let segments: Vec<Bytes> =
+        (0..200u32).map(|number| Bytes::from(vec![number as u8; number as usize * 7])).collect();
+    let (near, mut far) = tokio::io::duplex(1000);
+    let writing = async {
+        let mut near = near;
+        write_segments(&mut near, &segments, Duration::from_secs(60)).await.unwrap();
+    };
+    let mut read = Vec::new();
+    let (_, outcome) = tokio::join!(writing, far.read_to_end(&mut read));
+    outcome.unwrap();
+    assert_eq!(read, segments.concat());
+
+    let (mut near, _far) = tokio::io::duplex(10);
+    let stalled = write_segments(&mut near, &segments, Duration::from_millis(20)).await.unwrap_err();
+    assert_eq!(stalled.kind(), io::ErrorKind::TimedOut);
+}

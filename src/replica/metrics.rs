@@ -1,0 +1,62 @@
+//! What is counted of replicas: what an operator would otherwise only find in the log.
+
+use aquifer_runtime::metrics::{Counter, Gauge, Registry};
+
+/// Counters of all replicas of a broker. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ReplicaMetrics {
+    /// Partitions whose log cannot be opened.
+    pub(super) unopened: Gauge,
+    /// Steps of uploads (claim, upload, expire) that failed.
+    pub(super) archive_failures: Counter,
+    /// Claims that another process took.
+    pub(super) fenced: Counter,
+    /// Times that a partition was found to miss records between bucket and local log.
+    pub(super) gaps: Counter,
+    /// Sweeps of the bucket that failed.
+    pub(super) sweep_failures: Counter,
+    /// Logs that were dropped and started anew at the bucket's end.
+    pub(super) restarted: Counter,
+    /// Failures to seal, to trim or to expire local segments.
+    pub(super) retention_failures: Counter,
+    /// Failures to remove a deleted partition's log.
+    pub(super) delete_failures: Counter,
+}
+
+impl ReplicaMetrics {
+    pub(crate) fn register(registry: &mut Registry) -> ReplicaMetrics {
+        let metrics = ReplicaMetrics::default();
+        let registry = registry.sub_registry_with_prefix("aquifer_replica");
+        let mut counter =
+            |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        counter(
+            "archive_failures",
+            "Steps of uploads that failed and are tried again",
+            &metrics.archive_failures,
+        );
+        counter("archive_fenced", "Claims on manifests lost to another process", &metrics.fenced);
+        counter(
+            "archive_gaps",
+            "Times that records were missing between bucket and local log",
+            &metrics.gaps,
+        );
+        counter(
+            "sweep_failures",
+            "Sweeps of the bucket that failed and are tried again",
+            &metrics.sweep_failures,
+        );
+        counter("logs_restarted", "Logs dropped because the bucket was ahead of them", &metrics.restarted);
+        counter(
+            "retention_failures",
+            "Failures to seal, trim or expire local segments",
+            &metrics.retention_failures,
+        );
+        counter("delete_failures", "Failures to remove a deleted partition's log", &metrics.delete_failures);
+        registry.register(
+            "partitions_unopened",
+            "Partitions whose log cannot be opened",
+            metrics.unopened.clone(),
+        );
+        metrics
+    }
+}
