@@ -132,7 +132,8 @@ impl Gathering {
             .filter(|target| target.replica.is_ok())
             .map(|target| bytes_max(&target.wanted))
             .sum();
-        let wanted = self.bytes_max.min(wanted);
+        // Whoever allows nothing at all gets a first batch all the same (KIP-74), and so needs room.
+        let wanted = self.bytes_max.min(wanted).max(ByteCount(1));
         let mut bytes = wanted;
         while bytes >= ROOM_MIN.min(wanted) && bytes > ByteCount::ZERO {
             if let Some(permit) = context.answers.try_take(bytes) {
@@ -140,9 +141,6 @@ impl Gathering {
             }
             context.metrics.fetches_short.inc();
             bytes = ByteCount(bytes.get() / 2);
-        }
-        if wanted == ByteCount::ZERO {
-            return Room { bytes: wanted, permit: None };
         }
         let bytes = ROOM_MIN.min(wanted);
         match tokio::time::timeout_at(self.deadline, context.answers.take(bytes)).await {
@@ -205,7 +203,7 @@ impl Gathering {
                 look.answers[at].batches = batches;
             }
             // What has no room left in this answer is not asked for: it comes sooner in a later one.
-            Ok(Found::Cold(_)) if share == ByteCount::ZERO => {}
+            Ok(Found::Cold(_)) if share == ByteCount::ZERO && !first => {}
             Ok(Found::Cold(read)) => {
                 look.left = look.left.saturating_sub(share);
                 look.cold.push(Cold { at, replica: replica.clone(), read, share });
