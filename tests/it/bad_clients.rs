@@ -22,7 +22,7 @@ use aquifer_protocol::{ApiKey, Request, Str, VersionRange, frame};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::api_versions::{framed, request_bytes};
-use crate::batches::{batch, sequenced, values_of};
+use crate::batches::{Dice, batch, sequenced, values_of};
 use crate::client::{
     Client, Topic, creatable, eventually, fetch_request, list_request, produce_request, wanted,
 };
@@ -132,7 +132,7 @@ async fn mangled_requests_harm_nobody() {
     let mut witness = Witness::new(&broker).await;
     let topic = broker.client().await.create("victim", 2, &[]).await;
     let seeds = seeds(&topic);
-    let mut dice = Dice(0x5eed);
+    let mut dice = Dice::new(0x5eed);
     let mut before = 0;
     for round in 0..ROUNDS {
         let seed = &seeds[dice.below(seeds.len())];
@@ -165,7 +165,7 @@ async fn noise_harms_nobody() {
     let home = home();
     let broker = BrokerProcess::start(&home).await;
     let mut witness = Witness::new(&broker).await;
-    let mut dice = Dice(0xd1ce);
+    let mut dice = Dice::new(0xd1ce);
     for _ in 0..20 {
         let mut clients = Vec::new();
         for _ in 0..10 {
@@ -183,18 +183,6 @@ async fn noise_harms_nobody() {
         Some(())
     })
     .await;
-}
-
-/// Numbers that look random, the same each time.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, count: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % count.max(1) as u64) as usize
-    }
 }
 
 /// Does a few things to a frame that a client would not.
