@@ -313,7 +313,8 @@ impl Started<'_> {
         );
         self.back.spawn("keeper", keeper.run());
         if let Some(tier) = tier {
-            let records = BucketRecords::new(metadata.clone(), tier.clone(), configs.clone());
+            let records =
+                BucketRecords::new(metadata.clone(), tier.clone(), configs.clone(), self.world.clone());
             self.back.spawn("bucket-records", records.run(self.back.clone()));
         }
     }

@@ -63,6 +63,7 @@ pub(super) fn keeper(config: &Config) -> KeeperOptions {
         retry_min: tier.map_or(NEVER, |tier| tier.upload.retry_min),
         retry_max: tier.map_or(NEVER, |tier| tier.upload.retry_max),
         sweep_interval: tier.map_or(NEVER, |tier| tier.delete_grace),
+        disk_high_watermark: broker.log.disk_high_watermark,
     }
 }
 
@@ -146,6 +147,9 @@ pub(super) fn follow_configs(
         }
         config
     };
+    let dynamic =
+        move |image: &Image| (image.broker_configs(None).clone(), image.broker_configs(Some(broker)).clone());
+    let mut known = dynamic(&images.borrow());
     let first = with_dynamic(&images.borrow_and_update());
     let (sender, receiver) = watch::channel(first);
     let cancelled = group.cancelled().clone();
@@ -155,8 +159,13 @@ pub(super) fn follow_configs(
                 () = cancelled.cancelled() => return,
                 changed = images.changed() => if changed.is_err() { return },
             }
-            let config = with_dynamic(&images.borrow_and_update());
-            sender.send_replace(config);
+            let image = images.borrow_and_update().clone();
+            // Whoever follows goes through all topics: not for each change of the metadata.
+            let now = dynamic(&image);
+            if now != known {
+                known = now;
+                sender.send_replace(with_dynamic(&image));
+            }
         }
     });
     receiver

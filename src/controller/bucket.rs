@@ -9,18 +9,25 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquifer_model::TopicId;
+use aquifer_model::{PartitionIndex, TopicId, TopicPartition};
+use aquifer_runtime::World;
 use aquifer_runtime::tasks::TaskGroup;
 use aquifer_tiering::Tier;
 use aquifer_tiering::topic::{TopicRecord, TopicState};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::metadata::image::{DeletedTopic, Topic};
 use crate::metadata::{Command, Image, Metadata};
 
-/// How long to wait before what failed is tried again, and before objects in their grace are looked at again.
+/// How long to wait before what failed is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// How long to wait before the objects of a deleted topic are looked at again; doubles each time, since each look costs some
+/// requests a partition and what keeps them is a grace.
+const GRAVE_PAUSE_MIN: Duration = Duration::from_secs(2);
+/// The longest such wait.
+const GRAVE_PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// Keeps the bucket's records true.
 #[derive(Debug)]
@@ -28,12 +35,26 @@ pub(crate) struct BucketRecords {
     metadata: Metadata,
     tier: Tier,
     config: watch::Receiver<Config>,
+    world: World,
     recorded: HashMap<TopicId, Arc<Topic>>,
+    graves: HashMap<TopicId, Grave>,
+}
+
+/// When to look at a deleted topic again.
+#[derive(Debug, Clone, Copy)]
+struct Grave {
+    due: Instant,
+    pause: Duration,
 }
 
 impl BucketRecords {
-    pub(crate) fn new(metadata: Metadata, tier: Tier, config: watch::Receiver<Config>) -> BucketRecords {
-        BucketRecords { metadata, tier, config, recorded: HashMap::new() }
+    pub(crate) fn new(
+        metadata: Metadata,
+        tier: Tier,
+        config: watch::Receiver<Config>,
+        world: World,
+    ) -> BucketRecords {
+        BucketRecords { metadata, tier, config, world, recorded: HashMap::new(), graves: HashMap::new() }
     }
 
     /// Follows the metadata until the group is stopped.
@@ -41,31 +62,48 @@ impl BucketRecords {
         let mut images = self.metadata.watch();
         loop {
             let image = images.borrow_and_update().clone();
-            let settled = self.follow(&image).await;
+            let again = tokio::select! {
+                () = group.cancelled().cancelled() => return,
+                again = self.follow(&image) => again,
+            };
             tokio::select! {
                 () = group.cancelled().cancelled() => return,
                 changed = images.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(AGAIN_AFTER), if !settled => {}
+                () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {}
             }
         }
     }
 
-    /// Does what there is to do; gives whether nothing is left.
-    async fn follow(&mut self, image: &Image) -> bool {
+    /// Does what there is to do; gives when to look again although nothing changes.
+    async fn follow(&mut self, image: &Image) -> Option<Duration> {
         if !self.metadata.is_controller() {
-            return true;
-        }
-        let mut settled = true;
-        for topic in image.topics() {
-            if self.recorded.get(&topic.id).is_none_or(|known| !Arc::ptr_eq(known, topic)) {
-                settled &= self.record(topic).await;
-            }
+            // One that becomes it is not told.
+            return Some(AGAIN_AFTER);
         }
         self.recorded.retain(|id, _| image.topic(*id).is_some());
-        for topic in image.deleted_topics() {
-            settled &= self.bury(topic).await;
+        self.graves.retain(|id, _| image.deleted_topics().any(|topic| topic.id == *id));
+        for topic in image.topics() {
+            let known = self.recorded.get(&topic.id).is_some_and(|known| Arc::ptr_eq(known, topic));
+            // A bucket that is away is away for all: one line is enough.
+            if !known && !self.record(topic).await {
+                return Some(AGAIN_AFTER);
+            }
         }
-        settled
+        let mut again: Option<Duration> = None;
+        for topic in image.deleted_topics() {
+            let now = self.world.clock.now();
+            let grave = self.graves.get(&topic.id).copied();
+            let due = grave.map_or(now, |grave| grave.due);
+            let mut wait = due.saturating_duration_since(now);
+            if wait.is_zero() && !self.bury(topic).await {
+                wait = grave.map_or(GRAVE_PAUSE_MIN, |grave| (grave.pause * 2).min(GRAVE_PAUSE_MAX));
+                self.graves.insert(topic.id, Grave { due: self.world.clock.now() + wait, pause: wait });
+            } else if wait.is_zero() {
+                continue;
+            }
+            again = Some(again.map_or(wait, |again| again.min(wait)));
+        }
+        again
     }
 
     async fn record(&mut self, topic: &Arc<Topic>) -> bool {
@@ -114,7 +152,13 @@ impl BucketRecords {
             }
             Ok(collected) if collected.left > 0 => false,
             Ok(_) => match self.metadata.propose(Command::ForgetTopic(topic.id)).await {
-                Ok(_) => true,
+                Ok(_) => {
+                    for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+                        self.tier
+                            .forget(TopicPartition { topic: topic.id, partition: PartitionIndex(partition) });
+                    }
+                    true
+                }
                 Err(error) => {
                     tracing::warn!(topic = %topic.name, %error, "cannot forget a deleted topic, will try again");
                     false

@@ -29,6 +29,7 @@ pub(super) fn of_append(error: &AppendError) -> ErrorCode {
     match error {
         AppendError::Role(error) => of_role(error),
         AppendError::NotEnoughReplicas { .. } => ErrorCode::NOT_ENOUGH_REPLICAS,
+        AppendError::DiskFull => ErrorCode::KAFKA_STORAGE_ERROR,
         AppendError::Log(error) => of_log_append(error),
     }
 }

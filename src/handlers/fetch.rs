@@ -216,9 +216,10 @@ fn partition_data(
             data.current_leader = LeaderIdAndEpoch { leader_id: leader.0, leader_epoch: epoch.get() };
         }
     }
-    // As in Kafka, an error tells no offsets: those of a replica that cannot answer mean nothing.
+    // An error tells no offsets, as in Kafka: those of a replica that cannot answer mean nothing. But who asks outside of the log
+    // is told where it lies.
     let replica = match &target.replica {
-        Ok(replica) if answer.error.is_none() => replica,
+        Ok(replica) if [ErrorCode::NONE, ErrorCode::OFFSET_OUT_OF_RANGE].contains(&answer.error) => replica,
         Ok(_) | Err(_) => return (data, None),
     };
     let bounds = replica.bounds();
@@ -233,7 +234,7 @@ fn partition_data(
     }
     data.records = Records::from(answer.batches.slices);
     let told = Told { high_watermark: data.high_watermark, log_start_offset: data.log_start_offset };
-    (data, Some(told))
+    (data, answer.error.is_none().then_some(told))
 }
 
 /// Sorted, and each once: one that overlaps several segments comes with each of them.

@@ -63,7 +63,7 @@ pub(super) struct Gathering {
     pub(super) cold_deadline: Instant,
 }
 
-/// Room for records.
+/// Room for records; without a permit there is none, not even for one batch.
 struct Room {
     bytes: ByteCount,
     permit: Option<BytePermit>,
@@ -106,7 +106,7 @@ impl Gathering {
             let marks = targets.iter().filter_map(|target| Some(target.replica.as_ref().ok()?.marks()));
             let mut marks: Vec<_> = marks.collect();
             let mut room = self.room(context, targets).await;
-            let mut look = self.look(context, targets, room.bytes).await;
+            let mut look = self.look(context, targets, &room).await;
             let next = self.read_cold(context, &mut look, &mut marks).await;
             let size = size_of(&look.answers);
             let late = context.world.clock.now() >= self.deadline;
@@ -117,6 +117,9 @@ impl Gathering {
                 continue;
             }
             // Nothing is held while waiting; too little to answer is read again.
+            if size > 0 {
+                look.answers.clear();
+            }
             drop(room.permit.take());
             let in_time = self.wait_for_more(targets, &mut marks).await;
             if !in_time && size == 0 {
@@ -132,17 +135,17 @@ impl Gathering {
             .filter(|target| target.replica.is_ok())
             .map(|target| bytes_max(&target.wanted))
             .sum();
-        // Whoever allows nothing at all gets a first batch all the same (KIP-74), and so needs room.
-        let wanted = self.bytes_max.min(wanted).max(ByteCount(1));
-        let mut bytes = wanted;
-        while bytes >= ROOM_MIN.min(wanted) && bytes > ByteCount::ZERO {
+        let mut bytes = self.bytes_max.min(wanted);
+        loop {
             if let Some(permit) = context.answers.try_take(bytes) {
                 return Room { bytes, permit: Some(permit) };
             }
+            if bytes <= ROOM_MIN {
+                break;
+            }
             context.metrics.fetches_short.inc();
-            bytes = ByteCount(bytes.get() / 2);
+            bytes = ByteCount(bytes.get() / 2).max(ROOM_MIN);
         }
-        let bytes = ROOM_MIN.min(wanted);
         match tokio::time::timeout_at(self.deadline, context.answers.take(bytes)).await {
             Ok(permit) => Room { bytes, permit: Some(permit) },
             Err(_) => {
@@ -153,26 +156,26 @@ impl Gathering {
     }
 
     /// Reads what is hot, and finds what is cold.
-    async fn look(&self, context: &Context, targets: &[Target], room: ByteCount) -> Look {
+    async fn look(&self, context: &Context, targets: &[Target], room: &Room) -> Look {
         let is_cold = |at: &usize| {
             let target = &targets[*at];
             target.replica.as_ref().is_ok_and(|replica| replica.is_cold(target.wanted.fetch_offset))
         };
         let (cold, hot): (Vec<usize>, Vec<usize>) = (0..targets.len()).partition(is_cold);
         let answers = targets.iter().map(|_| Answer::default()).collect();
-        let left = if cold.is_empty() { room } else { ByteCount(room.get().div_ceil(2)) };
+        let left = if cold.is_empty() { room.bytes } else { ByteCount(room.bytes.get().div_ceil(2)) };
         let mut look = Look { answers, left, ..Look::default() };
         for at in hot {
             self.look_at(context, &mut look, at, &targets[at], room).await;
         }
-        look.left = room.saturating_sub(look.used);
+        look.left = room.bytes.saturating_sub(look.used);
         for at in cold {
             self.look_at(context, &mut look, at, &targets[at], room).await;
         }
         look
     }
 
-    async fn look_at(&self, context: &Context, look: &mut Look, at: usize, target: &Target, room: ByteCount) {
+    async fn look_at(&self, context: &Context, look: &mut Look, at: usize, target: &Target, room: &Room) {
         let replica = match &target.replica {
             Ok(replica) => replica,
             Err(code) => {
@@ -188,7 +191,8 @@ impl Gathering {
             }
         }
         let share = bytes_max(&target.wanted).min(look.left);
-        let first = look.used == ByteCount::ZERO && room > ByteCount::ZERO;
+        // Even where the client's limit is nothing, but not where there is no memory for it.
+        let first = look.used == ByteCount::ZERO && look.cold.is_empty() && room.permit.is_some();
         let request = ReadRequest {
             offset: fetch_offset,
             bytes_max: share,

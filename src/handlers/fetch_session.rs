@@ -120,7 +120,7 @@ impl FetchSessions {
 
     /// How many sessions there are.
     #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.sessions.len()
     }
 
@@ -161,6 +161,11 @@ impl FetchSessions {
             session.want(partition, wanted);
         }
         self.partitions += session.partitions.len();
+        if self.partitions > self.partitions_max {
+            // It has outgrown the cache; the client opens another, and gets one if there is room.
+            self.remove(id);
+            return Err(SessionError::Unknown);
+        }
         session.epoch = next_epoch(session.epoch);
         let wanted = session
             .order

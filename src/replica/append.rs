@@ -38,6 +38,9 @@ impl Replica {
         if acks == Acks::All && in_sync < wanted {
             return Err(AppendError::NotEnoughReplicas { in_sync, wanted });
         }
+        if self.disk().is_full() {
+            return Err(AppendError::DiskFull);
+        }
         let appended = self.log().append(Append { records, epoch, origin: Origin::Client })?;
         if self.config().durability == Durability::Replicated {
             self.advance();

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquifer_model::{ByteCount, LeaderEpoch, Offset, Timestamp};
+use aquifer_model::{ByteCount, LeaderEpoch, Offset, SealedSegment, Timestamp};
 use aquifer_runtime::tasks;
 use aquifer_tiering::gc::Retention;
 use aquifer_tiering::manifest::commit::{ClaimError, CommitError};
@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::metrics::ReplicaMetrics;
-use super::plan::{Resume, Sweeps, resume, trimmable};
+use super::plan::{Resume, Sweeps, covered, resume, trimmable};
 use super::state::{Replica, Role};
 use crate::log;
 use crate::log::{Keep, SealedSum};
@@ -325,6 +325,13 @@ impl Replica {
         }
     }
 
+    /// The local segments that the bucket holds, oldest first.
+    pub(super) fn covered(&self, proof: &TieredUpTo) -> Vec<SealedSegment> {
+        let mut sealed = self.log().sealed_segments();
+        sealed.truncate(covered(&sealed, self.log().offsets().start, |range| proof.covers(range)));
+        sealed
+    }
+
     /// Retention over the whole history: the manifest first, then the log's start. Objects go after their grace.
     async fn expire(self: &Arc<Replica>, claimed: &mut Claimed) -> Result<(), ArchiveError> {
         let total = self.config().retention;
@@ -335,7 +342,9 @@ impl Replica {
             age: total.time,
             start: Some(self.log().offsets().start),
         };
-        claimed.expire(retention).await?;
+        if may_expire(&claimed.manifest(), retention) {
+            claimed.expire(retention).await?;
+        }
         let manifest = claimed.manifest();
         self.archive().note(&manifest, &claimed.proof());
         self.follow_log_start(manifest.log_start()).await?;
@@ -400,6 +409,14 @@ impl Replica {
         tracing::warn!(%partition, %topic, failures = status.failures, ?pause, %error, "upload failed, will be tried again");
         Done::Retry
     }
+}
+
+/// Whether retention may have something to take. A history that never ends need not even be looked at: its oldest entries lie in a
+/// page, which may have to be fetched.
+fn may_expire(manifest: &Manifest, retention: Retention) -> bool {
+    let unread = manifest.first().is_some_and(|first| first < manifest.log_start());
+    let moved = retention.start.is_some_and(|start| start > manifest.log_start());
+    retention.age.is_some() || retention.bytes.is_some() || moved || unread
 }
 
 /// Why a step did not succeed.

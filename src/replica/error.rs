@@ -33,6 +33,9 @@ pub(crate) enum AppendError {
     /// Fewer replicas in sync than `min.insync.replicas`: nothing was written, try again.
     #[error("{in_sync} replicas are in sync, {wanted} are wanted")]
     NotEnoughReplicas { in_sync: usize, wanted: usize },
+    /// What is left of the disk is for others than clients: nothing was written, try again later.
+    #[error("the local disk is above log.disk.high.watermark, and nothing on it can be dropped")]
+    DiskFull,
     #[error(transparent)]
     Log(#[from] log::AppendError),
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aquifer_model::{Timestamp, TopicPartition};
+use aquifer_model::{ByteCount, Timestamp, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::tasks::{self, TaskGroup};
 use aquifer_tiering::{Tier, TieredUpTo};
@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::archive::{ArchiveRules, Done};
+use super::disk::{self, Droppable};
 use super::registry::Replicas;
 use super::state::{Replica, Role};
 use crate::log::{Keep, removable_before};
@@ -45,6 +46,8 @@ pub(crate) struct KeeperOptions {
     pub(crate) retry_max: Duration,
     /// Between two sweeps of what was removed from the bucket: its grace (`tier.delete.grace.ms`).
     pub(crate) sweep_interval: Duration,
+    /// Share of the file system in use above which local segments go early (`log.disk.high.watermark`).
+    pub(crate) disk_high_watermark: f64,
 }
 
 /// Looks over all partitions.
@@ -59,6 +62,7 @@ pub(crate) struct Keeper {
     recoveries: Arc<Semaphore>,
     busy: Arc<Mutex<HashSet<TopicPartition>>>,
     retaining: AtomicBool,
+    relieving: AtomicBool,
     group: TaskGroup,
 }
 
@@ -78,6 +82,7 @@ impl Keeper {
             recoveries: Arc::new(Semaphore::new(RECOVERIES_MAX)),
             busy: Arc::default(),
             retaining: AtomicBool::new(false),
+            relieving: AtomicBool::new(false),
             replicas,
             tier,
             options,
@@ -98,6 +103,7 @@ impl Keeper {
             let now = self.world.clock.now();
             let retain = now >= retention_due;
             let replicas = self.replicas.all();
+            self.look_at_disk(&replicas, now);
             if retain {
                 retention_due = now + self.world.rng.jittered(self.options.retention_interval);
                 self.start_retention(&replicas);
@@ -184,6 +190,73 @@ impl Keeper {
             }
             keeper.retaining.store(false, Ordering::Release);
         });
+    }
+
+    /// Makes room as the disk fills, and shuts the door when there is none to be made.
+    fn look_at_disk(self: &Arc<Keeper>, replicas: &[Arc<Replica>], now: Instant) {
+        let (guard, watermark) = (self.replicas.disk(), self.options.disk_high_watermark);
+        let space = match self.replicas.logs().space() {
+            Ok(space) => space,
+            Err(error) => {
+                self.rules.metrics.retention_failures.inc();
+                tracing::warn!(%error, "cannot tell how full the disk is");
+                return;
+            }
+        };
+        let (excess, leaving) = (disk::excess(&space, watermark), guard.leaving(now));
+        let full = disk::is_full(&space, watermark, leaving);
+        if guard.set_full(full) {
+            self.rules.metrics.disk_full.set(i64::from(full));
+            let (available, total) = (space.available, space.total);
+            match full {
+                true => tracing::error!(%available, %total, "the disk is full: clients' appends are refused"),
+                false => tracing::warn!(%available, %total, "the disk has room again"),
+            }
+        }
+        let wanted = excess.saturating_sub(leaving);
+        if wanted > ByteCount::ZERO && self.tier.is_some() && !self.relieving.swap(true, Ordering::AcqRel) {
+            let (keeper, replicas) = (self.clone(), replicas.to_vec());
+            self.group.spawn("disk-relief", async move {
+                let relieving = keeper.clone();
+                tasks::blocking(move || relieving.relieve(&replicas, wanted)).await;
+                keeper.relieving.store(false, Ordering::Release);
+            });
+        }
+    }
+
+    /// Drops the oldest of what the bucket holds, until `wanted` is on its way out.
+    fn relieve(&self, replicas: &[Arc<Replica>], wanted: ByteCount) {
+        let Some(tier) = &self.tier else { return };
+        let mut droppable = Vec::new();
+        for (owner, replica) in replicas.iter().enumerate() {
+            let leads = matches!(replica.role(), Role::Leader(_));
+            let Some(proof) = tier.known(replica.partition()).filter(|_| leads) else { continue };
+            droppable.extend(replica.covered(&proof).into_iter().map(|segment| Droppable {
+                owner,
+                sealed_at: segment.sealed_at,
+                bytes: segment.log_bytes,
+                next: segment.range.next,
+            }));
+        }
+        let now = self.world.clock.now();
+        let mut freed = ByteCount::ZERO;
+        for (owner, below) in disk::choose(droppable, wanted) {
+            let log = replicas[owner].log();
+            match log.trim_local(below) {
+                Ok(bytes) => {
+                    self.replicas.disk().note_leaving(bytes, now + log.config().file_delete_delay_ms);
+                    freed += bytes;
+                }
+                Err(error) => {
+                    self.rules.metrics.retention_failures.inc();
+                    tracing::error!(partition = %log.partition(), %error, "cannot drop segments from a full disk");
+                }
+            }
+        }
+        self.rules.metrics.disk_relieved.inc_by(freed.get());
+        if freed > ByteCount::ZERO {
+            tracing::warn!(%wanted, %freed, "the disk fills: dropped segments that the bucket holds");
+        }
     }
 
     fn retain(&self, replica: &Arc<Replica>, now: Timestamp) {

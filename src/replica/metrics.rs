@@ -21,6 +21,10 @@ pub(crate) struct ReplicaMetrics {
     pub(super) retention_failures: Counter,
     /// Failures to remove a deleted partition's log.
     pub(super) delete_failures: Counter,
+    /// Whether clients' appends are refused because the disk is full: 0 or 1.
+    pub(super) disk_full: Gauge,
+    /// Bytes dropped ahead of local retention because the disk was filling.
+    pub(super) disk_relieved: Counter,
 }
 
 impl ReplicaMetrics {

@@ -18,6 +18,8 @@ pub(crate) mod error;
 pub(crate) mod progress;
 /// What of a log came through since it was last open: pure.
 mod survival;
+/// What happens as the local disk fills: pure.
+mod disk;
 /// A partition's replica on this broker, and its role.
 mod state;
 /// Appending as leader, and waiting until it is acknowledged.

@@ -78,8 +78,21 @@ pub(super) fn resume(tiered_end: Option<Offset>, log_start: Offset, first_base: 
     }
 }
 
-/// Which local segments may go: `None`, or all that end at or below the answer. Nothing goes that a reader may ask for and
-/// `covers` does not say to be in the bucket.
+/// How many of the oldest local segments no reader would miss: `covers` says that they are in the bucket, or they lie before the
+/// log's start.
+pub(super) fn covered(
+    sealed: &[SealedSegment],
+    log_start: Offset,
+    covers: impl Fn(OffsetRange) -> bool,
+) -> usize {
+    let safe = |segment: &&SealedSegment| {
+        let OffsetRange { base, next } = segment.range;
+        next <= log_start || covers(OffsetRange { base: base.max(log_start), next })
+    };
+    sealed.iter().take_while(safe).count()
+}
+
+/// Which local segments may go: `None`, or all that end at or below the answer. Nothing goes that a reader would miss.
 pub(super) fn trimmable(
     sealed: &[SealedSegment],
     active: ByteCount,
@@ -88,11 +101,7 @@ pub(super) fn trimmable(
     covers: impl Fn(OffsetRange) -> bool,
     now: Timestamp,
 ) -> Option<Offset> {
-    let safe = |segment: &&SealedSegment| {
-        let OffsetRange { base, next } = segment.range;
-        next <= log_start || covers(OffsetRange { base: base.max(log_start), next })
-    };
-    let limit = sealed.iter().take_while(safe).last()?.range.next;
+    let limit = sealed[..covered(sealed, log_start, covers)].last()?.range.next;
     removable_before(sealed, active, keep, limit, now)
 }
 

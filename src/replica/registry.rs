@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::disk::DiskGuard;
 use super::metrics::ReplicaMetrics;
 use super::state::{Replica, Role};
 use super::survival::Survival;
@@ -35,6 +36,7 @@ pub(crate) struct Replicas {
     /// Partitions of this broker whose log cannot be opened.
     unopened: RwLock<HashMap<TopicPartition, Unopened>>,
     metrics: ReplicaMetrics,
+    disk: Arc<DiskGuard>,
     /// The logs that were on disk when this broker started.
     survivors: OnceLock<HashSet<TopicPartition>>,
     /// The image that was last carried out.
@@ -69,6 +71,7 @@ impl Replicas {
             open: RwLock::default(),
             unopened: RwLock::default(),
             metrics,
+            disk: Arc::new(DiskGuard::new()),
             survivors: OnceLock::new(),
             applied,
         })
@@ -97,6 +100,16 @@ impl Replicas {
     /// All replicas, in no order.
     pub(crate) fn all(&self) -> Vec<Arc<Replica>> {
         self.open.read().values().cloned().collect()
+    }
+
+    /// Where the logs lie.
+    pub(super) fn logs(&self) -> &Arc<LogDir> {
+        &self.logs
+    }
+
+    /// How full that is.
+    pub(super) fn disk(&self) -> &DiskGuard {
+        &self.disk
     }
 
     /// Waits until what the metadata now says of a topic has been carried out here; gives whether it was, in time.
@@ -258,9 +271,10 @@ impl Replicas {
                     let survival = Survival { on_disk: self.survived(partition), clean };
                     let config = configs.remove(&partition).expect("every wanted log has a configuration");
                     self.unopened.write().remove(&partition);
-                    self.open
-                        .write()
-                        .insert(partition, Replica::new(log, survival, config, self.world.clone()));
+                    self.open.write().insert(
+                        partition,
+                        Replica::new(log, survival, config, self.disk.clone(), self.world.clone()),
+                    );
                 }
                 Err(error) => {
                     let topic = names.remove(&partition).expect("every wanted log has a topic");

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::archive::Archive;
+use super::disk::DiskGuard;
 use super::error::RoleError;
 use super::progress::{Own, Progress};
 use super::survival::Survival;
@@ -46,6 +47,7 @@ pub(crate) struct Replica {
     marks: watch::Sender<Marks>,
     archive: Archive,
     survival: Survival,
+    disk: Arc<DiskGuard>,
     world: World,
 }
 
@@ -59,7 +61,13 @@ struct State {
 
 impl Replica {
     /// A replica over its open log; it serves once it is told to lead.
-    pub(super) fn new(log: Arc<Log>, survival: Survival, config: TopicConfig, world: World) -> Arc<Replica> {
+    pub(super) fn new(
+        log: Arc<Log>,
+        survival: Survival,
+        config: TopicConfig,
+        disk: Arc<DiskGuard>,
+        world: World,
+    ) -> Arc<Replica> {
         let high_watermark = log.high_watermark_hint();
         let (marks, _) = watch::channel(Marks { leading: None, high_watermark });
         let progress = Progress::new(high_watermark, 0, 1);
@@ -72,6 +80,7 @@ impl Replica {
             marks,
             archive,
             survival,
+            disk,
             world,
         });
         let weak = Arc::downgrade(&replica);
@@ -106,6 +115,11 @@ impl Replica {
     /// The outside world.
     pub(super) fn world(&self) -> &World {
         &self.world
+    }
+
+    /// How full the disk is that it lies on.
+    pub(super) fn disk(&self) -> &DiskGuard {
+        &self.disk
     }
 
     /// Its way into the bucket.

@@ -266,3 +266,37 @@ async fn what_was_dropped_midway_is_settled_first() {
         assert!(report.is_clean(), "seed {seed}: {report:?}");
     }
 }
+
+/// Records that were deleted before they were tiered leave no hole: uploads go on behind them.
+#[tokio::test(start_paused = true)]
+async fn what_was_deleted_before_it_was_tiered_is_skipped() {
+    let (store, tasks) = (memory().await, TaskGroup::new());
+    let folder = tempfile::tempdir().unwrap();
+    let tier = tier(store.clone(), 1, 1, &tasks);
+    let mut claimed = tier.claim(partition(), epoch_of(1)).await.unwrap();
+    claimed.upload(Recipe::small(0).source(folder.path())).await.unwrap();
+    let end = claimed.manifest().end().unwrap();
+    // At or before the end there is nothing to skip, and no version to write.
+    let version = claimed.manifest().version();
+    claimed.skip_to(end).await.unwrap();
+    assert_eq!(claimed.manifest().version(), version);
+    let later = end.get() + 5 * SEGMENT;
+    assert!(matches!(
+        claimed.upload(Recipe::small(later).source(folder.path())).await,
+        Err(UploadError::Gap { .. })
+    ));
+    let proof = claimed.skip_to(offset_of(later)).await.unwrap();
+    assert_eq!((proof.end(), proof.log_start()), (offset_of(later), offset_of(later)));
+    claimed.upload(Recipe::small(later).source(folder.path())).await.unwrap();
+    assert_eq!(claimed.manifest().segments(), 1);
+    // A log start behind the end is taken up to there, once.
+    let version = claimed.manifest().version();
+    let far = Retention { start: Some(offset_of(later * 100)), ..Retention::default() };
+    claimed.expire(far).await.unwrap();
+    let settled = claimed.manifest().version();
+    assert!(settled > version);
+    claimed.expire(far).await.unwrap();
+    assert_eq!(claimed.manifest().version(), settled, "nothing new is not written");
+    let report = inspect::verify(&store, VerifyOptions::of(partition().topic)).await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+}

@@ -101,3 +101,14 @@ fn a_full_cache_serves_without_a_session_and_evicts_the_idle() {
     assert_eq!(opened(&mut few, 1, now), 1);
     assert_eq!(opened(&mut few, 2, now), 0, "six partitions are too many");
 }
+
+#[test]
+fn a_session_that_outgrows_the_cache_ends() {
+    let now = start();
+    let mut sessions = FetchSessions::new(10, 4);
+    assert_eq!(opened(&mut sessions, 1, now), 1);
+    sessions.resolve(request(1, 1, &[(3, 0)], &[]), now).unwrap();
+    assert_eq!(sessions.resolve(request(1, 2, &[(4, 0)], &[]), now).unwrap_err(), SessionError::Unknown);
+    assert_eq!(sessions.len(), 0);
+    assert_eq!(opened(&mut sessions, 2, now), 2, "its room is free again");
+}

@@ -95,6 +95,24 @@ fn entries_are_added_at_the_end_only() {
 }
 
 #[test]
+fn only_a_manifest_that_names_nothing_skips() {
+    let full = manifest(2);
+    assert_eq!(full.skipped_to(offset(50)), full, "records would be missing in the middle");
+    let emptied = full.without_oldest(2, Timestamp(5));
+    assert_eq!(emptied.skipped_to(offset(20)), emptied, "it ends there already");
+    let skipped = emptied.skipped_to(offset(50));
+    assert_eq!((skipped.log_start(), skipped.end()), (offset(50), Some(offset(50))));
+    let next = skipped.next_version(Uuid::from_u128(9));
+    check(&next).unwrap();
+    check_step(&emptied, &next).unwrap();
+    check(&next.with_entry(entry(50, 60)).unwrap()).unwrap();
+    assert_eq!(
+        next.with_entry(entry(20, 30)).unwrap_err(),
+        ChangeError::NotNext { expected: offset(50), found: offset(20) }
+    );
+}
+
+#[test]
 fn pages_take_the_oldest_and_give_them_up_in_turn() {
     let (paged, page) = manifest(5).spilled(4, 3, page_key(0));
     let page = page.unwrap();
