@@ -106,6 +106,28 @@ async fn other_protocols_and_impossible_frames_cost_their_connection_alone() {
     assert_eq!(broker.process.ended("SIGTERM").await.code, Some(0));
 }
 
+/// Requests announced and never sent hold no memory, and no place that others need.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_never_come_hold_nothing() {
+    let home = home();
+    let broker = BrokerProcess::start(&home).await;
+    let mut witness = Witness::new(&broker).await;
+    let before = broker.process.resident_bytes();
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        let mut client = broker.client().await;
+        // Just below what is allowed, so that it is waited for.
+        let announced = (100 << 20) - 1_i32;
+        client.send_bytes(&[&announced.to_be_bytes()[..], &[0, 0, 0, 9]].concat()).await;
+        idle.push(client);
+    }
+    witness.is_served(&broker, "twenty times 100 MB announced").await;
+    let growth = broker.process.resident_bytes().saturating_sub(before);
+    assert!(growth < GROWTH_MAX, "grew by {growth} bytes");
+    drop(idle);
+    witness.is_served(&broker, "the end of those").await;
+}
+
 /// A connection that ends in the middle of a request leaves nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_cut_off_anywhere_are_forgotten() {
