@@ -286,6 +286,8 @@ impl Started<'_> {
             Replicas::new(self.world.clone(), broker, logs.clone(), tier.clone(), configs.clone(), counted);
         replicas.start(&metadata, self.back).await;
         lifecycle::enter(&metadata, registered).await?;
+        // A client that is served is not told that nobody leads.
+        replicas.settled(&metadata, self.back).await;
         self.start_keepers(&replicas, tier.as_ref(), &metadata, &configs);
         let url = self.config.broker().tier.as_ref().map(|tier| tier.object_store.to_string());
         let status = StatusSource::new(

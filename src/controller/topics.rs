@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::placement::{TooFewBrokers, place};
 use crate::config::Config;
-use crate::metadata::apply::apply;
+use crate::metadata::apply::{TOPIC_PARTITIONS_MAX, apply};
 use crate::metadata::command::{CreatePartitions, CreateTopic, DeleteTopic, Remains};
 use crate::metadata::image::{BrokerState, Configs, Topic};
 use crate::metadata::{Command, Image, Metadata, ProposeError, Rejected};
@@ -192,6 +192,7 @@ impl Topics {
             count if count > 0 => count as usize,
             count => return Err(TopicError::Partitions(format!("a topic cannot have {count} partitions"))),
         };
+        check_count(partitions)?;
         let replicas = match i32::from(new.replication_factor) {
             DEFAULT => defaults.replication_factor as usize,
             factor if factor > 0 => factor as usize,
@@ -216,6 +217,7 @@ impl Topics {
             );
             return Err(TopicError::Partitions(words));
         }
+        check_count(wanted)?;
         let added = match growth.assignments {
             Some(added) if added.len() != wanted - existing => {
                 let words =
@@ -276,6 +278,15 @@ impl Topics {
 /// Brokers that may be given replicas.
 fn in_service(image: &Image) -> Vec<BrokerId> {
     image.brokers().filter(|broker| broker.state == BrokerState::Active).map(|broker| broker.id).collect()
+}
+
+/// The judge has the last word on this, too; but a number is cheap to send, and a place for each partition is not cheap to find.
+fn check_count(partitions: usize) -> Result<(), TopicError> {
+    if partitions > TOPIC_PARTITIONS_MAX {
+        let words = format!("a topic can have {TOPIC_PARTITIONS_MAX} partitions, not {partitions}");
+        return Err(TopicError::Partitions(words));
+    }
+    Ok(())
 }
 
 /// What would become of a command if it were proposed: asked of the judge, over a copy of what there is.

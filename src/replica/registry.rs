@@ -161,6 +161,15 @@ impl Replicas {
         });
     }
 
+    /// Waits until what the metadata says by now has been carried out here, or until the group is stopped.
+    pub(crate) async fn settled(&self, metadata: &Metadata, group: &TaskGroup) {
+        let mut applied = self.applied.subscribe();
+        tokio::select! {
+            () = group.cancelled().cancelled() => {}
+            settled = applied.wait_for(|applied| Arc::ptr_eq(applied, &metadata.image())) => drop(settled),
+        }
+    }
+
     /// The log directory failed: nothing in it can be trusted or written any more.
     fn give_up(&self, reason: &str) {
         tracing::error!(reason, "the log directory failed: its partitions are offline");
