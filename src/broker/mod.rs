@@ -129,7 +129,8 @@ impl Broker {
         let (front, back, base) = (TaskGroup::new(), TaskGroup::new(), TaskGroup::new());
         let health = Health::starting("starting");
         let sockets = Sockets::bind(config.broker())?;
-        let started = Started { config, world, registry: &mut registry, back: &back, base: &base, health: &health };
+        let started =
+            Started { config, world, registry: &mut registry, back: &back, base: &base, health: &health };
         let parts = started.assemble(&sockets).await;
         let parts = match parts {
             Ok(parts) => parts,

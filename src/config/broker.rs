@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aquifer_model::{BrokerId, ByteCount};
 
-use super::key::{bytes, choice, count, count_or, flag, list, millis, millis_or_unlimited, text};
+use super::key::{bytes, choice, count, count_or, flag, fraction, list, millis, millis_or_unlimited, text};
 use super::listener::{self, Endpoint, JoinError, Listener};
 use super::reader::Reader;
 use super::tier::{self, Tier};
@@ -105,6 +105,8 @@ pub struct Log {
     pub recovery_threads: u32,
     /// `log.files.open.max`; `None` for half of what the process may open.
     pub files_open_max: Option<u32>,
+    /// `log.disk.high.watermark`, a share of the file system.
+    pub disk_high_watermark: f64,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration: Duration,
 }
@@ -316,6 +318,10 @@ fn read_log(r: &mut Reader<'_>) -> Log {
             count_or("log.files.open.max", "half of what the process may open")
                 .doc("Segment files open at a time; beyond it the longest unused are closed."),
         ),
+        disk_high_watermark: r.read(fraction("log.disk.high.watermark", 0.9, 0.1, 1.0).doc(
+            "Share of the file system in use above which segments that are in the bucket leave local disk ahead of \
+             `local.retention.*`, and then writes of clients are refused.",
+        )),
         producer_id_expiration: r.read(
             millis("producer.id.expiration.ms", DAY)
                 .range(1, INT_MAX)

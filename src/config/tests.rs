@@ -166,6 +166,7 @@ fn a_file_may_nest_quote_and_list() {
         node.id = 7
         listeners = ["PLAINTEXT://127.0.0.1:9092", "INSIDE://[::1]:9093"]
         listener.security.protocol.map = "PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT"
+        log.disk.high.watermark = 0.8
         delete.topic.enable = false
         max.connections = 100
         "max.connections.per.ip" = 10
@@ -177,6 +178,7 @@ fn a_file_may_nest_quote_and_list() {
     assert_eq!(broker.node.id, BrokerId(7));
     let names: Vec<String> = broker.listeners.iter().map(|l| format!("{}={}", l.name, l.bind)).collect();
     assert_eq!(names, ["PLAINTEXT=127.0.0.1:9092", "INSIDE=[::1]:9093"]);
+    assert_eq!(broker.log.disk_high_watermark, 0.8);
     assert!(!broker.topics.deletable);
     assert_eq!((broker.connections.count_max, broker.connections.per_address_max), (100, 10));
     assert_eq!(broker.topic_defaults.segments.bytes_max, ByteCount::mib(2));
@@ -215,6 +217,14 @@ fn a_single_problem_is_a_single_line() {
         ("xyz.abc=1", "xyz.abc (flag --set): unknown key"),
         ("delete.topic.enable=yes", r#"delete.topic.enable = "yes" (flag --set): must be true or false"#),
         ("log.durability=sync", r#"log.durability = "sync" (flag --set): must be fsync or replicated"#),
+        (
+            "log.disk.high.watermark=90",
+            r#"log.disk.high.watermark = "90" (flag --set): must be a number, 0.1 to 1"#,
+        ),
+        (
+            "log.disk.high.watermark=NaN",
+            r#"log.disk.high.watermark = "NaN" (flag --set): must be a number, 0.1 to 1"#,
+        ),
         (
             "log.retention.ms=-2",
             r#"log.retention.ms = "-2" (flag --set): must be a whole number, at least 0, or -1 for no limit"#,
