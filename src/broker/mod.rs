@@ -105,8 +105,12 @@ pub struct Broker {
     addresses: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     health: Health,
+    /// Clients' connections, and the admin port.
     front: TaskGroup,
+    /// What works by itself: uploads, retention, records.
     back: TaskGroup,
+    /// What all of it stands on: the log directory's threads, the metadata.
+    base: TaskGroup,
     metadata: Metadata,
     logs: Arc<LogDir>,
     status: Arc<StatusSource>,
@@ -122,16 +126,18 @@ impl Broker {
     /// Starts a broker; clients are served when this returns. Needs a multi-threaded tokio runtime.
     pub async fn start(config: Config, world: World) -> Result<Broker, StartError> {
         let mut registry = Registry::default();
-        let (front, back) = (TaskGroup::new(), TaskGroup::new());
+        let (front, back, base) = (TaskGroup::new(), TaskGroup::new(), TaskGroup::new());
         let health = Health::starting("starting");
         let sockets = Sockets::bind(config.broker())?;
-        let started = Started { config, world, registry: &mut registry, back: &back, health: &health };
+        let started =
+            Started { config, world, registry: &mut registry, back: &back, base: &base, health: &health };
         let parts = started.assemble(&sockets).await;
         let parts = match parts {
             Ok(parts) => parts,
             Err(error) => {
                 // What was started must not outlive the attempt: its locks would be in the way of the next.
                 let _ = back.stop(BACK_PATIENCE).await;
+                let _ = base.stop(BACK_PATIENCE).await;
                 return Err(error);
             }
         };
@@ -153,6 +159,7 @@ impl Broker {
             health,
             front,
             back,
+            base,
             metadata: parts.metadata,
             logs: parts.logs,
             status,
@@ -179,6 +186,7 @@ impl Broker {
         tokio::select! {
             () = self.front.cancelled().cancelled() => {}
             () = self.back.cancelled().cancelled() => {}
+            () = self.base.cancelled().cancelled() => {}
         }
     }
 
@@ -187,14 +195,17 @@ impl Broker {
         self.health.set(Readiness::NotReady("stopping"));
         let front = self.front.stop(FRONT_PATIENCE).await;
         let back = self.back.stop(BACK_PATIENCE).await;
-        self.metadata.shutdown().await;
+        // Nobody appends any more; the committer that the logs close by is still there.
         let logs = self.logs.clone();
         let closed = aquifer_runtime::tasks::blocking(move || logs.close()).await;
-        if let Some(failure) = self.front.failure().or(self.back.failure()) {
+        self.metadata.shutdown().await;
+        let base = self.base.stop(BACK_PATIENCE).await;
+        if let Some(failure) = self.front.failure().or(self.back.failure()).or(self.base.failure()) {
             return Err(failure.into());
         }
         front?;
         back?;
+        base?;
         closed?;
         Ok(())
     }
@@ -235,6 +246,7 @@ struct Started<'a> {
     world: World,
     registry: &'a mut Registry,
     back: &'a TaskGroup,
+    base: &'a TaskGroup,
     health: &'a Health,
 }
 
@@ -254,7 +266,7 @@ impl Started<'_> {
         let metadata_dir: PathBuf = logs.path().join(METADATA_DIR);
         let raft = options::metadata(&self.config);
         let metadata =
-            Metadata::start(&self.world, &metadata_dir, broker, raft, self.back, self.registry).await?;
+            Metadata::start(&self.world, &metadata_dir, broker, raft, self.base, self.registry).await?;
         let registration = Registration {
             broker,
             endpoints: options::endpoints(&sockets.clients),
@@ -294,7 +306,7 @@ impl Started<'_> {
     async fn open_logs(&mut self) -> Result<Arc<LogDir>, StartError> {
         self.not_ready("opening the data directory");
         let path = self.config.broker().log.dir.clone();
-        Ok(LogDir::open(&self.world, &path, options::log_dir(&self.config), self.back, self.registry)?)
+        Ok(LogDir::open(&self.world, &path, options::log_dir(&self.config), self.base, self.registry)?)
     }
 
     fn start_keepers(

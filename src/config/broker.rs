@@ -79,8 +79,6 @@ pub struct Topics {
     pub partitions: u32,
     /// `default.replication.factor`.
     pub replication_factor: u32,
-    /// `max.request.partition.size.limit`.
-    pub described_partitions_max: u32,
 }
 
 /// Bounds of answers to Fetch.
@@ -294,11 +292,6 @@ fn read_topics(r: &mut Reader<'_>) -> Topics {
             count("default.replication.factor", 1)
                 .range(1, i64::from(i16::MAX))
                 .doc("Replicas of a topic that is created automatically or without a number of them."),
-        ),
-        described_partitions_max: r.read(
-            count("max.request.partition.size.limit", 2000)
-                .at_least(1)
-                .doc("Partitions in one answer to DescribeTopicPartitions."),
         ),
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use aquifer_model::{ByteCount, TopicId, TopicName};
 use aquifer_protocol::messages::fetch::{
-    AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse,
-    LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchPartition, FetchRequest, FetchResponse, FetchTopic,
+    FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use aquifer_protocol::{ApiKey, ErrorCode, Records, Str};
 use aquifer_runtime::budget::BytePermit;
@@ -24,6 +24,8 @@ use super::topics_by;
 use crate::metadata::Image;
 use crate::replica::read::Isolation;
 
+/// From here on an answer as a whole can be an error.
+const VERSION_TOP_LEVEL_ERROR: i16 = 7;
 /// From here on topics are named by id.
 const VERSION_TOPIC_IDS: i16 = 13;
 /// From here on an answer says who leads instead, and where histories part.
@@ -50,12 +52,12 @@ pub(crate) async fn handle(context: Arc<Context>, request: FetchRequest, version
         if version >= VERSION_REPLICA_STATE { request.replica_state.replica_id } else { request.replica_id };
     if replica_id != CONSUMER && replica_id != DEBUGGING_CONSUMER {
         // Only brokers replicate, and they will do so on a listener of their own.
-        return top_level(ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+        return refused(&request, ErrorCode::CLUSTER_AUTHORIZATION_FAILED, version);
     }
     let gathering = limits(&request, now, &context);
     let resolved = match session_request(&request, version) {
         Ok(session) => context.sessions.lock().resolve(session, now),
-        Err(code) => return top_level(code),
+        Err(code) => return refused(&request, code, version),
     };
     let resolved = match resolved {
         Ok(resolved) => resolved,
@@ -94,6 +96,27 @@ fn limits(request: &FetchRequest, now: Instant, context: &Context) -> Gathering 
 
 fn top_level(error_code: ErrorCode) -> Fetched {
     Fetched { response: FetchResponse { error_code, ..FetchResponse::default() }, memory: None }
+}
+
+/// Before there were errors of a whole answer, every partition says it.
+fn refused(request: &FetchRequest, error_code: ErrorCode, version: i16) -> Fetched {
+    let mut refused = top_level(error_code);
+    if version < VERSION_TOP_LEVEL_ERROR {
+        let partition = |wanted: &FetchPartition| PartitionData {
+            partition_index: wanted.partition,
+            error_code,
+            high_watermark: -1,
+            records: Records::EMPTY,
+            ..PartitionData::default()
+        };
+        let topic = |wanted: &FetchTopic| FetchableTopicResponse {
+            topic: wanted.topic.clone(),
+            partitions: wanted.partitions.iter().map(partition).collect(),
+            ..FetchableTopicResponse::default()
+        };
+        refused.response.responses = request.topics.iter().map(topic).collect();
+    }
+    refused
 }
 
 fn session_request(request: &FetchRequest, version: i16) -> Result<SessionRequest, ErrorCode> {

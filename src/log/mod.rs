@@ -14,7 +14,7 @@
 //!
 //! Files hold record batches exactly as producers sent them, but for base offset and leader epoch. Appends are writes to the
 //! page cache under one short lock; reads take the lock only to find their place. Nothing here waits for the device on an
-//! append, and nothing is asynchronous: whoever wants durability watches [`Log::synced`].
+//! append, and nothing is asynchronous: whoever wants durability watches the synced end.
 //!
 //! Knows no request, no error code, no replica and no bucket: what must not be removed yet, or be seen yet, is told by offsets.
 //!

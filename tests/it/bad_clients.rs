@@ -22,7 +22,7 @@ use aquifer_protocol::{ApiKey, Request, Str, VersionRange, frame};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::api_versions::{framed, request_bytes};
-use crate::batches::{batch, sequenced, values_of};
+use crate::batches::{Dice, batch, sequenced, values_of};
 use crate::client::{
     Client, Topic, creatable, eventually, fetch_request, list_request, produce_request, wanted,
 };
@@ -106,6 +106,28 @@ async fn other_protocols_and_impossible_frames_cost_their_connection_alone() {
     assert_eq!(broker.process.ended("SIGTERM").await.code, Some(0));
 }
 
+/// Requests announced and never sent hold no memory, and no place that others need.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_never_come_hold_nothing() {
+    let home = home();
+    let broker = BrokerProcess::start(&home).await;
+    let mut witness = Witness::new(&broker).await;
+    let before = broker.process.resident_bytes();
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        let mut client = broker.client().await;
+        // Just below what is allowed, so that it is waited for.
+        let announced = (100 << 20) - 1_i32;
+        client.send_bytes(&[&announced.to_be_bytes()[..], &[0, 0, 0, 9]].concat()).await;
+        idle.push(client);
+    }
+    witness.is_served(&broker, "twenty times 100 MB announced").await;
+    let growth = broker.process.resident_bytes().saturating_sub(before);
+    assert!(growth < GROWTH_MAX, "grew by {growth} bytes");
+    drop(idle);
+    witness.is_served(&broker, "the end of those").await;
+}
+
 /// A connection that ends in the middle of a request leaves nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_cut_off_anywhere_are_forgotten() {
@@ -132,7 +154,7 @@ async fn mangled_requests_harm_nobody() {
     let mut witness = Witness::new(&broker).await;
     let topic = broker.client().await.create("victim", 2, &[]).await;
     let seeds = seeds(&topic);
-    let mut dice = Dice(0x5eed);
+    let mut dice = Dice::new(0x5eed);
     let mut before = 0;
     for round in 0..ROUNDS {
         let seed = &seeds[dice.below(seeds.len())];
@@ -165,7 +187,7 @@ async fn noise_harms_nobody() {
     let home = home();
     let broker = BrokerProcess::start(&home).await;
     let mut witness = Witness::new(&broker).await;
-    let mut dice = Dice(0xd1ce);
+    let mut dice = Dice::new(0xd1ce);
     for _ in 0..20 {
         let mut clients = Vec::new();
         for _ in 0..10 {
@@ -183,18 +205,6 @@ async fn noise_harms_nobody() {
         Some(())
     })
     .await;
-}
-
-/// Numbers that look random, the same each time.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, count: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % count.max(1) as u64) as usize
-    }
 }
 
 /// Does a few things to a frame that a client would not.

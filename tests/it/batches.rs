@@ -111,3 +111,33 @@ pub(crate) fn headers_of(records: &Records) -> Vec<BatchHeader> {
 pub(crate) fn values_of(records: &Records) -> Vec<String> {
     records_of(records).into_iter().map(|(_, value)| value).collect()
 }
+
+/// Numbers that look random, the same each time.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Dice {
+        Dice(seed | 1)
+    }
+
+    /// A number below `count`, 0 for none.
+    pub(crate) fn below(&mut self, count: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % count.max(1) as u64) as usize
+    }
+}
+
+/// A batch of about so many bytes that do not compress, of this moment.
+pub(crate) fn noisy(dice: &mut Dice, bytes: usize, compression: Compression) -> Bytes {
+    const RECORD_BYTES: usize = 1000;
+    let mut builder = BatchBuilder::new();
+    let now = now();
+    for _ in 0..bytes.div_ceil(RECORD_BYTES) {
+        let value: Vec<u8> =
+            (0..RECORD_BYTES / 4).flat_map(|_| (dice.below(1 << 32) as u32).to_le_bytes()).collect();
+        builder.push(Timestamp(now), None, Some(&value), &[]);
+    }
+    Bytes::from(builder.finish(compression).expect("it can be compressed"))
+}

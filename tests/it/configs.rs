@@ -82,6 +82,12 @@ async fn alter(
     code
 }
 
+/// Sets a topic's config, which must succeed.
+pub(crate) async fn set(client: &mut Client, topic: &str, key: &str, value: &str) {
+    let code = alter(client, (TOPIC, topic), &[(key, SET, Some(value))], false).await;
+    assert_eq!(code, ErrorCode::NONE, "{key}={value}");
+}
+
 fn find<'a>(result: &'a DescribeConfigsResult, key: &str) -> &'a DescribeConfigsResourceResult {
     let found = result.configs.iter().find(|config| &*config.name == key);
     found.unwrap_or_else(|| panic!("{key} is not described"))

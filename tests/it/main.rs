@@ -39,3 +39,12 @@ mod configs;
 mod bad_starts;
 /// Clients that speak something else, or nothing sensible at all.
 mod bad_clients;
+
+/// History in a bucket, read back by ordinary requests.
+mod tier;
+/// Retention, local and in the bucket.
+mod retention;
+/// The admin port.
+mod admin;
+/// What a broker still knows after it stopped, was killed, or lost its local logs.
+mod restarts;

@@ -92,6 +92,10 @@ impl Node {
         self.broker.addresses()[0]
     }
 
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.broker.admin_address().expect("the settings turn it on")
+    }
+
     pub(crate) async fn client(&self) -> Client {
         Client::connect(self.address()).await
     }

@@ -10,10 +10,10 @@ use crate::run::{self, command};
 use crate::s3::Kind;
 use crate::soak::{Running, Soak};
 use crate::{replay, s3, scenario, soak, suite};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
+use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
 const PARTITIONS: usize = 4;
@@ -114,17 +114,18 @@ fn outage(binary: &Path, mut flags: Flags) -> Result<()> {
     let rate: u64 = flags.take("rate", 5_000)?;
     flags.end()?;
     Kind::MinIo.install()?;
+    let readers: Vec<Client> = clients::install()?.into_iter().filter(Client::reads).collect();
     let mut store = Kind::MinIo.start()?;
     let url = store.url("outage");
     let mut broker = Broker::start(binary, "outage", &url, &SMALL_SEGMENTS)?;
     broker.create_topic(TOPIC, PARTITIONS)?;
     let mut soak = Soak::start(&broker.bootstrap, TOPIC, rate)?;
-    // The cold reader stops at the end as it is when it starts, so what it reads lies in the bucket for the most part.
+    // A cold reader stops at the end as it is when it starts, so what it reads lies in the bucket for the most part.
     broker.wait_until_tiered(TOPIC, 0.5, TIERED_DEADLINE)?;
     let tail = Running::start("tail", &["tail", "--bootstrap", &broker.bootstrap, "--topic", TOPIC])?;
 
     store.stop()?;
-    let mut cold = Running::start("cold", &["read", "--bootstrap", &broker.bootstrap, "--topic", TOPIC])?;
+    let cold = cold_readers(readers, &broker.bootstrap);
     let (mut lags, mut acked, mut stall) = (Vec::new(), soak.acked()?, Duration::ZERO);
     let (stopped, mut moved) = (Instant::now(), Instant::now());
     while stopped.elapsed() < Duration::from_secs(seconds) {
@@ -140,21 +141,27 @@ fn outage(binary: &Path, mut flags: Flags) -> Result<()> {
     }
     stall = stall.max(moved.elapsed());
     soak.check()?;
-    ensure!(!cold.ended()?, "the cold reader ended while the bucket was away: it had nothing to wait for");
+    for (name, reader) in &cold {
+        ensure!(
+            !reader.is_finished(),
+            "{name} ended while the bucket was away: it failed, or had nothing to wait for"
+        );
+    }
     let (lag_first, lag_last) = (lags[0], lags[lags.len() - 1]);
     ensure!(lag_last > lag_first, "the upload lag did not grow while the bucket was away: {lags:?}");
     ensure!(stall < STALL_MAX, "nothing was acknowledged for {stall:?}");
 
     store.start()?;
     let back = Instant::now();
-    let read = clients::parse(&cold.end()?)?;
-    for passed in &read {
-        ensure!(
-            passed.first == 0 && passed.last + 1 == passed.count as i64,
-            "the cold reader skipped: {passed:?}"
-        );
+    for (name, reader) in cold {
+        let read = reader.join().map_err(|_| anyhow!("the thread of {name} panicked"))??;
+        for passed in &read {
+            let dense = passed.first == 0 && passed.last + 1 == i64::try_from(passed.count)?;
+            ensure!(dense, "{name} skipped something: {passed:?}");
+        }
+        let seconds = back.elapsed().as_secs_f64();
+        println!("   {name}, which waited for the bucket, read all by {seconds:.1} s after it came back");
     }
-    println!("   the cold reader was done {:.1} s after the bucket came back", back.elapsed().as_secs_f64());
     println!("   tail: {}", tail.end()?.trim());
     let wrote = soak.end()?;
     broker.wait_until_no_lag(TIERED_DEADLINE)?;
@@ -167,6 +174,17 @@ fn outage(binary: &Path, mut flags: Flags) -> Result<()> {
         stall.as_millis()
     );
     Ok(())
+}
+
+type Reading = JoinHandle<Result<Vec<Passed>>>;
+
+/// Each reads the whole topic, all at once.
+fn cold_readers(readers: Vec<Client>, bootstrap: &str) -> Vec<(String, Reading)> {
+    let start = |client: Client| {
+        let (name, bootstrap) = (client.name(), bootstrap.to_owned());
+        (name, spawn(move || client.read(&bootstrap, TOPIC, PARTITIONS)))
+    };
+    readers.into_iter().map(start).collect()
 }
 
 /// Another client reads everything: it must be what the producer saw acknowledged, at the same offsets.

@@ -39,10 +39,6 @@ impl Running {
         Ok(Running { name: name.to_owned(), stdin: child.stdin.take(), child, log })
     }
 
-    pub(crate) fn ended(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait()?.is_some())
-    }
-
     /// Closes its stdin, lets it finish what it began, and gives what it printed.
     pub(crate) fn end(mut self) -> Result<String> {
         drop(self.stdin.take());

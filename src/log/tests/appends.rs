@@ -1,3 +1,5 @@
+//! Appends: what a leader takes, refuses and repeats, and what a failing disk makes of it.
+
 use std::io::ErrorKind;
 
 use aquifer_model::batches::Batches;

@@ -1,3 +1,5 @@
+//! Cuts, restarts, trims: where a log begins and ends after them.
+
 use aquifer_model::batches::Batches;
 use aquifer_model::{ByteCount, LeaderEpochs, Offset};
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Data directories: locks, formats, many logs, strays, deletion.
+
 use aquifer_model::TopicName;
 use aquifer_runtime::files::Disk;
 
@@ -136,4 +138,24 @@ fn a_restart_of_the_machine_is_dealt_with_even_if_the_process_dies_over_it() {
     house.kill();
     house.log();
     assert_eq!(pages(&house), damage::PageCache::Kept);
+}
+
+#[test]
+fn deleting_a_log_that_is_being_synced_harms_no_other() {
+    let mut house = House::new();
+    house.config.segment_bytes = aquifer_model::ByteCount(500);
+    house.config.file_delete_delay_ms = std::time::Duration::ZERO;
+    let keeper = house.log();
+    for round in 0..30 {
+        let wanted = house.wanted(1 + round % 3);
+        let log = house.dir().open_or_create(wanted).unwrap();
+        for n in 0..5 {
+            append(&log, batch(n, 1, 200));
+            append(&keeper, batch(n, 1, 20));
+        }
+        house.dir().delete(log.partition()).unwrap();
+    }
+    house.settle(&keeper);
+    assert_eq!(house.dir().failure().borrow().clone(), None);
+    assert_eq!(house.dir().found().unwrap().len(), 1);
 }

@@ -1,3 +1,5 @@
+//! Reads, against a plain model and beside trims and cuts.
+
 use aquifer_model::batches::Batches;
 use aquifer_model::{ByteCount, Offset, OffsetRange};
 

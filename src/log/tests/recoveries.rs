@@ -1,3 +1,5 @@
+//! What an open makes of torn tails, damage and lost files.
+
 use aquifer_model::batches::Batches;
 use aquifer_model::{ByteCount, LeaderEpochs, Offset, OffsetRange};
 use aquifer_runtime::files::Disk;

@@ -1,3 +1,5 @@
+//! Lookups by time, against brute force.
+
 use aquifer_model::compression::Compression;
 use aquifer_model::{ByteCount, Offset, Timestamp};
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Aborted transactions and the last stable offset.
+
 use aquifer_model::batch::{BatchProducer, HEADER_BYTES, NewBatch};
 use aquifer_model::builder::BatchBuilder;
 use aquifer_model::compression::Compression;
