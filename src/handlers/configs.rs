@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aquifer_model::BrokerId;
 use aquifer_protocol::messages::describe_configs::{
@@ -25,6 +26,9 @@ use crate::metadata::image::{Configs, Topic};
 /// Kafka's kinds of resources that have configurations here.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+
+/// How long an answer waits for a change to be in force on this broker.
+const IN_FORCE_WAIT: Duration = Duration::from_secs(5);
 
 /// Why a resource's configuration is not to be had, or not to be changed.
 struct Refused {
@@ -212,8 +216,18 @@ async fn alter_one(
     if validate_only {
         return Ok(());
     }
+    let topic = match &command {
+        Command::SetTopicConfigs(set) => Some(set.topic),
+        _ => None,
+    };
     let proposed = context.metadata.propose(command).await;
-    proposed.map(|_| ()).map_err(|error| Refused::new(errors::of_propose(&error), error.to_string()))
+    proposed.map_err(|error| Refused::new(errors::of_propose(&error), error.to_string()))?;
+    if let Some(topic) = topic {
+        // Whoever is told yes finds it in force. If this broker is slow to take it, it is settled all the same.
+        let deadline = context.world.clock.now() + IN_FORCE_WAIT;
+        context.replicas.carried_out(&context.metadata.image(), topic, deadline).await;
+    }
+    Ok(())
 }
 
 fn alteration(config: &AlterableConfig) -> Result<(String, Alteration), Refused> {

@@ -327,7 +327,10 @@ impl Log {
             Starts { log_start: start, local_start: state.local_start.max(start) }
         };
         self.begin_at(&mut books, starts)?;
-        self.state.lock().tail.epochs.trim_before(start);
+        // What is still on this disk keeps its leaders, also before the start: a segment is stored elsewhere as a whole.
+        let mut state = self.state.lock();
+        let first = state.sealed.front().map_or(state.tail.base, |sealed| sealed.facts.range.base);
+        state.tail.epochs.trim_before(start.min(first));
         Ok(())
     }
 

@@ -114,10 +114,11 @@ impl Replicas {
 
     /// Waits until what the metadata now says of a topic has been carried out here; gives whether it was, in time.
     pub(crate) async fn carried_out(&self, image: &Arc<Image>, topic: TopicId, deadline: Instant) -> bool {
-        let wanted = image.topic(topic).map(|topic| topic.partitions.len());
+        // It rises with the number of partitions, and with each change of the settings.
+        let wanted = image.topic(topic).map(|topic| topic.revision);
         let mut applied = self.applied.subscribe();
         let reached = applied.wait_for(|applied| match wanted {
-            Some(count) => applied.topic(topic).is_some_and(|topic| topic.partitions.len() >= count),
+            Some(revision) => applied.topic(topic).is_some_and(|topic| topic.revision >= revision),
             None => applied.topic(topic).is_none(),
         });
         tokio::time::timeout_at(deadline, reached).await.is_ok_and(|reached| reached.is_ok())

@@ -28,6 +28,8 @@ mod fetch;
 mod fetch_sessions;
 /// ListOffsets, OffsetForLeaderEpoch, DeleteRecords.
 mod offsets;
+/// Where the local log and the bucket meet.
+mod junction;
 /// CreateTopics, CreatePartitions, DeleteTopics.
 mod topics;
 /// DescribeConfigs, IncrementalAlterConfigs.
