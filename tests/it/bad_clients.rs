@@ -22,7 +22,7 @@ use aquifer_protocol::{ApiKey, Request, Str, VersionRange, frame};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::api_versions::{framed, request_bytes};
-use crate::batches::{Dice, batch, sequenced, values_of};
+use crate::batches::{Dice, batch, batch_of_bytes, sequenced, values_of};
 use crate::client::{
     Client, Topic, creatable, eventually, fetch_request, list_request, produce_request, wanted,
 };
@@ -48,12 +48,16 @@ impl Witness {
 
     /// Writes on the connection that it has had all along, and reads all on a new one.
     async fn is_served(&mut self, broker: &BrokerProcess, after: &str) {
+        self.can_write(after).await;
+        let read = broker.client().await.fetch(&self.topic, 0, 0).await.records;
+        assert_eq!(values_of(&read), self.written, "{after}");
+    }
+
+    async fn can_write(&mut self, after: &str) {
         let value = format!("{}: {after}", self.written.len());
         let offset = self.client.append(&self.topic, 0, &batch(&[&value])).await;
         assert_eq!(offset, self.written.len() as i64, "{after}");
         self.written.push(value);
-        let read = broker.client().await.fetch(&self.topic, 0, 0).await.records;
-        assert_eq!(values_of(&read), self.written, "{after}");
     }
 }
 
@@ -126,6 +130,43 @@ async fn requests_that_never_come_hold_nothing() {
     assert!(growth < GROWTH_MAX, "grew by {growth} bytes");
     drop(idle);
     witness.is_served(&broker, "the end of those").await;
+}
+
+/// Clients that ask for much and never read their answers hold what their sockets hold, and a bounded part of the broker.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_reads_are_bounded() {
+    let mut home = home();
+    home.set(&["queued.max.response.bytes=16777216"]);
+    let broker = BrokerProcess::start(&home).await;
+    let mut witness = Witness::new(&broker).await;
+    let mut client = broker.client().await;
+    let topic = client.create("much", 1, &[]).await;
+    let batch = batch_of_bytes(1_000_000);
+    for _ in 0..16 {
+        client.append(&topic, 0, &batch).await;
+    }
+    let before = broker.process.resident_bytes();
+    let mut asked = wanted(&topic, 0, 0);
+    asked.partitions[0].partition_max_bytes = i32::MAX;
+    let request = fetch_request(vec![asked]);
+    let mut deaf = Vec::new();
+    for _ in 0..30 {
+        let mut client = broker.client().await;
+        for _ in 0..20 {
+            client.send(12, &request).await;
+        }
+        deaf.push(client);
+    }
+    witness.can_write("thirty who do not read").await;
+    let growth = broker.process.resident_bytes().saturating_sub(before);
+    assert!(growth < (16 << 20) + GROWTH_MAX, "grew by {growth} bytes");
+    drop(deaf);
+    witness.can_write("their end").await;
+    eventually("there is room for answers again", async || {
+        let read = broker.client().await.fetch(&witness.topic, 0, 0).await.records;
+        (values_of(&read) == witness.written).then_some(())
+    })
+    .await;
 }
 
 /// A connection that ends in the middle of a request leaves nothing.

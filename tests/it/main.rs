@@ -35,6 +35,8 @@ mod topics;
 /// DescribeConfigs, IncrementalAlterConfigs.
 mod configs;
 
+/// The program as people type it.
+mod faces;
 /// What was typed or configured wrongly, and what stands in a broker's way.
 mod bad_starts;
 /// Clients that speak something else, or nothing sensible at all.

@@ -29,7 +29,16 @@ pub(crate) struct Ended {
 impl Process {
     /// Runs the program, with nothing of this process's environment.
     pub(crate) fn run(home: &Home, args: &[&str], environment: &[(&str, &str)]) -> Process {
+        Process::run_on(home, args, environment, b"")
+    }
+
+    /// Runs the program with this on its standard input.
+    pub(crate) fn run_on(home: &Home, args: &[&str], environment: &[(&str, &str)], input: &[u8]) -> Process {
         let world = World::system();
+        let path = home.path().join(format!("stdin-{}", world.rng.uuid()));
+        world.disk.write_atomic(&path, input).expect("a file of its own");
+        let stdin = world.disk.open_read(&path).expect("the file just written");
+        let stdin = stdin.as_fd().try_clone_to_owned().expect("a descriptor to hand on");
         let open = |name: &str| {
             let path = home.path().join(format!("{name}-{}", world.rng.uuid()));
             let file = world.disk.create_new(&path).expect("a file of its own");
@@ -39,7 +48,7 @@ impl Process {
         let ((stdout, stdout_file), (stderr, stderr_file)) = (open("stdout"), open("stderr"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_aquifer"));
         command.args(args).env_clear().envs(environment.iter().copied()).current_dir(home.path());
-        command.stdin(Stdio::null()).stdout(stdout_file).stderr(stderr_file);
+        command.stdin(stdin).stdout(stdout_file).stderr(stderr_file);
         Process { child: command.spawn().expect("the program runs"), stdout, stderr }
     }
 

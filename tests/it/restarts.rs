@@ -8,10 +8,10 @@ use aquifer_runtime::World;
 use bytes::Bytes;
 
 use crate::batches::{records_of, sequenced};
-use crate::client::{Client, Pipelined, Topic, only_produced, produce_request};
+use crate::client::{Client, Pipelined, Topic, eventually, only_produced, produce_request};
 use crate::node::{Home, Node};
 use crate::process::BrokerProcess;
-use crate::tier::{Contents, all_is_cold, contents, read, write};
+use crate::tier::{Contents, all_is_cold, bucket_is_sound, contents, read, write};
 
 /// Batches that an idempotent producer may have in flight.
 const IN_FLIGHT_MAX: i64 = 5;
@@ -41,6 +41,16 @@ async fn is_whole(node: &Node, topic: &Topic, expected: &Contents, last: &Bytes)
         "a repeat is known again"
     );
     assert_eq!(client.end(topic, 0).await, expected.end);
+}
+
+/// Waits until the bucket has told where the log ends, so that this broker leads again.
+async fn leads(client: &mut Client, topic: &Topic) {
+    eventually("the broker leads", async || {
+        let code = client.list_offset(topic, 0, -1).await.error_code;
+        assert!(code.is_none() || code.is_retriable(), "{code:?}");
+        code.is_none().then_some(())
+    })
+    .await;
 }
 
 /// A topic with some megabytes, the last record of which is an idempotent producer's.
@@ -89,19 +99,48 @@ async fn local_logs_that_are_lost_come_back_from_the_bucket() {
     World::system().disk.remove_dir_all(&home.data().join("topics")).expect("the logs' folder");
     let node = home.start().await;
     let mut client = node.client().await;
-    crate::client::eventually("the bucket has told where the log ends", async || {
-        let told = client.list_offset(&topic, 0, -1).await;
-        let waits = [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::LEADER_NOT_AVAILABLE];
-        assert!(told.error_code.is_none() || waits.contains(&told.error_code), "{:?}", told.error_code);
-        told.error_code.is_none().then_some(())
-    })
-    .await;
+    leads(&mut client, &topic).await;
     is_whole(&node, &topic, &expected, &last).await;
     assert_eq!(client.append(&topic, 0, &sequenced((id, 0), 1, 1)).await, expected.end);
     let node = node.restart().await;
     let mut client = node.client().await;
     assert_eq!(client.end(&topic, 0).await, expected.end + 1);
     node.stop().await;
+}
+
+/// A machine that dies and takes its disk with it: what had reached the bucket is the log, and nothing else is made up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_disk_costs_what_was_not_uploaded() {
+    let home = Home::tiered(&["tier.roll.ms=3600000"]);
+    let broker = BrokerProcess::start(&home).await;
+    let mut client = broker.client().await;
+    let topic = client.create("t", 1, &[]).await;
+    let batches = write(&mut client, &topic, 0, 3_500_000, 22).await;
+    // Three segments are full and go; the open one does not.
+    let tiered = eventually("three segments are uploaded", async || {
+        let ends = client.list_offset(&topic, 0, -6).await.offset;
+        let size =
+            (0..=batches.len()).map(|count| contents(0, &batches[..count])).find(|part| part.end == ends);
+        size.filter(|part| part.bytes > 2_500_000)
+    })
+    .await;
+    assert!(tiered.end < contents(0, &batches).end);
+    broker.kill();
+    World::system().disk.remove_dir_all(&home.data().join("topics")).expect("the logs' folder");
+    let node = home.start().await;
+    let mut client = node.client().await;
+    leads(&mut client, &topic).await;
+    assert_eq!(client.list_offset(&topic, 0, -2).await.offset, 0);
+    assert_eq!(client.end(&topic, 0).await, tiered.end);
+    assert!(read(&mut client, &topic, 0, 0, tiered.end).await.same_as(&tiered));
+    assert_eq!(client.fetch(&topic, 0, tiered.end + 1).await.error_code, ErrorCode::OFFSET_OUT_OF_RANGE);
+    let more = write(&mut client, &topic, 0, 100_000, 23).await;
+    let more = contents(tiered.end, &more);
+    assert!(
+        read(&mut client, &topic, 0, tiered.end, more.end).await.same_as(&more),
+        "and it goes on from there"
+    );
+    bucket_is_sound(&node.stop().await).await;
 }
 
 /// A producer with as much in flight as it may have, and a broker that is killed under it again and again. What was

@@ -278,6 +278,34 @@ async fn a_consumer_crosses_from_cold_to_hot() {
     bucket_is_sound(&node.stop().await).await;
 }
 
+/// Ten who replay the same history ask the bucket for what one does: loads are shared, and what was loaded is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_consumers_cost_the_requests_of_one() {
+    let node = Home::tiered(&[]).start().await;
+    let mut client = node.client().await;
+    let topic = client.create("t", 1, &[]).await;
+    let written = contents(0, &write(&mut client, &topic, 0, 6_000_000, 16).await);
+    all_is_cold(&node, written.bytes).await;
+    let mut costs = Vec::new();
+    let mut node = node;
+    for consumers in [1, 10] {
+        // A start forgets what was cached.
+        node = node.restart().await;
+        let mut clients = Vec::new();
+        for _ in 0..consumers {
+            clients.push(node.client().await);
+        }
+        let before = node.report().requests;
+        let replays = clients.iter_mut().map(|client| read(client, &topic, 0, 0, written.end));
+        let replays = futures::future::join_all(replays).await;
+        assert!(replays.iter().all(|found| found.same_as(&written)));
+        costs.push(node.report().requests - before);
+    }
+    let [one, ten] = costs[..] else { unreachable!("two rounds") };
+    assert!(one > 0 && ten <= one + one / 4, "one made {one} requests, ten made {ten}");
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn times_are_looked_up_in_the_cold() {
     const COUNT: i64 = 60;
