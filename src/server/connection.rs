@@ -29,6 +29,9 @@ use crate::net::frame::{FrameReader, write_segments};
 
 /// Answers that may be outstanding before reading stops. Kafka's clients keep five requests in flight.
 const OUTSTANDING_MAX: usize = 8;
+/// A client that takes no byte of an answer for this long is let go: its answer holds memory that others wait for. One that
+/// was merely busy connects again and fetches again.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 /// How long a stopping broker waits for what a connection has started: a sync and a write, not a long poll.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 
@@ -144,7 +147,7 @@ impl Connection {
 
     async fn write(&mut self, answer: Result<Outgoing, Ended>) -> Result<(), Ended> {
         let answer = answer?;
-        let written = write_segments(&mut self.writer, answer.segments.slices(), self.limits.idle_max).await;
+        let written = write_segments(&mut self.writer, answer.segments.slices(), WRITE_STALL_MAX).await;
         written.map_err(Ended::of_write)
     }
 
