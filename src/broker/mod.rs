@@ -285,10 +285,10 @@ impl Started<'_> {
         let counted = ReplicaMetrics::register(self.registry);
         let replicas =
             Replicas::new(self.world.clone(), broker, logs.clone(), tier.clone(), configs.clone(), counted);
-        replicas.start(&metadata, self.back).await;
+        replicas.open(&metadata).await;
         lifecycle::enter(&metadata, registered).await?;
-        // A client that is served is not told that nobody leads.
-        replicas.settled(&metadata, self.back).await;
+        // Now it leads: clients that come at once are not turned away.
+        replicas.follow(&metadata, self.back).await;
         self.start_keepers(&replicas, tier.as_ref(), &metadata, &configs);
         let url = self.config.broker().tier.as_ref().map(|tier| tier.object_store.to_string());
         let status = StatusSource::new(

@@ -52,7 +52,7 @@ pub(crate) struct Unopened {
 }
 
 impl Replicas {
-    /// No replicas yet; [`Replicas::start`] opens what the metadata assigns to `broker`.
+    /// No replicas yet; [`Replicas::open`] opens what the metadata assigns to `broker`.
     pub(crate) fn new(
         world: World,
         broker: BrokerId,
@@ -124,13 +124,23 @@ impl Replicas {
         tokio::time::timeout_at(deadline, reached).await.is_ok_and(|reached| reached.is_ok())
     }
 
-    /// Carries out what the metadata says now, then follows it until the group is stopped.
-    pub(crate) async fn start(self: &Arc<Replicas>, metadata: &Metadata, group: &TaskGroup) {
+    /// Opens what the metadata assigns to this broker, and removes what it does not. Nothing is led before [`Replicas::follow`].
+    pub(crate) async fn open(&self, metadata: &Metadata) {
+        let image = metadata.image();
+        self.remove_strays(&image).await;
+        self.carry_out(image).await;
+    }
+
+    /// Carries out what the metadata says now, and on return has; then follows it until the group is stopped.
+    pub(crate) async fn follow(self: &Arc<Replicas>, metadata: &Metadata, group: &TaskGroup) {
         let mut images = metadata.watch();
         let mut failure = self.logs.failure();
         let image = images.borrow_and_update().clone();
-        self.remove_strays(&image).await;
         self.carry_out(image).await;
+        let failed = failure.borrow_and_update().as_ref().map(ToString::to_string);
+        if let Some(reason) = failed {
+            self.give_up(&reason);
+        }
         let replicas = self.clone();
         let cancelled = group.cancelled().clone();
         let mut configs = self.configs.clone();
@@ -160,15 +170,6 @@ impl Replicas {
                 }
             }
         });
-    }
-
-    /// Waits until what the metadata says by now has been carried out here, or until the group is stopped.
-    pub(crate) async fn settled(&self, metadata: &Metadata, group: &TaskGroup) {
-        let mut applied = self.applied.subscribe();
-        tokio::select! {
-            () = group.cancelled().cancelled() => {}
-            settled = applied.wait_for(|applied| Arc::ptr_eq(applied, &metadata.image())) => drop(settled),
-        }
     }
 
     /// The log directory failed: nothing in it can be trusted or written any more.
