@@ -189,10 +189,9 @@ impl Topics {
         let defaults = &config.broker().topics;
         let partitions = match new.partitions {
             DEFAULT => defaults.partitions as usize,
-            count if count > 0 => count as usize,
+            count if count > 0 => countable(count as usize)?,
             count => return Err(TopicError::Partitions(format!("a topic cannot have {count} partitions"))),
         };
-        check_count(partitions)?;
         let replicas = match i32::from(new.replication_factor) {
             DEFAULT => defaults.replication_factor as usize,
             factor if factor > 0 => factor as usize,
@@ -217,7 +216,7 @@ impl Topics {
             );
             return Err(TopicError::Partitions(words));
         }
-        check_count(wanted)?;
+        let wanted = countable(wanted)?;
         let added = match growth.assignments {
             Some(added) if added.len() != wanted - existing => {
                 let words =
@@ -275,18 +274,19 @@ impl Topics {
     }
 }
 
+/// Refuses what `apply` would refuse, too, but only after each of two billion partitions had been given its replicas.
+fn countable(partitions: usize) -> Result<usize, TopicError> {
+    if partitions > TOPIC_PARTITIONS_MAX {
+        let max = TOPIC_PARTITIONS_MAX;
+        let refused = Rejected::InvalidPartitionCount { count: partitions, max };
+        return Err(TopicError::Partitions(refused.to_string()));
+    }
+    Ok(partitions)
+}
+
 /// Brokers that may be given replicas.
 fn in_service(image: &Image) -> Vec<BrokerId> {
     image.brokers().filter(|broker| broker.state == BrokerState::Active).map(|broker| broker.id).collect()
-}
-
-/// The judge has the last word on this, too; but a number is cheap to send, and a place for each partition is not cheap to find.
-fn check_count(partitions: usize) -> Result<(), TopicError> {
-    if partitions > TOPIC_PARTITIONS_MAX {
-        let words = format!("a topic can have {TOPIC_PARTITIONS_MAX} partitions, not {partitions}");
-        return Err(TopicError::Partitions(words));
-    }
-    Ok(())
 }
 
 /// What would become of a command if it were proposed: asked of the judge, over a copy of what there is.
