@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use aquifer_model::ByteCount;
 
-use super::retention::Keep;
-
 /// A topic's settings, as its logs need them. May be replaced at run time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
@@ -24,11 +22,6 @@ pub struct LogConfig {
     pub index_interval_bytes: ByteCount,
     /// `max.message.bytes`: the largest batch taken from a client. Default 1 MiB and 12 bytes.
     pub max_message_bytes: ByteCount,
-    /// `retention.ms` and `retention.bytes`. Default 7 days, any size.
-    pub retention: Keep,
-    /// `local.retention.ms` and `local.retention.bytes`: of a tiered topic, what stays on disk although the bucket has it. Default
-    /// 24 hours, any size.
-    pub local_retention: Keep,
     /// `message.timestamp.type`. Default `CreateTime`.
     pub timestamp_type: TimestampType,
     /// `message.timestamp.before.max.ms`: how old a producer's timestamp may be; `None` for any. Default `None`.
@@ -55,8 +48,6 @@ impl Default for LogConfig {
             segment_index_bytes: ByteCount::mib(10),
             index_interval_bytes: ByteCount::kib(4),
             max_message_bytes: ByteCount((1 << 20) + 12),
-            retention: Keep { time: Some(7 * day), size: None },
-            local_retention: Keep { time: Some(day), size: None },
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: None,
             timestamp_after_max_ms: Some(Duration::from_secs(60 * 60)),
@@ -157,8 +148,6 @@ impl From<&crate::config::TopicConfig> for LogConfig {
             segment_index_bytes: topic.segments.index_bytes_max,
             index_interval_bytes: topic.segments.index_interval,
             max_message_bytes: topic.records.batch_bytes_max,
-            retention: Keep { time: topic.retention.time, size: topic.retention.bytes },
-            local_retention: Keep { time: topic.retention.local_time, size: topic.retention.local_bytes },
             timestamp_type: match topic.records.timestamp_type {
                 config::TimestampType::CreateTime => TimestampType::CreateTime,
                 config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,
