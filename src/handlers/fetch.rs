@@ -12,9 +12,9 @@ use aquifer_protocol::messages::fetch::{
     FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use aquifer_protocol::{ApiKey, ErrorCode, Records, Str};
-use aquifer_runtime::budget::BytePermit;
 use tokio::time::Instant;
 
+use super::answer_memory::Held;
 use super::cluster::{endpoints, leader_of};
 use super::context::Context;
 use super::errors;
@@ -42,7 +42,7 @@ const DEBUGGING_CONSUMER: i32 = -2;
 /// An answer, and the memory that is set aside for it until it has left.
 pub(crate) struct Fetched {
     pub(crate) response: FetchResponse,
-    pub(crate) memory: Option<BytePermit>,
+    pub(crate) memory: Option<Held>,
 }
 
 /// Reads what the request asks for.

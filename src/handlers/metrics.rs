@@ -12,6 +12,8 @@ pub(crate) struct HandlerMetrics {
     errors: Family<Labels, Counter>,
     /// Fetches that had to do with half of the room, each time that it was halved.
     pub(super) fetches_short: Counter,
+    /// Fetches that were answered from the reserve.
+    pub(super) fetches_from_reserve: Counter,
     /// Fetches that were answered empty for lack of room.
     pub(super) fetches_without_room: Counter,
     /// Reads that failed for a reason other than where they asked.
@@ -31,6 +33,11 @@ impl HandlerMetrics {
             "fetches_shortened",
             "Halvings of a Fetch answer's room, since memory for answers is spent",
             metrics.fetches_short.clone(),
+        );
+        registry.register(
+            "fetches_from_reserve",
+            "Fetches answered by a batch or little more, since memory for answers is spent by clients that do not read",
+            metrics.fetches_from_reserve.clone(),
         );
         registry.register(
             "fetches_without_room",

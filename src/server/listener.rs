@@ -131,7 +131,7 @@ impl Acceptor {
             Ended::ByClient | Ended::Idle | Ended::Stopping | Ended::CutShort { .. } | Ended::Io(_) => {
                 tracing::debug!(%peer, reason = %ended, "connection closed");
             }
-            Ended::NotReading | Ended::TooSlow { .. } => {
+            Ended::NotReading | Ended::InTheWay | Ended::TooSlow { .. } => {
                 self.metrics.given_up.inc();
                 tracing::warn!(%peer, reason = %ended, "connection closed");
             }
