@@ -16,6 +16,8 @@ use aquifer_tiering::store::certify::CertifyError;
 use aquifer_tiering::store::{OpenError, StoreMetrics};
 use aquifer_tiering::{Identity, Metrics, Setup, Store, StoreOptions, Tier};
 
+use url::Url;
+
 use super::StartError;
 use crate::config::Config;
 use crate::metadata::Metadata;
@@ -65,6 +67,9 @@ pub(super) async fn open(
     registry: &mut Registry,
 ) -> Result<Option<OpenStore>, StartError> {
     let Some(tier) = &config.broker().tier else { return Ok(None) };
+    if is_within(&tier.object_store, dir) {
+        Store::make_folder(tier.object_store.as_str(), world).map_err(StoreError::Open)?;
+    }
     let metrics = StoreMetrics::default();
     metrics.register(registry);
     let opened =
@@ -88,6 +93,13 @@ pub(super) async fn open(
     world.disk.write_atomic(&path, store.url().as_bytes()).map_err(record)?;
     tracing::info!(url = store.url(), "object store certified");
     Ok(Some(OpenStore { store, away: false }))
+}
+
+/// Whether a URL names a folder inside of the data directory: an embedded bucket, which is made with it. Any other that is not
+/// there may be a mistyped one, or a disk that was not mounted.
+fn is_within(url: &Url, dir: &Path) -> bool {
+    let Ok(dir) = std::path::absolute(dir) else { return false };
+    url.scheme() == "file" && url.to_file_path().is_ok_and(|folder| folder.starts_with(&dir))
 }
 
 impl OpenStore {

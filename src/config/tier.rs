@@ -99,8 +99,8 @@ pub(super) fn read(r: &mut Reader<'_>) -> Option<Tier> {
     let object_store = r.read(
         text("tier.object.store", "", "a URL: `s3://`, `file:///` or `memory:///`", parse_object_store).doc(
             "The bucket that sealed segments go to: `s3://bucket/prefix?region=..&endpoint=..`, `file:///dir` or \
-             `memory:///`. Without it there is no tier, and the other keys of this section have no effect. Credentials are \
-             found as AWS tools find theirs.",
+             `memory:///`. A folder must exist, unless it lies inside of `log.dirs`. Without it there is no tier, and the other \
+             keys of this section have no effect. Credentials are found as AWS tools find theirs.",
         ),
     );
     let has_store = object_store.is_some();

@@ -88,7 +88,10 @@ impl LogDir {
             move |error| OpenDirError::Io { path, error }
         };
         let disk = &world.disk;
-        disk.create_dir_all(path).map_err(at(path))?;
+        disk.create_dir_all(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotADirectory => OpenDirError::NotADirectory(path.to_owned()),
+            _ => OpenDirError::Io { path: path.to_owned(), error },
+        })?;
         let lock_path = path.join(layout::LOCK);
         let lock = disk.lock(&lock_path).map_err(at(&lock_path))?;
         let lock = lock.ok_or_else(|| OpenDirError::Locked(path.to_owned()))?;
