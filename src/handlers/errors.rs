@@ -38,8 +38,8 @@ fn of_log_append(error: &log::AppendError) -> ErrorCode {
     match error {
         log::AppendError::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
         log::AppendError::SegmentTooLarge { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
-        // Not retried, unlike bytes that were damaged on their way.
-        log::AppendError::Batch(aquifer_model::BatchError::Magic(_)) => ErrorCode::INVALID_RECORD,
+        // The old formats. Not retried, unlike bytes that were damaged on their way, among which is what never was a format.
+        log::AppendError::Batch(aquifer_model::BatchError::Magic(0 | 1)) => ErrorCode::INVALID_RECORD,
         log::AppendError::Batch(_) => ErrorCode::CORRUPT_MESSAGE,
         log::AppendError::Invalid(_) => ErrorCode::INVALID_RECORD,
         log::AppendError::Timestamp { .. } => ErrorCode::INVALID_TIMESTAMP,
