@@ -181,6 +181,8 @@ fn of_rejected(rejected: &Rejected) -> ErrorCode {
         Rejected::AlreadyLeader(_) => ErrorCode::ELECTION_NOT_NEEDED,
         Rejected::InvalidRegistration(_) => ErrorCode::INVALID_REGISTRATION,
         Rejected::InvalidConfigs(_) => ErrorCode::INVALID_CONFIG,
+        // After several tries; clients go on trying.
+        Rejected::StaleConfigs(_) => ErrorCode::REQUEST_TIMED_OUT,
         Rejected::InvalidBlock { .. } => ErrorCode::INVALID_REQUEST,
         Rejected::InvalidFeature(_) => ErrorCode::FEATURE_UPDATE_FAILED,
         Rejected::Exhausted(_) => ErrorCode::UNKNOWN_SERVER_ERROR,

@@ -398,9 +398,19 @@ fn settings_are_set_and_taken_back_within_bounds() {
     let changes = |changes: &[(&str, Option<&str>)]| -> ConfigChanges {
         changes.iter().map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned))).collect()
     };
-    let on_topic = |set| Command::SetTopicConfigs(SetTopicConfigs { topic: topic(1001), changes: set });
+    let on_topic = |set| {
+        Command::SetTopicConfigs(SetTopicConfigs {
+            topic: topic(1001),
+            changes: set,
+            known: KnownConfigs::new(),
+        })
+    };
     let on_broker = |broker: Option<i32>, set| {
-        Command::SetBrokerConfigs(SetBrokerConfigs { broker: broker.map(BrokerId), changes: set })
+        Command::SetBrokerConfigs(SetBrokerConfigs {
+            broker: broker.map(BrokerId),
+            changes: set,
+            known: KnownConfigs::new(),
+        })
     };
     let image = check(
         vec![
@@ -438,6 +448,40 @@ fn settings_are_set_and_taken_back_within_bounds() {
         (on_broker(Some(9), changes(&[("a", Some("1"))])), Rejected::UnknownBroker(BrokerId(9))),
     ] {
         check(vec![command], Err(expected));
+    }
+}
+
+/// Two who add to one list from the same knowledge: the second has to look again, or the first one's addition would be lost.
+#[test]
+fn settings_that_changed_meanwhile_are_not_overwritten() {
+    let pairs = |pairs: &[(&str, Option<&str>)]| -> ConfigChanges {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned))).collect()
+    };
+    let on_topic = |changes: &[(&str, Option<&str>)], known: &[(&str, Option<&str>)]| {
+        let (changes, known) = (pairs(changes), pairs(known));
+        Command::SetTopicConfigs(SetTopicConfigs { topic: topic(1001), changes, known })
+    };
+    let on_broker = |changes: &[(&str, Option<&str>)], known: &[(&str, Option<&str>)]| {
+        let (changes, known) = (pairs(changes), pairs(known));
+        Command::SetBrokerConfigs(SetBrokerConfigs { broker: None, changes, known })
+    };
+    let first = [("list", Some("a"))];
+    let stale = || Err(Rejected::StaleConfigs("list".to_owned()));
+    for (changes, known, expected) in [
+        (&[("list", Some("b"))][..], &[("list", None)][..], stale()),
+        (&[("list", None)], &[("list", Some("b"))], stale()),
+        // All or nothing.
+        (&[("other", Some("1"))], &[("list", None)], stale()),
+        (&[("list", Some("a,b"))], &[("list", Some("a"))], DONE),
+        (&[("list", Some("b"))], &[("other", None)], DONE),
+        // Whoever only sets knows nothing, and the last one counts.
+        (&[("list", Some("b"))], &[], DONE),
+    ] {
+        let image =
+            check(vec![on_topic(&first, &[("list", None)]), on_topic(changes, known)], expected.clone());
+        let list = image.topic(topic(1001)).unwrap().configs.get("list").cloned();
+        assert_eq!(list.as_deref() == Some("a"), expected != DONE, "{changes:?}");
+        check(vec![on_broker(&first, &[("list", None)]), on_broker(changes, known)], expected);
     }
 }
 
