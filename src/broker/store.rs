@@ -14,7 +14,7 @@ use aquifer_tiering::cluster::AdoptError;
 use aquifer_tiering::options::OptionsError;
 use aquifer_tiering::store::certify::CertifyError;
 use aquifer_tiering::store::{OpenError, StoreMetrics};
-use aquifer_tiering::{Identity, Metrics, Setup, Store, StoreOptions, Tier};
+use aquifer_tiering::{Identity, Metrics, Setup, Store, Tier};
 
 use url::Url;
 
@@ -72,8 +72,8 @@ pub(super) async fn open(
     }
     let metrics = StoreMetrics::default();
     metrics.register(registry);
-    let opened =
-        Store::open(tier.object_store.as_str(), StoreOptions::default(), world.clone(), metrics).await;
+    let options = super::options::store(tier);
+    let opened = Store::open(tier.object_store.as_str(), options, world.clone(), metrics).await;
     let store = opened.map_err(StoreError::Open)?;
     let path = dir.join(CERTIFIED);
     let record = |error| StoreError::Record { path: path.clone(), error };

@@ -315,6 +315,14 @@ fn a_single_problem_is_a_single_line() {
             r#"raft.heartbeat.interval.ms = "2000" (flag --set): must be below raft.election.timeout.min.ms"#,
         ),
         (
+            "tier.store.attempt.ms=40000",
+            r#"tier.store.attempt.ms = "40000" (flag --set): must not exceed tier.store.deadline.ms"#,
+        ),
+        (
+            "tier.store.backoff.ms=4000",
+            r#"tier.store.backoff.ms = "4000" (flag --set): must not exceed tier.store.backoff.max.ms"#,
+        ),
+        (
             "tier.read.first.bytes=3000000",
             r#"tier.read.first.bytes = "3000000" (flag --set): must divide tier.read.chunk.bytes"#,
         ),
