@@ -220,8 +220,7 @@ async fn of_a_partition_named_twice_the_last_counts() {
     let node = Node::start(&[]).await;
     let mut client = node.client().await;
     let topic = client.create("t", 2, &[]).await;
-    let mut end = 0;
-    for version in 3..=13 {
+    for (end, version) in (0..).zip(3..=13) {
         let values = [format!("v{version} first"), format!("v{version} other"), format!("v{version} last")];
         let data = |partition, value: &String| {
             let mut request = produce_request(&topic, partition, -1, batch(&[value]));
@@ -238,7 +237,6 @@ async fn of_a_partition_named_twice_the_last_counts() {
         assert_eq!(told, [(0, ErrorCode::NONE, end), (1, ErrorCode::NONE, end)], "v{version}");
         let read = client.fetch(&topic, 0, end).await;
         assert_eq!(values_of(&read.records), [values[2].as_str()], "v{version}");
-        end += 1;
     }
     node.stop().await;
 }

@@ -5,6 +5,7 @@ use aquifer_runtime::files::Disk;
 
 use super::super::*;
 use super::harness::*;
+use crate::config::Durability;
 
 #[test]
 fn a_directory_has_one_process_and_one_identity() {
