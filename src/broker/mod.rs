@@ -30,6 +30,7 @@ use crate::admin::status::StatusSource;
 use crate::config::{self, Config};
 use crate::controller::bucket::BucketRecords;
 use crate::controller::topics::Topics;
+use crate::handlers::answer_memory::AnswerMemory;
 use crate::handlers::context::Context;
 use crate::handlers::fetch_session::FetchSessions;
 use crate::handlers::metrics::HandlerMetrics;
@@ -352,7 +353,7 @@ impl Started<'_> {
                 broker.fetch.sessions_max as usize,
                 options::SESSION_PARTITIONS_MAX,
             )),
-            answers: ByteBudget::new(broker.connections.answer_bytes_max),
+            answers: AnswerMemory::new(broker.connections.answer_bytes_max),
             metrics: HandlerMetrics::register(self.registry),
         });
         let dispatcher = Arc::new(Dispatcher::new(context, self.registry));

@@ -76,6 +76,12 @@ pub enum OpenError {
         /// What is wrong with it.
         why: String,
     },
+    /// The folder is not there.
+    #[error("object store folder {path} does not exist: create it, or correct the URL")]
+    FolderMissing {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The folder cannot be made or entered.
     #[error("object store folder {path}: {why}; choose a folder that this user may write")]
     Folder {
@@ -192,7 +198,8 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens what a URL names. Makes a folder that is missing, never a bucket, and asks the store nothing yet.
+    /// Opens what a URL names, and makes nothing: a bucket or a folder that is not there is rather a mistyped one. Asks a bucket
+    /// nothing yet.
     pub async fn open(
         url: &str,
         options: StoreOptions,
@@ -219,6 +226,18 @@ impl Store {
             }
         };
         Ok(Store(Arc::new(Inner { objects, bucket, location, url: shown, options, world, metrics })))
+    }
+
+    /// Makes the folder that a URL names, if it names one and there is none; for those who know that it is to be a new one.
+    pub fn make_folder(url: &str, world: &World) -> Result<(), OpenError> {
+        match Location::parse(url) {
+            Err(why) => Err(OpenError::BadUrl { url: url.to_owned(), why }),
+            Ok(Location::Memory | Location::S3(_)) => Ok(()),
+            Ok(Location::Folder(path)) => {
+                let made = world.disk.create_dir_all(&path);
+                made.map_err(|error| OpenError::Folder { path, why: error.to_string() })
+            }
+        }
     }
 
     /// The same store with something put between it and its objects: how tests make it fail.
@@ -613,7 +632,13 @@ fn check_length(key: &Key, start: u64, wanted: u64, received: u64) -> Result<(),
 
 fn open_folder(path: &std::path::Path, world: &World) -> Result<Arc<dyn ObjectStore>, OpenError> {
     let failed = |why: String| OpenError::Folder { path: path.to_owned(), why };
-    world.disk.create_dir_all(path).map_err(|error| failed(error.to_string()))?;
+    match world.disk.list(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(OpenError::FolderMissing { path: path.to_owned() });
+        }
+        Err(error) => return Err(failed(error.to_string())),
+    }
     let folder = LocalFileSystem::new_with_prefix(path).map_err(|error| failed(error::message(&error)))?;
     Ok(Arc::new(folder.with_fsync(true)))
 }
