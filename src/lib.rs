@@ -28,3 +28,7 @@ pub(crate) mod admin;
 pub mod broker;
 /// What people type: commands, what they print, and the client that they use.
 pub mod cli;
+/// What the fuzz targets in `fuzz/` do, and what they start from.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;

@@ -35,6 +35,9 @@ pub mod aborted;
 pub mod epochs;
 /// The facts of one sealed segment.
 pub mod segment;
+/// What fuzz targets, and tests of durable formats, need to come past a checksum.
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 
 pub use aborted::AbortedTxn;
 pub use batch::{BatchError, BatchHeader};

@@ -31,8 +31,12 @@ pub mod messages;
 /// Frames, and the headers of requests and responses.
 pub mod frame;
 
-#[cfg(test)]
+/// Random values of every message.
+#[cfg(any(test, feature = "fuzzing"))]
 mod sample;
+/// What fuzz targets do with messages.
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aquifer_model::format::FormatError;
 use aquifer_model::{TopicName, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::files::{Lock, Space};
@@ -349,7 +350,8 @@ impl LogDir {
             Some(Ok((found, _))) => {
                 return Err(OpenLogError::Mismatch { path: folder.to_owned(), expected: partition, found });
             }
-            Some(Err(error @ aquifer_model::format::FormatError::Version { .. })) => {
+            // A newer program's file must not be taken for damage and written anew.
+            Some(Err(error @ (FormatError::Version { .. } | FormatError::RequiredField { .. }))) => {
                 return Err(OpenLogError::Format { path, error });
             }
             // The folder's name says the same.
@@ -469,8 +471,8 @@ fn read_format(world: &World, path: &Path) -> Result<(Uuid, bool), OpenDirError>
     let file = path.join(layout::FORMAT);
     let at = |error| OpenDirError::Io { path: file.clone(), error };
     if let Some(bytes) = world.disk.read_if_exists(&file).map_err(at)? {
-        let uuid = decode_directory(&bytes)
-            .map_err(|error| OpenDirError::Format { path: path.to_owned(), error })?;
+        let uuid =
+            decode_directory(&bytes).map_err(|error| OpenDirError::Format { path: file.clone(), error })?;
         return Ok((uuid, false));
     }
     let uuid = world.rng.uuid();

@@ -70,5 +70,8 @@ pub use retention::{Keep, removable_before};
 pub use segments::SealedParts;
 pub use validate::Origin;
 
+/// What fuzz targets do with a log's files.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;

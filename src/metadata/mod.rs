@@ -45,6 +45,9 @@ mod client;
 /// How it comes up.
 mod start;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use raft::fuzzing;
+
 pub use client::{Metadata, ProposeError};
 pub use command::Command;
 pub use delta::Delta;

@@ -64,7 +64,7 @@ impl Node {
         Ok(disk.write_atomic(&path(dir), &self.encode())?)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let Node { stage, cluster, incarnation, broker, id, unknown } = self;
         let mut writer = Writer::new();
         writer.u8(match stage {
@@ -79,7 +79,7 @@ impl Node {
         FORMAT.seal(&writer.finish())
     }
 
-    fn decode(bytes: &[u8]) -> Result<Node, FormatError> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Node, FormatError> {
         let (_, body) = FORMAT.open(bytes)?;
         let mut reader = FORMAT.reader(body);
         let node = Node {

@@ -19,6 +19,9 @@ pub(super) mod machine;
 /// The way to other nodes.
 pub(super) mod network;
 
+/// What fuzz targets do with metadata.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 pub(super) mod platter;
 #[cfg(test)]

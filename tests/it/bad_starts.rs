@@ -151,6 +151,45 @@ async fn what_should_be_a_directory_and_is_none() {
     .await;
 }
 
+/// Whoever goes back to an older program is told which file is too new for it, and nothing is changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_newer_program_wrote_is_refused_by_name() {
+    let home = Home::tiered(&[]);
+    let broker = BrokerProcess::start(&home).await;
+    broker.process.signal("TERM");
+    assert_eq!(broker.process.ended("a first start").await.code, Some(0));
+    let disk = World::system().disk;
+    let marker = file_with(&home.bucket(), b"AQCM");
+    for file in [home.data().join("format"), home.data().join("metadata/node"), marker] {
+        let bytes = disk.read(&file).expect("a file of the first start");
+        let newer = aquifer_model::fuzzing::of_next_version(&bytes);
+        disk.write_atomic(&file, &newer).expect("a file is written");
+        let name = file.file_name().and_then(|name| name.to_str()).expect("a name of text");
+        let words = [name, "has version 2, this program knows up to 1", "use a newer aquifer"];
+        check(&home, &broker_args(&home, &[]), &[], 1, &words).await;
+        assert_eq!(disk.read(&file).expect("it is still there"), newer, "nothing was written");
+        disk.write_atomic(&file, &bytes).expect("a file is written");
+    }
+    drop(BrokerProcess::start(&home).await);
+}
+
+/// The file under `folder` that begins with these bytes.
+fn file_with(folder: &std::path::Path, magic: &[u8]) -> std::path::PathBuf {
+    let disk = World::system().disk;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in disk.list(&folder).expect("a folder") {
+            let path = folder.join(&entry.name);
+            if entry.is_dir {
+                folders.push(path);
+            } else if disk.read(&path).expect("a file").starts_with(magic) {
+                return path;
+            }
+        }
+    }
+    panic!("nothing in {} begins with {magic:?}", folder.display())
+}
+
 /// A folder that is not there is rather a mistyped one, or a disk that was not mounted. One inside of the data directory is made
 /// with it, as is whatever one who only tries things out asks for.
 #[tokio::test(flavor = "multi_thread")]

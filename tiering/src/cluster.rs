@@ -86,7 +86,7 @@ pub enum AdoptError {
 }
 
 impl ClusterMarker {
-    fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let mut body = Writer::new();
         body.string(&self.cluster);
         body.u64(self.incarnation.0);
@@ -95,7 +95,7 @@ impl ClusterMarker {
         MARKER.seal(&body.finish()).into()
     }
 
-    fn decode(bytes: &[u8]) -> Result<ClusterMarker, FormatError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<ClusterMarker, FormatError> {
         let (_, body) = MARKER.open(bytes)?;
         let mut body = MARKER.reader(body);
         let marker = ClusterMarker {
@@ -150,4 +150,40 @@ async fn newest(store: &Store) -> Result<Option<(path::Key, ClusterMarker)>, Ado
     let marker = ClusterMarker::decode(&bytes);
     let marker = marker.map_err(|source| AdoptError::Format { key: facts.key.to_string(), source })?;
     Ok(Some((facts.key.clone(), marker)))
+}
+
+#[cfg(test)]
+mod tests {
+    use aquifer_model::fuzzing::{of_next_version, with_unknown_field};
+
+    use super::*;
+
+    fn marker() -> ClusterMarker {
+        ClusterMarker {
+            cluster: "cluster-1".to_owned(),
+            incarnation: Incarnation::FIRST,
+            created_at: Timestamp(1_700_000_000_000),
+            tags: Tags::default(),
+        }
+    }
+
+    #[test]
+    fn a_marker_keeps_its_bytes() {
+        let bytes = marker().encode();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        // What is in buckets already must be read for ever: these bytes never change.
+        assert_eq!(hex, include_str!("../tests/golden/marker-1.hex").trim());
+        assert_eq!(ClusterMarker::decode(&bytes), Ok(marker()));
+    }
+
+    #[test]
+    fn what_newer_programs_add_is_kept_or_refused_by_name() {
+        let (bytes, format) = (marker().encode(), "cluster marker");
+        let more = with_unknown_field(&bytes, false);
+        assert_eq!(ClusterMarker::decode(&more).unwrap().encode(), more);
+        let required = ClusterMarker::decode(&with_unknown_field(&bytes, true));
+        assert_eq!(required, Err(FormatError::RequiredField { format, tag: 100 }));
+        let newer = ClusterMarker::decode(&of_next_version(&bytes));
+        assert_eq!(newer, Err(FormatError::Version { format, found: 2, known: 1 }));
+    }
 }

@@ -33,6 +33,9 @@ pub mod inspect;
 /// A faulty store, and the suite that every store must pass.
 #[cfg(feature = "testing")]
 pub mod testing;
+/// What fuzz targets do with the bytes that come from a bucket.
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 
 pub use cluster::{Identity, Incarnation};
 pub use manifest::{Claim, Manifest, ManifestVersion, TieredUpTo};

@@ -141,5 +141,13 @@ mod tests {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         // What is in buckets already must be read for ever: these bytes never change.
         assert_eq!(hex, include_str!("../tests/golden/topic-1.hex").trim());
+
+        use aquifer_model::fuzzing::{of_next_version, with_unknown_field};
+        let format = "topic record";
+        assert!(TopicRecord::decode(&with_unknown_field(&bytes, false)).is_ok());
+        let required = TopicRecord::decode(&with_unknown_field(&bytes, true));
+        assert_eq!(required, Err(FormatError::RequiredField { format, tag: 100 }));
+        let newer = TopicRecord::decode(&of_next_version(&bytes));
+        assert_eq!(newer, Err(FormatError::Version { format, found: 2, known: 1 }));
     }
 }

@@ -43,6 +43,8 @@ mod plain_gets;
 mod replay;
 /// Long proofs, in full.
 mod prove;
+/// Decoders under bytes that nobody meant.
+mod fuzz;
 /// The whole of `test`, `verify` and `fix`.
 mod suite;
 
@@ -59,6 +61,7 @@ usage: cargo xtask COMMAND
   prove restart kill -9 with much local log: --mb 2048 --broker debug|release
   prove outage  MinIO away for a while under produce, tail and cold reads: --seconds 60 --broker debug|release
   prove replay  one partition from a cold broker behind a proxy as slow as S3: --mb 2000 --proxy yes|no --value-bytes 1000 --broker debug|release
+  fuzz         decoders under nightly and a sanitizer: --target NAME|all --seconds 300
   slow-proxy   --upstream HOST:PORT [--listen 127.0.0.1:9001] [--first-byte-ms 30] [--rate-mb 90]
   plain-gets   --endpoint http://HOST:PORT --bucket NAME [--prefix P] [--in-flight 16] [--range-bytes 8388608] [--total-mb N]
                [--make-readable yes]
@@ -85,6 +88,7 @@ fn command() -> anyhow::Result<()> {
         "fix" => suite::fix(flags?),
         "clients" => suite::clients(flags?),
         "prove" => prove::main(&proof, flags?),
+        "fuzz" => fuzz::main(flags?),
         "slow-proxy" => slow_proxy::main(flags?),
         "plain-gets" => plain_gets::main(flags?),
         other => {

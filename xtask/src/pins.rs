@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// The pins that are read from here; those of the servers are read by the scripts in `localstack/`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Pins {
+    pub(crate) cargo_fuzz: String,
     pub(crate) python_clients: Vec<String>,
     pub(crate) javascript_clients: Vec<String>,
     pub(crate) java_kafka_clients: Vec<String>,

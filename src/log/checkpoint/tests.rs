@@ -1,5 +1,6 @@
 use aquifer_model::epochs::EpochStart;
 use aquifer_model::format::crc32c;
+use aquifer_model::fuzzing::{of_next_version, with_unknown_field};
 use aquifer_model::{LeaderEpoch, ProducerEpoch, ProducerId};
 use proptest::prelude::*;
 
@@ -131,6 +132,31 @@ fn a_newer_version_is_refused_by_name() {
         error.to_string(),
         "checkpoint has version 2, this program knows up to 1: use a newer aquifer"
     );
+}
+
+/// Each small file, by what reads it.
+#[test]
+fn what_newer_programs_add_is_read_over_or_refused_by_name() {
+    let (partition, topic) = partition();
+    type Read = fn(&[u8]) -> Result<(), FormatError>;
+    let files: [(&str, Vec<u8>, Read); 6] = [
+        ("log dir format", encode_directory(partition.topic.uuid()), |b| decode_directory(b).map(drop)),
+        ("partition file", encode_partition(partition, &topic), |b| decode_partition(b).map(drop)),
+        ("boot file", encode_boot("8e5c0a1d"), |b| decode_boot(b).map(drop)),
+        ("checkpoint", checkpoint().encode(), |b| Checkpoint::decode(b).map(drop)),
+        ("producer snapshot", snapshot().encode(), |b| Snapshot::decode(b).map(drop)),
+        ("segment index", crate::log::index::golden_chunk(), |b| {
+            let loaded = crate::log::index::load(b, Offset::ZERO, u64::MAX)?;
+            assert_eq!(loaded.file_bytes, b.len() as u64, "nothing of it is taken for damage");
+            Ok(())
+        }),
+    ];
+    for (format, bytes, read) in files {
+        assert_eq!(read(&with_unknown_field(&bytes, false)), Ok(()), "{format}");
+        let required = Err(FormatError::RequiredField { format, tag: 100 });
+        assert_eq!(read(&with_unknown_field(&bytes, true)), required);
+        assert_eq!(read(&of_next_version(&bytes)), Err(FormatError::Version { format, found: 2, known: 1 }));
+    }
 }
 
 /// `bytes` with one byte of its body changed, under a checksum that holds.

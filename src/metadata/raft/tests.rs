@@ -298,3 +298,25 @@ async fn a_snapshot_that_is_not_the_one_announced_is_not_installed() {
     assert_eq!(machine.applied(), Some(position(3, 20)));
     assert_eq!(**machine.watch().borrow(), full_image());
 }
+
+#[test]
+fn what_newer_programs_add_is_read_over_or_refused_by_name() {
+    use aquifer_model::format::FormatError;
+    use aquifer_model::fuzzing::{of_next_version, with_unknown_field};
+    let position = LogId { leader_id: LeaderId { term: 1, node_id: 2 }, index: 3 };
+    let blank = Entry { log_id: position, payload: Payload::Blank };
+    let vote = Vote { leader_id: position.leader_id, committed: true };
+    type Read = fn(&[u8]) -> Result<(), FormatError>;
+    let records: [(&str, Vec<u8>, Read); 4] = [
+        ("raft log entry", codec::encode_entry(&blank), |b| codec::decode_entry(b).map(drop)),
+        ("raft vote", codec::encode_vote(&vote), |b| codec::decode_vote(b).map(drop)),
+        ("raft log position", codec::encode_position(&position), |b| codec::decode_position(b).map(drop)),
+        ("raft log owner", codec::encode_owner(RaftNodeId(4)), |b| codec::decode_owner(b).map(drop)),
+    ];
+    for (format, bytes, read) in records {
+        assert_eq!(read(&with_unknown_field(&bytes, false)), Ok(()), "{format}");
+        let required = Err(FormatError::RequiredField { format, tag: 100 });
+        assert_eq!(read(&with_unknown_field(&bytes, true)), required);
+        assert_eq!(read(&of_next_version(&bytes)), Err(FormatError::Version { format, found: 2, known: 1 }));
+    }
+}

@@ -195,6 +195,24 @@ fn fields_of_newer_programs_are_carried() {
     assert!(Manifest::decode(&newer.encode()).is_err());
 }
 
+#[test]
+fn manifests_and_pages_of_newer_programs_are_refused_by_name() {
+    use aquifer_model::format::FormatError;
+    use aquifer_model::fuzzing::{of_next_version, with_unknown_field};
+    type Read = fn(&[u8]) -> Result<(), FormatError>;
+    let page = encode_page(partition(), &[entry(0, 10)]);
+    let both: [(&str, Vec<u8>, Read); 2] = [
+        ("manifest", manifest(2).encode(), |bytes| Manifest::decode(bytes).map(drop)),
+        ("manifest page", page, |bytes| decode_page(bytes).map(drop)),
+    ];
+    for (format, bytes, read) in both {
+        assert_eq!(read(&with_unknown_field(&bytes, false)), Ok(()), "{format}");
+        let required = Err(FormatError::RequiredField { format, tag: 100 });
+        assert_eq!(read(&with_unknown_field(&bytes, true)), required);
+        assert_eq!(read(&of_next_version(&bytes)), Err(FormatError::Version { format, found: 2, known: 1 }));
+    }
+}
+
 /// Any sequence of changes.
 #[derive(Debug, Clone)]
 enum Change {

@@ -293,7 +293,7 @@ impl Footer {
         let mut epochs = Reader::new(FOOTER.name, &epochs);
         let crcs = self.bytes(kind::BLOCK_CHECKSUMS, tail)?;
         let blocks = log.length.div_ceil(u64::from(self.block_bytes));
-        if crcs.len() as u64 != blocks * 4 {
+        if Some(crcs.len() as u64) != blocks.checked_mul(4) {
             return Err(FOOTER.invalid("there is not one checksum for each block"));
         }
         let index = SegmentIndex {
@@ -322,5 +322,7 @@ impl Footer {
     }
 }
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -65,6 +65,46 @@ fn golden_bytes_are_read() {
     assert_eq!(SegmentIndex::decode_tail(&tail.into()), Ok(index));
 }
 
+/// The last of the footer's bytes are its tagged fields, then comes the trailer.
+#[test]
+fn what_newer_programs_add_is_read_over_or_refused_by_name() {
+    use aquifer_model::fuzzing::{of_next_version, with_unknown_field};
+    let index = index(&Recipe::small(0));
+    let tail = index.encode_tail();
+    let trailer = tail.len() - TRAILER_BYTES;
+    let length = u32::from_be_bytes(tail[trailer..trailer + 4].try_into().unwrap()) as usize;
+    let (parts, footer) = tail[..trailer].split_at(trailer - length);
+    let read = |footer: Vec<u8>| {
+        let lengths = [footer.len(), parts.len() + footer.len() + TRAILER_BYTES];
+        let lengths = lengths.map(|length| (length as u32).to_be_bytes()).concat();
+        SegmentIndex::decode_tail(&[parts, &footer, &lengths, &END].concat().into())
+    };
+    assert_eq!(read(with_unknown_field(footer, false)), Ok(index));
+    let format = "segment footer";
+    let required = FormatError::RequiredField { format, tag: 100 };
+    assert_eq!(read(with_unknown_field(footer, true)), Err(required.into()));
+    let newer = FormatError::Version { format, found: 2, known: 1 };
+    assert_eq!(read(of_next_version(footer)), Err(newer.into()));
+}
+
+/// A log's length that would overflow is a wrong one, and no panic: found by the target `object_tail`.
+#[test]
+fn a_log_of_no_possible_length_is_refused() {
+    let mut index = index(&Recipe::small(0));
+    index.segment.log_bytes = ByteCount(u64::MAX);
+    index.block_bytes = 1;
+    let parts =
+        [Part { kind: kind::LOG, position: 0, length: u64::MAX, crc: 0, codec: PLAIN, encryption: PLAIN }];
+    let epochs = Part { kind: kind::EPOCHS, position: u64::MAX, length: 0, ..parts[0].clone() };
+    let sums = Part { kind: kind::BLOCK_CHECKSUMS, position: u64::MAX, length: 0, ..parts[0].clone() };
+    let [log] = parts;
+    let footer = index.encode_footer(&[log, epochs, sums]);
+    let lengths = [footer.len(), footer.len() + TRAILER_BYTES].map(|length| (length as u32).to_be_bytes());
+    let tail = [&footer[..], &lengths.concat(), &END].concat();
+    let refused = FOOTER.invalid("there is not one checksum for each block");
+    assert_eq!(SegmentIndex::decode_tail(&tail.into()), Err(refused.into()));
+}
+
 #[test]
 fn a_tail_is_found_from_the_end_of_an_image() {
     let recipe = Recipe::small(1_000);
