@@ -87,7 +87,7 @@ fn what_newer_programs_add_is_read_over_or_refused_by_name() {
     assert_eq!(read(of_next_version(footer)), Err(newer.into()));
 }
 
-/// A log's length that would overflow is a wrong one, and no panic: found by the target `object_tail`.
+/// Four bytes for each of 2^64 blocks are no number: a wrong footer, and no overflow.
 #[test]
 fn a_log_of_no_possible_length_is_refused() {
     let mut index = index(&Recipe::small(0));
