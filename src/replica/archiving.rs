@@ -307,7 +307,7 @@ impl Replica {
         let Some(depth) = held.sweeps.due(now, held.claimed.manifest().version()) else { return Ok(()) };
         let collected = held.claimed.collect(depth).await;
         let newest = held.claimed.manifest().version();
-        held.sweeps.swept(now, depth, collected.as_ref().ok().map(|collected| collected.left), newest);
+        held.sweeps.swept(now, depth, collected.as_ref().ok().copied(), newest);
         match collected {
             Ok(_) => Ok(()),
             Err(error @ CommitError::Fenced(_)) => Err(error.into()),
