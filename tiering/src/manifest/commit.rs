@@ -304,7 +304,7 @@ impl Drop for ManifestWriter {
 }
 
 /// The version that claims what `newest` leaves; `None` if it carries this very claim.
-fn after(newest: &Manifest, claim: Claim) -> Result<Option<Manifest>, ClaimError> {
+pub(super) fn after(newest: &Manifest, claim: Claim) -> Result<Option<Manifest>, ClaimError> {
     if newest.is_deleted() {
         return Err(ClaimError::Deleted);
     }
