@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -78,17 +77,20 @@ impl TaskGroup {
         tokio::spawn(self.0.running.track_future(async move { group.watch(name, handle).await }));
     }
 
-    /// Starts a thread for what blocks. It must end soon after [`TaskGroup::cancelled`], which it polls or is woken for by its
-    /// own means.
+    /// Starts a thread for what blocks: `body` runs there alone. It waits as tasks do, and must end soon after
+    /// [`TaskGroup::cancelled`], which it awaits or is woken for by its own means.
+    #[cfg(not(feature = "sim"))]
     #[allow(clippy::disallowed_methods)] // The home of threads.
     pub fn spawn_thread(
         &self,
         name: &'static str,
-        body: impl FnOnce() + Send + 'static,
+        body: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
-        let (done, ended) = oneshot::channel();
+        let (done, ended) = tokio::sync::oneshot::channel();
+        let runtime = tokio::runtime::Handle::current();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+            let body = std::panic::AssertUnwindSafe(|| runtime.block_on(body));
+            let outcome = std::panic::catch_unwind(body);
             // The group may be gone by then; nobody is left to tell.
             let _ = done.send(outcome.err().map(|panic| panic_message(&*panic)));
         })?;
@@ -98,6 +100,17 @@ impl TaskGroup {
                 group.fail(name, message);
             }
         }));
+        Ok(())
+    }
+
+    /// Starts a task in a thread's place: the simulated machine has one processor, and when a thread goes on there is chance.
+    #[cfg(feature = "sim")]
+    pub fn spawn_thread(
+        &self,
+        name: &'static str,
+        body: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        self.spawn(name, simulated::scheduled(body));
         Ok(())
     }
 
@@ -126,6 +139,7 @@ impl TaskGroup {
 
 /// Runs what may block for long (reads of cold pages, opening many files) away from the tasks that serve. Costs some 30 us, so
 /// not for what is quick. A panic is passed on.
+#[cfg(not(feature = "sim"))]
 #[allow(clippy::disallowed_methods)] // The home of threads.
 pub async fn blocking<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(body).await {
@@ -133,6 +147,17 @@ pub async fn blocking<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'stat
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
+
+/// Runs what may block, after a while: the simulated machine has one processor.
+#[cfg(feature = "sim")]
+pub async fn blocking<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    simulated::turn().await;
+    body()
+}
+
+/// When, in a simulated machine, a thread gets its turn.
+#[cfg(feature = "sim")]
+mod simulated;
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -160,8 +185,8 @@ mod tests {
     #[tokio::test]
     async fn threads_are_waited_for() {
         let group = TaskGroup::new();
-        let (tell, told) = std::sync::mpsc::channel::<()>();
-        group.spawn_thread("reader", move || while told.recv().is_ok() {}).unwrap();
+        let (tell, told) = tokio::sync::oneshot::channel::<()>();
+        group.spawn_thread("reader", async move { drop(told.await) }).unwrap();
         let error = group.stop(Duration::from_millis(10)).await.unwrap_err();
         assert_eq!(error.running, 1);
         drop(tell);

@@ -188,6 +188,10 @@ impl Opening<'_> {
 
     fn open(&self, slot: &Arc<FileSlot>) -> Result<(File, u64), OpenLogError> {
         let file = self.shared.files.get(slot).map_err(Self::io(slot.path()))?;
+        if self.shared.past.pages == PageCache::PerhapsLost {
+            // Of a sync that failed the page cache says that all is well, and another sync would say so, too.
+            file.forget_clean_pages();
+        }
         let size = file.size().map_err(Self::io(slot.path()))?;
         Ok((file, size.get()))
     }
