@@ -41,6 +41,8 @@ mod slow_proxy;
 mod plain_gets;
 /// How fast history comes back.
 mod replay;
+/// One node in a simulated world.
+mod simulation;
 /// Long proofs, in full.
 mod prove;
 /// The whole of `test`, `verify` and `fix`.
@@ -59,6 +61,9 @@ usage: cargo xtask COMMAND
   prove restart kill -9 with much local log: --mb 2048 --broker debug|release
   prove outage  MinIO away for a while under produce, tail and cold reads: --seconds 60 --broker debug|release
   prove replay  one partition from a cold broker behind a proxy as slow as S3: --mb 2000 --proxy yes|no --value-bytes 1000 --broker debug|release
+  prove sim     a node in simulated worlds, a seed each: --seeds 10000 --from 1, or one told in full: --seed 77
+  prove zombies the same with a twin that was started on a copy of its data: --seeds 1000 --from 1, or --seed 77
+  prove crashpoints  the same, stopped at each operation of its disk and its bucket: --every 1
   slow-proxy   --upstream HOST:PORT [--listen 127.0.0.1:9001] [--first-byte-ms 30] [--rate-mb 90]
   plain-gets   --endpoint http://HOST:PORT --bucket NAME [--prefix P] [--in-flight 16] [--range-bytes 8388608] [--total-mb N]
                [--make-readable yes]

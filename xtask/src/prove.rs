@@ -9,7 +9,7 @@ use crate::flags::Flags;
 use crate::run::{self, command};
 use crate::s3::Kind;
 use crate::soak::{Running, Soak};
-use crate::{replay, s3, scenario, soak, suite};
+use crate::{replay, s3, scenario, simulation, soak, suite};
 use anyhow::{Result, anyhow, bail, ensure};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -33,6 +33,12 @@ const READY_MS_MAX: u128 = 1000;
 const READ_BYTES_MAX: u64 = 64 << 20;
 
 pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
+    match proof {
+        "sim" => return simulation::seeds(flags),
+        "zombies" => return simulation::zombies(flags),
+        "crashpoints" => return simulation::crashpoints(flags),
+        _ => {}
+    }
     let profile: String = flags.take("broker", "release".to_owned())?;
     let binary: PathBuf = flags.take("binary", PathBuf::new())?;
     let binary = suite::built_or_given(&profile, binary)?;
@@ -41,7 +47,9 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
         "restart" => restart(&binary, flags),
         "outage" => outage(&binary, flags),
         "replay" => replay::main(&binary, flags),
-        other => bail!("no such proof: '{other}' (kill9, restart, outage, replay)"),
+        other => {
+            bail!("no such proof: '{other}' (kill9, restart, outage, replay, sim, zombies, crashpoints)")
+        }
     }
 }
 

@@ -1,24 +1,17 @@
 //! The whole of `test`, `verify` and `fix`, and the client scenario alone.
 
 use crate::flags::Flags;
-use crate::run::{command, run};
+use crate::run::{cargo, run};
 use crate::s3::Kind;
 use crate::scenario::{self, Try};
 use crate::stages::Stages;
-use crate::{clients, machine, places};
+use crate::{clients, machine, places, simulation};
 use anyhow::{Result, ensure};
 use std::path::PathBuf;
-use std::process::Command;
 
 /// Enough for dozens of segments in each partition; the full form is `cargo xtask clients --size-mb 300`.
 const SIZE_MB: u64 = 40;
 const STORES: &str = "file,localstack,minio";
-
-fn cargo<const N: usize>(words: [&str; N]) -> Command {
-    let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), words);
-    cargo.current_dir(places::root());
-    cargo
-}
 
 /// What CI runs.
 pub(crate) fn test(flags: Flags) -> Result<()> {
@@ -45,7 +38,8 @@ fn tests(stages: &mut Stages) -> Result<()> {
         let urls = format!("{} {}", minio.url("suite"), localstack.url("suite"));
         let mut test = cargo(["test", "--workspace", "--no-fail-fast"]);
         stages.cargo_test(test.env("AQUIFER_TEST_S3_URLS", urls).envs(crate::s3::KEYS))
-    })
+    })?;
+    stages.stage("simulation of a node", |_| simulation::short())
 }
 
 /// The quick part. Writes nothing but what cargo builds.
