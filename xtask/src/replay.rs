@@ -3,11 +3,12 @@
 
 use crate::broker::Broker;
 use crate::flags::Flags;
+use crate::history::History;
 use crate::plain_gets;
 use crate::run::command;
 use crate::s3::{self, Kind};
 use crate::slow_proxy;
-use crate::soak::{Running, Soak};
+use crate::soak::{Load, Running, Soak};
 use anyhow::{Result, ensure};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -97,9 +98,11 @@ struct Written {
 
 /// Produces so many MB to the one partition and waits until nearly all of it is in the bucket alone.
 fn fill(broker: &mut Broker, mb: u64, value_bytes: u64) -> Result<Written> {
-    let mut soak = Soak::start_with(&broker.bootstrap, TOPIC, 0, value_bytes)?;
+    let history = History::begin("replay")?;
+    let load = Load { topic: TOPIC, producer: 1, rate: 0, value_bytes };
+    let mut soak = Soak::start(&broker.bootstrap, load, &history.of("soak"))?;
     soak.wait_for_more(mb * 1_000_000 / value_bytes)?;
-    let records: u64 = soak.end()?.iter().map(|passed| passed.count).sum();
+    let records = soak.end()?.whole()?;
     broker.wait_until_no_lag(TIERED_DEADLINE)?;
     let share = broker.wait_until_tiered(TOPIC, 0.98, TIERED_DEADLINE)?;
     let written = Written { records, bytes: records * value_bytes };

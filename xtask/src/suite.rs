@@ -103,8 +103,14 @@ pub(crate) fn built_or_given(profile: &str, given: PathBuf) -> Result<PathBuf> {
 
 /// Builds the broker in debug or release form.
 fn build_broker(profile: &str) -> Result<PathBuf> {
+    build_broker_with(profile, &[])
+}
+
+/// The same, with more words to cargo.
+pub(crate) fn build_broker_with(profile: &str, words: &[&str]) -> Result<PathBuf> {
     ensure!(profile == "debug" || profile == "release", "--broker is debug or release, not '{profile}'");
     let mut build = cargo(["build", "--package", "aquifer"]);
+    build.args(words);
     run(if profile == "release" { build.arg("--release") } else { &mut build })?;
     Ok(places::binary(profile))
 }

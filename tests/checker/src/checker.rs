@@ -93,12 +93,13 @@ impl Checker {
             }
             Event::Fault { what } => *self.report.faults.entry(what.clone()).or_default() += 1,
             Event::Audited { partition, log_start, end } => self.audited(partition, *log_start, *end),
-            Event::Manifest { partition, segments, others } => {
+            Event::Manifest { partition, segments, others, at_ms } => {
                 let (place, _, report) = self.parts(partition, None);
-                place.bucket.manifest(segments, others, partition, report);
+                place.bucket.manifest(segments, (others, *at_ms), partition, report);
             }
-            Event::Listing { partition, objects, grace_ms } => {
-                self.place(partition).bucket.listing(objects, *grace_ms);
+            Event::Listing { partition, objects, grace_ms, at_ms } => {
+                let (place, _, report) = self.parts(partition, None);
+                place.bucket.listing(objects, (*grace_ms, *at_ms), partition, report);
             }
         }
     }

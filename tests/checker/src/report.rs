@@ -47,6 +47,8 @@ pub enum Kind {
     ManifestOverlap,
     /// A manifest names an object that is not there, or is too short.
     MissingObject,
+    /// An object was gone before its grace, counted from when a manifest still named it.
+    RemovedEarly,
     /// An object that nothing names is there past its grace.
     Orphan,
     /// A partition was never audited: nothing is known of what it kept.
