@@ -35,6 +35,13 @@ impl History {
         Ok(History { folder, rig, audit_seconds: AUDIT_SECONDS.to_owned() })
     }
 
+    /// One that was written before, as it is.
+    pub(crate) fn kept(name: &str) -> Result<History> {
+        let folder = places::data()?.join(format!("history-{name}"));
+        let rig = BufWriter::new(File::options().append(true).open(folder.join("rig.jsonl"))?);
+        Ok(History { folder, rig, audit_seconds: AUDIT_SECONDS.to_owned() })
+    }
+
     /// The same, with an audit that gives up sooner: for a broker that is expected to fail it.
     pub(crate) fn impatient(self, audit_seconds: u64) -> History {
         History { audit_seconds: audit_seconds.to_string(), ..self }

@@ -7,10 +7,13 @@ use crate::places;
 use crate::run::{command, output};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::thread::sleep;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
 /// `EXT4_IOC_SHUTDOWN`, which is also XFS's `XFS_IOC_GOINGDOWN`: `_IOR('X', 125, __u32)`.
@@ -19,6 +22,8 @@ const SHUTDOWN: rustix::ioctl::Opcode = 0x8004_587d;
 const WITHOUT_FLUSH: u32 = 2;
 /// How long a file system may stay busy after the last process that used it.
 const UNMOUNT_DEADLINE: Duration = Duration::from_secs(20);
+const FILLER: &str = "filler";
+const NOISE_BYTES: usize = 4 << 20;
 const POLL: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +91,11 @@ impl Memory {
 
     pub(crate) fn point(&self) -> &Path {
         &self.point
+    }
+
+    /// Fills it up to so many MB.
+    pub(crate) fn fill(&self, room_mb: u64) -> Result<()> {
+        fill(&self.point, room_mb)
     }
 
     /// Gives it room.
@@ -169,6 +179,15 @@ impl Mounted {
         done.with_context(|| format!("shutting down {}", self.point.display()))
     }
 
+    /// Fills it up to so many MB, with a file that [`Mounted::unfill`] removes.
+    pub(crate) fn fill(&self, room_mb: u64) -> Result<()> {
+        fill(&self.point, room_mb)
+    }
+
+    pub(crate) fn unfill(&self) -> Result<()> {
+        Ok(std::fs::remove_file(self.point.join(FILLER))?)
+    }
+
     /// Unmounts it and lets go of the device.
     pub(crate) fn unmount(&mut self) -> Result<()> {
         if self.is_mounted {
@@ -196,6 +215,52 @@ impl Drop for Mounted {
         });
         if let Err(error) = done {
             eprintln!("{} is left behind: {error:#}", self.image.display());
+        }
+    }
+}
+
+fn fill(point: &Path, room_mb: u64) -> Result<()> {
+    let stat = rustix::fs::statvfs(point)?;
+    let free = stat.f_bavail * stat.f_frsize;
+    let size =
+        free.checked_sub(room_mb << 20).filter(|size| *size > 0).context("there is less room already")?;
+    let filler = File::create(point.join(FILLER))?;
+    rustix::fs::fallocate(filler, rustix::fs::FallocateFlags::empty(), 0, size).context("filling up a disk")
+}
+
+/// Others who write to the same disk and wait for it: syncs take longer, and a cut hits more that is under way.
+#[derive(Debug)]
+pub(crate) struct Noise {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Noise {
+    pub(crate) fn on(disk: &Mounted) -> Noise {
+        let (stop, path) = (Arc::new(AtomicBool::new(false)), disk.point.join("noise"));
+        let stopping = stop.clone();
+        let thread = spawn(move || {
+            let block = vec![7; NOISE_BYTES];
+            while !stopping.load(Ordering::Relaxed) {
+                // It fails once the power is cut, and nobody needs what it writes.
+                let written = File::create(&path).and_then(|mut file| {
+                    file.write_all(&block)?;
+                    file.sync_all()
+                });
+                if written.is_err() {
+                    sleep(POLL);
+                }
+            }
+        });
+        Noise { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Noise {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            eprintln!("the thread that makes noise on a disk panicked");
         }
     }
 }

@@ -15,8 +15,7 @@ use crate::flags::Flags;
 use crate::history::History;
 use crate::mounted::{Kind, Memory, Mounted, check_machine};
 use crate::places;
-use anyhow::{Context, Result, ensure};
-use std::fs::File;
+use anyhow::{Result, ensure};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -30,6 +29,10 @@ const FULL_IMAGE_MB: u64 = 512;
 const ROOM_MB: u64 = 96;
 /// Records a second: the disk is to fill up within some seconds.
 const RATE: u64 = 20_000;
+/// Less of them where a sync fails: what is appended while one fails would make the next one fail as well.
+const FAILING_RATE: u64 = 1_000;
+/// Left in the memory below the image once all is running.
+const FAILING_ROOM_MB: u64 = 6;
 const FAULT_DEADLINE: Duration = Duration::from_secs(120);
 /// Nothing may be acknowledged for so long after a fault that stays.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -61,8 +64,9 @@ pub(super) fn failing(binary: &Path, name: &str, blows: Blows) -> Result<History
     let mut disk = Mounted::make(name, Kind::Ext4, memory.point(), IMAGE_MB)?;
     let url = folder(name)?;
     let mut broker = Broker::start_in(binary, name, &disk.point().join("data"), &url, &SETTINGS)?;
-    let mut rig = Rig::start(name, &broker, Blows { rate: RATE, ..blows })?;
+    let mut rig = Rig::start(name, &broker, Blows { rate: FAILING_RATE, ..blows })?;
     rig.soak.wait_for_more(1)?;
+    memory.fill(FAILING_ROOM_MB)?;
     rig.history.fault("failed sync")?;
     let (acked, after) = silent(&rig)?;
     println!("   failing: nothing more was acknowledged after {acked} records, {:.1} s", after.as_secs_f64());
@@ -84,10 +88,7 @@ fn full(binary: &Path) -> Result<()> {
     let mut disk = Mounted::make("full", Kind::Ext4, &places::data()?, FULL_IMAGE_MB)?;
     let url = folder("full")?;
     let mut broker = Broker::start_in(binary, "full", &disk.point().join("data"), &url, &SETTINGS)?;
-    let filler = disk.point().join("filler");
-    let room = output_free_mb(disk.point())?;
-    let size = room.checked_sub(ROOM_MB).context("the image is too small")? << 20;
-    rustix::fs::fallocate(File::create(&filler)?, rustix::fs::FallocateFlags::empty(), 0, size)?;
+    disk.fill(ROOM_MB)?;
     let mut rig = Rig::start("full", &broker, Blows { rate: RATE, ..Blows::of(0) })?;
     rig.soak.wait_for_more(1)?;
     rig.history.fault("disk full")?;
@@ -96,7 +97,7 @@ fn full(binary: &Path) -> Result<()> {
     ensure!(broker.metric(DIR_FAILED)? == 0, "a full disk made the log directory fail");
     rig.history.audit(&broker.bootstrap, TOPIC, PARTITIONS)?;
     println!("   full: all of it could be read meanwhile");
-    std::fs::remove_file(&filler)?;
+    disk.unfill()?;
     let back = Instant::now();
     rig.soak.wait_for_more(1)?;
     println!("   full: acknowledged again {:.1} s after there was room", back.elapsed().as_secs_f64());
@@ -128,9 +129,4 @@ fn silent(rig: &Rig) -> Result<(u64, Duration)> {
         }
     }
     Ok((acked, moved.duration_since(began)))
-}
-
-fn output_free_mb(point: &Path) -> Result<u64> {
-    let stat = rustix::fs::statvfs(point)?;
-    Ok((stat.f_bavail * stat.f_frsize) >> 20)
 }

@@ -51,8 +51,12 @@ const CASES: &[Case] = &[
         run: kills_with_a_slow_bucket,
     },
     Case { fault: "tail-cut-below-synced", under: "kill -9", run: kills },
-    Case { fault: "manifest-create-retried", under: "a frozen process and its twin", run: twins },
-    Case { fault: "claim-unchecked", under: "a frozen process and its twin", run: twins },
+    Case {
+        fault: "manifest-create-retried",
+        under: "a frozen process and its twin",
+        run: frozen_and_its_twin,
+    },
+    Case { fault: "claim-unchecked", under: "a data directory copied", run: rivals },
     Case { fault: "object-deleted-first", under: "retention", run: retention },
     Case { fault: "cache-of-deleted-topic", under: "a topic made again", run: topic_made_again },
     Case { fault: "producer-snapshot-dropped", under: "swallowed answers, kill -9", run: swallowed_answers },
@@ -165,45 +169,82 @@ fn producer(broker: &Broker, history: &History, topic: &str, producer: u32) -> R
     Soak::start(&broker.bootstrap, load, &history.of(&format!("soak-{producer}")))
 }
 
-/// A process is stopped where it stands; its data directory is copied, and a twin goes on from the copy, with the same bucket.
-/// Then the first wakes up and goes on as if nothing had been. What the twin acknowledges is what the bucket must hold; what the
-/// first acknowledges it must at least keep itself.
-fn twins(binary: &Path) -> Result<History> {
-    let (_none, url) = scenario::store("file", "twins")?;
+/// A broker with a topic that one producer has written to, and where its data lies.
+fn founded(binary: &Path, url: &str, history: &mut History) -> Result<(Broker, PathBuf)> {
     let data = places::emptied(places::data()?.join("broker-first"))?;
-    let twin_data = places::data()?.join("broker-twin");
-    let first = Broker::start_in(binary, "first", &data, &url, &SMALL_SEGMENTS)?;
-    let mut history = History::begin("twins")?.impatient(super::PATIENT_AUDIT_SECONDS);
-    let other = History::begin("twins-first")?;
-    first.create_topic(TOPIC, PARTITIONS)?;
-    history.topic(TOPIC, PARTITIONS, Expiry::Never)?;
-    let soak = producer(&first, &history, TOPIC, 1)?;
+    let broker = Broker::start_in(binary, "first", &data, url, &SMALL_SEGMENTS)?;
+    broker.create_topic(TOPIC, PARTITIONS)?;
+    let soak = producer(&broker, history, TOPIC, 1)?;
     sleep(TWIN_WRITES);
     soak.end()?.whole()?;
+    Ok((broker, data))
+}
+
+fn copied(data: &Path) -> Result<PathBuf> {
+    let copy = places::data()?.join("broker-twin");
+    places::removed(&copy)?;
+    crate::run::run(crate::run::command("cp", ["-a"]).arg(data).arg(&copy))?;
+    Ok(copy)
+}
+
+/// A process is stopped where it stands; its data directory is copied, and a twin goes on from the copy, with the same bucket.
+/// Then the first wakes up and goes on as if nothing had been. What the twin acknowledged is what the bucket must hold.
+fn frozen_and_its_twin(binary: &Path) -> Result<History> {
+    let (_none, url) = scenario::store("file", "twins")?;
+    let mut history = History::begin("twins")?.impatient(super::PATIENT_AUDIT_SECONDS);
+    // What the thawed one is sent and says is its own affair: nobody else was told.
+    let other = History::begin("twins-first")?;
+    history.topic(TOPIC, PARTITIONS, Expiry::Never)?;
+    let (first, data) = founded(binary, &url, &mut history)?;
 
     history.fault("frozen, and a twin started")?;
     first.freeze()?;
-    places::removed(&twin_data)?;
-    crate::run::run(crate::run::command("cp", ["-a"]).arg(&data).arg(&twin_data))?;
-    let mut twin = Broker::start_in(binary, "twin", &twin_data, &url, &SMALL_SEGMENTS)?;
+    let mut twin = Broker::start_in(binary, "twin", &copied(&data)?, &url, &SMALL_SEGMENTS)?;
     let soak = producer(&twin, &history, TOPIC, 2)?;
     sleep(TWIN_WRITES);
+    soak.end()?;
+    twin.wait_until_no_lag(DEADLINE)?;
 
     history.fault("thawed")?;
     first.thaw()?;
-    // What the thawed one is sent and says is its own affair: nobody else was told.
     let stray = producer(&first, &other, TOPIC, 3)?;
-    sleep(TWIN_WRITES);
-    soak.end()?;
-    sleep(TWIN_WRITES);
+    // So long that it would write more versions than the twin has.
+    sleep(TWIN_WRITES * 3);
     stray.end()?;
     drop(first);
-    // It knows nothing of the manifest any more but what lies in the bucket.
-    twin.end_and_restart()?;
-    history.audit(&twin.bootstrap, TOPIC, PARTITIONS)?;
     history.bucket(&twin, TOPIC, PARTITIONS)?;
     Look::new(GRACE).note(&twin, &mut history)?;
+    // From here on it knows of the manifest what lies in the bucket.
+    twin.end_and_restart()?;
+    history.audit(&twin.bootstrap, TOPIC, PARTITIONS)?;
     Ok(history)
+}
+
+/// A data directory is copied while nobody runs, and both copies are started: two processes with equal claims. One of them may
+/// write the manifest; the other must keep its own records itself. Each is written to; each must give back what it took.
+fn rivals(binary: &Path) -> Result<History> {
+    let (_none, url) = scenario::store("file", "rivals")?;
+    let mut history = History::begin("rivals")?.impatient(super::PATIENT_AUDIT_SECONDS);
+    let mut other = History::begin("rivals-twin")?.impatient(super::PATIENT_AUDIT_SECONDS);
+    history.topic(TOPIC, PARTITIONS, Expiry::Never)?;
+    let (mut first, data) = founded(binary, &url, &mut history)?;
+    first.kill()?;
+    let copy = copied(&data)?;
+    std::fs::copy(history.of("soak-1"), other.of("soak-1"))?;
+
+    history.fault("copied, and both started")?;
+    first.start_again()?;
+    let twin = Broker::start_in(binary, "twin", &copy, &url, &SMALL_SEGMENTS)?;
+    let soaks = [producer(&first, &history, TOPIC, 2)?, producer(&twin, &other, TOPIC, 3)?];
+    sleep(TWIN_WRITES * 2);
+    for soak in soaks {
+        soak.end()?;
+    }
+    history.audit(&first.bootstrap, TOPIC, PARTITIONS)?;
+    other.audit(&twin.bootstrap, TOPIC, PARTITIONS)?;
+    // One is as good as the other: the first that is not clean is the verdict.
+    let report = other.report()?;
+    if report.is_clean() { Ok(history) } else { History::kept("rivals-twin") }
 }
 
 /// A topic that keeps little, and a bucket that is looked at all the while: what a manifest has named stays for its grace.

@@ -5,7 +5,7 @@
 use super::{Blows, Rig, SMALL_SEGMENTS, Struck, settle, strike, summary};
 use crate::broker::Broker;
 use crate::flags::Flags;
-use crate::mounted::{Kind, Mounted, check_machine};
+use crate::mounted::{Kind, Mounted, Noise, check_machine};
 use crate::places;
 use anyhow::Result;
 use std::path::Path;
@@ -40,10 +40,13 @@ pub(super) fn struck(binary: &Path, disk: &mut Mounted, blows: Blows) -> Result<
     let url = format!("file://{}", bucket.display());
     let broker = Broker::start_in(binary, "powercut", &disk.point().join("data"), &url, &SMALL_SEGMENTS)?;
     let rig = Rig::start("powercut", &broker, blows)?;
+    let mut noise = Some(Noise::on(disk));
     strike(rig, broker, blows, "power cut", |broker| {
         disk.cut()?;
         broker.kill()?;
+        drop(noise.take());
         disk.remount()?;
+        noise = Some(Noise::on(disk));
         broker.start_again()
     })
 }
