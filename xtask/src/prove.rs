@@ -76,6 +76,7 @@ pub(crate) struct Blows {
 }
 
 impl Blows {
+    /// Of the usual strength.
     pub(crate) fn of(rounds: usize) -> Blows {
         Blows { rounds, rate: 3_000, between_ms_max: 600, manner: Manner::Strict }
     }
