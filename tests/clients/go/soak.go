@@ -40,7 +40,7 @@ func (s *soaking) soak(ctx context.Context, bootstrap string, stop io.Reader) er
 		// A broker that forgot what it acknowledged must not be forgiven by starting over.
 		kgo.StopProducerOnDataLossDetected(),
 		// A killed broker is back within seconds: ask again soon.
-		kgo.MetadataMinAge(50*time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
+		kgo.MetadataMinAge(50*time.Millisecond), kgo.AlwaysRetryEOF(), kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
 	)
 	if err != nil {
 		return err

@@ -89,7 +89,7 @@ func (w *watching) pass(ctx context.Context, reader string) (records int64, paus
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{w.topic: assigned}),
 		// A reset would skip or repeat records in silence.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.MetadataMinAge(50*time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
+		kgo.MetadataMinAge(50*time.Millisecond), kgo.AlwaysRetryEOF(), kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
 	)
 	if err != nil {
 		return 0, 0, err
