@@ -31,6 +31,7 @@ pub(crate) struct Broker {
     binary: PathBuf,
     arguments: Vec<OsString>,
     object_store: String,
+    data: PathBuf,
     log: PathBuf,
     pub(crate) bootstrap: String,
     admin: String,
@@ -77,7 +78,8 @@ impl Broker {
         let log = places::log(&format!("broker-{name}"))?;
         let server = Server::start("aquifer dev", command(binary, &arguments).envs(s3::KEYS), &log)?;
         let (binary, object_store) = (binary.to_owned(), object_store.to_owned());
-        let mut broker = Broker { server, binary, arguments, object_store, log, bootstrap, admin };
+        let data = data.to_owned();
+        let mut broker = Broker { server, binary, arguments, object_store, data, log, bootstrap, admin };
         broker.wait_until_ready()?;
         Ok(broker)
     }
@@ -128,6 +130,11 @@ impl Broker {
     /// Where its bucket is.
     pub(crate) fn object_store(&self) -> &str {
         &self.object_store
+    }
+
+    /// Where its logs are.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
     }
 
     /// `aquifer tier`, to be refined.

@@ -29,10 +29,14 @@ mod text;
 mod clients;
 /// The broker under test.
 mod broker;
+/// What readers print, as events.
+mod reading;
 /// What happened in a run, and the verdict on it.
 mod history;
 /// What a folder that serves as a bucket holds.
 mod bucket;
+/// What the log files of a stopped broker hold.
+mod local;
 /// File systems of their own, to cut the power of.
 mod mounted;
 /// Text in by real clients, into the bucket, and out again by others.

@@ -8,7 +8,7 @@ use crate::bucket::{self, Look};
 use crate::flags::Flags;
 use crate::history::History;
 use crate::soak::{self, Load, Running, Soak};
-use crate::{replay, suite};
+use crate::{local, replay, suite};
 use anyhow::{Result, bail, ensure};
 use aquifer_checker::{Expiry, Report};
 use std::hash::{BuildHasher, RandomState};
@@ -35,7 +35,7 @@ const POLL: Duration = Duration::from_millis(20);
 const TIERED_DEADLINE: Duration = Duration::from_secs(300);
 /// How long to wait for a broker with a planted fault before it is looked at as it stands.
 const PATIENT: Duration = Duration::from_secs(10);
-const PATIENT_AUDIT_SECONDS: u64 = 15;
+const PATIENT_AUDIT_SECONDS: u64 = 30;
 /// Closed, uploaded and dropped from the local disk within seconds.
 const SMALL_SEGMENTS: [(&str, &str); 4] = [
     ("log.segment.bytes", "1048576"),
@@ -202,8 +202,9 @@ fn settle(binary: &Path, rig: Rig, mut broker: Broker) -> Result<Report> {
     if broker.object_store().starts_with("file://") {
         Look::new(bucket::GRACE).note(&broker, &mut history)?;
     }
-    let url = broker.object_store().to_owned();
+    let (url, data) = (broker.object_store().to_owned(), broker.data().to_owned());
     broker.end()?;
+    local::note(&data, TOPIC, &mut history)?;
     let report = history.must_be_clean()?;
     bucket::verify(binary, &url)?;
     Ok(report)

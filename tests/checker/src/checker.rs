@@ -6,7 +6,8 @@ use std::io::BufRead;
 use crate::bucket::Bucket;
 use crate::event::{Event, Expiry, Offset, Partition, Producer, Reader, Records, Retries};
 use crate::lines::{self, LineError};
-use crate::partition::{Fate, Log, Names, is_plausible};
+use crate::names::Names;
+use crate::partition::{Fate, Log, is_plausible};
 use crate::reader::Position;
 use crate::report::{Kind, Report};
 
