@@ -65,8 +65,11 @@ impl Bucket {
         report: &mut Report,
     ) {
         let there: BTreeSet<&String> = objects.iter().map(|object| &object.key).collect();
-        let gone: Vec<String> =
-            self.named_at.keys().filter(|object| !there.contains(object)).cloned().collect();
+        // What is named still is missing, which is said at the end.
+        let named =
+            |object: &String| self.named.as_ref().is_some_and(|named| named.segments.contains_key(object));
+        let is_gone = |object: &&String| !there.contains(object) && !named(object);
+        let gone: Vec<String> = self.named_at.keys().filter(is_gone).cloned().collect();
         for object in gone {
             let named_at = self.named_at.remove(&object).unwrap_or_default();
             if at_ms < named_at + grace_ms {
