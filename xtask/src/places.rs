@@ -37,6 +37,14 @@ pub(crate) fn emptied(folder: PathBuf) -> Result<PathBuf> {
     made(folder)
 }
 
+/// Removes a file, if it is there.
+pub(crate) fn removed_file(file: &Path) -> Result<()> {
+    if file.exists() {
+        std::fs::remove_file(file).with_context(|| format!("removing {}", file.display()))?;
+    }
+    Ok(())
+}
+
 /// Removes a folder, if it is there.
 pub(crate) fn removed(folder: &Path) -> Result<()> {
     if folder.exists() {

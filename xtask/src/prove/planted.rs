@@ -106,6 +106,8 @@ fn judged(case: &Case, binary: &Path) -> Result<(Report, Duration)> {
 /// A copy of a built program, which the next build cannot replace.
 fn kept(binary: &Path, name: &str) -> Result<PathBuf> {
     let copy = places::data()?.join(format!("aquifer-{name}"));
+    // In another file's place: one that still runs from a run that was killed cannot be written to.
+    places::removed_file(&copy)?;
     std::fs::copy(binary, &copy).with_context(|| format!("copying {}", binary.display()))?;
     Ok(copy)
 }
