@@ -200,7 +200,7 @@ impl Disk {
         }
     }
 
-    /// Makes a folder and those above it, each durable on return.
+    /// Makes a folder and those above it, each durable on return. Where one of them is a file, the error is `NotADirectory`.
     pub fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         if path.as_os_str().is_empty() || path.is_dir() {
             return Ok(());
@@ -209,6 +209,7 @@ impl Disk {
         self.create_dir_all(above)?;
         match fs::create_dir(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            Err(_) if !path.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
             _ => self.sync_dir(above),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aquifer_model::{ByteCount, Timestamp, TopicPartition};
 use aquifer_runtime::World;
-use aquifer_runtime::metrics::{Family, Gauge, Registry};
+use aquifer_runtime::metrics::{Family, Gauge, Registry, Table};
 use aquifer_tiering::Tier;
 use aquifer_tiering::tier::PartitionStatus;
 use serde::Serialize;
@@ -123,36 +123,32 @@ impl StatusSource {
         registry: &mut Registry,
     ) -> StatusSource {
         let gauges = Gauges::default();
-        let registry = registry.sub_registry_with_prefix("aquifer_replica");
-        registry.register("partitions", "Partitions on this broker", gauges.partitions.clone());
-        registry.register("partitions_offline", "Partitions that are not served", gauges.offline.clone());
-        registry.register(
-            "partitions_recovering",
-            "Partitions that wait for the bucket to say where they end",
-            gauges.recovering.clone(),
-        );
-        registry.register("local_bytes", "Bytes of logs on the local disk", gauges.local_bytes.clone());
-        registry.register("tiered_bytes", "Bytes of records in the bucket", gauges.tiered_bytes.clone());
-        registry.register(
-            "upload_lag_bytes",
-            "Sealed bytes that are not in the bucket yet",
-            gauges.lag_bytes.clone(),
-        );
-        registry.register(
-            "upload_lag_segments",
-            "Sealed segments that are not in the bucket yet",
-            gauges.lag_segments.clone(),
-        );
-        registry.register(
-            "upload_lag_milliseconds",
-            "Age of the oldest sealed segment not in the bucket",
-            gauges.lag_ms.clone(),
-        );
-        registry.register(
-            "topic_upload_lag_bytes",
-            "Sealed bytes not in the bucket yet, by topic",
-            gauges.lag_bytes_of.clone(),
-        );
+        Table::under(registry, "aquifer_replica")
+            .row("partitions", "Partitions on this broker", &gauges.partitions)
+            .row("partitions_offline", "Partitions that are not served", &gauges.offline)
+            .row(
+                "partitions_recovering",
+                "Partitions that wait for the bucket to say where they end",
+                &gauges.recovering,
+            )
+            .row("local_bytes", "Bytes of logs on the local disk", &gauges.local_bytes)
+            .row("tiered_bytes", "Bytes of records in the bucket", &gauges.tiered_bytes)
+            .row("upload_lag_bytes", "Sealed bytes that are not in the bucket yet", &gauges.lag_bytes)
+            .row(
+                "upload_lag_segments",
+                "Sealed segments that are not in the bucket yet",
+                &gauges.lag_segments,
+            )
+            .row(
+                "upload_lag_milliseconds",
+                "Age of the oldest sealed segment not in the bucket",
+                &gauges.lag_ms,
+            )
+            .row(
+                "topic_upload_lag_bytes",
+                "Sealed bytes not in the bucket yet, by topic",
+                &gauges.lag_bytes_of,
+            );
         StatusSource { broker, metadata, replicas, tier, world, gauges }
     }
 

@@ -30,6 +30,7 @@ use crate::admin::status::StatusSource;
 use crate::config::{self, Config};
 use crate::controller::bucket::BucketRecords;
 use crate::controller::topics::Topics;
+use crate::handlers::answer_memory::AnswerMemory;
 use crate::handlers::context::Context;
 use crate::handlers::fetch_session::FetchSessions;
 use crate::handlers::metrics::HandlerMetrics;
@@ -48,8 +49,6 @@ pub use store::StoreError;
 const FRONT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long everything else may take.
 const BACK_PATIENCE: Duration = Duration::from_secs(20);
-/// How long the door stays shut for high watermarks to catch up after a crash: the committer syncs what was re-read, no more.
-const ENDS_PATIENCE: Duration = Duration::from_secs(10);
 /// The folder of the metadata, inside of the log directory.
 const METADATA_DIR: &str = "metadata";
 
@@ -291,7 +290,6 @@ impl Started<'_> {
         lifecycle::enter(&metadata, registered).await?;
         // Now it leads: clients that come at once are not turned away.
         replicas.follow(&metadata, self.back).await;
-        replicas.ends_known(ENDS_PATIENCE).await;
         self.start_keepers(&replicas, tier.as_ref(), &metadata, &configs);
         let url = self.config.broker().tier.as_ref().map(|tier| tier.object_store.to_string());
         let status = StatusSource::new(
@@ -355,7 +353,7 @@ impl Started<'_> {
                 broker.fetch.sessions_max as usize,
                 options::SESSION_PARTITIONS_MAX,
             )),
-            answers: ByteBudget::new(broker.connections.answer_bytes_max),
+            answers: AnswerMemory::new(broker.connections.answer_bytes_max),
             metrics: HandlerMetrics::register(self.registry),
         });
         let dispatcher = Arc::new(Dispatcher::new(context, self.registry));

@@ -6,6 +6,7 @@ use aquifer_model::BrokerId;
 use aquifer_runtime::budget::ByteBudget;
 use aquifer_runtime::sockets::Listener;
 use aquifer_runtime::tasks::TaskGroup;
+use aquifer_tiering::StoreOptions;
 use tokio::sync::watch;
 
 use crate::config::{self, Config};
@@ -65,6 +66,11 @@ pub(super) fn keeper(config: &Config) -> KeeperOptions {
         sweep_interval: tier.map_or(NEVER, |tier| tier.delete_grace),
         disk_high_watermark: broker.log.disk_high_watermark,
     }
+}
+
+pub(super) fn store(tier: &config::Tier) -> StoreOptions {
+    let config::TierStore { deadline, attempt, bytes_per_second_min, backoff, backoff_max } = tier.store;
+    StoreOptions { deadline, attempt, bytes_per_second_min, backoff, backoff_max }
 }
 
 pub(super) fn tier(tier: &config::Tier) -> aquifer_tiering::Options {
@@ -168,4 +174,36 @@ pub(super) fn follow_configs(
         }
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tools that need no broker have no configuration, and shall be as patient as a broker by default.
+    #[test]
+    fn a_store_is_as_patient_as_it_is_configured_and_by_default_as_it_would_be_by_itself() {
+        let configured = |sets: &[&str]| {
+            let sets = [&["tier.object.store=memory:///"], sets].concat();
+            let sets = sets.into_iter().map(str::to_owned).collect();
+            let config = Config::load(config::Sources { sets, ..Default::default() }).unwrap();
+            store(config.broker().tier.as_ref().unwrap())
+        };
+        assert_eq!(configured(&[]), StoreOptions::default());
+        let impatient = configured(&[
+            "tier.store.deadline.ms=2000",
+            "tier.store.attempt.ms=1000",
+            "tier.store.bytes.per.second.min=65536",
+            "tier.store.backoff.ms=5",
+            "tier.store.backoff.max.ms=7",
+        ]);
+        let expected = StoreOptions {
+            deadline: Duration::from_secs(2),
+            attempt: Duration::from_secs(1),
+            bytes_per_second_min: aquifer_model::ByteCount::kib(64),
+            backoff: Duration::from_millis(5),
+            backoff_max: Duration::from_millis(7),
+        };
+        assert_eq!(impatient, expected);
+    }
 }

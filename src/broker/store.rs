@@ -14,7 +14,9 @@ use aquifer_tiering::cluster::AdoptError;
 use aquifer_tiering::options::OptionsError;
 use aquifer_tiering::store::certify::CertifyError;
 use aquifer_tiering::store::{OpenError, StoreMetrics};
-use aquifer_tiering::{Identity, Metrics, Setup, Store, StoreOptions, Tier};
+use aquifer_tiering::{Identity, Metrics, Setup, Store, Tier};
+
+use url::Url;
 
 use super::StartError;
 use crate::config::Config;
@@ -65,10 +67,13 @@ pub(super) async fn open(
     registry: &mut Registry,
 ) -> Result<Option<OpenStore>, StartError> {
     let Some(tier) = &config.broker().tier else { return Ok(None) };
+    if is_within(&tier.object_store, dir) {
+        Store::make_folder(tier.object_store.as_str(), world).map_err(StoreError::Open)?;
+    }
     let metrics = StoreMetrics::default();
     metrics.register(registry);
-    let opened =
-        Store::open(tier.object_store.as_str(), StoreOptions::default(), world.clone(), metrics).await;
+    let options = super::options::store(tier);
+    let opened = Store::open(tier.object_store.as_str(), options, world.clone(), metrics).await;
     let store = opened.map_err(StoreError::Open)?;
     let path = dir.join(CERTIFIED);
     let record = |error| StoreError::Record { path: path.clone(), error };
@@ -88,6 +93,13 @@ pub(super) async fn open(
     world.disk.write_atomic(&path, store.url().as_bytes()).map_err(record)?;
     tracing::info!(url = store.url(), "object store certified");
     Ok(Some(OpenStore { store, away: false }))
+}
+
+/// Whether a URL names a folder inside of the data directory: an embedded bucket, which is made with it. Any other that is not
+/// there may be a mistyped one, or a disk that was not mounted.
+fn is_within(url: &Url, dir: &Path) -> bool {
+    let Ok(dir) = std::path::absolute(dir) else { return false };
+    url.scheme() == "file" && url.to_file_path().is_ok_and(|folder| folder.starts_with(&dir))
 }
 
 impl OpenStore {

@@ -99,7 +99,7 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let world = World::system();
     let cli = match cli.command {
-        Command::Dev(args) => return serve::run(args.load()?).await,
+        Command::Dev(args) => return serve::dev(args.load()?).await,
         Command::Broker(args) => return serve::run(args.load(&world.disk)?).await,
         command => Cli { command },
     };

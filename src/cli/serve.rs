@@ -2,11 +2,20 @@
 
 use anyhow::Context as _;
 use aquifer_runtime::World;
+use aquifer_tiering::Store;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::logging;
 use crate::broker::Broker;
 use crate::config::Config;
+
+/// As [`run`], for one who tries things out: a folder that is to be the bucket is made.
+pub async fn dev(config: Option<Config>) -> anyhow::Result<()> {
+    if let Some(tier) = config.as_ref().and_then(|config| config.broker().tier.as_ref()) {
+        Store::make_folder(tier.object_store.as_str(), &World::system())?;
+    }
+    run(config).await
+}
 
 /// Runs a broker until SIGTERM, SIGINT or the failure of a part; stops in order. Without a configuration (it was only to be
 /// printed) there is nothing to do.

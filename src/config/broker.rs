@@ -247,7 +247,7 @@ fn read_connections(r: &mut Reader<'_>) -> Connections {
         answer_bytes_max: r.read(
             bytes("queued.max.response.bytes", 256 * MIB)
                 .at_least(MIB)
-                .doc("Bytes of records in answers at a time, over all connections; once they are spent answers are shorter."),
+                .doc("Bytes of records in answers at a time, over all connections; once they are spent, 64 answers of a batch each go beyond."),
         ),
     }
 }

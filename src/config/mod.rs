@@ -59,6 +59,6 @@ pub use reader::Setting;
 pub use reference::reference;
 pub use resolved::Config;
 pub use source::{Overrides, Source};
-pub use tier::{Tier, TierManifest, TierRead, TierUpload};
+pub use tier::{Tier, TierManifest, TierRead, TierStore, TierUpload};
 pub use topic::{Durability, RecordValidation, Records, Retention, Segments, TimestampType, TopicConfig};
 pub use values::ValueType;

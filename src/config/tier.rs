@@ -26,12 +26,29 @@ pub struct Tier {
     pub expire_segments_max: u32,
     /// `tier.index.interval.bytes`.
     pub index_interval: ByteCount,
+    /// How requests to the bucket are made.
+    pub store: TierStore,
     /// How segments go up.
     pub upload: TierUpload,
     /// How the bucket's table of contents is kept.
     pub manifest: TierManifest,
     /// How history comes back.
     pub read: TierRead,
+}
+
+/// How requests to the bucket are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TierStore {
+    /// `tier.store.deadline.ms`.
+    pub deadline: Duration,
+    /// `tier.store.attempt.ms`.
+    pub attempt: Duration,
+    /// `tier.store.bytes.per.second.min`.
+    pub bytes_per_second_min: ByteCount,
+    /// `tier.store.backoff.ms`.
+    pub backoff: Duration,
+    /// `tier.store.backoff.max.ms`.
+    pub backoff_max: Duration,
 }
 
 /// How segments go up.
@@ -99,8 +116,8 @@ pub(super) fn read(r: &mut Reader<'_>) -> Option<Tier> {
     let object_store = r.read(
         text("tier.object.store", "", "a URL: `s3://`, `file:///` or `memory:///`", parse_object_store).doc(
             "The bucket that sealed segments go to: `s3://bucket/prefix?region=..&endpoint=..`, `file:///dir` or \
-             `memory:///`. Without it there is no tier, and the other keys of this section have no effect. Credentials are \
-             found as AWS tools find theirs.",
+             `memory:///`. A folder must exist, unless it lies inside of `log.dirs`. Without it there is no tier, and the other \
+             keys of this section have no effect. Credentials are found as AWS tools find theirs.",
         ),
     );
     let has_store = object_store.is_some();
@@ -127,6 +144,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Option<Tier> {
                 .range(4096, 16 * MIB)
                 .doc("Bytes of log between two entries of an object's index."),
         ),
+        store: read_store(r),
         upload: read_upload(r),
         manifest: read_manifest(r),
         read: read_read(r),
@@ -153,6 +171,34 @@ fn parse_object_store(text: &str) -> Result<Option<Url>, String> {
         }
         "s3" | "file" | "memory" => Ok(Some(url)),
         scheme => Err(format!("scheme {scheme:?} is not supported: use s3://, file:/// or memory:///")),
+    }
+}
+
+fn read_store(r: &mut Reader<'_>) -> TierStore {
+    TierStore {
+        deadline: r.read(
+            millis("tier.store.deadline.ms", 30 * SECOND)
+                .range(SECOND, 60 * MINUTE)
+                .doc("Milliseconds that a failing request to the bucket is repeated for before whoever made it is told."),
+        ),
+        attempt: r.read(millis("tier.store.attempt.ms", 10 * SECOND).range(100, 10 * MINUTE).doc(
+            "Milliseconds that one attempt of a small request may take; at most `tier.store.deadline.ms`.",
+        )),
+        bytes_per_second_min: r.read(
+            bytes("tier.store.bytes.per.second.min", MIB)
+                .range(4096, 1024 * MIB)
+                .doc("An attempt that moves bytes may take as much longer as they need at this many a second."),
+        ),
+        backoff: r.read(
+            millis("tier.store.backoff.ms", 50)
+                .range(1, MINUTE)
+                .doc("Milliseconds before a request is repeated for the first time; doubles with each failure in a row."),
+        ),
+        backoff_max: r.read(
+            millis("tier.store.backoff.max.ms", 3 * SECOND)
+                .range(1, 10 * MINUTE)
+                .doc("Most milliseconds before a request is repeated; at least `tier.store.backoff.ms`."),
+        ),
     }
 }
 
@@ -274,7 +320,13 @@ fn read_read(r: &mut Reader<'_>) -> TierRead {
 
 /// What must hold between the tier's keys.
 fn blame(r: &mut Reader<'_>, tier: &Tier) {
-    let Tier { manifest, read, upload, .. } = tier;
+    let Tier { store, manifest, read, upload, .. } = tier;
+    if store.attempt > store.deadline {
+        r.blame("tier.store.attempt.ms", "must not exceed tier.store.deadline.ms".to_owned());
+    }
+    if store.backoff > store.backoff_max {
+        r.blame("tier.store.backoff.ms", "must not exceed tier.store.backoff.max.ms".to_owned());
+    }
     if tier.delete_grace <= manifest.age_max {
         r.blame(
             "tier.delete.grace.ms",

@@ -19,9 +19,9 @@ use super::context::Context;
 use super::errors;
 use super::topics_by;
 use crate::config::{Alteration, BrokerScope, Described, Problems, Source, ValueType};
-use crate::metadata::Command;
-use crate::metadata::command::{ConfigChanges, SetBrokerConfigs, SetTopicConfigs};
+use crate::metadata::command::{ConfigChanges, KnownConfigs, SetBrokerConfigs, SetTopicConfigs};
 use crate::metadata::image::{Configs, Topic};
+use crate::metadata::{Command, ProposeError, Rejected};
 
 /// Kafka's kinds of resources that have configurations here.
 const TOPIC: i8 = 2;
@@ -29,6 +29,9 @@ const BROKER: i8 = 4;
 
 /// How long an answer waits for a change to be in force on this broker.
 const IN_FORCE_WAIT: Duration = Duration::from_secs(5);
+
+/// How often an addition to a list, or a subtraction, starts over because others were faster. One of them gets on each time.
+const TRIES_MAX: u32 = 50;
 
 /// Why a resource's configuration is not to be had, or not to be changed.
 struct Refused {
@@ -187,7 +190,6 @@ async fn alter_one(
     wanted: &AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), Refused> {
-    let resource = resource(context, wanted.resource_type, &wanted.resource_name)?;
     let alterations: Vec<(String, Alteration)> =
         wanted.configs.iter().map(alteration).collect::<Result<_, _>>()?;
     let mut names = HashSet::new();
@@ -197,37 +199,59 @@ async fn alter_one(
             format!("the request alters {name} more than once"),
         ));
     }
-    let image = context.metadata.image();
-    let config = context.config();
-    let invalid = |problems: Problems| Refused::new(ErrorCode::INVALID_CONFIG, problems.to_string());
-    let command = match resource {
-        Resource::Topic(topic) => {
-            let changed = config.alter_topic(&topic.configs, &alterations).map_err(invalid)?;
-            let changes = changes(&topic.configs, &changed);
-            Command::SetTopicConfigs(SetTopicConfigs { topic: topic.id, changes })
+    let mut tries = 0;
+    let topic = loop {
+        let command = command(context, wanted, &alterations)?;
+        if validate_only {
+            return Ok(());
         }
-        Resource::Broker(broker) => {
-            let scope = if broker.is_none() { BrokerScope::Cluster } else { BrokerScope::Broker };
-            let changed = config.alter_broker(scope, &alterations).map_err(invalid)?;
-            let changes = changes(image.broker_configs(broker), &changed);
-            Command::SetBrokerConfigs(SetBrokerConfigs { broker, changes })
+        let topic = match &command {
+            Command::SetTopicConfigs(set) => Some(set.topic),
+            _ => None,
+        };
+        tries += 1;
+        match context.metadata.propose(command).await {
+            Ok(_) => break topic,
+            // Somebody was faster: what they made of it is in the image by now, and is what this builds on next.
+            Err(ProposeError::Rejected(Rejected::StaleConfigs(_))) if tries < TRIES_MAX => {}
+            Err(error) => return Err(Refused::new(errors::of_propose(&error), error.to_string())),
         }
     };
-    if validate_only {
-        return Ok(());
-    }
-    let topic = match &command {
-        Command::SetTopicConfigs(set) => Some(set.topic),
-        _ => None,
-    };
-    let proposed = context.metadata.propose(command).await;
-    proposed.map_err(|error| Refused::new(errors::of_propose(&error), error.to_string()))?;
     if let Some(topic) = topic {
         // Whoever is told yes finds it in force. If this broker is slow to take it, it is settled all the same.
         let deadline = context.world.clock.now() + IN_FORCE_WAIT;
         context.replicas.carried_out(&context.metadata.image(), topic, deadline).await;
     }
     Ok(())
+}
+
+/// What to propose, from the newest image.
+fn command(
+    context: &Context,
+    wanted: &AlterConfigsResource,
+    alterations: &[(String, Alteration)],
+) -> Result<Command, Refused> {
+    let image = context.metadata.image();
+    let config = context.config();
+    let invalid = |problems: Problems| Refused::new(ErrorCode::INVALID_CONFIG, problems.to_string());
+    match resource(context, wanted.resource_type, &wanted.resource_name)? {
+        Resource::Topic(topic) => {
+            let changed = config.alter_topic(&topic.configs, alterations).map_err(invalid)?;
+            let changes = changes(&topic.configs, &changed);
+            let known = known(&topic.configs, alterations);
+            Ok(Command::SetTopicConfigs(SetTopicConfigs { topic: topic.id, changes, known }))
+        }
+        Resource::Broker(broker) => {
+            let scope = if broker.is_none() { BrokerScope::Cluster } else { BrokerScope::Broker };
+            // The configuration in force follows the image a little later.
+            let (all, own) = (image.broker_configs(None), image.broker_configs(Some(context.broker)));
+            let (config, _) = config.with_dynamic(all, own);
+            let changed = config.alter_broker(scope, alterations).map_err(invalid)?;
+            let before = image.broker_configs(broker);
+            let (changes, known) = (changes(before, &changed), known(before, alterations));
+            Ok(Command::SetBrokerConfigs(SetBrokerConfigs { broker, changes, known }))
+        }
+    }
 }
 
 fn alteration(config: &AlterableConfig) -> Result<(String, Alteration), Refused> {
@@ -248,6 +272,14 @@ fn alteration(config: &AlterableConfig) -> Result<(String, Alteration), Refused>
         other => return Err(Refused::new(ErrorCode::INVALID_REQUEST, format!("unknown operation {other}"))),
     };
     Ok((config.name.to_string(), alteration))
+}
+
+/// What additions and subtractions build on.
+fn known(before: &Configs, alterations: &[(String, Alteration)]) -> KnownConfigs {
+    let builds = alterations
+        .iter()
+        .filter(|(_, alteration)| matches!(alteration, Alteration::Append(_) | Alteration::Subtract(_)));
+    builds.map(|(name, _)| (name.clone(), before.get(name).cloned())).collect()
 }
 
 /// What has to be set and removed to get from one map to the other.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use aquifer_model::BrokerId;
 use aquifer_runtime::World;
-use aquifer_runtime::budget::ByteBudget;
 use aquifer_tiering::Tier;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::answer_memory::AnswerMemory;
 use super::fetch_session::FetchSessions;
 use super::metrics::HandlerMetrics;
 use crate::config::Config;
@@ -30,7 +30,7 @@ pub(crate) struct Context {
     pub(crate) producer_ids: ProducerIds,
     pub(crate) sessions: Mutex<FetchSessions>,
     /// Memory for records in answers, of all connections together.
-    pub(crate) answers: ByteBudget,
+    pub(crate) answers: AnswerMemory,
     pub(crate) metrics: HandlerMetrics,
 }
 

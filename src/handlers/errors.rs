@@ -38,8 +38,8 @@ fn of_log_append(error: &log::AppendError) -> ErrorCode {
     match error {
         log::AppendError::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
         log::AppendError::SegmentTooLarge { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
-        // Not retried, unlike bytes that were damaged on their way.
-        log::AppendError::Batch(aquifer_model::BatchError::Magic(_)) => ErrorCode::INVALID_RECORD,
+        // The old formats. Not retried, unlike bytes that were damaged on their way, among which is what never was a format.
+        log::AppendError::Batch(aquifer_model::BatchError::Magic(0 | 1)) => ErrorCode::INVALID_RECORD,
         log::AppendError::Batch(_) => ErrorCode::CORRUPT_MESSAGE,
         log::AppendError::Invalid(_) => ErrorCode::INVALID_RECORD,
         log::AppendError::Timestamp { .. } => ErrorCode::INVALID_TIMESTAMP,
@@ -181,6 +181,8 @@ fn of_rejected(rejected: &Rejected) -> ErrorCode {
         Rejected::AlreadyLeader(_) => ErrorCode::ELECTION_NOT_NEEDED,
         Rejected::InvalidRegistration(_) => ErrorCode::INVALID_REGISTRATION,
         Rejected::InvalidConfigs(_) => ErrorCode::INVALID_CONFIG,
+        // After several tries; clients go on trying.
+        Rejected::StaleConfigs(_) => ErrorCode::REQUEST_TIMED_OUT,
         Rejected::InvalidBlock { .. } => ErrorCode::INVALID_REQUEST,
         Rejected::InvalidFeature(_) => ErrorCode::FEATURE_UPDATE_FAILED,
         Rejected::Exhausted(_) => ErrorCode::UNKNOWN_SERVER_ERROR,

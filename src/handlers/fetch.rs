@@ -12,9 +12,9 @@ use aquifer_protocol::messages::fetch::{
     FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use aquifer_protocol::{ApiKey, ErrorCode, Records, Str};
-use aquifer_runtime::budget::BytePermit;
 use tokio::time::Instant;
 
+use super::answer_memory::Held;
 use super::cluster::{endpoints, leader_of};
 use super::context::Context;
 use super::errors;
@@ -42,7 +42,7 @@ const DEBUGGING_CONSUMER: i32 = -2;
 /// An answer, and the memory that is set aside for it until it has left.
 pub(crate) struct Fetched {
     pub(crate) response: FetchResponse,
-    pub(crate) memory: Option<BytePermit>,
+    pub(crate) memory: Option<Held>,
 }
 
 /// Reads what the request asks for.
@@ -54,15 +54,17 @@ pub(crate) async fn handle(context: Arc<Context>, request: FetchRequest, version
         // Only brokers replicate, and they will do so on a listener of their own.
         return refused(&request, ErrorCode::CLUSTER_AUTHORIZATION_FAILED, version);
     }
-    let gathering = limits(&request, now, &context);
-    let resolved = match session_request(&request, version) {
-        Ok(session) => context.sessions.lock().resolve(session, now),
-        Err(code) => return refused(&request, code, version),
-    };
+    let mut gathering = limits(&request, now, &context);
+    let (session, nameless) = session_request(&request, version);
+    let resolved = context.sessions.lock().resolve(session, now);
     let resolved = match resolved {
         Ok(resolved) => resolved,
         Err(error) => return top_level(errors::of_session(error)),
     };
+    if !nameless.is_empty() {
+        // As with any other error, the answer waits for nothing.
+        gathering.bytes_min = 0;
+    }
     let image = context.metadata.image();
     let targets: Vec<Target> = resolved
         .wanted
@@ -72,7 +74,8 @@ pub(crate) async fn handle(context: Arc<Context>, request: FetchRequest, version
     let Gathered { answers, memory } = gathering.run(&context, &targets).await;
     // The newest: an error may come from a change that the request has waited for.
     let image = context.metadata.image();
-    let response = assemble(&context, &image, &resolved, &targets, answers, version);
+    let mut response = assemble(&context, &image, &resolved, &targets, answers, version);
+    response.responses.extend(nameless.into_iter().map(|topic| unknown(&context, topic)));
     Fetched { response, memory }
 }
 
@@ -119,16 +122,41 @@ fn refused(request: &FetchRequest, error_code: ErrorCode, version: i16) -> Fetch
     refused
 }
 
-fn session_request(request: &FetchRequest, version: i16) -> Result<SessionRequest, ErrorCode> {
+/// A topic of a name that none can have is like any other that there is not.
+fn unknown(context: &Context, topic: &FetchTopic) -> FetchableTopicResponse {
+    let error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    let partition = |wanted: &FetchPartition| {
+        context.metrics.note(ApiKey::Fetch, error_code);
+        PartitionData {
+            partition_index: wanted.partition,
+            error_code,
+            high_watermark: -1,
+            records: Records::EMPTY,
+            ..PartitionData::default()
+        }
+    };
+    FetchableTopicResponse {
+        topic: topic.topic.clone(),
+        partitions: topic.partitions.iter().map(partition).collect(),
+        ..FetchableTopicResponse::default()
+    }
+}
+
+/// What is asked of the session, and the topics with names that none can have: these are answered, and not remembered, since a
+/// session must not hold as much as a request can say.
+fn session_request(request: &FetchRequest, version: i16) -> (SessionRequest, Vec<&FetchTopic>) {
     let topic_ref = |name: &Str, id: uuid::Uuid| {
         if version >= VERSION_TOPIC_IDS {
-            return Ok(TopicRef::Id(TopicId::new(id)));
+            return Some(TopicRef::Id(TopicId::new(id)));
         }
-        TopicName::new(name).map(TopicRef::Name).map_err(|_| ErrorCode::INVALID_TOPIC_EXCEPTION)
+        TopicName::new(name).map(TopicRef::Name).ok()
     };
-    let mut wanted = Vec::new();
+    let (mut wanted, mut nameless) = (Vec::new(), Vec::new());
     for topic in &request.topics {
-        let topic_ref = topic_ref(&topic.topic, topic.topic_id)?;
+        let Some(topic_ref) = topic_ref(&topic.topic, topic.topic_id) else {
+            nameless.push(topic);
+            continue;
+        };
         for partition in &topic.partitions {
             let what = Wanted {
                 fetch_offset: partition.fetch_offset,
@@ -142,13 +170,15 @@ fn session_request(request: &FetchRequest, version: i16) -> Result<SessionReques
     }
     let mut forgotten = Vec::new();
     for topic in &request.forgotten_topics_data {
-        let topic_ref = topic_ref(&topic.topic, topic.topic_id)?;
+        let Some(topic_ref) = topic_ref(&topic.topic, topic.topic_id) else { continue };
         forgotten.extend(
             topic.partitions.iter().map(|&partition| PartitionRef { topic: topic_ref.clone(), partition }),
         );
     }
     // Before version 7 there were no sessions; the fields then say (0, -1).
-    Ok(SessionRequest { session_id: request.session_id, epoch: request.session_epoch, wanted, forgotten })
+    let session =
+        SessionRequest { session_id: request.session_id, epoch: request.session_epoch, wanted, forgotten };
+    (session, nameless)
 }
 
 fn target(context: &Context, image: &Image, partition: &PartitionRef, wanted: &Wanted) -> Target {

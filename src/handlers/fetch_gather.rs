@@ -6,20 +6,21 @@
 //! finds its load further on. While nothing is there, the watermarks are waited for: never a tick.
 //!
 //! Memory: room for the records is set aside before they are read, and stays so until the answer has left. Who finds little room
-//! answers short; who finds none waits for a little, holding nothing. So no two answers can wait for each other. Beyond its room
-//! goes at most one batch an answer (KIP-74).
+//! answers short; who finds none waits for a little, holding nothing, and then takes a place in the reserve
+//! ([`super::answer_memory`]). So no two answers can wait for each other. Beyond its room goes at most one batch an answer
+//! (KIP-74).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use aquifer_model::{ByteCount, EpochStart, LeaderEpoch};
 use aquifer_protocol::ErrorCode;
-use aquifer_runtime::budget::BytePermit;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::answer_memory::Held;
 use super::context::Context;
 use super::errors;
 use super::fetch_session::Wanted;
@@ -30,6 +31,8 @@ use crate::replica::{Marks, Replica};
 
 /// The least that an answer waits for room for, where it cannot have all that it asks.
 const ROOM_MIN: ByteCount = ByteCount::kib(64);
+/// How long an answer waits for its turn before it takes a place in the reserve: longer than those who read need to make room.
+const TURN_MAX: Duration = Duration::from_millis(100);
 /// How long an answer that is complete waits for cold data that may be just behind.
 const STRAGGLERS: Duration = Duration::from_millis(10);
 
@@ -50,7 +53,7 @@ pub(super) struct Answer {
 /// All answers, in the order of the targets, and the memory set aside for them.
 pub(super) struct Gathered {
     pub(super) answers: Vec<Answer>,
-    pub(super) memory: Option<BytePermit>,
+    pub(super) memory: Option<Held>,
 }
 
 /// The limits of one request.
@@ -63,10 +66,10 @@ pub(super) struct Gathering {
     pub(super) cold_deadline: Instant,
 }
 
-/// Room for records; without a permit there is none, not even for one batch.
+/// Room for records; without memory there is none, not even for one batch.
 struct Room {
     bytes: ByteCount,
-    permit: Option<BytePermit>,
+    memory: Option<Held>,
 }
 
 /// A partition's read from the bucket, not begun yet.
@@ -120,7 +123,7 @@ impl Gathering {
             if size > 0 {
                 look.answers.clear();
             }
-            drop(room.permit.take());
+            drop(room.memory.take());
             let in_time = self.wait_for_more(targets, &mut marks).await;
             if !in_time && size == 0 {
                 return room.keep(look.answers);
@@ -137,8 +140,8 @@ impl Gathering {
             .sum();
         let mut bytes = self.bytes_max.min(wanted);
         loop {
-            if let Some(permit) = context.answers.try_take(bytes) {
-                return Room { bytes, permit: Some(permit) };
+            if let Some(held) = context.answers.try_take(bytes) {
+                return Room { bytes, memory: Some(held) };
             }
             if bytes <= ROOM_MIN {
                 break;
@@ -146,11 +149,20 @@ impl Gathering {
             context.metrics.fetches_short.inc();
             bytes = ByteCount(bytes.get() / 2).max(ROOM_MIN);
         }
-        match tokio::time::timeout_at(self.deadline, context.answers.take(bytes)).await {
-            Ok(permit) => Room { bytes, permit: Some(permit) },
+        let mut turn = std::pin::pin!(context.answers.take(bytes));
+        let soon = self.deadline.min(context.world.clock.now() + TURN_MAX);
+        if let Ok(held) = tokio::time::timeout_at(soon, &mut turn).await {
+            return Room { bytes, memory: Some(held) };
+        }
+        if let Some(held) = context.answers.take_reserve(context.world.clock.now()) {
+            context.metrics.fetches_from_reserve.inc();
+            return Room { bytes, memory: Some(held) };
+        }
+        match tokio::time::timeout_at(self.deadline, turn).await {
+            Ok(held) => Room { bytes, memory: Some(held) },
             Err(_) => {
                 context.metrics.fetches_without_room.inc();
-                Room { bytes: ByteCount::ZERO, permit: None }
+                Room { bytes: ByteCount::ZERO, memory: None }
             }
         }
     }
@@ -192,7 +204,7 @@ impl Gathering {
         }
         let share = bytes_max(&target.wanted).min(look.left);
         // Even where the client's limit is nothing, but not where there is no memory for it.
-        let first = look.used == ByteCount::ZERO && look.cold.is_empty() && room.permit.is_some();
+        let first = look.used == ByteCount::ZERO && look.cold.is_empty() && room.memory.is_some();
         let request = ReadRequest {
             offset: fetch_offset,
             bytes_max: share,
@@ -310,9 +322,9 @@ impl Room {
     /// Holds on to what the answers take.
     fn keep(self, answers: Vec<Answer>) -> Gathered {
         let size = ByteCount(size_of(&answers) as u64);
-        let mut memory = self.permit;
+        let mut memory = self.memory;
         match &mut memory {
-            Some(permit) if size > ByteCount::ZERO => permit.shrink_to(size),
+            Some(held) if size > ByteCount::ZERO => held.shrink_to(size),
             _ => memory = None,
         }
         Gathered { answers, memory }

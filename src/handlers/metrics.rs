@@ -1,7 +1,7 @@
 //! What handlers count: what goes wrong, and what is done less well than asked for.
 
 use aquifer_protocol::{ApiKey, ErrorCode};
-use aquifer_runtime::metrics::{Counter, Family, Registry};
+use aquifer_runtime::metrics::{Counter, Family, Registry, Table};
 
 type Labels = [(&'static str, String); 2];
 
@@ -12,6 +12,8 @@ pub(crate) struct HandlerMetrics {
     errors: Family<Labels, Counter>,
     /// Fetches that had to do with half of the room, each time that it was halved.
     pub(super) fetches_short: Counter,
+    /// Fetches that were answered from the reserve.
+    pub(super) fetches_from_reserve: Counter,
     /// Fetches that were answered empty for lack of room.
     pub(super) fetches_without_room: Counter,
     /// Reads that failed for a reason other than where they asked.
@@ -21,23 +23,24 @@ pub(crate) struct HandlerMetrics {
 impl HandlerMetrics {
     pub(crate) fn register(registry: &mut Registry) -> HandlerMetrics {
         let metrics = HandlerMetrics::default();
-        let registry = registry.sub_registry_with_prefix("aquifer_handlers");
-        registry.register(
-            "partition_errors",
-            "Partitions answered with an error, by API and error",
-            metrics.errors.clone(),
-        );
-        registry.register(
-            "fetches_shortened",
-            "Halvings of a Fetch answer's room, since memory for answers is spent",
-            metrics.fetches_short.clone(),
-        );
-        registry.register(
-            "fetches_without_room",
-            "Fetches answered empty, since memory for answers is spent",
-            metrics.fetches_without_room.clone(),
-        );
-        registry.register("reads_failed", "Reads of a Fetch that failed", metrics.reads_failed.clone());
+        Table::under(registry, "aquifer_handlers")
+            .row("partition_errors", "Partitions answered with an error, by API and error", &metrics.errors)
+            .row(
+                "fetches_shortened",
+                "Halvings of a Fetch answer's room, since memory for answers is spent",
+                &metrics.fetches_short,
+            )
+            .row(
+                "fetches_from_reserve",
+                "Fetches answered by a batch or little more, since memory for answers is spent by clients that do not read",
+                &metrics.fetches_from_reserve,
+            )
+            .row(
+                "fetches_without_room",
+                "Fetches answered empty, since memory for answers is spent",
+                &metrics.fetches_without_room,
+            )
+            .row("reads_failed", "Reads of a Fetch that failed", &metrics.reads_failed);
         metrics
     }
 

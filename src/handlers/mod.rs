@@ -4,6 +4,8 @@
 pub(crate) mod fetch_session;
 /// What handlers count.
 pub(crate) mod metrics;
+/// Memory for records in answers, of all connections together.
+pub(crate) mod answer_memory;
 /// Handles to everything that a request may need.
 pub(crate) mod context;
 /// Every error's Kafka code.

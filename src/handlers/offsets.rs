@@ -1,5 +1,6 @@
 //! ListOffsets, OffsetForLeaderEpoch, DeleteRecords.
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +10,13 @@ use aquifer_protocol::messages::delete_records::{
 };
 use aquifer_protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
-    ListOffsetsTopicResponse,
+    ListOffsetsTopic, ListOffsetsTopicResponse,
 };
 use aquifer_protocol::messages::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
     OffsetForLeaderTopicResult,
 };
-use aquifer_protocol::{ApiKey, ErrorCode};
+use aquifer_protocol::{ApiKey, ErrorCode, Str};
 use futures::future::join_all;
 use tokio::time::Instant;
 
@@ -36,7 +37,7 @@ const VERSION_TIMEOUT: i16 = 10;
 /// Looks offsets up, by name or by time.
 pub(crate) async fn list(
     context: Arc<Context>,
-    request: ListOffsetsRequest,
+    mut request: ListOffsetsRequest,
     version: i16,
 ) -> ListOffsetsResponse {
     let isolation =
@@ -47,6 +48,7 @@ pub(crate) async fn list(
         _ => limit,
     };
     let wait_until = context.world.clock.now() + timeout;
+    let repeated = take_repeated(&mut request.topics);
     let topics = request.topics.iter().map(|topic| {
         let context = &context;
         async move {
@@ -56,7 +58,38 @@ pub(crate) async fn list(
             ListOffsetsTopicResponse { name: topic.name.clone(), partitions: join_all(lookups).await }
         }
     });
-    ListOffsetsResponse { topics: join_all(topics).await, ..ListOffsetsResponse::default() }
+    let mut topics = join_all(topics).await;
+    for (name, partition_index) in repeated {
+        let error_code = ErrorCode::INVALID_REQUEST;
+        context.metrics.note(ApiKey::ListOffsets, error_code);
+        let answer = ListOffsetsPartitionResponse { partition_index, error_code, ..Default::default() };
+        match topics.last_mut() {
+            Some(topic) if topic.name == name => topic.partitions.push(answer),
+            _ => topics.push(ListOffsetsTopicResponse { name, partitions: vec![answer] }),
+        }
+    }
+    ListOffsetsResponse { topics, ..ListOffsetsResponse::default() }
+}
+
+/// Takes out the partitions that are named more than once. Kafka refuses these, each once: nobody could tell whose the answer is.
+fn take_repeated(topics: &mut Vec<ListOffsetsTopic>) -> BTreeSet<(Str, i32)> {
+    let (mut named, mut repeated) = (HashSet::new(), BTreeSet::new());
+    for topic in topics.iter() {
+        for partition in &topic.partitions {
+            let partition = (topic.name.clone(), partition.partition_index);
+            if !named.insert(partition.clone()) {
+                repeated.insert(partition);
+            }
+        }
+    }
+    if !repeated.is_empty() {
+        for topic in topics.iter_mut() {
+            let is_repeated = |partition: i32| repeated.contains(&(topic.name.clone(), partition));
+            topic.partitions.retain(|partition| !is_repeated(partition.partition_index));
+        }
+        topics.retain(|topic| !topic.partitions.is_empty());
+    }
+    repeated
 }
 
 async fn look_up(

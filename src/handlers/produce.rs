@@ -3,6 +3,7 @@
 //! All appends happen when the request is started; what is left is the wait for acknowledgement, during which the connection may
 //! start the next request. That keeps the order of what one client sends and overlaps its waits.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use aquifer_model::batch::BatchHeader;
 use aquifer_model::compression::Compression;
 use aquifer_protocol::messages::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
-    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
+    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use aquifer_protocol::{ApiKey, ErrorCode, Str};
 use bytes::Bytes;
@@ -75,7 +76,7 @@ pub(crate) fn start(context: &Context, request: ProduceRequest, version: i16) ->
         acks,
         transactional: request.transactional_id.is_some(),
     };
-    for topic_data in request.topic_data {
+    for topic_data in last_of_each(request.topic_data) {
         let topic = if version >= VERSION_TOPIC_IDS {
             topics_by::by_id(&image, topic_data.topic_id)
         } else {
@@ -98,6 +99,24 @@ pub(crate) fn start(context: &Context, request: ProduceRequest, version: i16) ->
     }
     append.add_endpoints(&mut started.response);
     started
+}
+
+/// Of a partition that is named more than once, the last counts and is the only one that is answered, as in Kafka.
+fn last_of_each(mut topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
+    if let [topic] = &topics[..]
+        && topic.partition_data.len() <= 1
+    {
+        return topics;
+    }
+    let mut named = HashSet::new();
+    for topic in topics.iter_mut().rev() {
+        let TopicProduceData { name, topic_id, partition_data, .. } = topic;
+        partition_data.reverse();
+        partition_data.retain(|data| named.insert((name.clone(), *topic_id, data.index)));
+        partition_data.reverse();
+    }
+    topics.retain(|topic| !topic.partition_data.is_empty());
+    topics
 }
 
 impl Started {

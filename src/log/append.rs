@@ -14,13 +14,14 @@ use aquifer_model::{BatchError, BatchHeader, ByteCount, LeaderEpoch, Offset, Tim
 use aquifer_runtime::files::File;
 use bytes::Bytes;
 
-use super::config::{Durability, LogConfig, TimestampType};
+use super::config::LogConfig;
 use super::error::{AppendError, Corruption, FollowerAppendError, is_exhausted};
 use super::handle::Log;
 use super::producers::{Marker, Verdict};
 use super::segment::marker_in;
 use super::state::{Condition, State};
 use super::validate::{Origin, validate};
+use crate::config::{Durability, TimestampType};
 
 /// What a leader appends.
 #[derive(Debug, Clone)]

@@ -413,13 +413,18 @@ impl Log {
         let mut books = self.books.lock();
         let settled = {
             let mut state = self.state.lock();
-            if state.condition != Condition::Open {
-                return Ok(());
+            match state.condition {
+                Condition::Closed => return Ok(()),
+                // Its checkpoint is the witness of what should be there; what is sound behind it is synced like any other's.
+                Condition::Corrupt(_) => true,
+                Condition::Open => {
+                    state.condition = Condition::Closed;
+                    let point = &books.point;
+                    let behind = state.tail.bytes.saturating_sub(point.position);
+                    let little = self.shared.options.closing_reread_bytes_max.get();
+                    state.tail.base == point.segment && behind <= little
+                }
             }
-            state.condition = Condition::Closed;
-            let point = &books.point;
-            let behind = state.tail.bytes.saturating_sub(point.position);
-            state.tail.base == point.segment && behind <= self.shared.options.closing_reread_bytes_max.get()
         };
         if !settled {
             return self.save(&mut books, None);

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use aquifer_model::ByteCount;
 
+use crate::config::{Durability, RecordValidation, TimestampType, TopicConfig};
+
 /// A topic's settings, as its logs need them. May be replaced at run time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
@@ -28,9 +30,10 @@ pub struct LogConfig {
     pub timestamp_before_max_ms: Option<Duration>,
     /// `message.timestamp.after.max.ms`: how far in the future it may be; `None` for any. Default 1 hour.
     pub timestamp_after_max_ms: Option<Duration>,
-    /// `durability` (ours): what an acknowledgement of all replicas means. Default `fsync`.
+    /// `durability` (ours): when a record counts as kept by this replica; with `replicated` the device follows within a
+    /// checkpoint's bytes. Default `fsync`.
     pub durability: Durability,
-    /// `record.validation` (ours): how far compressed batches are looked into. Default `header`.
+    /// `record.validation` (ours): how far compressed batches are looked into. Default `framing`.
     pub record_validation: RecordValidation,
     /// `cleanup.policy`: a compacted topic refuses records without a key and validates fully. Default `delete`.
     pub cleanup: Cleanup,
@@ -52,38 +55,11 @@ impl Default for LogConfig {
             timestamp_before_max_ms: None,
             timestamp_after_max_ms: Some(Duration::from_secs(60 * 60)),
             durability: Durability::Fsync,
-            record_validation: RecordValidation::Header,
+            record_validation: RecordValidation::Framing,
             cleanup: Cleanup::Delete,
             file_delete_delay_ms: Duration::from_secs(60),
         }
     }
-}
-
-/// Whose clock a record's timestamp is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimestampType {
-    /// The producer's.
-    CreateTime,
-    /// The broker's, at arrival.
-    LogAppendTime,
-}
-
-/// When a record counts as kept by this replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// Once it is on the device.
-    Fsync,
-    /// Once it is in the page cache, as in Kafka; the device follows within a checkpoint's bytes.
-    Replicated,
-}
-
-/// How far the records of compressed batches are checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecordValidation {
-    /// Their header and checksum; uncompressed ones are always walked.
-    Header,
-    /// They are expanded and walked.
-    Full,
 }
 
 /// How old records leave.
@@ -138,9 +114,9 @@ impl Default for LogDirOptions {
         }
     }
 }
-impl From<&crate::config::TopicConfig> for LogConfig {
-    fn from(topic: &crate::config::TopicConfig) -> LogConfig {
-        use crate::config;
+
+impl From<&TopicConfig> for LogConfig {
+    fn from(topic: &TopicConfig) -> LogConfig {
         LogConfig {
             segment_bytes: topic.segments.bytes_max,
             segment_ms: topic.segments.age_max,
@@ -148,20 +124,11 @@ impl From<&crate::config::TopicConfig> for LogConfig {
             segment_index_bytes: topic.segments.index_bytes_max,
             index_interval_bytes: topic.segments.index_interval,
             max_message_bytes: topic.records.batch_bytes_max,
-            timestamp_type: match topic.records.timestamp_type {
-                config::TimestampType::CreateTime => TimestampType::CreateTime,
-                config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,
-            },
+            timestamp_type: topic.records.timestamp_type,
             timestamp_before_max_ms: Some(topic.records.timestamp_before_max),
             timestamp_after_max_ms: Some(topic.records.timestamp_after_max),
-            durability: match topic.durability {
-                config::Durability::Fsync => Durability::Fsync,
-                config::Durability::Replicated => Durability::Replicated,
-            },
-            record_validation: match topic.records.validation {
-                config::RecordValidation::Framing => RecordValidation::Header,
-                config::RecordValidation::Full => RecordValidation::Full,
-            },
+            durability: topic.durability,
+            record_validation: topic.records.validation,
             cleanup: Cleanup::Delete,
             file_delete_delay_ms: topic.segments.delete_delay,
         }

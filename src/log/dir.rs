@@ -30,7 +30,7 @@ use super::layout;
 use super::metrics::Metrics;
 use super::recovery;
 use super::report::RecoveryFinding;
-use super::shared::Shared;
+use super::shared::{Before, Past, Shared};
 
 /// Logs are opened under one of so many locks, so that none is opened twice at once and different ones seldom wait.
 const OPENING_LOCKS: usize = 64;
@@ -40,7 +40,6 @@ const OPENING_LOCKS: usize = 64;
 pub struct LogDir {
     shared: Arc<Shared>,
     uuid: Uuid,
-    was_clean: bool,
     /// This run of the machine, until it is noted.
     boot: Mutex<Option<String>>,
     tasks: TaskGroup,
@@ -89,7 +88,10 @@ impl LogDir {
             move |error| OpenDirError::Io { path, error }
         };
         let disk = &world.disk;
-        disk.create_dir_all(path).map_err(at(path))?;
+        disk.create_dir_all(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotADirectory => OpenDirError::NotADirectory(path.to_owned()),
+            _ => OpenDirError::Io { path: path.to_owned(), error },
+        })?;
         let lock_path = path.join(layout::LOCK);
         let lock = disk.lock(&lock_path).map_err(at(&lock_path))?;
         let lock = lock.ok_or_else(|| OpenDirError::Locked(path.to_owned()))?;
@@ -98,16 +100,20 @@ impl LogDir {
             disk.create_dir_all(&path.join(folder)).map_err(at(path))?;
         }
         let clean = path.join(layout::CLEAN);
-        let was_clean = is_new || disk.exists(&clean).map_err(at(&clean))?;
+        let before = match disk.exists(&clean).map_err(at(&clean))? {
+            _ if is_new => Before::New,
+            true => Before::Closed,
+            false => Before::Killed,
+        };
         // From here on a stop without a word is an unclean one.
         disk.remove(&clean).map_err(at(&clean))?;
         disk.sync_dir(path).map_err(at(path))?;
         let (pages, boot) = read_boot(world, path).map_err(at(path))?;
-        let shared = Arc::new(Shared::new(world, path, options, Metrics::register(registry), pages));
+        let past = Past { before, pages };
+        let shared = Arc::new(Shared::new(world, path, options, Metrics::register(registry), past));
         let dir = Arc::new(LogDir {
             shared,
             uuid,
-            was_clean,
             boot: Mutex::new(boot),
             tasks: tasks.clone(),
             runtime: tokio::runtime::Handle::current(),
@@ -169,7 +175,7 @@ impl LogDir {
 
     /// Whether the last process to have it closed every log; true for one just made.
     pub fn was_clean(&self) -> bool {
-        self.was_clean
+        self.shared.past.before != Before::Killed
     }
 
     /// Tells when the directory has failed: then its partitions are to be given up. Stays so until a new start.
@@ -184,7 +190,7 @@ impl LogDir {
 
     #[cfg(test)]
     pub(super) fn pages(&self) -> PageCache {
-        self.shared.pages
+        self.shared.past.pages
     }
 
     /// How many segment files are open.
@@ -256,7 +262,8 @@ impl LogDir {
         }
     }
 
-    /// Opens many logs on several threads; at a start, all that are to be opened. Blocks.
+    /// Opens many logs on several threads; at a start, all that are to be opened. On return they are durable up to their ends, so
+    /// that what was acknowledged before can be told at once. Blocks.
     pub fn open_many(
         self: &Arc<Self>,
         wanted: Vec<Wanted>,
@@ -266,6 +273,10 @@ impl LogDir {
             self.for_each("log-recovery", self.shared.options.recovery_threads, wanted, move |wanted| {
                 (wanted.partition, dir.open_or_create(wanted))
             });
+        // The committer has been at it since the first was open; this lends it a hand, and waits.
+        let logs = opened.iter().filter_map(|(_, log)| log.as_ref().ok());
+        let unsynced: Vec<Arc<Log>> = logs.filter(|log| log.synced_end() < log.end()).cloned().collect();
+        self.for_each("log-settling", self.shared.options.sync_threads, unsynced, |log| log.settle());
         if opened.iter().all(|(_, log)| log.is_ok()) {
             self.note_boot();
         }
@@ -401,12 +412,30 @@ impl LogDir {
         let outcomes = self.for_each("log-closing", threads, self.open_logs(), |log| log.close());
         outcomes.into_iter().collect::<Result<(), ChangeError>>()?;
         self.note_boot();
+        if !self.is_accounted_for() {
+            return Ok(());
+        }
         let path = self.shared.path.join(layout::CLEAN);
         let written = self.shared.world.disk.write_atomic(&path, &encode_directory(self.uuid));
         written.map_err(|error| {
             self.shared.health.fail(&path, "write of", &error);
             ChangeError::Failed
         })
+    }
+
+    /// Whether every log on disk was closed in order, by this process or, if this one has not opened it, by the one before.
+    fn is_accounted_for(&self) -> bool {
+        if self.was_clean() {
+            return true;
+        }
+        let logs = self.logs.read();
+        match self.found() {
+            Ok(found) => found.iter().all(|found| logs.contains_key(&found.partition)),
+            Err(error) => {
+                tracing::warn!(path = %self.path().display(), %error, "cannot list the logs; the next start counts as one after a crash");
+                false
+            }
+        }
     }
 }
 

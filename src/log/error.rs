@@ -38,6 +38,9 @@ pub enum OpenDirError {
     /// Another process has it. Stop that one, or use another directory.
     #[error("log dir {} is in use by another process", .0.display())]
     Locked(PathBuf),
+    /// It is to be made where a file is. Use another directory.
+    #[error("log dir {}: it, or something above it, is a file and not a directory; name another with log.dirs", .0.display())]
+    NotADirectory(PathBuf),
     /// It was written by a newer program, or its `format` file is damaged.
     #[error("log dir {}: {error}", path.display())]
     Format {

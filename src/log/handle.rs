@@ -175,8 +175,9 @@ impl Log {
     }
 
     /// Up to where all survives a power cut; never beyond the end. A log of `durability=replicated` is synced only now and then:
-    /// when it has grown by a checkpoint's bytes, when a segment closes, and on [`Log::flush`]. Of a log just opened, what lies
-    /// behind the checkpoint is synced in the background.
+    /// when it has grown by a checkpoint's bytes, when a segment closes, and on [`Log::flush`]. Of a log
+    /// that was opened alone, rather than with [`super::LogDir::open_many`], what lies behind the checkpoint is synced in the
+    /// background.
     pub fn synced(&self) -> watch::Receiver<Offset> {
         self.sync.subscribe()
     }
@@ -184,6 +185,13 @@ impl Log {
     /// The synced end right now.
     pub fn synced_end(&self) -> Offset {
         self.sync.synced()
+    }
+
+    /// Has all synced that was appended so far, or found at the opening, and waits for it. The directory may fail over it.
+    pub(super) fn settle(&self) {
+        if let Some(then) = self.shared.committer.sync(&self.sync) {
+            then();
+        }
     }
 
     /// Asks for a sync of all that was appended so far; [`Log::synced`] tells when it is done. Does not wait.

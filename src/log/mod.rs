@@ -56,7 +56,7 @@ mod dir;
 
 pub use append::{Append, Appended, Outcome};
 pub use change::Restart;
-pub use config::{Cleanup, Durability, LogConfig, LogDirOptions, RecordValidation, TimestampType};
+pub use config::{Cleanup, LogConfig, LogDirOptions};
 pub use dir::{Found, LogDir, Wanted};
 pub use error::{
     AppendError, ChangeError, Corruption, DirFailure, FollowerAppendError, InvalidRecords, OpenDirError,

@@ -34,7 +34,7 @@ use super::replay::{Trusted, replay};
 use super::report::{RecoveryFinding, RecoveryReport};
 use super::scan::{Depth, Scan, Step};
 use super::segment::{Sealed, Tail, Unwritten, marker_in};
-use super::shared::Shared;
+use super::shared::{Before, Shared};
 use super::state::Condition;
 
 /// A log as found.
@@ -137,6 +137,10 @@ impl Opening<'_> {
         }
         if report.reread > ByteCount::ZERO || !unsynced.is_empty() {
             unsynced.push((tail.base, self.open(&active)?.0));
+        }
+        if self.shared.past.before == Before::Closed && report.findings.is_empty() {
+            // They were synced when they were closed, and nobody has written to them since.
+            unsynced.clear();
         }
         self.shared.metrics.reread_bytes.inc_by(report.reread.get());
         if written.base != point.segment {
@@ -298,14 +302,14 @@ impl Opening<'_> {
         };
         let verdict = if size < tail.bytes {
             Damage::Corrupt
-        } else if size == tail.bytes && self.shared.pages == PageCache::PerhapsLost {
+        } else if size == tail.bytes && self.shared.past.pages == PageCache::PerhapsLost {
             // Whole pages at the end never came, and the file's length with them.
             Damage::Torn
         } else if size == tail.bytes {
             Damage::Corrupt
         } else {
             let source = &mut FileSource(file);
-            damage::judge(source, tail.bytes, size, lineage, followed, self.shared.pages).map_err(&io)?
+            damage::judge(source, tail.bytes, size, lineage, followed, self.shared.past.pages).map_err(&io)?
         };
         let position = tail.bytes;
         if verdict == Damage::Corrupt {

@@ -17,6 +17,25 @@ use super::metrics::Metrics;
 use super::open_files::OpenFiles;
 use super::reserve::Reserve;
 
+/// What happened to a directory before it was opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Past {
+    pub(crate) before: Before,
+    /// Whether what was written, and not synced, may be gone.
+    pub(crate) pages: PageCache,
+}
+
+/// How the last process to have a directory left it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// There was none.
+    New,
+    /// Every log in it was closed: all that is found in them is durable.
+    Closed,
+    /// Without a word, or with a log that it could not open.
+    Killed,
+}
+
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) path: PathBuf,
@@ -29,8 +48,7 @@ pub(crate) struct Shared {
     pub(crate) committer: Committer,
     pub(crate) keeper: Keeper,
     pub(crate) reserve: Reserve,
-    /// Whether what was written before this opening, and not synced, may be gone.
-    pub(crate) pages: PageCache,
+    pub(crate) past: Past,
     numbers: AtomicU64,
 }
 
@@ -40,7 +58,7 @@ impl Shared {
         path: &Path,
         options: LogDirOptions,
         metrics: Metrics,
-        pages: PageCache,
+        past: Past,
     ) -> Shared {
         let health = Arc::new(Health::new(path, metrics.failed.clone()));
         Shared {
@@ -53,7 +71,7 @@ impl Shared {
             keeper: Keeper::new(world, metrics),
             reserve: Reserve::new(&world.disk, &path.join(layout::RESERVE), options.reserve_bytes),
             health,
-            pages,
+            past,
             options,
             numbers: AtomicU64::new(0),
         }

@@ -14,8 +14,9 @@ use aquifer_model::record::{self, Checked};
 use aquifer_model::{BatchError, BatchHeader, ByteCount, Timestamp};
 use bytes::Bytes;
 
-use super::config::{Cleanup, LogConfig, RecordValidation, TimestampType};
+use super::config::{Cleanup, LogConfig};
 use super::error::{AppendError, InvalidRecords, TimestampIssue};
+use crate::config::{RecordValidation, TimestampType};
 
 /// Who appends at the leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -173,6 +173,9 @@ pub struct CreatePartitions {
 /// Settings to set, or, where `None`, to set back to what the level above says.
 pub type ConfigChanges = BTreeMap<String, Option<String>>;
 
+/// What a proposer knew of settings when it planned to change them: their values, or, where `None`, that they were not set.
+pub type KnownConfigs = BTreeMap<String, Option<String>>;
+
 /// See [`Command::SetTopicConfigs`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct SetTopicConfigs {
@@ -180,6 +183,8 @@ pub struct SetTopicConfigs {
     pub topic: TopicId,
     /// All of them or none.
     pub changes: ConfigChanges,
+    /// What the changes build on. If any of it is different by now, none is made.
+    pub known: KnownConfigs,
 }
 
 /// See [`Command::SetBrokerConfigs`].
@@ -189,6 +194,8 @@ pub struct SetBrokerConfigs {
     pub broker: Option<BrokerId>,
     /// All of them or none.
     pub changes: ConfigChanges,
+    /// What the changes build on. If any of it is different by now, none is made.
+    pub known: KnownConfigs,
 }
 
 /// See [`Command::ChangeIsr`].

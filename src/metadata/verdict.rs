@@ -127,6 +127,9 @@ pub enum Rejected {
     /// No endpoint, too many, one listener twice, or a text that is empty or too long.
     #[error("the registration is invalid: {0}")]
     InvalidRegistration(&'static str),
+    /// The setting changed since.
+    #[error("the setting {0} has another value by now")]
+    StaleConfigs(String),
     /// Too many settings, or texts too long.
     #[error("the settings are invalid: {0}")]
     InvalidConfigs(&'static str),

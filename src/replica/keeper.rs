@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::archive::{ArchiveRules, Done};
+use super::archiving::{ArchiveRules, Done};
 use super::disk::{self, Droppable};
 use super::registry::Replicas;
 use super::state::{Replica, Role};

@@ -20,6 +20,10 @@ pub(crate) mod progress;
 mod survival;
 /// What happens as the local disk fills: pure.
 mod disk;
+/// When to sweep the bucket, what may leave the local disk, where uploads go on: pure.
+mod plan;
+/// What a replica knows of its uploads.
+mod archive;
 /// A partition's replica on this broker, and its role.
 mod state;
 /// Appending as leader, and waiting until it is acknowledged.
@@ -28,10 +32,8 @@ mod append;
 pub(crate) mod read;
 /// Offsets by time and by name, across hot and cold.
 pub(crate) mod offsets;
-/// When to sweep the bucket, what may leave the local disk, where uploads go on: pure.
-mod plan;
 /// One partition's way into the bucket: claim, upload, expire.
-mod archive;
+mod archiving;
 /// Which partitions' segments are to be rolled, uploaded or dropped, and when.
 pub(crate) mod keeper;
 /// Finds replicas; opens and closes them as the metadata says.

@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use aquifer_model::{BrokerId, PartitionIndex, TopicId, TopicName, TopicPartition};
 use aquifer_runtime::World;
@@ -130,20 +129,6 @@ impl Replicas {
         let image = metadata.image();
         self.remove_strays(&image).await;
         self.carry_out(image).await;
-    }
-
-    /// Waits until the watermark of whatever is led here has caught up with what recovery found and the committer syncs: a
-    /// consumer that was there before the restart must not be told of a lower one. Not for ever, since it may also wait for others.
-    pub(crate) async fn ends_known(&self, patience: Duration) {
-        let all = self.all();
-        let known = async {
-            for replica in all {
-                replica.end_known().await;
-            }
-        };
-        if tokio::time::timeout(patience, known).await.is_err() {
-            tracing::warn!(?patience, "opening for clients before all high watermarks have caught up");
-        }
     }
 
     /// Carries out what the metadata says now, and on return has; then follows it until the group is stopped.

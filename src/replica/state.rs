@@ -226,17 +226,6 @@ impl Replica {
         state.progress.high_watermark() >= state.epoch_start
     }
 
-    /// Waits until that is so, or this broker does not lead.
-    pub(super) async fn end_known(&self) {
-        let mut marks = self.marks();
-        loop {
-            let leads = marks.borrow_and_update().leading.is_some();
-            if !leads || self.knows_its_end() || marks.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
     /// Takes another configuration.
     pub(super) fn set_config(&self, config: TopicConfig, partition: &Partition) {
         self.log.set_config(LogConfig::from(&config));

@@ -6,7 +6,7 @@
 //!
 //! Memory: a frame's length is checked before anything is allocated for it, and what arrives of it is paid for from a budget of
 //! all connections, until it is answered. Reading stops while too many answers are outstanding. Answers hold what they hold until
-//! they have left; a client that takes nothing of its answer for as long as it may be idle is given up.
+//! they have left; a client that takes nothing of its answer for long is given up, and sooner if its memory is needed by others.
 //!
 //! An error here ends one connection and nothing else.
 
@@ -147,8 +147,13 @@ impl Connection {
 
     async fn write(&mut self, answer: Result<Outgoing, Ended>) -> Result<(), Ended> {
         let answer = answer?;
-        let written = write_segments(&mut self.writer, answer.segments.slices(), WRITE_STALL_MAX).await;
-        written.map_err(Ended::of_write)
+        tokio::select! {
+            biased;
+            written = write_segments(&mut self.writer, answer.segments.slices(), WRITE_STALL_MAX) => {
+                written.map_err(Ended::of_write)
+            }
+            () = answer.recalled() => Err(Ended::InTheWay),
+        }
     }
 
     fn start(&mut self, frame: Bytes) -> Result<(), Ended> {

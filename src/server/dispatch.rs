@@ -9,11 +9,11 @@ use aquifer_protocol::messages::api_versions::ApiVersionsRequest;
 use aquifer_protocol::messages::produce::ProduceRequest;
 use aquifer_protocol::{ApiKey, ErrorCode, Message, Reader, Request, Segments, Writer};
 use aquifer_runtime::World;
-use aquifer_runtime::budget::BytePermit;
 use aquifer_runtime::metrics::{Counter, Family, Histogram, Registry, seconds_buckets};
 use bytes::Bytes;
 
 use super::ended::Ended;
+use crate::handlers::answer_memory::Held;
 use crate::handlers::context::Context;
 use crate::handlers::{cluster, configs, fetch, offsets, produce, producer_ids, topics, versions};
 use crate::net::api;
@@ -25,12 +25,22 @@ pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Outgoing, Ended>> + 
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) segments: Segments,
-    _memory: Option<BytePermit>,
+    memory: Option<Held>,
 }
 
 impl From<Segments> for Outgoing {
     fn from(segments: Segments) -> Outgoing {
-        Outgoing { segments, _memory: None }
+        Outgoing { segments, memory: None }
+    }
+}
+
+impl Outgoing {
+    /// Waits until others need the memory more, and the answer is to be given up.
+    pub(super) async fn recalled(&self) {
+        match &self.memory {
+            Some(memory) => memory.recalled().await,
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -203,7 +213,7 @@ impl Dispatcher {
         &self,
         header: &RequestHeader,
         answer: impl Future<Output = T> + Send + 'static,
-        split: impl FnOnce(T) -> (M, Option<BytePermit>) + Send + 'static,
+        split: impl FnOnce(T) -> (M, Option<Held>) + Send + 'static,
     ) -> Answer {
         let began = self.context.world.clock.now();
         let clock = self.context.world.clock;
@@ -214,7 +224,7 @@ impl Dispatcher {
             if let Some(time) = time {
                 time.observe(clock.now().duration_since(began).as_secs_f64());
             }
-            Ok(Outgoing { _memory: memory, ..encode(&response, &header)? })
+            Ok(Outgoing { memory, ..encode(&response, &header)? })
         })
     }
 

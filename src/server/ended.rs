@@ -31,6 +31,8 @@ pub(crate) enum Ended {
     UnacknowledgedProduce(String),
     #[error("client took nothing of its answer for too long")]
     NotReading,
+    #[error("client took its answer too slowly while memory for answers was spent")]
+    InTheWay,
     #[error(transparent)]
     Io(io::Error),
 }

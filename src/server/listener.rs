@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquifer_runtime::metrics::{Counter, Gauge, Registry};
+use aquifer_runtime::metrics::{Counter, Gauge, Registry, Table};
 use aquifer_runtime::sockets::{self, Listener};
 use aquifer_runtime::tasks::TaskGroup;
 use parking_lot::Mutex;
@@ -55,31 +55,19 @@ impl Acceptor {
         registry: &mut Registry,
     ) -> Acceptor {
         let metrics = ServerMetrics::default();
-        let registry = registry.sub_registry_with_prefix("aquifer_server");
-        registry.register("connections_accepted", "Connections accepted", metrics.accepted.clone());
-        registry.register("connections_refused", "Connections over a limit", metrics.refused.clone());
-        registry.register("connections_open", "Connections open now", metrics.open.clone());
-        registry.register(
-            "connections_foreign",
-            "Connections that spoke another protocol",
-            metrics.foreign.clone(),
-        );
-        registry.register("requests_invalid", "Requests that could not be read", metrics.invalid.clone());
-        registry.register(
-            "accept_failures",
-            "Connections that could not be accepted",
-            metrics.accept_failures.clone(),
-        );
-        registry.register(
-            "connections_given_up",
-            "Connections whose client sent or read too slowly",
-            metrics.given_up.clone(),
-        );
-        registry.register(
-            "answers_unwritable",
-            "Answers that could not be encoded: a bug",
-            metrics.answers_lost.clone(),
-        );
+        Table::under(registry, "aquifer_server")
+            .row("connections_accepted", "Connections accepted", &metrics.accepted)
+            .row("connections_refused", "Connections over a limit", &metrics.refused)
+            .row("connections_open", "Connections open now", &metrics.open)
+            .row("connections_foreign", "Connections that spoke another protocol", &metrics.foreign)
+            .row("requests_invalid", "Requests that could not be read", &metrics.invalid)
+            .row("accept_failures", "Connections that could not be accepted", &metrics.accept_failures)
+            .row(
+                "connections_given_up",
+                "Connections whose client sent or read too slowly",
+                &metrics.given_up,
+            )
+            .row("answers_unwritable", "Answers that could not be encoded: a bug", &metrics.answers_lost);
         Acceptor { dispatcher, limits, open: OpenConnections::new(accept), metrics }
     }
 
@@ -131,7 +119,7 @@ impl Acceptor {
             Ended::ByClient | Ended::Idle | Ended::Stopping | Ended::CutShort { .. } | Ended::Io(_) => {
                 tracing::debug!(%peer, reason = %ended, "connection closed");
             }
-            Ended::NotReading | Ended::TooSlow { .. } => {
+            Ended::NotReading | Ended::InTheWay | Ended::TooSlow { .. } => {
                 self.metrics.given_up.inc();
                 tracing::warn!(%peer, reason = %ended, "connection closed");
             }

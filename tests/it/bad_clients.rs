@@ -10,6 +10,7 @@ use aquifer_protocol::messages::delete_records::{
 use aquifer_protocol::messages::delete_topics::DeleteTopicsRequest;
 use aquifer_protocol::messages::describe_cluster::DescribeClusterRequest;
 use aquifer_protocol::messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use aquifer_protocol::messages::fetch::FetchRequest;
 use aquifer_protocol::messages::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
@@ -132,41 +133,50 @@ async fn requests_that_never_come_hold_nothing() {
     witness.is_served(&broker, "the end of those").await;
 }
 
-/// Clients that ask for much and never read their answers hold what their sockets hold, and a bounded part of the broker.
+/// Clients that ask for much and never read their answers hold what their sockets hold, and a bounded part of the broker. Whoever
+/// reads is served nevertheless.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_nobody_reads_are_bounded() {
     let mut home = home();
     home.set(&["queued.max.response.bytes=16777216"]);
-    let broker = BrokerProcess::start(&home).await;
+    let mut broker = BrokerProcess::start(&home).await;
     let mut witness = Witness::new(&broker).await;
     let mut client = broker.client().await;
     let topic = client.create("much", 1, &[]).await;
-    let batch = batch_of_bytes(1_000_000);
-    for _ in 0..16 {
+    let batch = batch_of_bytes(500_000);
+    for _ in 0..32 {
         client.append(&topic, 0, &batch).await;
     }
     let before = broker.process.resident_bytes();
     let mut asked = wanted(&topic, 0, 0);
     asked.partitions[0].partition_max_bytes = i32::MAX;
-    let request = fetch_request(vec![asked]);
+    // They go on asking while there is no room for them.
+    let request = FetchRequest { max_wait_ms: 1500, ..fetch_request(vec![asked]) };
     let mut deaf = Vec::new();
-    for _ in 0..30 {
-        let mut client = broker.client().await;
-        for _ in 0..20 {
-            client.send(12, &request).await;
+    let mut come = async |count| {
+        for _ in 0..count {
+            let mut client = broker.client().await;
+            for _ in 0..40 {
+                client.send(12, &request).await;
+            }
+            deaf.push(client);
         }
-        deaf.push(client);
-    }
-    witness.can_write("thirty who do not read").await;
-    let growth = broker.process.resident_bytes().saturating_sub(before);
-    assert!(growth < (16 << 20) + GROWTH_MAX, "grew by {growth} bytes");
-    drop(deaf);
-    witness.can_write("their end").await;
-    eventually("there is room for answers again", async || {
+    };
+    come(30).await;
+    witness.is_served(&broker, "thirty who do not read").await;
+    // More than there are places for: some of them have to go.
+    come(50).await;
+    witness.can_write("eighty who do not read").await;
+    eventually("who reads is served", async || {
         let read = broker.client().await.fetch(&witness.topic, 0, 0).await.records;
         (values_of(&read) == witness.written).then_some(())
     })
     .await;
+    broker.process.says("took its answer too slowly").await;
+    let growth = broker.process.resident_bytes().saturating_sub(before);
+    assert!(growth < (16 << 20) + GROWTH_MAX, "grew by {growth} bytes");
+    drop(deaf);
+    witness.is_served(&broker, "their end").await;
 }
 
 /// A connection that ends in the middle of a request leaves nothing.

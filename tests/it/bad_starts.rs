@@ -136,16 +136,51 @@ async fn what_should_be_a_directory_and_is_none() {
     World::system().disk.write_atomic(&file, b"no directory").expect("a file is written");
     let file = file.to_str().expect("a path of text");
     let data = format!("log.dirs={file}");
-    check(&home, &broker_args(&home, &["--set", &data]), &[], 1, &[file]).await;
+    let words = [file, "is a file and not a directory", "log.dirs"];
+    check(&home, &broker_args(&home, &["--set", &data]), &[], 1, &words).await;
+    let data = format!("log.dirs={file}/data");
+    check(&home, &broker_args(&home, &["--set", &data]), &[], 1, &words).await;
     let bucket = format!("tier.object.store=file://{file}");
     check(
         &home,
         &broker_args(&home, &["--set", &bucket]),
         &[],
         1,
-        &[&format!("file://{file}"), "ot a directory"],
+        &[&format!("object store folder {file}"), "ot a directory"],
     )
     .await;
+}
+
+/// A folder that is not there is rather a mistyped one, or a disk that was not mounted. One inside of the data directory is made
+/// with it, as is whatever one who only tries things out asks for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_a_missing_folder_is_not_made_up() {
+    let mut home = Home::new(&[]);
+    let missing = home.path().join("mistyped");
+    let url = format!("file://{}", missing.display());
+    let set = format!("tier.object.store={url}");
+    let words =
+        [missing.to_str().expect("a path of text"), "does not exist", "create it, or correct the URL"];
+    check(&home, &broker_args(&home, &["--set", &set]), &[], 1, &words).await;
+    let listed = ["tier", "ls", "--object-store", &url];
+    check(&home, &listed, &[], 1, &words).await;
+    assert!(!missing.exists());
+    let data = home.data().display().to_string();
+    let dev = ["dev", "--listen", "127.0.0.1:0", "--admin", "", "--data-dir", &data, "--object-store", &url];
+    let mut process = Process::run(&home, &dev, &[]);
+    process.says("ready").await;
+    assert!(missing.exists(), "to try things out");
+    process.signal("TERM");
+    assert_eq!(process.ended("dev").await.code, Some(0));
+    // The embedded bucket of another data directory.
+    let other = home.path().join("other");
+    home.set(&[
+        &format!("log.dirs={}", other.display()),
+        &format!("tier.object.store=file://{}", other.join("bucket").display()),
+    ]);
+    let broker = BrokerProcess::start(&home).await;
+    assert!(other.join("bucket").exists());
+    drop(broker);
 }
 
 /// A bucket that was never seen to work and cannot be reached: the start fails, and soon.

@@ -174,16 +174,11 @@ impl Client {
         answer.topics.remove(0).partitions.remove(0)
     }
 
-    /// The offset that the next record will get, as consumers see it. A leader that has just begun may not know yet, and says
-    /// so; clients then ask again.
+    /// The offset that the next record will get, as consumers see it.
     pub(crate) async fn end(&mut self, topic: &Topic, partition: i32) -> i64 {
-        eventually("the end of the log", async || {
-            let answer = self.list_offset(topic, partition, -1).await;
-            let is_later = answer.error_code == ErrorCode::OFFSET_NOT_AVAILABLE;
-            assert!(is_later || answer.error_code.is_none(), "{:?}", answer.error_code);
-            (!is_later).then_some(answer.offset)
-        })
-        .await
+        let answer = self.list_offset(topic, partition, -1).await;
+        assert_eq!(answer.error_code, ErrorCode::NONE);
+        answer.offset
     }
 }
 

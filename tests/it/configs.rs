@@ -263,6 +263,28 @@ async fn lists_are_appended_to_and_subtracted_from() {
     node.stop().await;
 }
 
+/// Each builds on what it finds, and whoever was too late looks again: nobody is refused for that, nor anybody's change lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn additions_and_subtractions_at_once_all_count() {
+    const CLIENTS: usize = 8;
+    const ROUNDS: usize = 10;
+    let node = Node::start(&[]).await;
+    let mut client = node.client().await;
+    client.create("t", 1, &[]).await;
+    let work = (0..CLIENTS).map(async |_| {
+        let mut client = node.client().await;
+        for _ in 0..ROUNDS {
+            for operation in [SUBTRACT, APPEND] {
+                let change = [("cleanup.policy", operation, Some("delete"))];
+                assert_eq!(alter(&mut client, (TOPIC, "t"), &change, false).await, ErrorCode::NONE);
+            }
+        }
+    });
+    futures::future::join_all(work).await;
+    assert_eq!(value(&mut client, TOPIC, "t", "cleanup.policy").await.0.as_deref(), Some("delete"));
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_that_cannot_be_are_refused_and_change_nothing() {
     let node = Node::start(&[]).await;

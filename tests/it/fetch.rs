@@ -132,23 +132,37 @@ async fn unknown_topics_and_partitions_do_not_spoil_the_others() {
     node.stop().await;
 }
 
-/// A name that no topic can have is refused aloud, whichever way an answer of that version can say it.
+/// A name that no topic can have is that of a topic that is not there, and spoils nothing else of the answer.
 #[tokio::test(flavor = "multi_thread")]
-async fn impossible_names_are_refused_aloud() {
+async fn impossible_names_do_not_spoil_the_others() {
     let node = Node::start(&[]).await;
     let mut client = node.client().await;
-    for name in ["", "a b", "..", &"x".repeat(300)] {
-        for version in 4..=12 {
-            let asked = vec![wanted(&Topic::named(name), 0, 0)];
-            let answer: FetchResponse = client.call(version, &fetch_request(asked)).await;
-            let told = answer.responses.iter().flat_map(|topic| &topic.partitions);
-            let codes: Vec<ErrorCode> = told.map(|partition| partition.error_code).collect();
-            let whole = version >= 7 && !answer.error_code.is_none();
-            assert!(
-                whole || matches!(codes[..], [code] if !code.is_none()),
-                "v{version} {name:?}: {answer:?}"
-            );
+    let topic = client.create("t", 1, &[]).await;
+    client.append(&topic, 0, &batch(&["a"])).await;
+    let long = "x".repeat(300);
+    let names = ["", "a b", "..", &long];
+    for version in 4..=12 {
+        let mut asked: Vec<_> = names.iter().map(|name| wanted(&Topic::named(name), 3, 0)).collect();
+        asked.insert(1, wanted(&topic, 0, 0));
+        let answer: FetchResponse = client.call(version, &fetch_request(asked)).await;
+        assert_eq!(answer.error_code, ErrorCode::NONE, "v{version}");
+        for told in &answer.responses {
+            let [partition] = &told.partitions[..] else { panic!("v{version}: {told:?}") };
+            let found = (partition.partition_index, partition.error_code, partition.records.is_empty());
+            let expected = match told.topic == topic.name {
+                true => (0, ErrorCode::NONE, false),
+                false => (3, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, true),
+            };
+            assert_eq!(found, expected, "v{version} {:?}", told.topic);
         }
+        let mut told: Vec<&str> = answer.responses.iter().map(|told| told.topic.as_str()).collect();
+        told.sort_unstable();
+        assert_eq!(told, ["", "..", "a b", "t", &long], "v{version}");
+        // Alone, and with time to wait: an error does not.
+        let patient = FetchRequest { max_wait_ms: 60_000, min_bytes: 1, ..fetch_request(Vec::new()) };
+        let asked = FetchRequest { topics: vec![wanted(&Topic::named("a b"), 0, 0)], ..patient };
+        let told = only_fetched(client.call(version, &asked).await);
+        assert_eq!(told.error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "v{version}");
     }
     node.stop().await;
 }

@@ -132,6 +132,27 @@ async fn lookups_of_what_is_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_named_twice_is_refused_and_spoils_no_other() {
+    let node = Node::start(&[]).await;
+    let mut client = node.client().await;
+    let topic = client.create("t", 2, &[]).await;
+    for version in 1..=11 {
+        let mut request = list_request(&topic, 0, -1);
+        request.topics[0].partitions.extend(list_request(&topic, 1, -1).topics.remove(0).partitions);
+        request.topics[0].partitions.extend(list_request(&topic, 0, -2).topics.remove(0).partitions);
+        request.topics.push(list_request(&topic, 0, 0).topics.remove(0));
+        let answer = client.call(version, &request).await;
+        let told = answer.topics.iter().flat_map(|told| &told.partitions);
+        let mut told: Vec<_> =
+            told.map(|told| (told.partition_index, told.error_code, told.offset)).collect();
+        told.sort_by_key(|(index, ..)| *index);
+        assert_eq!(told, [(0, ErrorCode::INVALID_REQUEST, -1), (1, ErrorCode::NONE, 0)], "v{version}");
+        assert!(answer.topics.iter().all(|told| told.name == topic.name), "v{version}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn epochs_are_checked_and_looked_up() {
     let node = Node::start(&[]).await;
     let mut client = node.client().await;
@@ -279,7 +300,11 @@ async fn records_are_deleted_from_the_front() {
     let mut client = node.client().await;
     let topic = Topic::named(&Str::from("v2"));
     assert_eq!(client.list_offset(&topic, 0, -2).await.offset, 4, "deleted is deleted");
+    assert_eq!(
+        values_of(&client.fetch(&topic, 0, 4).await.records),
+        ["e", "f"],
+        "the first fetch has it all"
+    );
     assert_eq!(client.end(&topic, 0).await, 6);
-    assert_eq!(values_of(&client.fetch(&topic, 0, 4).await.records), ["e", "f"]);
     node.stop().await;
 }

@@ -199,14 +199,45 @@ async fn old_message_formats_are_refused() {
     let node = Node::start(&[]).await;
     let mut client = node.client().await;
     let topic = client.create("t", 1, &[]).await;
-    for magic in [0, 1, 3] {
+    // The last is no format at all, and may come of damage on the way.
+    let (old_format, damage) = (ErrorCode::INVALID_RECORD, ErrorCode::CORRUPT_MESSAGE);
+    for (magic, expected) in [(0, old_format), (1, old_format), (3, damage), (0xff, damage)] {
         let mut old = batch(&["x"]).to_vec();
         old[16] = magic;
-        let told = client.produce(&topic, 0, &Bytes::from(old)).await;
-        let expected = [ErrorCode::INVALID_RECORD, ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT];
-        assert!(expected.contains(&told.error_code), "magic {magic}: {:?}", told.error_code);
+        for version in 3..=13 {
+            let request = produce_request(&topic, 0, -1, Bytes::from(old.clone()));
+            let told = only_produced(client.call(version, &request).await);
+            assert_eq!(told.error_code, expected, "v{version}, magic {magic}: {:?}", told.error_code);
+        }
     }
     assert_eq!(client.end(&topic, 0).await, 0);
+    node.stop().await;
+}
+
+/// As in Kafka, where a partition is a key: the last batch counts, and is the only one that is acknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_partition_named_twice_the_last_counts() {
+    let node = Node::start(&[]).await;
+    let mut client = node.client().await;
+    let topic = client.create("t", 2, &[]).await;
+    for (end, version) in (0..).zip(3..=13) {
+        let values = [format!("v{version} first"), format!("v{version} other"), format!("v{version} last")];
+        let data = |partition, value: &String| {
+            let mut request = produce_request(&topic, partition, -1, batch(&[value]));
+            request.topic_data.remove(0)
+        };
+        let mut request = produce_request(&topic, 0, -1, batch(&[&values[0]]));
+        request.topic_data[0].partition_data.extend(data(1, &values[1]).partition_data);
+        request.topic_data[0].partition_data.extend(data(0, &values[0]).partition_data);
+        request.topic_data.push(data(0, &values[2]));
+        let answer = client.call(version, &request).await;
+        let told = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
+        let mut told: Vec<_> = told.map(|told| (told.index, told.error_code, told.base_offset)).collect();
+        told.sort_by_key(|(index, ..)| *index);
+        assert_eq!(told, [(0, ErrorCode::NONE, end), (1, ErrorCode::NONE, end)], "v{version}");
+        let read = client.fetch(&topic, 0, end).await;
+        assert_eq!(values_of(&read.records), [values[2].as_str()], "v{version}");
+    }
     node.stop().await;
 }
 

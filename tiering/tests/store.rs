@@ -53,6 +53,7 @@ async fn what_cannot_be_opened_says_what_to_do() {
         ("s3//bucket", "should look like s3://bucket/prefix"),
         ("ftp://bucket", "s3://, file:// and memory:// are"),
         ("file:///dev/null/bucket", "choose a folder that this user may write"),
+        ("file:///no/such/folder", "/no/such/folder does not exist: create it, or correct the URL"),
         ("s3://bucket?endpoint=http://store.example", "allow_http=true"),
     ] {
         let opened =

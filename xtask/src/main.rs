@@ -43,6 +43,8 @@ mod mounted;
 mod scenario;
 /// Programs that run beside a broker while something happens to it.
 mod soak;
+/// A loopback of this process's own.
+mod network;
 /// A proxy as slow as S3.
 mod slow_proxy;
 /// Plain concurrent ranged GETs: what a replay is measured against.

@@ -2,18 +2,23 @@
 //! concurrent GETs of the same objects get through the same proxy in the same run; and what ten consumers cost the bucket.
 
 use crate::broker::Broker;
+use crate::clients;
 use crate::flags::Flags;
 use crate::history::History;
+use crate::network;
 use crate::plain_gets;
-use crate::run::command;
+use crate::run::{command, output};
 use crate::s3::{self, Kind};
 use crate::slow_proxy;
-use crate::soak::{Load, Running, Soak};
-use anyhow::{Result, ensure};
+use crate::soak::{Load, Soak};
+use anyhow::{Result, anyhow, ensure};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 const TOPIC: &str = "replay";
+/// What the cache is full of before a cold replay, and how much it takes to fill it.
+const OTHER_TOPIC: &str = "other";
+const OTHER_MB: u64 = 600;
 const PREFIX: &str = "replay";
 const TIERED_DEADLINE: Duration = Duration::from_secs(600);
 const CONSUMERS: usize = 10;
@@ -37,6 +42,9 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
     let proxied: String = flags.take("proxy", "yes".to_owned())?;
     flags.end()?;
     Kind::MinIo.install()?;
+    // All that needs the world outside comes first.
+    clients::go_program()?;
+    network::enter_own()?;
     let minio = Kind::MinIo.start()?;
     let (first_byte, rate_mb) =
         if proxied == "yes" { (FIRST_BYTE, RATE_MB) } else { (Duration::ZERO, f64::INFINITY) };
@@ -51,18 +59,23 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
         ("log.retention.check.interval.ms", "500"),
     ];
     let mut broker = Broker::start(binary, "replay", &s3::url(&address, PREFIX), &settings)?;
-    broker.create_topic(TOPIC, 1)?;
-    let written = fill(&mut broker, mb, value_bytes)?;
+    let other = fill(&mut broker, OTHER_TOPIC, OTHER_MB, value_bytes)?;
+    let written = fill(&mut broker, TOPIC, mb, value_bytes)?;
     plain_gets::make_bucket_readable(&minio.address(), s3::BUCKET)?;
     let plain = || plain_gets::read_prefix(&address, s3::BUCKET, PREFIX).map(|done| done.mb_per_second());
     let gets = || proxy.requests("GET");
 
-    broker.end_and_restart()?;
+    // Cold: of this history nothing is cached. The cache is full of another, as it is in a broker that has run for a while.
+    let forget = |broker: &mut Broker| -> Result<()> {
+        broker.end_and_restart()?;
+        pass(broker, &other, 1, &gets).map(drop)
+    };
+    forget(&mut broker)?;
     let before = plain()?;
     let cold = pass(&broker, &written, 1, &gets)?;
     let after = plain()?;
-    let cached = pass(&broker, &written, 1, &gets)?;
-    broker.end_and_restart()?;
+    let again = pass(&broker, &written, 1, &gets)?;
+    forget(&mut broker)?;
     let many = pass(&broker, &written, CONSUMERS, &gets)?;
     broker.end()?;
 
@@ -75,7 +88,7 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
         );
     };
     line("replay, cold, 1 consumer", &cold);
-    line("replay again, 1 consumer", &cached);
+    line("replay again, 1 consumer", &again);
     line("replay, cold, 10 consumers (MB/s of all)", &many);
     println!("GETs a GB: {:.0}", cold.gets as f64 / (written.bytes as f64 / 1e9));
     println!("replay: {share:.2} of what plain GETs get");
@@ -92,40 +105,47 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
 /// What the one partition holds.
 #[derive(Debug)]
 struct Written {
+    topic: &'static str,
     records: u64,
     bytes: u64,
 }
 
-/// Produces so many MB to the one partition and waits until nearly all of it is in the bucket alone.
-fn fill(broker: &mut Broker, mb: u64, value_bytes: u64) -> Result<Written> {
-    let history = History::begin("replay")?;
-    let load = Load { topic: TOPIC, producer: 1, rate: 0, value_bytes };
+/// Produces so many MB to a topic of one partition and waits until nearly all of it is in the bucket alone.
+fn fill(broker: &mut Broker, topic: &'static str, mb: u64, value_bytes: u64) -> Result<Written> {
+    broker.create_topic(topic, 1)?;
+    let history = History::begin(&format!("replay-{topic}"))?;
+    let load = Load { topic, producer: 1, rate: 0, value_bytes };
     let mut soak = Soak::start(&broker.bootstrap, load, &history.of("soak"))?;
     soak.wait_for_more(mb * 1_000_000 / value_bytes)?;
     let records = soak.end()?.whole()?;
     broker.wait_until_no_lag(TIERED_DEADLINE)?;
-    let share = broker.wait_until_tiered(TOPIC, 0.98, TIERED_DEADLINE)?;
-    let written = Written { records, bytes: records * value_bytes };
-    println!("   {} MB written, {:.0}% of it in the bucket alone", written.bytes / 1_000_000, share * 100.0);
+    let share = broker.wait_until_tiered(topic, 0.98, TIERED_DEADLINE)?;
+    let written = Written { topic, records, bytes: records * value_bytes };
+    let (mb, percent) = (written.bytes / 1_000_000, share * 100.0);
+    println!("   {mb} MB written to {topic}, {percent:.0}% of it in the bucket alone");
     Ok(written)
 }
 
 /// So many consumers at once read all of it. kcat, the leanest client there is: it shares two cores with all the rest.
 fn pass(broker: &Broker, written: &Written, consumers: usize, gets: &dyn Fn() -> u64) -> Result<Pass> {
+    let records = written.records.to_string();
     let (gets_before, cpu_before, start) = (gets(), broker.cpu()?, Instant::now());
-    let running: Vec<Running> = (0..consumers)
-        .map(|number| {
-            let mut kcat =
-                command("kcat", ["-C", "-b", &broker.bootstrap, "-t", TOPIC, "-p", "0", "-o", "beginning"]);
-            // One byte a record on its output: enough to count them.
-            kcat.args(["-e", "-q", "-f", ".", "-X", "fetch.message.max.bytes=8388608"]);
-            Running::start_other(&format!("replay-{number}"), kcat)
-        })
-        .collect::<Result<_>>()?;
-    for consumer in running {
-        let records = consumer.end()?.len() as u64;
-        ensure!(records == written.records, "a consumer read {records} records, not {}", written.records);
-    }
+    let read = || -> Result<u64> {
+        let mut kcat = command("kcat", ["-C", "-b", &broker.bootstrap, "-t", written.topic, "-p", "0"]);
+        // It ends with the last record: waiting for the end of the partition would be half a second of long poll. One byte a
+        // record on its output: enough to count them.
+        kcat.args(["-o", "beginning", "-c", &records, "-q", "-f", "."]);
+        Ok(output(kcat.args(["-X", "fetch.message.max.bytes=8388608"]))?.len() as u64)
+    };
+    // All at once, and each one's output read as it comes.
+    std::thread::scope(|scope| {
+        let reading: Vec<_> = (0..consumers).map(|_| scope.spawn(read)).collect();
+        for consumer in reading {
+            let records = consumer.join().map_err(|_| anyhow!("a consumer's thread panicked"))??;
+            ensure!(records == written.records, "a consumer read {records} records, not {}", written.records);
+        }
+        Ok(())
+    })?;
     let seconds = start.elapsed().as_secs_f64();
     let total = (written.bytes * consumers as u64) as f64;
     Ok(Pass {

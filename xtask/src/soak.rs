@@ -1,7 +1,6 @@
-//! Programs that run beside a broker until they are done, or told to end by closing their stdin; most are of the Go client.
+//! Programs that run beside a broker until they are done, or told to end by closing their stdin. They are of the Go client.
 
 use crate::clients;
-use crate::places;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -27,17 +26,9 @@ pub(crate) struct Running {
 
 impl Running {
     fn start(name: &str, words: &[&str], history: &Path) -> Result<Running> {
+        let log = history.with_extension("log");
         let mut program = Command::new(clients::go_program()?);
         program.args(words).args(["--timeout", "2h", "--history"]).arg(history);
-        Running::start_with_log(name, program, history.with_extension("log"))
-    }
-
-    /// The same for another program.
-    pub(crate) fn start_other(name: &str, program: Command) -> Result<Running> {
-        Running::start_with_log(name, program, places::log(name)?)
-    }
-
-    fn start_with_log(name: &str, mut program: Command, log: PathBuf) -> Result<Running> {
         program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&log)?);
         let mut child = program.spawn().with_context(|| format!("starting {name}"))?;
         Ok(Running { name: name.to_owned(), stdin: child.stdin.take(), child, log })

@@ -6,6 +6,7 @@ use aquifer_model::batches::Batches;
 
 use super::super::*;
 use super::harness::*;
+use crate::config::{Durability, TimestampType};
 use aquifer_model::{ByteCount, LeaderEpoch, Offset, ProducerId, Timestamp};
 use bytes::Bytes;
 use std::time::Duration;

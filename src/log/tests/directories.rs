@@ -1,10 +1,11 @@
 //! Data directories: locks, formats, many logs, strays, deletion.
 
-use aquifer_model::TopicName;
+use aquifer_model::{ByteCount, TopicName};
 use aquifer_runtime::files::Disk;
 
 use super::super::*;
 use super::harness::*;
+use crate::config::Durability;
 
 #[test]
 fn a_directory_has_one_process_and_one_identity() {
@@ -138,6 +139,68 @@ fn a_restart_of_the_machine_is_dealt_with_even_if_the_process_dies_over_it() {
     house.kill();
     house.log();
     assert_eq!(pages(&house), damage::PageCache::Kept);
+}
+
+/// A checkpoint each for thousands of small logs would keep a broker from stopping; that they have none must not show.
+#[test]
+fn what_was_closed_in_order_is_known_to_be_durable_without_a_sync() {
+    let mut house = House::new();
+    house.options.closing_reread_bytes_max = ByteCount::kib(64);
+    append(&house.log(), batch(1, 3, 100));
+    house.stop();
+    let dir = house.dir();
+    house.faults.fail_syncs(Some(std::io::ErrorKind::Other));
+    let log = house.log();
+    assert!(log.recovery().reread > ByteCount::ZERO);
+    assert_eq!(log.offsets().synced, offset(3));
+    assert!(dir.failure().borrow().is_none());
+    house.faults.fail_syncs(None);
+}
+
+#[test]
+fn what_a_kill_left_behind_is_durable_once_the_logs_are_open() {
+    const LOGS: i32 = 40;
+    let mut house = House::new();
+    house.options.checkpoint_bytes = ByteCount::mib(1);
+    house.config.durability = Durability::Replicated;
+    let wanted: Vec<Wanted> = (0..LOGS).map(|number| house.wanted(number)).collect();
+    for (_, log) in house.dir().open_many(wanted.clone()) {
+        append(&log.unwrap(), batch(1, 3, 2000));
+    }
+    house.kill();
+    for (partition, log) in house.dir().open_many(wanted) {
+        let log = log.unwrap();
+        assert!(log.recovery().reread > ByteCount::ZERO);
+        assert_eq!((log.offsets().synced, log.end()), (offset(3), offset(3)), "{partition}");
+    }
+    house.kill();
+    // Where the device fails over it, that is known before anybody leads.
+    let dir = house.dir();
+    let wanted = house.wanted(0);
+    house.faults.fail_syncs(Some(std::io::ErrorKind::Other));
+    dir.open_many(vec![wanted]);
+    assert!(dir.failure().borrow().is_some());
+    house.faults.fail_syncs(None);
+}
+
+#[test]
+fn a_log_that_could_not_be_opened_after_a_kill_was_not_closed_in_order() {
+    let mut house = House::new();
+    append(&house.log(), batch(1, 3, 100));
+    house.kill();
+    let path = house.log_folder().join(layout::PARTITION);
+    let bytes = house.read_file(&path);
+    let mut newer = bytes.clone();
+    newer[5] += 1;
+    house.write_file(&path, &newer);
+    assert!(house.try_log().is_err());
+    house.stop();
+    house.write_file(&path, &bytes);
+    assert!(!house.dir().was_clean());
+    house.log();
+    house.stop();
+    assert!(house.dir().was_clean());
+    assert!(house.try_log().is_ok());
 }
 
 #[test]

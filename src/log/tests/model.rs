@@ -7,6 +7,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::super::*;
 use super::harness::*;
+use crate::config::Durability;
 
 #[derive(Debug, Clone)]
 enum Step {

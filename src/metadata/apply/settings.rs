@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::{CONFIG_VALUE_BYTES_MAX, CONFIGS_MAX, TEXT_BYTES_MAX};
-use crate::metadata::command::{ConfigChanges, SetBrokerConfigs, SetTopicConfigs};
+use crate::metadata::command::{ConfigChanges, KnownConfigs, SetBrokerConfigs, SetTopicConfigs};
 use crate::metadata::image::{Configs, Image};
 use crate::metadata::verdict::{Outcome, Rejected};
 
 pub(super) fn set_topic_configs(image: &mut Image, command: &SetTopicConfigs) -> Result<Outcome, Rejected> {
     let topic = image.topic(command.topic).ok_or(Rejected::UnknownTopic)?;
-    let configs = changed(&topic.configs, &command.changes)?;
+    let configs = changed(&topic.configs, &command.changes, &command.known)?;
     if configs != *topic.configs {
         let topic = image.topics.get_mut(&command.topic).ok_or(Rejected::UnknownTopic)?;
         let topic = Arc::make_mut(topic);
@@ -23,7 +23,7 @@ pub(super) fn set_broker_configs(image: &mut Image, command: &SetBrokerConfigs) 
     if let Some(broker) = command.broker {
         image.broker(broker).ok_or(Rejected::UnknownBroker(broker))?;
     }
-    let configs = changed(image.broker_configs(command.broker), &command.changes)?;
+    let configs = changed(image.broker_configs(command.broker), &command.changes, &command.known)?;
     if configs != *image.broker_configs(command.broker) {
         let all = Arc::make_mut(&mut image.broker_configs);
         if configs.is_empty() {
@@ -35,7 +35,10 @@ pub(super) fn set_broker_configs(image: &mut Image, command: &SetBrokerConfigs) 
     Ok(Outcome::Done)
 }
 
-fn changed(configs: &Configs, changes: &ConfigChanges) -> Result<Configs, Rejected> {
+fn changed(configs: &Configs, changes: &ConfigChanges, known: &KnownConfigs) -> Result<Configs, Rejected> {
+    if let Some((key, _)) = known.iter().find(|(key, value)| configs.get(*key) != value.as_ref()) {
+        return Err(Rejected::StaleConfigs(key.clone()));
+    }
     let mut configs = configs.clone();
     for (key, value) in changes {
         match value {

@@ -12,8 +12,8 @@ use super::parts::{
 };
 use crate::metadata::command::{
     AllocateProducerIds, BrokerRef, ChangeIsr, ChangeLeader, Command, ConfigChanges, CreatePartitions,
-    CreateTopic, DeleteTopic, Election, ForfeitReplicas, FormatCluster, RegisterBroker, Remains,
-    SetBrokerConfigs, SetFeatures, SetTopicConfigs,
+    CreateTopic, DeleteTopic, Election, ForfeitReplicas, FormatCluster, KnownConfigs, RegisterBroker,
+    Remains, SetBrokerConfigs, SetFeatures, SetTopicConfigs,
 };
 
 /// The format of a command.
@@ -39,12 +39,28 @@ mod kind {
     pub(super) const SET_FEATURES: u8 = 15;
 }
 
+/// Required: what a change of settings builds on.
+const TAG_KNOWN_CONFIGS: u32 = 0;
+
 /// A command as bytes.
 pub(in crate::metadata) fn encode(command: &Command) -> Vec<u8> {
     let mut writer = Writer::new();
     write(&mut writer, command);
-    writer.tags(&Tags::default());
+    writer.tags(&tags(command));
     FORMAT.seal(&writer.finish())
+}
+
+fn tags(command: &Command) -> Tags {
+    let mut tags = Tags::default();
+    if let Command::SetTopicConfigs(SetTopicConfigs { known, .. })
+    | Command::SetBrokerConfigs(SetBrokerConfigs { known, .. }) = command
+        && !known.is_empty()
+    {
+        let mut writer = Writer::new();
+        write_changes(&mut writer, known);
+        tags.set_required(TAG_KNOWN_CONFIGS, writer.finish().into());
+    }
+    tags
 }
 
 fn write(writer: &mut Writer, command: &Command) {
@@ -98,12 +114,12 @@ fn write(writer: &mut Writer, command: &Command) {
             writer.varint(*existing as u64);
             writer.list(added, |writer, replicas| write_brokers(writer, replicas));
         }
-        Command::SetTopicConfigs(SetTopicConfigs { topic, changes }) => {
+        Command::SetTopicConfigs(SetTopicConfigs { topic, changes, known: _ }) => {
             writer.u8(kind::SET_TOPIC_CONFIGS);
             write_topic(writer, *topic);
             write_changes(writer, changes);
         }
-        Command::SetBrokerConfigs(SetBrokerConfigs { broker, changes }) => {
+        Command::SetBrokerConfigs(SetBrokerConfigs { broker, changes, known: _ }) => {
             writer.u8(kind::SET_BROKER_CONFIGS);
             writer.option(*broker, |writer, broker| writer.i32(broker.0));
             write_changes(writer, changes);
@@ -174,8 +190,17 @@ pub(in crate::metadata) fn decode(bytes: &[u8]) -> Result<Command, FormatError> 
         return Err(FORMAT.invalid("bytes are left over at the end"));
     }
     let mut source = Source { reader: FORMAT.reader(body), format: FORMAT.name };
-    let command = read(&mut source)?;
-    if source.tags()? != Tags::default() {
+    let mut command = read(&mut source)?;
+    let found = source.reader.tags(&[TAG_KNOWN_CONFIGS])?;
+    if let Command::SetTopicConfigs(SetTopicConfigs { known, .. })
+    | Command::SetBrokerConfigs(SetBrokerConfigs { known, .. }) = &mut command
+        && let Some(bytes) = found.get(TAG_KNOWN_CONFIGS)
+    {
+        let mut source = Source { reader: FORMAT.reader(bytes), format: FORMAT.name };
+        *known = read_changes(&mut source)?;
+        source.reader.end()?;
+    }
+    if found != tags(&command) {
         return Err(FORMAT.invalid("a field is unknown here: use a newer aquifer"));
     }
     source.reader.end()?;
@@ -231,10 +256,12 @@ fn read(source: &mut Source<'_>) -> Result<Command, FormatError> {
         kind::SET_TOPIC_CONFIGS => Command::SetTopicConfigs(SetTopicConfigs {
             topic: source.topic()?,
             changes: read_changes(source)?,
+            known: KnownConfigs::new(),
         }),
         kind::SET_BROKER_CONFIGS => Command::SetBrokerConfigs(SetBrokerConfigs {
             broker: source.option(Source::broker)?,
             changes: read_changes(source)?,
+            known: KnownConfigs::new(),
         }),
         kind::CHANGE_ISR => Command::ChangeIsr(ChangeIsr {
             partition: source.topic_partition()?,

@@ -61,9 +61,10 @@ pub(in crate::metadata) fn arbitrary_command() -> impl Strategy<Value = Command>
         3 => topic().prop_map(Command::ForgetTopic),
         3 => (topic(), 0usize..4, replicas())
             .prop_map(|(topic, existing, added)| Command::CreatePartitions(CreatePartitions { topic, existing, added })),
-        2 => (topic(), changes()).prop_map(|(topic, changes)| Command::SetTopicConfigs(SetTopicConfigs { topic, changes })),
-        2 => (prop::option::of(broker()), changes())
-            .prop_map(|(broker, changes)| Command::SetBrokerConfigs(SetBrokerConfigs { broker, changes })),
+        2 => (topic(), changes(), known())
+            .prop_map(|(topic, changes, known)| Command::SetTopicConfigs(SetTopicConfigs { topic, changes, known })),
+        2 => (prop::option::of(broker()), changes(), known())
+            .prop_map(|(broker, changes, known)| Command::SetBrokerConfigs(SetBrokerConfigs { broker, changes, known })),
         14 => change_isr(),
         10 => (topic_partition(), 0i32..5, broker(), any::<bool>()).prop_map(|(partition, epoch, leader, clean)| {
             let election = if clean { Election::Clean } else { Election::Unclean };
@@ -154,6 +155,11 @@ fn changes() -> impl Strategy<Value = ConfigChanges> {
     prop::collection::btree_map("[a-c]{1,2}|d?", prop::option::of(".{0,3}"), 0..3)
 }
 
+/// Mostly nothing, so that many stand.
+fn known() -> impl Strategy<Value = KnownConfigs> {
+    prop_oneof![3 => Just(KnownConfigs::new()), 1 => changes()]
+}
+
 fn levels() -> impl Strategy<Value = BTreeMap<String, i16>> {
     prop::collection::btree_map("[a-c]{1,2}|d?", -1i16..4, 0..3)
 }
@@ -177,7 +183,11 @@ pub(in crate::metadata) fn full_image() -> Image {
     let at = |broker: i32| BrokerRef { broker: BrokerId(broker), epoch: BrokerEpoch(i64::from(broker) - 1) };
     let set = |broker: Option<i32>| {
         let changes = [("log.retention.ms".to_owned(), Some("5".to_owned()))].into();
-        Command::SetBrokerConfigs(SetBrokerConfigs { broker: broker.map(BrokerId), changes })
+        Command::SetBrokerConfigs(SetBrokerConfigs {
+            broker: broker.map(BrokerId),
+            changes,
+            known: KnownConfigs::new(),
+        })
     };
     for command in [
         Command::FormatCluster(FormatCluster {

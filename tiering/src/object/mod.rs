@@ -15,6 +15,8 @@
 //!
 //! Objects are written once and never changed; half of one is never visible, in any store.
 
+/// Checksums of blocks.
+mod blocks;
 /// Reads a log once: verifies each batch, and makes the indexes.
 pub mod scan;
 
@@ -26,6 +28,8 @@ use aquifer_model::{
     Timestamp, TopicId, TopicPartition, aborted,
 };
 use bytes::Bytes;
+
+pub use blocks::BlockSums;
 
 /// The log's checksummed block, in bytes. Written into each footer; readers go by that.
 pub const BLOCK_BYTES: u32 = 1 << 20;
@@ -182,10 +186,23 @@ impl SegmentIndex {
 
     /// Checks a run of whole blocks of the log, `position` being a multiple of the block's length; the last may be the log's end.
     pub fn verify(&self, position: u64, bytes: &[u8]) -> Result<(), BadBlock> {
+        let sums = bytes.chunks(self.block_bytes as usize).map(|block| crc32c(&[block]));
+        self.compare(position, sums)
+    }
+
+    /// The same for bytes whose sums are known. Sums of blocks of another length than this object's prove nothing: an error.
+    pub fn verify_sums(&self, position: u64, sums: &[u32]) -> Result<(), BadBlock> {
+        if self.block_bytes != BLOCK_BYTES {
+            return Err(BadBlock { position });
+        }
+        self.compare(position, sums.iter().copied())
+    }
+
+    fn compare(&self, position: u64, sums: impl Iterator<Item = u32>) -> Result<(), BadBlock> {
         let block_bytes = u64::from(self.block_bytes);
-        for (index, block) in (position / block_bytes..).zip(bytes.chunks(self.block_bytes as usize)) {
+        for (index, sum) in (position / block_bytes..).zip(sums) {
             let expected = usize::try_from(index).ok().and_then(|index| self.block_crcs.get(index));
-            if expected != Some(&crc32c(&[block])) {
+            if expected != Some(&sum) {
                 return Err(BadBlock { position: index * block_bytes });
             }
         }

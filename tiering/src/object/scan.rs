@@ -12,7 +12,7 @@ use aquifer_model::time_index::TimeEntry;
 use aquifer_model::{BatchError, BatchHeader, ByteCount, LeaderEpochs, Offset, OffsetRange, Timestamp};
 use crc_fast::{CrcAlgorithm, Digest};
 
-use super::BLOCK_BYTES;
+use super::BlockSums;
 
 /// Where a batch's checksummed part starts, and where its checksum lies.
 const CHECKSUMMED_FROM: usize = 21;
@@ -91,7 +91,7 @@ pub struct Scan {
     indexed_until: Option<u64>,
     batch: Option<OpenBatch>,
     head: Vec<u8>,
-    block: Digest,
+    blocks: BlockSums,
     log: Digest,
     found: Scanned,
 }
@@ -130,7 +130,7 @@ impl Scan {
             indexed_until: None,
             batch: None,
             head: Vec::with_capacity(HEADER_BYTES),
-            block: digest(),
+            blocks: BlockSums::default(),
             log: digest(),
             found,
         }
@@ -156,9 +156,7 @@ impl Scan {
                 self.batch.as_ref().map_or(self.position - self.head.len() as u64, |batch| batch.position);
             return Err(ScanError::Cut { position: within });
         }
-        if !self.position.is_multiple_of(u64::from(BLOCK_BYTES)) {
-            self.found.block_crcs.push(self.block.finalize() as u32);
-        }
+        self.found.block_crcs = self.blocks.finish();
         self.found.log_crc = self.log.finalize() as u32;
         self.found.log_bytes = ByteCount(self.position);
         Ok(self.found)
@@ -166,20 +164,7 @@ impl Scan {
 
     fn checksum(&mut self, piece: &[u8]) {
         self.log.update(piece);
-        let block_bytes = u64::from(BLOCK_BYTES);
-        let mut at = self.position;
-        let mut left = piece;
-        while !left.is_empty() {
-            let room = usize::try_from(block_bytes - at % block_bytes).unwrap_or(usize::MAX);
-            let (inside, rest) = left.split_at(room.min(left.len()));
-            self.block.update(inside);
-            at += inside.len() as u64;
-            left = rest;
-            if at.is_multiple_of(block_bytes) {
-                let full = std::mem::replace(&mut self.block, digest());
-                self.found.block_crcs.push(full.finalize() as u32);
-            }
-        }
+        self.blocks.update(piece);
     }
 
     fn take_head<'a>(&mut self, piece: &'a [u8]) -> Result<&'a [u8], ScanError> {

@@ -101,6 +101,16 @@ fn blocks_are_verified_by_themselves() {
     assert_eq!(index.verify(0, &log), Ok(()));
     assert_eq!(index.verify(block as u64, &log[block..]), Ok(()));
     assert_eq!(index.verify(block as u64, &log[block..2 * block]), Ok(()));
+    let sums = |pieces: &[&[u8]]| {
+        let mut sums = BlockSums::default();
+        pieces.iter().for_each(|piece| sums.update(piece));
+        sums.finish()
+    };
+    let (first, rest) = log[block..].split_at(block + 5);
+    assert_eq!(index.verify_sums(block as u64, &sums(&[first, rest])), Ok(()));
+    assert!(index.verify_sums(block as u64, &sums(&[rest, first])).is_err());
+    let other = SegmentIndex { block_bytes: BLOCK_BYTES / 2, ..index.clone() };
+    assert!(other.verify_sums(0, &sums(&[&log])).is_err(), "sums of other blocks");
     let mut flipped = log.clone();
     flipped[block + 5] ^= 1;
     assert_eq!(index.verify(0, &flipped), Err(BadBlock { position: block as u64 }));

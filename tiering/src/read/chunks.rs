@@ -9,8 +9,9 @@
 
 use std::sync::Arc;
 
-use aquifer_model::ByteCount;
+use aquifer_model::{ByteCount, TopicPartition};
 use aquifer_runtime::budget::{ByteBudget, BytePermit};
+use aquifer_runtime::buffers::{Buffer, Buffers};
 use aquifer_runtime::metrics::Gauge;
 use aquifer_runtime::planted::{self, Planted};
 use aquifer_runtime::tasks::TaskGroup;
@@ -22,9 +23,11 @@ use tokio::sync::Semaphore;
 
 use super::flights::{Flight, Flights};
 use super::index::Indexes;
+use super::readers::Readers;
+use super::shelf::{Shelf, Shelfmark};
 use super::{ReadError, ReadMetrics};
 use crate::manifest::Entry;
-use crate::object::BLOCK_BYTES;
+use crate::object::{BLOCK_BYTES, BlockSums};
 use crate::options::Options;
 use crate::path::Key;
 use crate::store::Store;
@@ -56,7 +59,7 @@ enum Urgency {
 /// What the cache holds. moka drops what it evicts at leisure, and the budget cannot wait for that: the listener empties it.
 #[derive(Debug)]
 struct Cached {
-    length: u64,
+    mark: Shelfmark,
     bytes: Mutex<Option<Bytes>>,
 }
 
@@ -68,7 +71,7 @@ impl Cached {
 
 /// The bytes of a chunk and its part of the budget; freed together.
 struct Held {
-    bytes: Bytes,
+    buffer: Buffer,
     _room: Room,
 }
 
@@ -95,7 +98,26 @@ impl Drop for Room {
 
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.buffer.as_ref()
+    }
+}
+
+/// A chunk on its way; the shelf reckons with it until this is dropped.
+struct Coming<'a> {
+    shelf: &'a Mutex<Shelf<ChunkKey>>,
+    length: u64,
+}
+
+impl Coming<'_> {
+    fn new(shelf: &Mutex<Shelf<ChunkKey>>, length: u64) -> Coming<'_> {
+        shelf.lock().expect(length);
+        Coming { shelf, length }
+    }
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        self.shelf.lock().expected(self.length);
     }
 }
 
@@ -108,8 +130,12 @@ struct Inner {
     store: Store,
     indexes: Indexes,
     cache: Cache<ChunkKey, Arc<Cached>>,
+    /// Says what the cache drops.
+    shelf: Arc<Mutex<Shelf<ChunkKey>>>,
+    readers: Arc<Readers>,
     flights: Flights<ChunkKey, Bytes>,
     budget: ByteBudget,
+    buffers: Buffers,
     ahead_requests: Semaphore,
     metrics: ReadMetrics,
     coarse: u64,
@@ -119,26 +145,35 @@ struct Inner {
 impl Chunks {
     /// Nothing loaded yet.
     pub(super) fn new(
-        store: Store,
-        indexes: Indexes,
+        (store, indexes): (Store, Indexes),
+        readers: Arc<Readers>,
         options: &Options,
         tasks: TaskGroup,
         metrics: ReadMetrics,
     ) -> Chunks {
+        let shelf = Arc::new(Mutex::new(Shelf::<ChunkKey>::new(options.cache_bytes.get())));
+        let shelved = shelf.clone();
         let cache = Cache::builder()
             .max_capacity(options.cache_bytes.get())
-            .weigher(|_: &ChunkKey, cached: &Arc<Cached>| u32::try_from(cached.length).unwrap_or(u32::MAX))
-            // By recency alone: what was read ahead and not yet used must not lose to what is used up.
+            .weigher(|_, cached: &Arc<Cached>| u32::try_from(cached.mark.length).unwrap_or(u32::MAX))
+            // The shelf decides what goes; what it leaves to moka goes by age.
             .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener(|_, cached: Arc<Cached>, _| drop(cached.bytes.lock().take()))
+            .eviction_listener(move |key: Arc<ChunkKey>, cached: Arc<Cached>, _| {
+                drop(cached.bytes.lock().take());
+                shelved.lock().forget(&cached.mark, &key);
+            })
             .build();
         let (coarse, fine) = grids(options);
         Chunks(Arc::new(Inner {
             store,
             indexes,
             cache,
+            shelf,
+            readers,
             flights: Flights::new("cold chunk", tasks),
             budget: ByteBudget::new(options.cache_bytes + options.loading_bytes),
+            // What one replay has loaded into, the next one finds.
+            buffers: Buffers::new(ByteCount(coarse), options.loading_bytes),
             ahead_requests: Semaphore::new(options.ahead_requests_max.max(1)),
             metrics,
             coarse,
@@ -155,16 +190,20 @@ impl Chunks {
     pub(super) async fn loaded(&self, entry: &Entry, position: u64) -> Option<(ChunkRange, Bytes)> {
         for grid in [self.0.coarse, self.0.fine] {
             let range = range_at(entry, position, grid);
-            if let Some(bytes) = self.0.cached(&key(entry, range)).await {
-                return Some((range, bytes));
+            if let Some(cached) = self.0.cache.get(&key(entry, range)).await {
+                self.0.shelf.lock().used(&cached.mark);
+                if let Some(bytes) = cached.get() {
+                    return Some((range, bytes));
+                }
             }
         }
         None
     }
 
-    /// Joins the load of a chunk around a position, or begins it: a coarse one for a sequential reader, a fine one for others.
+    /// Joins the load of a chunk around a position, or begins it.
     pub(super) fn load(
         &self,
+        partition: TopicPartition,
         entry: &Arc<Entry>,
         position: u64,
         sequential: bool,
@@ -176,82 +215,139 @@ impl Chunks {
                 return (range, flight);
             }
         }
-        let range = if sequential { coarse } else { fine };
-        (range, self.begin(entry, range, Urgency::Awaited))
+        let range = if sequential { self.0.best_at(entry, position) } else { fine };
+        (range, self.begin(partition, entry, range, Urgency::Awaited))
     }
 
-    /// Begins to load coarse chunks of `[from, to)` that are neither here nor on their way.
-    pub(super) async fn load_ahead(&self, entry: &Arc<Entry>, from: u64, to: u64) {
+    /// Begins to load what of `[from, to)` is neither here nor on its way, as far as there is room for it.
+    pub(super) async fn load_ahead(&self, partition: TopicPartition, entry: &Arc<Entry>, from: u64, to: u64) {
         let to = to.min(entry.segment.log_bytes.get());
+        let mut room = None;
         let mut at = from;
         while at < to {
-            let range = range_at(entry, at, self.0.coarse);
-            if !self.0.cache.contains_key(&key(entry, range)) {
-                self.begin(entry, range, Urgency::Ahead);
+            let range = self.0.best_at(entry, at);
+            if !self.0.has(entry, range) {
+                let room = room.get_or_insert_with(|| self.0.room_ahead());
+                if *room < range.length {
+                    return;
+                }
+                *room -= range.length;
+                self.begin(partition, entry, range, Urgency::Ahead);
             }
             at = range.start + range.length;
         }
     }
 
-    fn begin(&self, entry: &Arc<Entry>, range: ChunkRange, urgency: Urgency) -> Flight<Bytes> {
+    fn begin(
+        &self,
+        partition: TopicPartition,
+        entry: &Arc<Entry>,
+        range: ChunkRange,
+        urgency: Urgency,
+    ) -> Flight<Bytes> {
         let (inner, entry) = (self.0.clone(), entry.clone());
-        self.0
-            .flights
-            .join(key(&entry, range), move || async move { inner.bring(&entry, range, urgency).await })
+        self.0.flights.join(key(&entry, range), move || async move {
+            inner.bring(partition, &entry, range, urgency).await
+        })
     }
 }
 
 impl Inner {
-    async fn cached(&self, key: &ChunkKey) -> Option<Bytes> {
-        self.cache.get(key).await?.get()
+    /// Whether a chunk is here or on its way.
+    fn has(&self, entry: &Entry, range: ChunkRange) -> bool {
+        let key = key(entry, range);
+        self.cache.contains_key(&key) || self.flights.find(&key).is_some()
+    }
+
+    /// What a sequential reader should have at a position: a coarse chunk, but where its beginning was brought in fine ones, the
+    /// rest comes in fine ones too. They come at once and sooner, and nothing comes twice.
+    fn best_at(&self, entry: &Entry, position: u64) -> ChunkRange {
+        let coarse = range_at(entry, position, self.coarse);
+        if self.has(entry, coarse) {
+            return coarse;
+        }
+        let fine = range_at(entry, position, self.fine);
+        let before =
+            (fine.start > coarse.start).then(|| range_at(entry, fine.start.saturating_sub(1), self.fine));
+        let begun = self.has(entry, fine) || before.is_some_and(|before| self.has(entry, before));
+        if begun { fine } else { coarse }
+    }
+
+    fn room_ahead(&self) -> u64 {
+        let positions = self.readers.positions(self.store.world().clock.now());
+        self.shelf.lock().room_ahead(&positions)
     }
 
     async fn bring(
         &self,
+        partition: TopicPartition,
         entry: &Arc<Entry>,
         range: ChunkRange,
         urgency: Urgency,
     ) -> Result<Bytes, ReadError> {
         let key = key(entry, range);
         // It may have come between the asker's look and this load's start.
-        if let Some(bytes) = self.cached(&key).await {
+        if let Some(bytes) = self.cache.get(&key).await.and_then(|cached| cached.get()) {
             return Ok(bytes);
         }
+        let _coming = Coming::new(&self.shelf, range.length);
         let _turn = match urgency {
             Urgency::Awaited => None,
             Urgency::Ahead => self.ahead_requests.acquire().await.ok(),
         };
         let permit = self.budget.take(ByteCount(range.length)).await;
         let room = Room::new(range.length, &self.metrics.memory, permit);
-        let bytes = self.fetch(entry, range).await?;
-        let bytes = Bytes::from_owner(Held { bytes, _room: room });
-        let cached = Cached { length: range.length, bytes: Mutex::new(Some(bytes.clone())) };
-        self.cache.insert(key, Arc::new(cached)).await;
-        // Evicts now what no longer fits, rather than at moka's leisure.
-        self.cache.run_pending_tasks().await;
+        let buffer = self.fetch(entry, range).await?;
+        let bytes = Bytes::from_owner(Held { buffer, _room: room });
+        let ChunkRange { start, length } = range;
+        let mark = Shelfmark { partition, segment: entry.range(), start, length };
+        self.keep(key, mark, bytes.clone()).await;
         Ok(bytes)
     }
 
-    /// Brings a chunk and its segment's checksums at once. A damaged one is asked for a second time: it may have been the way.
-    async fn fetch(&self, entry: &Arc<Entry>, range: ChunkRange) -> Result<Bytes, ReadError> {
-        let start = entry.position + range.start;
-        let get = || async {
-            self.metrics.chunk_gets.inc();
-            let bytes = self.store.get_range(&entry.object, start..start + range.length).await;
-            bytes.map_err(|error| ReadError::of_store(&error))
-        };
-        let (index, bytes) = tokio::try_join!(self.indexes.get(entry), get())?;
-        self.metrics.chunk_bytes.inc_by(range.length);
-        if index.verify(range.start, &bytes).is_ok() {
-            return Ok(bytes);
+    async fn keep(&self, key: ChunkKey, mark: Shelfmark, bytes: Bytes) {
+        let positions = self.readers.positions(self.store.world().clock.now());
+        let going = self.shelf.lock().put(&mark, key.clone(), &positions);
+        for key in &going {
+            self.cache.invalidate(key).await;
         }
-        let bytes = get().await?;
-        index.verify(range.start, &bytes).map_err(|bad| {
-            self.metrics.corrupt.inc();
-            tracing::error!(object = %entry.object, %bad, "an object in the bucket is damaged");
-            ReadError::Corrupt { key: entry.object.to_string(), what: bad.to_string() }
-        })?;
-        Ok(bytes)
+        // Drops them now, rather than at moka's leisure: their room is wanted.
+        self.cache.run_pending_tasks().await;
+        self.cache.insert(key, Arc::new(Cached { mark, bytes: Mutex::new(Some(bytes)) })).await;
+        self.cache.run_pending_tasks().await;
+    }
+
+    /// Brings a chunk and its segment's checksums at once. A damaged one is asked for a second time: it may have been the way.
+    async fn fetch(&self, entry: &Arc<Entry>, range: ChunkRange) -> Result<Buffer, ReadError> {
+        let mut buffer = self.buffers.take(usize::try_from(range.length).unwrap_or(usize::MAX));
+        let (index, mut sums) =
+            tokio::try_join!(self.indexes.get(entry), self.fill(entry, range, buffer.as_mut()))?;
+        self.metrics.chunk_bytes.inc_by(range.length);
+        if index.verify_sums(range.start, &sums.finish()).is_err() {
+            // The sums may be of other blocks than the object's: the bytes decide.
+            if index.verify(range.start, buffer.as_ref()).is_ok() {
+                return Ok(buffer);
+            }
+            self.fill(entry, range, buffer.as_mut()).await?;
+            index.verify(range.start, buffer.as_ref()).map_err(|bad| {
+                self.metrics.corrupt.inc();
+                tracing::error!(object = %entry.object, %bad, "an object in the bucket is damaged");
+                ReadError::Corrupt { key: entry.object.to_string(), what: bad.to_string() }
+            })?;
+        }
+        Ok(buffer)
+    }
+
+    async fn fill(
+        &self,
+        entry: &Entry,
+        range: ChunkRange,
+        buffer: &mut [u8],
+    ) -> Result<BlockSums, ReadError> {
+        self.metrics.chunk_gets.inc();
+        let start = entry.position + range.start;
+        let filled = self.store.get_range_into(&entry.object, start, buffer, BlockSums::update).await;
+        filled.map_err(|error| ReadError::of_store(&error))
     }
 }
 

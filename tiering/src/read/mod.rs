@@ -25,6 +25,10 @@ mod rope;
 mod cut;
 /// Readers, recognised.
 mod streams;
+/// Where they are.
+mod readers;
+/// What to keep for them.
+mod shelf;
 /// By time instead of offset.
 mod time;
 
@@ -51,7 +55,8 @@ use chunks::Chunks;
 use cut::{Cut, Progress};
 use flights::Flights;
 use index::Indexes;
-use streams::Streams;
+use readers::{ReaderId, Readers};
+use streams::{Expected, Streams};
 
 pub use answer::{ColdRead, ColdRequest, ReadError, Tail};
 pub use metrics::ReadMetrics;
@@ -74,6 +79,7 @@ struct Inner {
     chunks: Chunks,
     pages: Pages,
     streams: Streams,
+    readers: Arc<Readers>,
     manifests: Flights<(TopicPartition, Duration), Option<Arc<Manifest>>>,
     entries: Flights<(TopicPartition, Offset), Option<Arc<Entry>>>,
     /// Since when what a reader waits for fails.
@@ -99,10 +105,18 @@ impl Reader {
     /// A reader with empty caches.
     pub fn new(store: Store, options: Options, tasks: TaskGroup, metrics: ReadMetrics) -> Reader {
         let indexes = Indexes::new(store.clone(), options.index_cache_bytes, tasks.clone(), metrics.clone());
+        let readers = Arc::new(Readers::new(streams::IDLE));
         Reader(Arc::new(Inner {
-            chunks: Chunks::new(store.clone(), indexes.clone(), &options, tasks.clone(), metrics.clone()),
+            chunks: Chunks::new(
+                (store.clone(), indexes.clone()),
+                readers.clone(),
+                &options,
+                tasks.clone(),
+                metrics.clone(),
+            ),
             indexes,
             pages: Pages::new(store.clone(), PAGES_BYTES),
+            readers,
             streams: Streams::new(options.ahead_bytes_total, options.streams_max),
             manifests: Flights::new("cold manifest", tasks.clone()),
             entries: Flights::new("cold page", tasks),
@@ -214,19 +228,17 @@ impl Reader {
         };
         let inner = &self.0;
         let base = entry.range().base;
-        let mut stream = TakenStream {
-            reader: self,
-            request: &request,
-            segment: base,
-            ahead: inner.streams.take(request.partition, request.offset, inner.chunks.coarse()),
-            answered: None,
-        };
         let from = u64::from(aquifer_model::offset_index::floor(&index.offsets, base, request.offset));
+        let (id, ahead) = inner.streams.take(request.partition, request.offset, inner.chunks.coarse());
+        let mut stream =
+            TakenStream { reader: self, request: &request, entry: &entry, id, ahead, answered: None };
+        stream.is_at(from);
         // Before waiting for the first chunk, so that all the others are on their way meanwhile.
         self.load_ahead(&manifest, &entry, from, stream.ahead).await;
         let (read, end) = self.collect(&entry, &index, from, stream.ahead.is_sequential(), &request).await?;
         stream.ahead.took(read.bytes, inner.options.ahead_bytes_max);
         stream.answered = Some(read.next);
+        stream.is_at(end);
         self.load_ahead(&manifest, &entry, end, stream.ahead).await;
         Ok(read)
     }
@@ -305,7 +317,7 @@ impl Reader {
         let (mut entry, mut from) = (entry.clone(), from);
         for _ in 0..self.0.options.ahead_segments_max {
             let end = entry.segment.log_bytes.get();
-            self.0.chunks.load_ahead(&entry, from, from.saturating_add(left)).await;
+            self.0.chunks.load_ahead(manifest.partition(), &entry, from, from.saturating_add(left)).await;
             left = left.saturating_sub(end.saturating_sub(from));
             if left == 0 {
                 break;
@@ -340,7 +352,8 @@ impl Reader {
                         Some(loaded) => loaded,
                         None if cut.has_some() => break,
                         None => {
-                            let (range, flight) = self.0.chunks.load(entry, end, sequential);
+                            let (range, flight) =
+                                self.0.chunks.load(request.partition, entry, end, sequential);
                             let bytes = flight.outcome_until(request.wait_until).await;
                             (range, bytes.ok_or(Stop::Pending)??)
                         }
@@ -371,19 +384,34 @@ impl Reader {
 struct TakenStream<'a> {
     reader: &'a Reader,
     request: &'a ColdRequest,
-    segment: Offset,
+    entry: &'a Entry,
+    id: ReaderId,
     ahead: Ahead,
     /// Behind what it was given.
     answered: Option<Offset>,
 }
 
+impl TakenStream<'_> {
+    /// Says where in the segment's log it is.
+    fn is_at(&self, position: u64) {
+        let (inner, now) = (&self.reader.0, self.reader.0.store.world().clock.now());
+        inner.readers.moved(self.id, self.request.partition, self.entry.range(), position, now);
+    }
+}
+
 impl Drop for TakenStream<'_> {
     fn drop(&mut self) {
-        let (inner, partition) = (&self.reader.0, self.request.partition);
+        let inner = &self.reader.0;
+        // One that was given nothing is expected at the same place again.
+        let expected = Expected {
+            offset: self.answered.unwrap_or(self.request.offset),
+            segment: self.entry.range().base,
+            answered: self.answered.is_some(),
+        };
         let now = inner.store.world().clock.now();
-        match self.answered {
-            Some(next) => inner.streams.expect(partition, next, self.segment, self.ahead, now),
-            None => inner.streams.expect_again(partition, self.request.offset, self.segment, self.ahead, now),
+        let left = inner.streams.expect((self.id, self.ahead), self.request.partition, expected, now);
+        if let Some(id) = left {
+            inner.readers.gone(id);
         }
     }
 }

@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::ahead::Ahead;
+use super::readers::ReaderId;
 
 /// A reader that has not come back for so long takes no share.
-const IDLE: Duration = Duration::from_secs(5);
+pub(super) const IDLE: Duration = Duration::from_secs(5);
 /// How often the shares are counted anew.
 const RECOUNT: Duration = Duration::from_millis(100);
 
@@ -31,18 +32,35 @@ pub(super) struct Streams {
 #[derive(Debug, Default)]
 struct Inner {
     waiting: HashMap<Place, Stream>,
+    ids: u64,
     sharers: usize,
     counted: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Stream {
+    id: ReaderId,
     ahead: Ahead,
     /// The segment that it is in: readers of one segment share its chunks.
     segment: Offset,
     seen: Instant,
     /// It was given data; one that was not is expected at the same place, and coming back there proves nothing.
     answered: bool,
+}
+
+/// Where and how a reader is expected back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected {
+    pub(super) offset: Offset,
+    pub(super) segment: Offset,
+    pub(super) answered: bool,
+}
+
+impl Inner {
+    fn forget_oldest(&mut self) -> Option<ReaderId> {
+        let oldest = self.waiting.iter().min_by_key(|(_, stream)| stream.seen).map(|(place, _)| *place);
+        oldest.and_then(|place| self.waiting.remove(&place)).map(|stream| stream.id)
+    }
 }
 
 impl Streams {
@@ -52,54 +70,51 @@ impl Streams {
     }
 
     /// Takes the reader that is expected at this place; a stranger is a new one.
-    pub(super) fn take(&self, partition: TopicPartition, offset: Offset, chunk: ByteCount) -> Ahead {
-        match self.inner.lock().waiting.remove(&(partition, offset)) {
+    pub(super) fn take(
+        &self,
+        partition: TopicPartition,
+        offset: Offset,
+        chunk: ByteCount,
+    ) -> (ReaderId, Ahead) {
+        let mut inner = self.inner.lock();
+        match inner.waiting.remove(&(partition, offset)) {
             Some(mut stream) => {
                 if stream.answered {
                     stream.ahead.returned(chunk);
                 }
-                stream.ahead
+                (stream.id, stream.ahead)
             }
-            None => Ahead::new(),
+            None => {
+                inner.ids += 1;
+                (ReaderId(inner.ids), Ahead::new())
+            }
         }
     }
 
-    /// Expects a reader behind what it was given.
+    /// Expects a reader where it will ask next. Where two are expected at one place, the one with the wider window stays. Gives
+    /// the reader that is no longer expected anywhere, if there is one.
     pub(super) fn expect(
         &self,
+        (id, ahead): (ReaderId, Ahead),
         partition: TopicPartition,
-        offset: Offset,
-        segment: Offset,
-        ahead: Ahead,
+        expected: Expected,
         now: Instant,
-    ) {
-        self.put((partition, offset), Stream { ahead, segment, seen: now, answered: true });
-    }
-
-    /// Expects a reader that was given nothing at the same place again.
-    pub(super) fn expect_again(
-        &self,
-        partition: TopicPartition,
-        offset: Offset,
-        segment: Offset,
-        ahead: Ahead,
-        now: Instant,
-    ) {
-        self.put((partition, offset), Stream { ahead, segment, seen: now, answered: false });
-    }
-
-    /// Where two are expected at one place, the one with the wider window stays.
-    fn put(&self, place: Place, stream: Stream) {
+    ) -> Option<ReaderId> {
+        let Expected { offset, segment, answered } = expected;
+        let stream = Stream { id, ahead, segment, seen: now, answered };
+        let place = (partition, offset);
         let mut inner = self.inner.lock();
-        if inner.waiting.len() >= self.streams_max {
-            let oldest = inner.waiting.iter().min_by_key(|(_, stream)| stream.seen).map(|(place, _)| *place);
-            oldest.map(|place| inner.waiting.remove(&place));
+        let Some(known) = inner.waiting.get_mut(&place) else {
+            let forgotten =
+                if inner.waiting.len() >= self.streams_max { inner.forget_oldest() } else { None };
+            inner.waiting.insert(place, stream);
+            return forgotten;
+        };
+        known.seen = now;
+        if known.ahead.window(ByteCount(u64::MAX)) > ahead.window(ByteCount(u64::MAX)) {
+            return Some(id);
         }
-        let known = inner.waiting.entry(place).or_insert(stream);
-        if known.ahead.window(ByteCount(u64::MAX)) <= stream.ahead.window(ByteCount(u64::MAX)) {
-            *known = stream;
-        }
-        known.seen = stream.seen;
+        Some(std::mem::replace(known, stream).id)
     }
 
     /// What may be read ahead of one reader. Readers of one segment count once: what is brought for one serves all.

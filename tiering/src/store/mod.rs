@@ -28,7 +28,7 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::prefix::PrefixStore;
-use object_store::{GetOptions, GetRange, ObjectStore, PutMode, PutOptions, PutPayload};
+use object_store::{GetOptions, GetRange, GetResultPayload, ObjectStore, PutMode, PutOptions, PutPayload};
 
 use crate::path::{self, Key, Prefix};
 
@@ -75,6 +75,12 @@ pub enum OpenError {
         url: String,
         /// What is wrong with it.
         why: String,
+    },
+    /// The folder is not there.
+    #[error("object store folder {path} does not exist: create it, or correct the URL")]
+    FolderMissing {
+        /// The folder.
+        path: PathBuf,
     },
     /// The folder cannot be made or entered.
     #[error("object store folder {path}: {why}; choose a folder that this user may write")]
@@ -192,7 +198,8 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens what a URL names. Makes a folder that is missing, never a bucket, and asks the store nothing yet.
+    /// Opens what a URL names, and makes nothing: a bucket or a folder that is not there is rather a mistyped one. Asks a bucket
+    /// nothing yet.
     pub async fn open(
         url: &str,
         options: StoreOptions,
@@ -219,6 +226,18 @@ impl Store {
             }
         };
         Ok(Store(Arc::new(Inner { objects, bucket, location, url: shown, options, world, metrics })))
+    }
+
+    /// Makes the folder that a URL names, if it names one and there is none; for those who know that it is to be a new one.
+    pub fn make_folder(url: &str, world: &World) -> Result<(), OpenError> {
+        match Location::parse(url) {
+            Err(why) => Err(OpenError::BadUrl { url: url.to_owned(), why }),
+            Ok(Location::Memory | Location::S3(_)) => Ok(()),
+            Ok(Location::Folder(path)) => {
+                let made = world.disk.create_dir_all(&path);
+                made.map_err(|error| OpenError::Folder { path, why: error.to_string() })
+            }
+        }
     }
 
     /// The same store with something put between it and its objects: how tests make it fail.
@@ -361,12 +380,61 @@ impl Store {
         let get = || self.get_with(key, GetRange::Bounded(range.clone()));
         let (bytes, _) = self.repeat(Operation::Get, key.as_str(), wanted, get).await?;
         self.0.metrics.received.inc_by(bytes.len() as u64);
-        if bytes.len() as u64 != wanted {
-            let message = format!("{wanted} bytes were asked for from {}, {} came", range.start, bytes.len());
-            let (operation, why) = (Operation::Get, Refusal::Request);
-            return Err(StoreError::Refused { operation, key: key.to_string(), why, message });
-        }
+        check_length(key, range.start, wanted, bytes.len() as u64)?;
         Ok(bytes)
+    }
+
+    /// A range of an object, from `start` to as far as `into` goes: all of it, or an error. `see` is shown the bytes in pieces as
+    /// they arrive, while they are at hand; what it made of them is given back. An attempt that is repeated begins anew.
+    pub async fn get_range_into<W: Default>(
+        &self,
+        key: &Key,
+        start: u64,
+        into: &mut [u8],
+        see: fn(&mut W, &[u8]),
+    ) -> Result<W, StoreError> {
+        let wanted = into.len() as u64;
+        let mut retry = self.retry();
+        loop {
+            let fill = self.fill(key, start, into, see);
+            match self.attempt(Operation::Get, key.as_str(), wanted, fill).await {
+                Err(error) if error.is_transient() => retry.pause(error).await?,
+                Err(error) => return Err(error),
+                Ok((received, seen)) => {
+                    self.0.metrics.received.inc_by(received);
+                    check_length(key, start, wanted, received)?;
+                    return Ok(seen);
+                }
+            }
+        }
+    }
+
+    /// One attempt to fill a buffer. Bytes beyond it are counted and dropped.
+    async fn fill<W: Default>(
+        &self,
+        key: &Key,
+        start: u64,
+        into: &mut [u8],
+        see: fn(&mut W, &[u8]),
+    ) -> object_store::Result<(u64, W)> {
+        let range = Some(GetRange::Bounded(start..start + into.len() as u64));
+        let found =
+            self.0.objects.get_opts(key.path(), GetOptions { range, ..GetOptions::default() }).await?;
+        let mut pieces = match found.payload {
+            // A file's own stream is made of pieces too small to be worth their while.
+            GetResultPayload::File(..) => stream::once(found.bytes()).boxed(),
+            GetResultPayload::Stream(pieces) => pieces,
+        };
+        let (mut received, mut seen) = (0, W::default());
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            let room = into.get_mut(received..).unwrap_or_default();
+            let count = room.len().min(piece.len());
+            room[..count].copy_from_slice(&piece[..count]);
+            see(&mut seen, &piece[..count]);
+            received += piece.len();
+        }
+        Ok((received as u64, seen))
     }
 
     /// The last bytes of an object, at most `count`, and its whole length.
@@ -553,9 +621,24 @@ impl Retry {
     }
 }
 
+fn check_length(key: &Key, start: u64, wanted: u64, received: u64) -> Result<(), StoreError> {
+    if received == wanted {
+        return Ok(());
+    }
+    let message = format!("{wanted} bytes were asked for from {start}, {received} came");
+    let (operation, why) = (Operation::Get, Refusal::Request);
+    Err(StoreError::Refused { operation, key: key.to_string(), why, message })
+}
+
 fn open_folder(path: &std::path::Path, world: &World) -> Result<Arc<dyn ObjectStore>, OpenError> {
     let failed = |why: String| OpenError::Folder { path: path.to_owned(), why };
-    world.disk.create_dir_all(path).map_err(|error| failed(error.to_string()))?;
+    match world.disk.list(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(OpenError::FolderMissing { path: path.to_owned() });
+        }
+        Err(error) => return Err(failed(error.to_string())),
+    }
     let folder = LocalFileSystem::new_with_prefix(path).map_err(|error| failed(error::message(&error)))?;
     Ok(Arc::new(folder.with_fsync(true)))
 }

@@ -56,10 +56,12 @@ fn one_of_each() -> Vec<Command> {
         Command::SetTopicConfigs(SetTopicConfigs {
             topic: TOPIC,
             changes: [(text("a"), Some(text("1"))), (text("b"), None)].into(),
+            known: KnownConfigs::new(),
         }),
         Command::SetBrokerConfigs(SetBrokerConfigs {
             broker: Some(BrokerId(1)),
             changes: [(text("a"), None)].into(),
+            known: KnownConfigs::new(),
         }),
         Command::ChangeIsr(ChangeIsr {
             partition: PARTITION,
@@ -99,6 +101,33 @@ fn bytes_are_golden() {
         assert_eq!(golden.get(command.name()), Some(&&*hex(&bytes)), "{command}");
         assert_eq!(decode(&bytes), Ok(command));
     }
+}
+
+/// What a change of settings builds on came later than the rest of version 1, as a field that must be understood.
+#[test]
+fn what_changes_build_on_is_a_field_of_its_own() {
+    let text = str::to_owned;
+    let known: KnownConfigs = [(text("a"), Some(text("0"))), (text("b"), None)].into();
+    for command in [
+        Command::SetTopicConfigs(SetTopicConfigs {
+            topic: TOPIC,
+            changes: [(text("a"), Some(text("1")))].into(),
+            known: known.clone(),
+        }),
+        Command::SetBrokerConfigs(SetBrokerConfigs { broker: None, changes: ConfigChanges::new(), known }),
+    ] {
+        let bytes = encode(&command);
+        let written = hex(&bytes);
+        assert!(written.ends_with("010109020161010130016200"), "{written}");
+        assert_eq!(decode(&bytes), Ok(command));
+    }
+    // Where there is nothing to build on, it has no place.
+    let mut tags = Tags::default();
+    tags.set_required(TAG_KNOWN_CONFIGS, bytes::Bytes::from_static(&[0]));
+    let mut more = Writer::new();
+    write(&mut more, &Command::ForgetTopic(TOPIC));
+    more.tags(&tags);
+    assert!(decode(&FORMAT.seal(&more.finish())).is_err());
 }
 
 #[test]

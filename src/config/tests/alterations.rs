@@ -1,0 +1,103 @@
+//! Changes at run time.
+
+use super::*;
+
+#[test]
+fn altering_a_topic_gives_new_strings_or_all_problems() {
+    use Alteration::{Append, Delete, Set, Subtract};
+    let config = load(&[STORE]);
+    let stored = overrides(&[("retention.ms", "1000"), ("from.the.future", "1")]);
+    let text = str::to_owned;
+    let alter = |alterations: &[(&str, Alteration)]| {
+        let named: Vec<_> =
+            alterations.iter().map(|(key, alteration)| (text(key), alteration.clone())).collect();
+        config.alter_topic(&stored, &named).map_err(|problems| problems.to_string())
+    };
+    let forget = ("from.the.future", Delete);
+    assert_eq!(
+        alter(&[
+            forget.clone(),
+            ("retention.ms", Set(text(" 0500 "))),
+            ("cleanup.policy", Subtract(text("delete")))
+        ]),
+        Ok(overrides(&[("cleanup.policy", ""), ("retention.ms", "500")]))
+    );
+    assert_eq!(
+        alter(&[
+            forget.clone(),
+            ("retention.ms", Delete),
+            ("segment.ms", Delete),
+            ("cleanup.policy", Append(text("delete")))
+        ]),
+        Ok(overrides(&[("cleanup.policy", "delete")]))
+    );
+    for (alterations, expected) in [
+        (&[("retention.ms", Set(text("5")))][..], "from.the.future (topic): unknown key of a topic"),
+        (
+            &[forget.clone(), ("retention.ms", Append(text("5")))],
+            r#"retention.ms = "5" (topic): is no list: items cannot be added to it or taken from it"#,
+        ),
+        (
+            &[forget.clone(), ("segment.ms", Delete), ("segment.ms", Set(text("5")))],
+            r#"segment.ms = "5" (topic): is altered twice"#,
+        ),
+        (
+            &[forget.clone(), ("segment.mss", Delete)],
+            "segment.mss (topic): unknown key of a topic; did you mean segment.ms?",
+        ),
+        (
+            &[forget.clone(), ("cleanup.policy", Append(text("compact")))],
+            r#"cleanup.policy = "delete,compact" (topic): compaction is not supported yet: only "delete" or nothing is accepted"#,
+        ),
+        (
+            &[forget.clone(), ("remote.storage.enable", Set(text("false")))],
+            r#"remote.storage.enable = "false" (topic): a tiered topic stays tiered: part of its records are only in the bucket"#,
+        ),
+    ] {
+        assert_eq!(alter(alterations), Err(text(expected)));
+    }
+}
+
+#[test]
+fn brokers_change_at_run_time_only_what_takes_effect() {
+    let config = load(&["log.retention.ms=1000"]);
+    let set = |key: &str, value: &str| [(key.to_owned(), Alteration::Set(value.to_owned()))];
+    let cluster = config.alter_broker(BrokerScope::Cluster, &set("log.retention.ms", "2000")).unwrap();
+    let (config, problems) = config.with_dynamic(&cluster, &Overrides::new());
+    assert_eq!(problems, []);
+    let broker = config.alter_broker(BrokerScope::Broker, &set("log.retention.ms", "3000")).unwrap();
+    assert_eq!(broker, overrides(&[("log.retention.ms", "3000")]));
+    let (config, _) = config.with_dynamic(&cluster, &broker);
+    assert_eq!(config.broker().topic_defaults.retention.time, Some(Duration::from_secs(3)));
+    for (key, expected) in [
+        ("num.partitions", "is read when the broker starts: set it in its configuration and start it anew"),
+        (
+            "log.retention.hours",
+            "is read when the broker starts: set it in its configuration and start it anew",
+        ),
+        ("retention.ms", "is a key of topics; the default that a broker has for it is log.retention.ms"),
+        ("log.retention.mss", "unknown key; did you mean log.retention.ms?"),
+    ] {
+        let problems = config.alter_broker(BrokerScope::Broker, &set(key, "1")).unwrap_err();
+        assert_eq!(problems.to_string(), format!("{key} = \"1\" (dynamic, this broker): {expected}"));
+    }
+    // What DescribeConfigs tells of a topic: every place that had a say, strongest first.
+    let told = config.describe_topic(&overrides(&[("retention.ms", "4000")]));
+    let told = told.into_iter().find(|told| told.name == "retention.ms").unwrap();
+    assert_eq!((told.value.as_deref(), &told.source, told.read_only), (Some("4000"), &Source::Topic, false));
+    let chain: Vec<String> =
+        told.synonyms.iter().map(|s| format!("{} {} {}", s.name, s.value, s.source)).collect();
+    assert_eq!(
+        chain,
+        [
+            "retention.ms 4000 topic",
+            "log.retention.ms 3000 dynamic, this broker",
+            "log.retention.ms 2000 dynamic, all brokers",
+            "log.retention.ms 1000 flag --set",
+            "log.retention.ms 604800000 default",
+        ]
+    );
+    let told: Vec<(&str, Option<String>)> =
+        config.describe_cluster().into_iter().map(|d| (d.name, d.value)).collect();
+    assert_eq!(told, [("log.retention.ms", Some("2000".to_owned()))]);
+}

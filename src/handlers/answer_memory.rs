@@ -1,0 +1,145 @@
+//! Memory for records in answers, of all connections together.
+//!
+//! Room is set aside before records are read, and given back once the answer has left. Clients that do not read what they asked
+//! for hold theirs until they are let go, and could between them hold all that there is. So there is a reserve behind the budget:
+//! a number of places, each good for one small answer. A connection has at most one, since its fetches are answered one after the
+//! other. When all places are taken, whoever has had one the longest, if that is longer than anyone needs who reads, loses it,
+//! and the connection with it. So whoever reads gets on, however many do not.
+//!
+//! Bounded by the budget, and a batch for each place of the reserve.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aquifer_model::ByteCount;
+use aquifer_runtime::budget::{ByteBudget, BytePermit};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Answers that the reserve is good for at a time.
+const PLACES: usize = 64;
+/// How long an answer keeps its place in the reserve, even though others want it.
+const HOLD_MIN: Duration = Duration::from_secs(1);
+
+/// The budget (`queued.max.response.bytes`), and the reserve.
+#[derive(Debug, Clone)]
+pub(crate) struct AnswerMemory {
+    budget: ByteBudget,
+    reserve: Arc<Reserve>,
+}
+
+/// What one answer holds of it, until dropped.
+#[derive(Debug)]
+pub(crate) struct Held(Holding);
+
+#[derive(Debug)]
+enum Holding {
+    Budget(BytePermit),
+    Reserve(Place),
+}
+
+#[derive(Debug)]
+struct Reserve {
+    places: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    numbers: u64,
+    /// By their number, which is their order.
+    by_number: BTreeMap<u64, (Instant, CancellationToken)>,
+}
+
+#[derive(Debug)]
+struct Place {
+    reserve: Arc<Reserve>,
+    number: u64,
+    recalled: CancellationToken,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.reserve.taken.lock().by_number.remove(&self.number);
+    }
+}
+
+impl Held {
+    /// Gives back all but `bytes`.
+    pub(super) fn shrink_to(&mut self, bytes: ByteCount) {
+        match &mut self.0 {
+            Holding::Budget(permit) => permit.shrink_to(bytes),
+            Holding::Reserve(_) => {}
+        }
+    }
+
+    /// Waits until others need it more, and the answer is to be given up; for most that is never.
+    pub(crate) async fn recalled(&self) {
+        match &self.0 {
+            Holding::Budget(_) => std::future::pending().await,
+            Holding::Reserve(place) => place.recalled.cancelled().await,
+        }
+    }
+}
+
+impl AnswerMemory {
+    pub(crate) fn new(bytes: ByteCount) -> AnswerMemory {
+        let reserve = Reserve { places: PLACES, taken: Mutex::default() };
+        AnswerMemory { budget: ByteBudget::new(bytes), reserve: Arc::new(reserve) }
+    }
+
+    /// Takes room in the budget if there is some at once.
+    pub(super) fn try_take(&self, bytes: ByteCount) -> Option<Held> {
+        self.budget.try_take(bytes).map(|permit| Held(Holding::Budget(permit)))
+    }
+
+    /// Waits for room in the budget, in turn.
+    pub(super) async fn take(&self, bytes: ByteCount) -> Held {
+        Held(Holding::Budget(self.budget.take(bytes).await))
+    }
+
+    /// Takes a place in the reserve, if there is one or somebody has had one for too long.
+    pub(super) fn take_reserve(&self, now: Instant) -> Option<Held> {
+        let mut taken = self.reserve.taken.lock();
+        if taken.by_number.len() >= self.reserve.places {
+            let oldest = taken.by_number.first_entry()?;
+            if now.duration_since(oldest.get().0) < HOLD_MIN {
+                return None;
+            }
+            let (_, recalled) = oldest.remove();
+            recalled.cancel();
+        }
+        taken.numbers += 1;
+        let (number, recalled) = (taken.numbers, CancellationToken::new());
+        taken.by_number.insert(number, (now, recalled.clone()));
+        Some(Held(Holding::Reserve(Place { reserve: self.reserve.clone(), number, recalled })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_has_stood_in_the_reserve_the_longest_makes_way() {
+        let memory = AnswerMemory::new(ByteCount::kib(64));
+        let began = aquifer_runtime::clock::Clock::system().now();
+        let mut held: Vec<Held> = (0..PLACES).filter_map(|_| memory.take_reserve(began)).collect();
+        assert_eq!(held.len(), PLACES);
+        assert!(memory.take_reserve(began + HOLD_MIN / 2).is_none(), "these may yet be reading");
+        // One that was read makes room without anybody's loss.
+        held.remove(1);
+        held.push(memory.take_reserve(began + HOLD_MIN / 2).expect("a place"));
+        assert!(held.iter().all(|held| held.recalled().now_or_never().is_none()));
+        let late = memory.take_reserve(began + HOLD_MIN).expect("a place");
+        let recalled = held.iter().map(|held| held.recalled().now_or_never().is_some());
+        assert!(recalled.eq((0..PLACES).map(|at| at == 0)), "the first, and no other");
+        drop((held, late));
+        let again: Vec<Held> = (0..PLACES).filter_map(|_| memory.take_reserve(began)).collect();
+        assert_eq!(again.len(), PLACES, "a place that was taken away is not given back twice");
+    }
+}
