@@ -27,8 +27,8 @@ const CASES: &[Case] = &[
     Case { fault: "ack-before-sync", under: "power cuts", run: cases::power_cuts },
     Case {
         fault: "trim-before-manifest",
-        under: "kill -9 with a slow bucket",
-        run: cases::kills_with_a_slow_bucket,
+        under: "kill -9, the bucket stopped",
+        run: cases::kills_before_an_answer,
     },
     Case { fault: "tail-cut-below-synced", under: "kill -9", run: cases::kills },
     Case {

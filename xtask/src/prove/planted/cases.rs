@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Answers of a bucket that takes its time, so that a kill hits what lies between two requests.
-const SLOW: Duration = Duration::from_millis(400);
+/// Several segments are closed in it.
+const UNANSWERED: Duration = Duration::from_secs(3);
 /// How long a frozen process and its twin each write.
 const TWIN_WRITES: Duration = Duration::from_secs(4);
 /// How long retention is watched at its work.
@@ -50,14 +50,26 @@ pub(super) fn kills(binary: &Path) -> Result<History> {
     struck.rig.finish(&struck.broker)
 }
 
-pub(super) fn kills_with_a_slow_bucket(binary: &Path) -> Result<History> {
+/// The bucket answers nothing for a while, in which segments are closed; then the broker is killed, with uploads under way.
+pub(super) fn kills_before_an_answer(binary: &Path) -> Result<History> {
     Server::MinIo.install()?;
     let minio = Server::MinIo.start()?;
-    let (_proxy, address) = slow_proxy::spawn(&minio.address(), SLOW, f64::INFINITY)?;
-    let mut blows = Blows::patient(5);
-    blows.between_ms_max = 4000;
-    let struck = kill9::struck(binary, &s3::url(&address, "planted"), blows)?;
-    struck.rig.finish(&struck.broker)
+    let (proxy, address) = slow_proxy::spawn(&minio.address(), Duration::ZERO, f64::INFINITY)?;
+    let mut broker = Broker::start(binary, "unanswered", &s3::url(&address, "planted"), &SMALL_SEGMENTS)?;
+    let mut rig = Rig::start("unanswered", &broker, Blows::patient(0))?;
+    for _ in 0..2 {
+        rig.goes_on()?;
+        sleep(UNANSWERED);
+        rig.history.fault("bucket stopped")?;
+        proxy.pause(true);
+        sleep(UNANSWERED);
+        rig.history.fault("kill -9")?;
+        broker.kill()?;
+        proxy.pause(false);
+        broker.start_again()?;
+    }
+    rig.goes_on()?;
+    rig.finish(&broker)
 }
 
 pub(super) fn failing_disk(binary: &Path) -> Result<History> {
