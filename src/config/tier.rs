@@ -270,7 +270,9 @@ fn read_manifest(r: &mut Reader<'_>) -> TierManifest {
 fn read_read(r: &mut Reader<'_>) -> TierRead {
     TierRead {
         cache: r.read(
-            bytes("tier.cache.bytes", 384 * MIB).doc("Memory in bytes for data that came from the bucket."),
+            bytes("tier.cache.bytes", 384 * MIB).doc(
+                "Memory in bytes for data that came from the bucket. What no reader is still to come to goes first.",
+            ),
         ),
         index_cache: r.read(
             bytes("tier.index.cache.bytes", 64 * MIB).doc("Memory in bytes for footers and indexes of objects."),
