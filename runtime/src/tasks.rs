@@ -4,6 +4,7 @@
 //! group and is reported by name: a broker with a dead part must stop, not limp.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct TaskGroup(Arc<Inner>);
 struct Inner {
     cancel: CancellationToken,
     running: tokio_util::task::TaskTracker,
+    /// What runs, by name, for whoever waits for its end in vain.
+    names: Mutex<BTreeMap<&'static str, usize>>,
     failure: Mutex<Option<Failure>>,
 }
 
@@ -34,11 +37,11 @@ pub struct Failure {
 }
 
 /// A group did not end in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{running} tasks were still running {waited:?} after they were asked to stop")]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("still running {waited:?} after they were asked to stop: {running:?}")]
 pub struct StopTimeout {
-    /// How many are left.
-    pub running: usize,
+    /// What is left, and how many of each.
+    pub running: BTreeMap<&'static str, usize>,
     /// How long they had.
     pub waited: Duration,
 }
@@ -55,6 +58,7 @@ impl TaskGroup {
         TaskGroup(Arc::new(Inner {
             cancel: CancellationToken::new(),
             running: tokio_util::task::TaskTracker::new(),
+            names: Mutex::default(),
             failure: Mutex::new(None),
         }))
     }
@@ -74,7 +78,11 @@ impl TaskGroup {
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let handle = tokio::spawn(task);
         let group = self.clone();
-        tokio::spawn(self.0.running.track_future(async move { group.watch(name, handle).await }));
+        self.begin(name);
+        tokio::spawn(self.0.running.track_future(async move {
+            group.watch(name, handle).await;
+            group.end(name);
+        }));
     }
 
     /// Starts a thread for what blocks: `body` runs there alone. It waits as tasks do, and must end soon after
@@ -95,10 +103,12 @@ impl TaskGroup {
             let _ = done.send(outcome.err().map(|panic| panic_message(&*panic)));
         })?;
         let group = self.clone();
+        self.begin(name);
         tokio::spawn(self.0.running.track_future(async move {
             if let Ok(Some(message)) = ended.await {
                 group.fail(name, message);
             }
+            group.end(name);
         }));
         Ok(())
     }
@@ -112,6 +122,18 @@ impl TaskGroup {
     ) -> std::io::Result<()> {
         self.spawn(name, simulated::scheduled(body));
         Ok(())
+    }
+
+    fn begin(&self, name: &'static str) {
+        *self.0.names.lock().entry(name).or_default() += 1;
+    }
+
+    fn end(&self, name: &'static str) {
+        let mut names = self.0.names.lock();
+        match names.get_mut(name) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(names.remove(name)),
+        }
     }
 
     async fn watch(&self, name: &'static str, handle: JoinHandle<()>) {
@@ -133,7 +155,7 @@ impl TaskGroup {
         self.0.cancel.cancel();
         self.0.running.close();
         let waited = tokio::time::timeout(patience, self.0.running.wait()).await;
-        waited.map_err(|_| StopTimeout { running: self.0.running.len(), waited: patience })
+        waited.map_err(|_| StopTimeout { running: self.0.names.lock().clone(), waited: patience })
     }
 }
 
@@ -188,7 +210,7 @@ mod tests {
         let (tell, told) = tokio::sync::oneshot::channel::<()>();
         group.spawn_thread("reader", async move { drop(told.await) }).unwrap();
         let error = group.stop(Duration::from_millis(10)).await.unwrap_err();
-        assert_eq!(error.running, 1);
+        assert_eq!(error.running, BTreeMap::from([("reader", 1)]));
         drop(tell);
         group.stop(Duration::from_secs(10)).await.unwrap();
         assert_eq!(group.failure(), None);

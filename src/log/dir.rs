@@ -471,14 +471,19 @@ fn drain<T, U>(queue: &Mutex<Vec<T>>, work: impl Fn(T) -> U, finished: &std::syn
     }
 }
 
-/// Whether the machine may have restarted since the directory was last open; if so, also the id of this run of it, which is noted
-/// once what the restart has left is dealt with.
+/// Whether the page cache may have been lost since the directory was last open, because the machine has restarted or the file
+/// system was mounted anew; if so, also what tells this run and this mount from others, which is noted once what the loss has
+/// left is dealt with.
 fn read_boot(world: &World, path: &Path) -> io::Result<(PageCache, Option<String>)> {
     // Linux has a new one at each start. Elsewhere there is no telling, and the machine may always have restarted.
     let Some(boot) = world.disk.read_if_exists(Path::new("/proc/sys/kernel/random/boot_id"))? else {
         return Ok((PageCache::PerhapsLost, None));
     };
     let boot = String::from_utf8_lossy(&boot).trim().to_owned();
+    let boot = match world.disk.mount_id(path)? {
+        Some(mount) => format!("{boot} {mount}"),
+        None => boot,
+    };
     let last = world.disk.read_if_exists(&path.join(layout::BOOT))?;
     if last.is_some_and(|bytes| decode_boot(&bytes).is_ok_and(|last| last == boot)) {
         return Ok((PageCache::Kept, None));

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aquifer_model::{ByteCount, LeaderEpoch, Offset, SealedSegment, Timestamp};
+use aquifer_runtime::planted::{self, Planted};
 use aquifer_runtime::tasks;
 use aquifer_tiering::gc::Retention;
 use aquifer_tiering::manifest::commit::{ClaimError, CommitError};
@@ -236,6 +237,9 @@ impl Replica {
             let Some(parts) = tasks::blocking(move || replica.log().sealed_parts(base)).await? else {
                 return Ok(Done::More);
             };
+            if planted::is(Planted::TrimBeforeManifest) {
+                self.log().trim_local(segment.range.next)?;
+            }
             let source = SegmentSource {
                 segment: parts.facts,
                 log: parts.log,

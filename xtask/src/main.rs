@@ -29,6 +29,16 @@ mod text;
 mod clients;
 /// The broker under test.
 mod broker;
+/// What readers print, as events.
+mod reading;
+/// What happened in a run, and the verdict on it.
+mod history;
+/// What a folder that serves as a bucket holds.
+mod bucket;
+/// What the log files of a stopped broker hold.
+mod local;
+/// File systems of their own, to cut the power of.
+mod mounted;
 /// Text in by real clients, into the bucket, and out again by others.
 mod scenario;
 /// Programs that run beside a broker while something happens to it.
@@ -39,6 +49,8 @@ mod network;
 mod slow_proxy;
 /// Plain concurrent ranged GETs: what a replay is measured against.
 mod plain_gets;
+/// A proxy that swallows a broker's answers.
+mod swallow;
 /// How fast history comes back.
 mod replay;
 /// One node in a simulated world.
@@ -57,7 +69,11 @@ usage: cargo xtask COMMAND
   fix          what a machine can do about fmt and clippy
   clients      real clients against real stores: --size-mb 40 --stores file,localstack,minio --broker debug|release,
                or against a broker that runs and makes topics of 4 partitions by itself: --bootstrap HOST:PORT
-  prove kill9   kill -9 under idempotent produce: --rounds 50 --store file|localstack|minio --broker debug|release
+  prove kill9    kill -9 under idempotent produce: --rounds 100 --store file|localstack|minio --broker debug|release
+  prove powercut power cuts of data directory and bucket (as root): --rounds 100 --fs ext4|xfs --broker debug|release
+  prove diskfault a disk whose syncs fail, and one that is full (as root): --broker debug|release
+  prove planted  each of the ten faults that a build can have on purpose must be found (as root): --only NAME
+  check        a run's history, again: --history FOLDER
   prove restart kill -9 with much local log: --mb 2048 --broker debug|release
   prove outage  MinIO away for a while under produce, tail and cold reads: --seconds 60 --broker debug|release
   prove replay  one partition from a cold broker behind a proxy as slow as S3: --mb 2000 --proxy yes|no --value-bytes 1000 --broker debug|release
@@ -90,6 +106,7 @@ fn command() -> anyhow::Result<()> {
         "fix" => suite::fix(flags?),
         "clients" => suite::clients(flags?),
         "prove" => prove::main(&proof, flags?),
+        "check" => check(flags?),
         "slow-proxy" => slow_proxy::main(flags?),
         "plain-gets" => plain_gets::main(flags?),
         other => {
@@ -97,4 +114,14 @@ fn command() -> anyhow::Result<()> {
             anyhow::bail!("no such command: '{other}'")
         }
     }
+}
+
+/// Judges a history that a run has left.
+fn check(mut flags: flags::Flags) -> anyhow::Result<()> {
+    let folder = flags.need("history")?;
+    flags.end()?;
+    let report = history::judge(std::path::Path::new(&folder))?;
+    println!("{report}");
+    anyhow::ensure!(report.is_clean(), "it breaks the log's word");
+    Ok(())
 }

@@ -1,8 +1,10 @@
 //! The whole of `test`, `verify` and `fix`, and the client scenario alone.
 
 use crate::flags::Flags;
+use crate::mounted::Kind;
+use crate::prove::{Blows, diskfault, kill9, planted, powercut};
 use crate::run::{cargo, run};
-use crate::s3::Kind;
+use crate::s3::Kind as Server;
 use crate::scenario::{self, Try};
 use crate::stages::Stages;
 use crate::{clients, machine, places, simulation};
@@ -12,6 +14,10 @@ use std::path::PathBuf;
 /// Enough for dozens of segments in each partition; the full form is `cargo xtask clients --size-mb 300`.
 const SIZE_MB: u64 = 40;
 const STORES: &str = "file,localstack,minio";
+/// Rounds of the short proofs; in full there are hundreds.
+const KILLS: usize = 15;
+const CUTS: usize = 8;
+const PLANTED: &[&str] = &["ack-before-sync", "claim-unchecked"];
 
 /// What CI runs.
 pub(crate) fn test(flags: Flags) -> Result<()> {
@@ -27,14 +33,45 @@ fn everything(stages: &mut Stages) -> Result<()> {
     let checked = checks(stages);
     let tested = tests(stages);
     let tried = real_clients(stages, SIZE_MB, STORES, || build_broker("debug"));
-    checked.and(tested).and(tried)
+    let proved = proofs(stages);
+    checked.and(tested).and(tried).and(proved)
+}
+
+/// Short forms of what `cargo xtask prove` does in full, and two of the planted faults: one of the log's, one of the bucket's.
+fn proofs(stages: &mut Stages) -> Result<()> {
+    let binary = build_broker("debug")?;
+    let killed = stages.stage("proof: kill -9", |stages| {
+        kill9::run(&binary, "file", Blows::of(KILLS))?;
+        stages.pass(&format!("nothing is lost, doubled or moved by {KILLS} kills"));
+        Ok(())
+    });
+    let mut cut = Ok(());
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        let one = stages.stage(&format!("proof: power cuts on {}", kind.name()), |stages| {
+            powercut::run(&binary, kind, Blows::of(CUTS))?;
+            stages.pass(&format!("nor by {CUTS} power cuts on {}", kind.name()));
+            Ok(())
+        });
+        cut = cut.and(one);
+    }
+    let failed = stages.stage("proof: failing and full disks", |stages| {
+        diskfault::run(&binary)?;
+        stages.pass("nor by a disk whose syncs fail, or one that is full");
+        Ok(())
+    });
+    let found = stages.stage("proof: planted faults", |stages| {
+        planted::run(PLANTED)?;
+        stages.pass(&format!("{} are found, and only where they are planted", PLANTED.join(" and ")));
+        Ok(())
+    });
+    killed.and(cut).and(failed).and(found)
 }
 
 fn tests(stages: &mut Stages) -> Result<()> {
-    stages.stage("install MinIO", |_| Kind::MinIo.install())?;
-    stages.stage("install LocalStack", |_| Kind::LocalStack.install())?;
+    stages.stage("install MinIO", |_| Server::MinIo.install())?;
+    stages.stage("install LocalStack", |_| Server::LocalStack.install())?;
     stages.stage("unit and store tests", |stages| {
-        let (minio, localstack) = (Kind::MinIo.start()?, Kind::LocalStack.start()?);
+        let (minio, localstack) = (Server::MinIo.start()?, Server::LocalStack.start()?);
         let urls = format!("{} {}", minio.url("suite"), localstack.url("suite"));
         let mut test = cargo(["test", "--workspace", "--no-fail-fast"]);
         stages.cargo_test(test.env("AQUIFER_TEST_S3_URLS", urls).envs(crate::s3::KEYS))
@@ -97,8 +134,14 @@ pub(crate) fn built_or_given(profile: &str, given: PathBuf) -> Result<PathBuf> {
 
 /// Builds the broker in debug or release form.
 fn build_broker(profile: &str) -> Result<PathBuf> {
+    build_broker_with(profile, &[])
+}
+
+/// The same, with more words to cargo.
+pub(crate) fn build_broker_with(profile: &str, words: &[&str]) -> Result<PathBuf> {
     ensure!(profile == "debug" || profile == "release", "--broker is debug or release, not '{profile}'");
     let mut build = cargo(["build", "--package", "aquifer"]);
+    build.args(words);
     run(if profile == "release" { build.arg("--release") } else { &mut build })?;
     Ok(places::binary(profile))
 }

@@ -191,6 +191,14 @@ impl Disk {
         }
     }
 
+    /// As the host's; a simulated disk is mounted once in a run of its machine.
+    pub fn mount_id(&self, path: &Path) -> io::Result<Option<u64>> {
+        match self {
+            Disk::Host(disk) => disk.mount_id(path),
+            Disk::Simulated(_) => Ok(None),
+        }
+    }
+
     /// As the host's.
     pub fn space(&self, path: &Path) -> io::Result<Space> {
         match self {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aquifer_model::ByteCount;
 use parking_lot::Mutex;
-use rustix::fs::{Advice, FlockOperation};
+use rustix::fs::{Advice, AtFlags, FlockOperation, StatxFlags};
 
 /// A file system. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -258,6 +258,16 @@ impl Disk {
         }
     }
 
+    /// Which mount `path` lies on: a number that no other mount has had since the machine started. What was in the page cache and
+    /// not synced is gone once a file system is unmounted by force, or was shut down, also without a restart of the machine. `None`
+    /// where the kernel cannot tell (Linux before 6.8).
+    pub fn mount_id(&self, path: &Path) -> io::Result<Option<u64>> {
+        // STATX_MNT_ID_UNIQUE; rustix has no name for it yet.
+        let unique = StatxFlags::from_bits_retain(0x4000);
+        let found = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), unique)?;
+        Ok((found.stx_mask & unique.bits() != 0).then_some(found.stx_mnt_id))
+    }
+
     /// How full the file system of `path` is.
     pub fn space(&self, path: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(path)?;
@@ -434,5 +444,6 @@ mod tests {
         assert!(disk.lock(&deep.join("lock")).unwrap().is_some());
         assert_eq!(disk.read_if_exists(&deep.join("none")).unwrap(), None);
         assert!(disk.space(&deep).unwrap().total > ByteCount::ZERO);
+        assert_eq!(disk.mount_id(&deep).unwrap(), disk.mount_id(dir.path()).unwrap());
     }
 }

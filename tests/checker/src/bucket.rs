@@ -1,5 +1,5 @@
 //! Manifests against each other and against the listing of the bucket: a manifest's segments meet without gap and overlap, what
-//! it names is there, and what is there past its grace is named.
+//! it names is there and stays for a grace, and what is there past its grace is named.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +10,8 @@ use crate::report::{Kind, Report};
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
     named: Option<Named>,
+    /// When each object of a segment was last named.
+    named_at: BTreeMap<String, u64>,
     listed: Option<Listed>,
 }
 
@@ -30,10 +32,11 @@ impl Bucket {
     pub(crate) fn manifest(
         &mut self,
         segments: &[Segment],
-        others: &[String],
+        (others, at_ms): (&[String], u64),
         partition: &Partition,
         report: &mut Report,
     ) {
+        self.named_at.extend(segments.iter().map(|segment| (segment.object.clone(), at_ms)));
         for pair in segments.windows(2) {
             let [Segment { next, object, .. }, Segment { base, object: after, .. }] = pair else { continue };
             let kind = match base.cmp(next) {
@@ -54,7 +57,30 @@ impl Bucket {
         self.named = Some(Named { segments, others: others.iter().cloned().collect() });
     }
 
-    pub(crate) fn listing(&mut self, objects: &[Object], grace_ms: u64) {
+    pub(crate) fn listing(
+        &mut self,
+        objects: &[Object],
+        (grace_ms, at_ms): (u64, u64),
+        partition: &Partition,
+        report: &mut Report,
+    ) {
+        let there: BTreeSet<&String> = objects.iter().map(|object| &object.key).collect();
+        // What is named still is missing, which is said at the end.
+        let named =
+            |object: &String| self.named.as_ref().is_some_and(|named| named.segments.contains_key(object));
+        let is_gone = |object: &&String| !there.contains(object) && !named(object);
+        let gone: Vec<String> = self.named_at.keys().filter(is_gone).cloned().collect();
+        for object in gone {
+            let named_at = self.named_at.remove(&object).unwrap_or_default();
+            if at_ms < named_at + grace_ms {
+                report.add(Kind::RemovedEarly, partition, || {
+                    format!(
+                        "{object} was named, and gone {} ms later; the grace is {grace_ms} ms",
+                        at_ms - named_at
+                    )
+                });
+            }
+        }
         self.listed = Some(Listed { objects: objects.to_vec(), grace_ms });
     }
 

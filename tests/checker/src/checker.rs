@@ -6,7 +6,8 @@ use std::io::BufRead;
 use crate::bucket::Bucket;
 use crate::event::{Event, Expiry, Offset, Partition, Producer, Reader, Records, Retries};
 use crate::lines::{self, LineError};
-use crate::partition::{Fate, Log, Names, is_plausible};
+use crate::names::Names;
+use crate::partition::{Fate, Log, is_plausible};
 use crate::reader::Position;
 use crate::report::{Kind, Report};
 
@@ -93,12 +94,13 @@ impl Checker {
             }
             Event::Fault { what } => *self.report.faults.entry(what.clone()).or_default() += 1,
             Event::Audited { partition, log_start, end } => self.audited(partition, *log_start, *end),
-            Event::Manifest { partition, segments, others } => {
+            Event::Manifest { partition, segments, others, at_ms } => {
                 let (place, _, report) = self.parts(partition, None);
-                place.bucket.manifest(segments, others, partition, report);
+                place.bucket.manifest(segments, (others, *at_ms), partition, report);
             }
-            Event::Listing { partition, objects, grace_ms } => {
-                self.place(partition).bucket.listing(objects, *grace_ms);
+            Event::Listing { partition, objects, grace_ms, at_ms } => {
+                let (place, _, report) = self.parts(partition, None);
+                place.bucket.listing(objects, (*grace_ms, *at_ms), partition, report);
             }
         }
     }

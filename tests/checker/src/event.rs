@@ -240,6 +240,8 @@ pub enum Event {
         segments: Vec<Segment>,
         /// What else it names, or keeps for its grace.
         others: Vec<String>,
+        /// When it was read, by whoever looks into the bucket.
+        at_ms: u64,
     },
     /// Objects of a partition, except for its manifests.
     Listing {
@@ -247,8 +249,10 @@ pub enum Event {
         partition: Partition,
         /// All of them.
         objects: Vec<Object>,
-        /// How long an object may be there that nothing names.
+        /// How long an object may be there that nothing names, and must be there once nothing names it any more.
         grace_ms: u64,
+        /// When it began, by the same clock as that of the manifests.
+        at_ms: u64,
     },
 }
 

@@ -16,6 +16,8 @@ pub mod event;
 pub mod lines;
 /// A table over dense numbers that costs what it holds.
 mod pages;
+/// Producers and readers by small numbers.
+mod names;
 /// What was found.
 pub mod report;
 /// One partition: what was said of each offset, and what became of each record.

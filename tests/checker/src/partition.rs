@@ -4,16 +4,12 @@
 //! every later statement is held against that. Whatever needs all statements is judged at the end, so that the order between
 //! clients does not matter.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::event::{Expiry, Number, Offset, Partition, Producer, Reader, Records, Retries, Source};
+use crate::names::{IS_PRODUCER, Names, Value};
 use crate::pages::{NUMBERS_MAX, Pages};
 use crate::report::{Kind, Report};
-
-/// Indexes of this size name producers and readers, instead of whole names with every record.
-const NAMES_MAX: usize = 1 << 15;
-const IS_PRODUCER: u16 = 1 << 15;
-const NUMBER_BITS: u32 = 48;
 
 /// What was said of an offset.
 mod said {
@@ -31,69 +27,6 @@ mod fate {
     pub(super) const REFUSED: u8 = 4;
     pub(super) const UNKNOWN: u8 = 8;
     pub(super) const READ: u8 = 16;
-}
-
-/// Producers and readers by small numbers.
-#[derive(Debug, Default)]
-pub(crate) struct Names {
-    producers: Vec<Producer>,
-    producer_indexes: HashMap<Producer, u16>,
-    readers: Vec<Reader>,
-    reader_indexes: HashMap<Reader, u16>,
-}
-
-impl Names {
-    fn producer(&mut self, producer: Producer) -> u16 {
-        *self.producer_indexes.entry(producer).or_insert_with(|| {
-            assert!(self.producers.len() < NAMES_MAX, "a history has at most {NAMES_MAX} sessions");
-            self.producers.push(producer);
-            self.producers.len() as u16 - 1
-        })
-    }
-
-    fn reader(&mut self, reader: &Reader) -> u16 {
-        if let Some(index) = self.reader_indexes.get(reader) {
-            return *index;
-        }
-        assert!(self.readers.len() < NAMES_MAX, "a history has at most {NAMES_MAX} readers");
-        let index = self.readers.len() as u16;
-        self.readers.push(reader.clone());
-        self.reader_indexes.insert(reader.clone(), index);
-        index
-    }
-
-    fn witness(&self, witness: u16) -> String {
-        match witness & IS_PRODUCER {
-            0 => format!("{} read", self.readers[usize::from(witness)]),
-            _ => format!("{} was told", self.producers[usize::from(witness ^ IS_PRODUCER)]),
-        }
-    }
-
-    fn value(&self, value: Value) -> String {
-        format!("record {} of {}", value.number(), self.producers[usize::from(value.producer())])
-    }
-}
-
-/// A record by its producer's index and its number. Zero is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Value(u64);
-
-impl Value {
-    fn new(producer: u16, number: u64) -> Value {
-        Value((u64::from(producer) + 1) << NUMBER_BITS | number)
-    }
-
-    fn is_none(self) -> bool {
-        self == Value::default()
-    }
-
-    fn producer(self) -> u16 {
-        (self.0 >> NUMBER_BITS) as u16 - 1
-    }
-
-    fn number(self) -> u64 {
-        self.0 & ((1 << NUMBER_BITS) - 1)
-    }
 }
 
 /// Where the last audit found a log to start and to end.

@@ -47,6 +47,8 @@ pub enum Kind {
     ManifestOverlap,
     /// A manifest names an object that is not there, or is too short.
     MissingObject,
+    /// An object was gone before its grace, counted from when a manifest still named it.
+    RemovedEarly,
     /// An object that nothing names is there past its grace.
     Orphan,
     /// A partition was never audited: nothing is known of what it kept.
@@ -64,7 +66,7 @@ pub struct Violation {
     pub partition: Partition,
     /// Which offset, and what was said of it by whom.
     pub what: String,
-    /// How many faults the history had told of when it was found; all of them, if it was found at the end.
+    /// How many faults the history had told of when it was found: of use where all clients share one order, as in a simulation.
     pub after_faults: u64,
 }
 
@@ -150,8 +152,7 @@ impl fmt::Display for Report {
         for (kind, found) in &self.found {
             write!(f, "\n{kind:?}: {}", found.count)?;
             for violation in &found.told {
-                let Violation { partition, what, after_faults, .. } = violation;
-                write!(f, "\n   {partition}: {what} (found after {after_faults} faults)")?;
+                write!(f, "\n   {}: {}", violation.partition, violation.what)?;
             }
         }
         Ok(())

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use aquifer_model::{ByteCount, Timestamp, TopicPartition};
 use aquifer_runtime::metrics::{Counter, Registry};
+use aquifer_runtime::planted::{self, Planted};
 use futures::StreamExt as _;
 
 use crate::manifest::Manifest;
@@ -134,6 +135,10 @@ impl Sweeper {
                 None => *now.insert(self.store.clock().await.map_err(ManifestError::from)?),
             };
             let bytes: ByteCount = oldest[..due].iter().map(|entry| entry.segment.log_bytes).sum();
+            if planted::is(Planted::ObjectDeletedFirst) {
+                let keys: Vec<Key> = oldest[..due].iter().map(|entry| entry.object.clone()).collect();
+                self.delete(&keys, &mut Collected::default()).await?;
+            }
             let next = match &paged {
                 None => manifest.without_oldest(due, at),
                 Some(entries) => {

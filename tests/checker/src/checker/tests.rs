@@ -60,7 +60,12 @@ fn manifest(ranges: &[(i64, i64)], others: &[&str]) -> Event {
         bytes: 100,
     };
     let others = others.iter().map(|key| (*key).to_owned()).collect();
-    Event::Manifest { partition: partition(0), segments: ranges.iter().map(segment).collect(), others }
+    Event::Manifest {
+        partition: partition(0),
+        segments: ranges.iter().map(segment).collect(),
+        others,
+        at_ms: 0,
+    }
 }
 
 fn listing(objects: &[(&str, u64, u64)]) -> Event {
@@ -70,7 +75,7 @@ fn listing(objects: &[(&str, u64, u64)]) -> Event {
         age_ms: *age_ms,
     };
     let objects = objects.iter().map(object).collect();
-    Event::Listing { partition: partition(0), objects, grace_ms: 1000 }
+    Event::Listing { partition: partition(0), objects, grace_ms: 1000, at_ms: 400 }
 }
 
 /// Records 0 to 9 at offsets 0 to 9, in two acknowledgements, read by a consumer and by the audit.
@@ -325,6 +330,11 @@ fn manifests_are_held_against_themselves_and_the_listing() {
     check(&replaced(&named, &[manifest(&[(0, 4), (4, 8), (8, 9)], &["page"])]), &[Kind::MissingObject]);
     check(&replaced(&named, &[manifest(&[(0, 4), (4, 8)], &[])]), &[Kind::Orphan]);
     check(&with(&[listing(&[("o0", 99, 1), ("o4", 100, 1)])]), &[Kind::MissingObject]);
+    let expired = manifest(&[(4, 8)], &["page", "o0"]);
+    let left = listing(&[("o4", 100, 5000), ("page", 1, 5000)]);
+    check(&with(&[expired.clone(), left.clone()]), &[Kind::RemovedEarly]);
+    let Event::Listing { partition, objects, grace_ms, .. } = left else { unreachable!("made above") };
+    check(&with(&[expired, Event::Listing { partition, objects, grace_ms, at_ms: 1000 }]), &[]);
 }
 
 #[test]
