@@ -27,6 +27,8 @@ mod s3;
 mod text;
 /// Real clients: installed, built, run.
 mod clients;
+/// The broker, built.
+mod built;
 /// The broker under test.
 mod broker;
 /// What readers print, as events.

@@ -8,7 +8,7 @@ use crate::bucket::{self, Look};
 use crate::flags::Flags;
 use crate::history::History;
 use crate::soak::{self, Load, Running, Soak};
-use crate::{local, replay, simulation, suite};
+use crate::{built, local, replay, simulation};
 use anyhow::{Result, bail, ensure};
 use aquifer_checker::{Expiry, Report};
 use std::hash::{BuildHasher, RandomState};
@@ -54,7 +54,7 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
     }
     let profile: String = flags.take("broker", "release".to_owned())?;
     let binary: PathBuf = flags.take("binary", PathBuf::new())?;
-    let binary = suite::built_or_given(&profile, binary)?;
+    let binary = built::or_given(&profile, binary)?;
     match proof {
         "kill9" => kill9::main(&binary, flags),
         "powercut" => powercut::main(&binary, flags),

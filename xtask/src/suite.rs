@@ -7,8 +7,8 @@ use crate::run::{cargo, run};
 use crate::s3::Kind as Server;
 use crate::scenario::{self, Try};
 use crate::stages::Stages;
-use crate::{clients, machine, mounted, places, simulation};
-use anyhow::{Result, ensure};
+use crate::{built, clients, machine, mounted, simulation};
+use anyhow::Result;
 use std::path::{Path, PathBuf};
 
 /// Enough for dozens of segments in each partition; the full form is `cargo xtask clients --size-mb 300`.
@@ -34,14 +34,14 @@ fn everything(stages: &mut Stages) -> Result<()> {
     stages.stage("programs of this machine", |_| machine::prepare())?;
     let checked = checks(stages);
     let tested = tests(stages);
-    let tried = real_clients(stages, SIZE_MB, STORES, || build_broker("debug"));
+    let tried = real_clients(stages, SIZE_MB, STORES, || built::broker("debug"));
     let proved = proofs(stages);
     checked.and(tested).and(tried).and(proved)
 }
 
 /// Short forms of what `cargo xtask prove` does in full, and two of the planted faults: one of the log's, one of the bucket's.
 fn proofs(stages: &mut Stages) -> Result<()> {
-    let binary = build_broker("debug")?;
+    let binary = built::broker("debug")?;
     let killed = stages.stage("proof: kill -9", |stages| {
         kill9::run(&binary, "file", Blows::of(KILLS))?;
         stages.pass(&format!("nothing is lost, doubled or moved by {KILLS} kills"));
@@ -136,30 +136,11 @@ pub(crate) fn clients(mut flags: Flags) -> Result<()> {
     let done =
         stages.stage("programs of this machine", |_| machine::prepare()).and_then(|()| {
             match bootstrap.as_str() {
-                "" => real_clients(&mut stages, size_mb, &stores, || built_or_given(&profile, binary)),
+                "" => real_clients(&mut stages, size_mb, &stores, || built::or_given(&profile, binary)),
                 bootstrap => against(&mut stages, size_mb, bootstrap),
             }
         });
     stages.finish(done)
-}
-
-/// The broker to try: one that stands somewhere already, or this one, built.
-pub(crate) fn built_or_given(profile: &str, given: PathBuf) -> Result<PathBuf> {
-    if given.as_os_str().is_empty() { build_broker(profile) } else { Ok(given) }
-}
-
-/// Builds the broker in debug or release form.
-fn build_broker(profile: &str) -> Result<PathBuf> {
-    build_broker_with(profile, &[])
-}
-
-/// The same, with more words to cargo.
-pub(crate) fn build_broker_with(profile: &str, words: &[&str]) -> Result<PathBuf> {
-    ensure!(profile == "debug" || profile == "release", "--broker is debug or release, not '{profile}'");
-    let mut build = cargo(["build", "--package", "aquifer"]);
-    build.args(words);
-    run(if profile == "release" { build.arg("--release") } else { &mut build })?;
-    Ok(places::binary(profile))
 }
 
 fn against(stages: &mut Stages, size_mb: u64, bootstrap: &str) -> Result<()> {

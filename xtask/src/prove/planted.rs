@@ -4,7 +4,7 @@
 use crate::flags::Flags;
 use crate::history::History;
 use crate::mounted::Kind;
-use crate::{places, suite};
+use crate::{built, places};
 use anyhow::{Context, Result, bail, ensure};
 use aquifer_checker::Report;
 use std::os::unix::fs::PermissionsExt;
@@ -61,8 +61,8 @@ pub(crate) fn run(wanted: &[&str]) -> Result<()> {
         bail!("no such fault: '{unknown}'");
     }
     crate::mounted::check_machine(&[Kind::Ext4])?;
-    let planted = kept(&suite::build_broker_with("debug", &["--features", "planted"])?, "planted")?;
-    let plain = kept(&suite::build_broker_with("debug", &[])?, "plain")?;
+    let planted = kept(&built::broker_with("debug", &["--features", "planted"])?, "planted")?;
+    let plain = kept(&built::broker_with("debug", &[])?, "plain")?;
     let mut rows = Vec::new();
     let mut missed = Vec::new();
     for case in CASES.iter().filter(|case| wanted.is_empty() || wanted.contains(&case.fault)) {
