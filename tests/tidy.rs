@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The crates, by the folder that holds their `lib.rs`.
-const CRATES: &[&str] = &["model/src", "runtime/src", "protocol/src", "tiering/src", "src"];
+const CRATES: &[&str] =
+    &["model/src", "runtime/src", "protocol/src", "tiering/src", "src", "tests/checker/src"];
 
 #[test]
 fn imports_go_down_the_map() {

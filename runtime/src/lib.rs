@@ -8,6 +8,8 @@ pub mod clock;
 pub mod rng;
 /// Files and folders.
 pub mod files;
+/// Faults built in on purpose, in builds that ask for it.
+pub mod planted;
 /// Clock, randomness and files, as one handle to pass around.
 pub mod world;
 /// Tasks and threads: each has a name, an owner and an end.

@@ -4,12 +4,12 @@
 //! group and is reported by name: a broker with a dead part must stop, not limp.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,8 @@ pub struct TaskGroup(Arc<Inner>);
 struct Inner {
     cancel: CancellationToken,
     running: tokio_util::task::TaskTracker,
+    /// What runs, by name, for whoever waits for its end in vain.
+    names: Mutex<BTreeMap<&'static str, usize>>,
     failure: Mutex<Option<Failure>>,
 }
 
@@ -35,11 +37,11 @@ pub struct Failure {
 }
 
 /// A group did not end in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{running} tasks were still running {waited:?} after they were asked to stop")]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("still running {waited:?} after they were asked to stop: {running:?}")]
 pub struct StopTimeout {
-    /// How many are left.
-    pub running: usize,
+    /// What is left, and how many of each.
+    pub running: BTreeMap<&'static str, usize>,
     /// How long they had.
     pub waited: Duration,
 }
@@ -56,6 +58,7 @@ impl TaskGroup {
         TaskGroup(Arc::new(Inner {
             cancel: CancellationToken::new(),
             running: tokio_util::task::TaskTracker::new(),
+            names: Mutex::default(),
             failure: Mutex::new(None),
         }))
     }
@@ -75,30 +78,62 @@ impl TaskGroup {
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let handle = tokio::spawn(task);
         let group = self.clone();
-        tokio::spawn(self.0.running.track_future(async move { group.watch(name, handle).await }));
+        self.begin(name);
+        tokio::spawn(self.0.running.track_future(async move {
+            group.watch(name, handle).await;
+            group.end(name);
+        }));
     }
 
-    /// Starts a thread for what blocks. It must end soon after [`TaskGroup::cancelled`], which it polls or is woken for by its
-    /// own means.
+    /// Starts a thread for what blocks: `body` runs there alone. It waits as tasks do, and must end soon after
+    /// [`TaskGroup::cancelled`], which it awaits or is woken for by its own means.
+    #[cfg(not(feature = "sim"))]
     #[allow(clippy::disallowed_methods)] // The home of threads.
     pub fn spawn_thread(
         &self,
         name: &'static str,
-        body: impl FnOnce() + Send + 'static,
+        body: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
-        let (done, ended) = oneshot::channel();
+        let (done, ended) = tokio::sync::oneshot::channel();
+        let runtime = tokio::runtime::Handle::current();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+            let body = std::panic::AssertUnwindSafe(|| runtime.block_on(body));
+            let outcome = std::panic::catch_unwind(body);
             // The group may be gone by then; nobody is left to tell.
             let _ = done.send(outcome.err().map(|panic| panic_message(&*panic)));
         })?;
         let group = self.clone();
+        self.begin(name);
         tokio::spawn(self.0.running.track_future(async move {
             if let Ok(Some(message)) = ended.await {
                 group.fail(name, message);
             }
+            group.end(name);
         }));
         Ok(())
+    }
+
+    /// Starts a task in a thread's place: the simulated machine has one processor, and when a thread goes on there is chance.
+    #[cfg(feature = "sim")]
+    pub fn spawn_thread(
+        &self,
+        name: &'static str,
+        body: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        self.spawn(name, simulated::scheduled(body));
+        Ok(())
+    }
+
+    fn begin(&self, name: &'static str) {
+        *self.0.names.lock().entry(name).or_default() += 1;
+    }
+
+    fn end(&self, name: &'static str) {
+        let mut names = self.0.names.lock();
+        match names.get_mut(name) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(names.remove(name)),
+        }
     }
 
     async fn watch(&self, name: &'static str, handle: JoinHandle<()>) {
@@ -120,12 +155,13 @@ impl TaskGroup {
         self.0.cancel.cancel();
         self.0.running.close();
         let waited = tokio::time::timeout(patience, self.0.running.wait()).await;
-        waited.map_err(|_| StopTimeout { running: self.0.running.len(), waited: patience })
+        waited.map_err(|_| StopTimeout { running: self.0.names.lock().clone(), waited: patience })
     }
 }
 
 /// Runs what may block for long (reads of cold pages, opening many files) away from the tasks that serve. Costs some 30 us, so
 /// not for what is quick. A panic is passed on.
+#[cfg(not(feature = "sim"))]
 #[allow(clippy::disallowed_methods)] // The home of threads.
 pub async fn blocking<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(body).await {
@@ -133,6 +169,17 @@ pub async fn blocking<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'stat
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
+
+/// Runs what may block, after a while: the simulated machine has one processor.
+#[cfg(feature = "sim")]
+pub async fn blocking<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    simulated::turn().await;
+    body()
+}
+
+/// When, in a simulated machine, a thread gets its turn.
+#[cfg(feature = "sim")]
+mod simulated;
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -160,10 +207,10 @@ mod tests {
     #[tokio::test]
     async fn threads_are_waited_for() {
         let group = TaskGroup::new();
-        let (tell, told) = std::sync::mpsc::channel::<()>();
-        group.spawn_thread("reader", move || while told.recv().is_ok() {}).unwrap();
+        let (tell, told) = tokio::sync::oneshot::channel::<()>();
+        group.spawn_thread("reader", async move { drop(told.await) }).unwrap();
         let error = group.stop(Duration::from_millis(10)).await.unwrap_err();
-        assert_eq!(error.running, 1);
+        assert_eq!(error.running, BTreeMap::from([("reader", 1)]));
         drop(tell);
         group.stop(Duration::from_secs(10)).await.unwrap();
         assert_eq!(group.failure(), None);

@@ -97,6 +97,7 @@ pub(super) fn tier(tier: &config::Tier) -> aquifer_tiering::Options {
         streams_max: read.streams_max as usize,
         read_deadline: read.deadline,
         delete_grace: tier.delete_grace,
+        late_write_max: tier.late_write_max,
         expire_segments_max: tier.expire_segments_max as usize,
     }
 }

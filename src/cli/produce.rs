@@ -103,7 +103,7 @@ impl ProduceArgs {
         let producer = Producer::open(&cluster, &self.topic, self.options()).await?;
         let (heaps, lines) = mpsc::channel(HEAPS_MAX);
         // The thread ends with the input or the channel; one that waits for a terminal ends with the process.
-        tasks.spawn_thread("stdin", move || read_lines(&heaps))?;
+        tasks.spawn_thread("stdin", async move { read_lines(&heaps).await })?;
         let began = world.clock.now();
         let written = self.write_all(&cluster, producer, lines).await?;
         if !self.quiet {
@@ -158,8 +158,8 @@ fn split<'a>(line: &'a [u8], separator: Option<&str>) -> anyhow::Result<(Option<
 
 /// Reads lines until the input or its reader ends. What the input's buffer holds goes over at once, so that a line that was
 /// typed does not wait for a thousand more.
-fn read_lines(heaps: &mpsc::Sender<std::io::Result<Vec<Vec<u8>>>>) {
-    let mut input = BufReader::with_capacity(256 << 10, std::io::stdin().lock());
+async fn read_lines(heaps: &mpsc::Sender<std::io::Result<Vec<Vec<u8>>>>) {
+    let mut input = BufReader::with_capacity(256 << 10, std::io::stdin());
     loop {
         let mut heap = Vec::new();
         let ended = loop {
@@ -167,8 +167,8 @@ fn read_lines(heaps: &mpsc::Sender<std::io::Result<Vec<Vec<u8>>>>) {
                 Ok(Some(line)) => heap.push(line),
                 Ok(None) => break true,
                 Err(error) => {
-                    drop(heaps.blocking_send(Ok(heap)));
-                    drop(heaps.blocking_send(Err(error)));
+                    drop(heaps.send(Ok(heap)).await);
+                    drop(heaps.send(Err(error)).await);
                     return;
                 }
             }
@@ -176,7 +176,7 @@ fn read_lines(heaps: &mpsc::Sender<std::io::Result<Vec<Vec<u8>>>>) {
                 break false;
             }
         };
-        if heaps.blocking_send(Ok(heap)).is_err() || ended {
+        if heaps.send(Ok(heap)).await.is_err() || ended {
             return;
         }
     }

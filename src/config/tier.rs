@@ -9,7 +9,7 @@ use url::Url;
 
 use super::key::{bytes, count, millis, text};
 use super::reader::Reader;
-use super::units::{MIB, MINUTE, SECOND};
+use super::units::{HOUR, MIB, MINUTE, SECOND};
 
 /// The bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Tier {
     pub roll: Duration,
     /// `tier.delete.grace.ms`.
     pub delete_grace: Duration,
+    /// `tier.late.write.max.ms`.
+    pub late_write_max: Duration,
     /// `tier.expire.segments.max`.
     pub expire_segments_max: u32,
     /// `tier.index.interval.bytes`.
@@ -133,6 +135,10 @@ pub(super) fn read(r: &mut Reader<'_>) -> Option<Tier> {
         )),
         delete_grace: r.read(millis("tier.delete.grace.ms", 5 * MINUTE).at_least(SECOND).doc(
             "Milliseconds that an object outlives its deletion, by the bucket's clock, for readers that still know of it.",
+        )),
+        late_write_max: r.read(millis("tier.late.write.max.ms", HOUR).at_least(0).doc(
+            "Milliseconds after which a write to the bucket that was not answered can no longer arrive there. For so long a deleted \
+             topic is looked at again, besides its grace: nobody else would find what a late write brings.",
         )),
         expire_segments_max: r.read(
             count("tier.expire.segments.max", 256)
@@ -270,7 +276,9 @@ fn read_manifest(r: &mut Reader<'_>) -> TierManifest {
 fn read_read(r: &mut Reader<'_>) -> TierRead {
     TierRead {
         cache: r.read(
-            bytes("tier.cache.bytes", 384 * MIB).doc("Memory in bytes for data that came from the bucket."),
+            bytes("tier.cache.bytes", 384 * MIB).doc(
+                "Memory in bytes for data that came from the bucket. What no reader is still to come to goes first.",
+            ),
         ),
         index_cache: r.read(
             bytes("tier.index.cache.bytes", 64 * MIB).doc("Memory in bytes for footers and indexes of objects."),

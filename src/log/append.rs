@@ -234,6 +234,9 @@ impl Log {
                 health.fail(state.active.path(), "cut of", &error);
                 return Err(Refusal::Failed);
             }
+            // The cut is a write, too: until it is synced a power cut may bring the part back, behind the end of what may be a
+            // closed segment by then.
+            self.sync.note_written(state.tail.base, &file, state.tail.end);
             return Err(refusal);
         }
         Ok(file)

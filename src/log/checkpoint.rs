@@ -1,8 +1,8 @@
 //! The small durable files of a log and of a data directory: their bytes, and what they mean.
 //!
 //! - `format` of a data directory: its uuid. A newer version refuses to open.
-//! - `boot` of a data directory: in which run of the operating system it was last open, by which a crash of the process is told
-//!   from one of the machine.
+//! - `boot` of a data directory: in which run of the operating system, and on which mount, it was last open, by which a crash of
+//!   the process is told from one that cost the page cache.
 //! - `partition` of a log: whose it is.
 //! - `checkpoint` of a log: where recovery starts, with all that is needed there, and what is known of closed segments without
 //!   opening them. Replaced as a whole, so that a crash leaves the old one or the new.

@@ -9,7 +9,7 @@
 //!   write that a power cut interrupts. One sync covers a whole file, so nothing behind a hole was acknowledged either: a torn tail.
 //! - Something valid follows, and the damage has no holes: bytes were changed after they were written. Corruption.
 //!
-//! Where the machine has not restarted since the bytes were written, the page cache has lost nothing and there are no holes: zeros
+//! Where neither machine nor mount are others since the bytes were written, the page cache has lost nothing and there are no holes: zeros
 //! are then what a producer sent, or damage.
 
 use std::io;
@@ -39,7 +39,7 @@ pub(crate) enum Damage {
 /// Whether bytes that were written but not synced may have been lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PageCache {
-    /// The machine may have restarted since.
+    /// The machine may have restarted since, or the file system have been mounted anew.
     PerhapsLost,
     /// Only the process has.
     Kept,

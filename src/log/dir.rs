@@ -43,6 +43,8 @@ pub struct LogDir {
     uuid: Uuid,
     /// This run of the machine, until it is noted.
     boot: Mutex<Option<String>>,
+    /// The last process saw it fail, and not all logs are opened yet.
+    failed_before: AtomicBool,
     tasks: TaskGroup,
     /// The one that watches over threads.
     runtime: tokio::runtime::Handle,
@@ -109,13 +111,19 @@ impl LogDir {
         // From here on a stop without a word is an unclean one.
         disk.remove(&clean).map_err(at(&clean))?;
         disk.sync_dir(path).map_err(at(path))?;
-        let (pages, boot) = read_boot(world, path).map_err(at(path))?;
+        let (mut pages, boot) = read_boot(world, path).map_err(at(path))?;
+        let failed_before = disk.exists(&path.join(layout::FAILED)).map_err(at(path))?;
+        if failed_before {
+            // The same run of the machine, perhaps, but pages that were not written may have been called clean.
+            pages = PageCache::PerhapsLost;
+        }
         let past = Past { before, pages };
         let shared = Arc::new(Shared::new(world, path, options, Metrics::register(registry), past));
         let dir = Arc::new(LogDir {
             shared,
             uuid,
             boot: Mutex::new(boot),
+            failed_before: AtomicBool::new(failed_before),
             tasks: tasks.clone(),
             runtime: tokio::runtime::Handle::current(),
             logs: RwLock::new(HashMap::new()),
@@ -134,10 +142,10 @@ impl LogDir {
     fn start(&self) -> io::Result<()> {
         for _ in 0..self.shared.options.sync_threads.max(1) {
             let shared = self.shared.clone();
-            self.tasks.spawn_thread("log-committer", move || shared.committer.run())?;
+            self.tasks.spawn_thread("log-committer", async move { shared.committer.run().await })?;
         }
         let shared = self.shared.clone();
-        self.tasks.spawn_thread("log-keeper", move || shared.keeper.run())?;
+        self.tasks.spawn_thread("log-keeper", async move { shared.keeper.run().await })?;
         let (shared, cancelled) = (self.shared.clone(), self.tasks.cancelled().clone());
         self.tasks.spawn("log-dir-stop", async move {
             cancelled.cancelled().await;
@@ -280,6 +288,7 @@ impl LogDir {
         self.for_each("log-settling", self.shared.options.sync_threads, unsynced, |log| log.settle());
         if opened.iter().all(|(_, log)| log.is_ok()) {
             self.note_boot();
+            self.forget_failure();
         }
         opened
     }
@@ -298,6 +307,17 @@ impl LogDir {
         }
     }
 
+    /// Every log was read from the device: what a failure left is dealt with. A crash may bring the note back, on the safe side.
+    fn forget_failure(&self) {
+        if !self.failed_before.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let path = self.shared.path.join(layout::FAILED);
+        if let Err(error) = self.shared.world.disk.remove(&path) {
+            tracing::warn!(path = %path.display(), %error, "could not remove the note of a failure");
+        }
+    }
+
     /// Does something with each item, on several threads, this one among them; gives what came of it, in any order.
     fn for_each<T: Send + 'static, U: Send + 'static>(
         &self,
@@ -307,20 +327,22 @@ impl LogDir {
         work: impl Fn(T) -> U + Send + Sync + 'static,
     ) -> Vec<U> {
         let _entered = self.runtime.enter();
-        let others = threads.min(items.len()).saturating_sub(1);
+        let count = items.len();
+        let others = threads.min(count).saturating_sub(1);
         let queue = Arc::new(Mutex::new(items));
         let work = Arc::new(work);
         let (finished, results) = std::sync::mpsc::channel();
         for _ in 0..others {
             let (queue, work, finished) = (queue.clone(), work.clone(), finished.clone());
-            if let Err(error) = self.tasks.spawn_thread(name, move || drain(&queue, &*work, &finished)) {
+            let body = async move { drain(&queue, &*work, &finished) };
+            if let Err(error) = self.tasks.spawn_thread(name, body) {
                 tracing::warn!(%error, name, "could not start a thread; going on with fewer");
             }
         }
         drain(&queue, &*work, &finished);
         drop(finished);
-        // Ends when the last thread has dropped its end.
-        results.iter().collect()
+        // Ends early if a thread has panicked and the others have dropped their ends.
+        results.iter().take(count).collect()
     }
 
     fn opening_lock(&self, partition: TopicPartition) -> &Mutex<()> {
@@ -451,14 +473,19 @@ fn drain<T, U>(queue: &Mutex<Vec<T>>, work: impl Fn(T) -> U, finished: &std::syn
     }
 }
 
-/// Whether the machine may have restarted since the directory was last open; if so, also the id of this run of it, which is noted
-/// once what the restart has left is dealt with.
+/// Whether the page cache may have been lost since the directory was last open, because the machine has restarted or the file
+/// system was mounted anew; if so, also what tells this run and this mount from others, which is noted once what the loss has
+/// left is dealt with.
 fn read_boot(world: &World, path: &Path) -> io::Result<(PageCache, Option<String>)> {
     // Linux has a new one at each start. Elsewhere there is no telling, and the machine may always have restarted.
     let Some(boot) = world.disk.read_if_exists(Path::new("/proc/sys/kernel/random/boot_id"))? else {
         return Ok((PageCache::PerhapsLost, None));
     };
     let boot = String::from_utf8_lossy(&boot).trim().to_owned();
+    let boot = match world.disk.mount_id(path)? {
+        Some(mount) => format!("{boot} {mount}"),
+        None => boot,
+    };
     let last = world.disk.read_if_exists(&path.join(layout::BOOT))?;
     if last.is_some_and(|bytes| decode_boot(&bytes).is_ok_and(|last| last == boot)) {
         return Ok((PageCache::Kept, None));

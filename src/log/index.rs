@@ -13,6 +13,7 @@ use aquifer_model::format::{Format, FormatError, Reader, Tags, Writer};
 use aquifer_model::offset_index::OffsetEntry;
 use aquifer_model::time_index::TimeEntry;
 use aquifer_model::{AbortedTxn, BatchHeader, ByteCount, Offset, ProducerId, Timestamp};
+use aquifer_runtime::planted::{self, Planted};
 use parking_lot::Mutex;
 
 const FORMAT: Format = Format { name: "segment index", magic: *b"AQIX", version: 1 };
@@ -204,6 +205,10 @@ pub(crate) fn load(bytes: &[u8], base: Offset, position_max: u64) -> Result<Load
     while !left.is_empty() {
         let body = match FORMAT.open(left) {
             Ok((_, body)) => body,
+            Err(FormatError::Checksum { .. }) if planted::is(Planted::IndexTrusted) => {
+                let length = u32::from_be_bytes([left[8], left[9], left[10], left[11]]);
+                &left[aquifer_model::format::ENVELOPE_BYTES..][..length as usize]
+            }
             // A newer program's chunk must not be taken for damage and written anew.
             Err(error @ FormatError::Version { .. }) => return Err(error),
             Err(_) => break,

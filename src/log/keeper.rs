@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aquifer_runtime::World;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::metrics::Metrics;
@@ -22,7 +23,7 @@ pub(crate) struct Keeper {
     world: World,
     metrics: Metrics,
     work: Mutex<Work>,
-    wake: Condvar,
+    wake: Notify,
 }
 
 #[derive(Default)]
@@ -34,6 +35,15 @@ struct Work {
     stopping: bool,
 }
 
+/// What the thread does next.
+enum Next {
+    Job(Job),
+    Remove(PathBuf),
+    WaitUntil(Instant),
+    Wait,
+    Stop,
+}
+
 impl std::fmt::Debug for Keeper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Keeper")
@@ -42,7 +52,7 @@ impl std::fmt::Debug for Keeper {
 
 impl Keeper {
     pub(crate) fn new(world: &World, metrics: Metrics) -> Keeper {
-        Keeper { world: world.clone(), metrics, work: Mutex::new(Work::default()), wake: Condvar::new() }
+        Keeper { world: world.clone(), metrics, work: Mutex::new(Work::default()), wake: Notify::new() }
     }
 
     /// Runs a job soon.
@@ -67,42 +77,44 @@ impl Keeper {
     /// Ends [`Keeper::run`] after the job under way.
     pub(crate) fn stop(&self) {
         self.work.lock().stopping = true;
-        self.wake.notify_all();
+        self.wake.notify_one();
     }
 
     /// The thread's body.
-    pub(crate) fn run(&self) {
-        let mut work = self.work.lock();
-        while !work.stopping {
-            if let Some(job) = work.jobs.pop_front() {
-                drop(work);
-                job();
-                work = self.work.lock();
-                continue;
-            }
-            let now = self.world.clock.now();
-            let next = work.removals.first_entry().map(|removal| (removal.key().0, removal));
-            match next {
-                Some((at, removal)) if at <= now => {
-                    let path = removal.remove();
-                    drop(work);
-                    self.remove(&path);
-                    work = self.work.lock();
-                }
-                Some((at, _)) => {
-                    self.wake.wait_for(&mut work, at.duration_since(now));
-                }
-                None => self.wake.wait(&mut work),
+    pub(crate) async fn run(&self) {
+        loop {
+            match self.next() {
+                Next::Job(job) => job(),
+                Next::Remove(path) => self.remove(&path),
+                // A deadline that passes and a notice that comes are the same: there is something to look at.
+                Next::WaitUntil(at) => drop(tokio::time::timeout_at(at, self.wake.notified()).await),
+                Next::Wait => self.wake.notified().await,
+                Next::Stop => break,
             }
         }
         // Jobs hold what holds this queue.
-        work.jobs.clear();
+        self.work.lock().jobs.clear();
+    }
+
+    fn next(&self) -> Next {
+        let mut work = self.work.lock();
+        if work.stopping {
+            return Next::Stop;
+        }
+        if let Some(job) = work.jobs.pop_front() {
+            return Next::Job(job);
+        }
+        match work.removals.first_entry() {
+            Some(removal) if removal.key().0 <= self.world.clock.now() => Next::Remove(removal.remove()),
+            Some(removal) => Next::WaitUntil(removal.key().0),
+            None => Next::Wait,
+        }
     }
 
     /// Removes a file or folder now.
     pub(crate) fn remove(&self, path: &std::path::Path) {
         let disk = &self.world.disk;
-        let removed = if path.is_dir() { disk.remove_dir_all(path) } else { disk.remove(path) };
+        let removed = if disk.is_dir(path) { disk.remove_dir_all(path) } else { disk.remove(path) };
         if let Err(error) = removed {
             self.metrics.removal_failures.inc();
             tracing::warn!(path = %path.display(), %error, "could not remove what is not needed any more; the next start tries again");

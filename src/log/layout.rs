@@ -5,6 +5,7 @@
 //! <log dir>/lock                                      held while a process has it open
 //! <log dir>/clean                                     there from a clean stop until the next start
 //! <log dir>/boot                                      which start of the machine it was last opened in
+//! <log dir>/failed                                    there from a failure until a start has dealt with what it left
 //! <log dir>/reserve                                   room for a checkpoint when the disk is full
 //! <log dir>/quarantine/                               tails that were cut off, for an operator to look at
 //! <log dir>/topics/<topic name>/<topic id>-<n>/       a partition
@@ -22,6 +23,7 @@ pub(crate) const FORMAT: &str = "format";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const CLEAN: &str = "clean";
 pub(crate) const BOOT: &str = "boot";
+pub(crate) const FAILED: &str = "failed";
 pub(crate) const RESERVE: &str = "reserve";
 pub(crate) const QUARANTINE: &str = "quarantine";
 pub(crate) const TOPICS: &str = "topics";

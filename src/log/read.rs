@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 use aquifer_model::batch::HEADER_BYTES;
 use aquifer_model::{AbortedTxn, BatchHeader, ByteCount, Offset, OffsetRange, offset_index};
 use aquifer_runtime::files::File;
+use aquifer_runtime::planted::{self, Planted};
 use bytes::Bytes;
 
 use super::error::{Corruption, ReadError};
@@ -227,7 +228,7 @@ fn gather(
     let mut expected = (position == 0).then_some(place.base);
     // The offset is at most an index interval and a batch behind the floor.
     let wanted = read.bytes_max.get().saturating_add(gap).max(HEADER_BYTES as u64);
-    loop {
+    'walk: loop {
         let count = wanted.min(place.ceiling.saturating_sub(position));
         let buffer = file.read_at(position, usize::try_from(count).unwrap_or(usize::MAX)).map_err(io)?;
         if (buffer.len() as u64) < count {
@@ -235,6 +236,13 @@ fn gather(
         }
         let mut at = 0;
         while let Some(header) = header_at(&buffer, at, path, position, expected, place.ceiling)? {
+            let led_past = expected.is_none() && header.base_offset > read.from;
+            if led_past && !planted::is(Planted::IndexTrusted) {
+                // An index is a hint: one that leads past the offset costs a walk from the segment's start, never a record.
+                tracing::warn!(path = %path.display(), offset = %read.from, "an index entry leads too far");
+                (position, expected) = (0, Some(place.base));
+                continue 'walk;
+            }
             if header.next_offset() > read.from {
                 let first = First { position: position + at as u64, at, header };
                 return take(file, place, read, buffer.into(), first);

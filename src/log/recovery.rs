@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use aquifer_model::{BatchHeader, ByteCount, Offset, TopicPartition};
 use aquifer_runtime::files::File;
+use aquifer_runtime::planted::{self, Planted};
 use parking_lot::Mutex;
 
 use super::checkpoint::{Checkpoint, RecoveryPoint, SealedFacts, Snapshot, encode_snapshot};
@@ -188,6 +189,10 @@ impl Opening<'_> {
 
     fn open(&self, slot: &Arc<FileSlot>) -> Result<(File, u64), OpenLogError> {
         let file = self.shared.files.get(slot).map_err(Self::io(slot.path()))?;
+        if self.shared.past.pages == PageCache::PerhapsLost {
+            // Of a sync that failed the page cache says that all is well, and another sync would say so, too.
+            file.forget_clean_pages();
+        }
         let size = file.size().map_err(Self::io(slot.path()))?;
         Ok((file, size.get()))
     }
@@ -205,7 +210,8 @@ impl Opening<'_> {
             .map_err(|error| OpenLogError::Format { path: path.clone(), error })?;
         let written = WrittenIndex { base: point.segment, mark: loaded.mark, bytes: loaded.file_bytes };
         let at = |error| OpenLogError::Format { path: self.folder.join(layout::CHECKPOINT), error };
-        let producers = Producers::decode(&point.producers).map_err(at)?;
+        let known = if planted::is(Planted::ProducerSnapshotDropped) { &[][..] } else { &point.producers };
+        let producers = Producers::decode(known).map_err(at)?;
         let mut tail = Tail {
             base: point.segment,
             bytes: point.position,
@@ -255,8 +261,12 @@ impl Opening<'_> {
         if size < tail.bytes {
             return Ok(Stop::Damage(format!("{} bytes were synced, the file has {size}", tail.bytes)));
         }
-        let mut scan = Scan::new(file.clone(), Depth::Whole, tail.bytes, size);
         let io = Self::io(file.path());
+        if planted::is(Planted::TailCutBelowSynced) {
+            file.set_size(ByteCount(tail.bytes)).map_err(&io)?;
+            return Ok(Stop::End);
+        }
+        let mut scan = Scan::new(file.clone(), Depth::Whole, tail.bytes, size);
         let began = tail.bytes;
         let stop = loop {
             match scan.step().map_err(&io)? {

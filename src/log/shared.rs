@@ -60,7 +60,7 @@ impl Shared {
         metrics: Metrics,
         past: Past,
     ) -> Shared {
-        let health = Arc::new(Health::new(path, metrics.failed.clone()));
+        let health = Arc::new(Health::new(&world.disk, path, metrics.failed.clone()));
         Shared {
             path: path.to_owned(),
             world: world.clone(),

@@ -258,6 +258,8 @@ impl Place {
         let path = self.log_path();
         let file = Self::io(&path, disk.open_or_create(&path))?;
         Self::io(&self.dir, disk.sync_dir(&self.dir))?;
+        // The last process may have stopped because a sync failed: then the page cache shows what the device does not hold.
+        file.forget_clean_pages();
         let snapshots = Snapshots::new(disk.clone(), &self.dir, metrics.clone());
         let held = Held { _lock: Some(held), _closed: closed.drop_guard() };
         let log = Log::open(Backend(file), node.id, tasks, self.world.clock, metrics.clone(), held)?;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aquifer_model::{ByteCount, LeaderEpoch, Offset, SealedSegment, Timestamp};
+use aquifer_runtime::planted::{self, Planted};
 use aquifer_runtime::tasks;
 use aquifer_tiering::gc::Retention;
 use aquifer_tiering::manifest::commit::{ClaimError, CommitError};
@@ -236,6 +237,9 @@ impl Replica {
             let Some(parts) = tasks::blocking(move || replica.log().sealed_parts(base)).await? else {
                 return Ok(Done::More);
             };
+            if planted::is(Planted::TrimBeforeManifest) {
+                self.log().trim_local(segment.range.next)?;
+            }
             let source = SegmentSource {
                 segment: parts.facts,
                 log: parts.log,
@@ -307,7 +311,7 @@ impl Replica {
         let Some(depth) = held.sweeps.due(now, held.claimed.manifest().version()) else { return Ok(()) };
         let collected = held.claimed.collect(depth).await;
         let newest = held.claimed.manifest().version();
-        held.sweeps.swept(now, depth, collected.as_ref().ok().map(|collected| collected.left), newest);
+        held.sweeps.swept(now, depth, collected.as_ref().ok().copied(), newest);
         match collected {
             Ok(_) => Ok(()),
             Err(error @ CommitError::Fenced(_)) => Err(error.into()),

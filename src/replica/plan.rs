@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aquifer_model::{ByteCount, Offset, OffsetRange, SealedSegment, Timestamp};
 use aquifer_tiering::ManifestVersion;
-use aquifer_tiering::gc::CollectDepth;
+use aquifer_tiering::gc::{CollectDepth, Collected};
 use tokio::time::Instant;
 
 use crate::log::{Keep, removable_before};
@@ -38,19 +38,20 @@ impl Sweeps {
         (now >= self.removed_at && self.clean != Some(newest)).then_some(CollectDepth::Removed)
     }
 
-    /// Notes a sweep of this depth that left `left` objects in their grace; `None` for one that failed.
+    /// Notes a sweep of this depth and what it did; `None` for one that failed.
     pub(super) fn swept(
         &mut self,
         now: Instant,
         depth: CollectDepth,
-        left: Option<u64>,
+        collected: Option<Collected>,
         newest: ManifestVersion,
     ) {
         self.removed_at = now + self.every;
-        self.clean = (left == Some(0)).then_some(newest);
+        self.clean = collected.filter(|collected| collected.left == 0).map(|_| newest);
         if depth == CollectDepth::Orphans {
-            // What failed is tried again sooner.
-            self.orphans_at = now + if left.is_some() { ORPHANS_EVERY } else { self.every };
+            // What failed is tried again sooner, and what has grace is to go when that is over.
+            let is_done = collected.is_some_and(|collected| collected.orphans_left == 0);
+            self.orphans_at = now + if is_done { ORPHANS_EVERY } else { self.every };
         }
     }
 }
@@ -171,14 +172,19 @@ mod tests {
         let mut sweeps = Sweeps::new(start, minutes(1), minutes(5));
         assert_eq!(sweeps.due(start, one), None);
         assert_eq!(sweeps.due(start + minutes(1), one), Some(CollectDepth::Orphans));
-        sweeps.swept(start, CollectDepth::Orphans, Some(3), one);
+        let left = |left, orphans_left| Some(Collected { left, orphans_left, ..Collected::default() });
+        sweeps.swept(start, CollectDepth::Orphans, left(3, 0), one);
         assert_eq!(sweeps.due(start + minutes(4), one), None);
         assert_eq!(sweeps.due(start + minutes(5), one), Some(CollectDepth::Removed));
-        sweeps.swept(start, CollectDepth::Removed, Some(0), one);
+        sweeps.swept(start, CollectDepth::Removed, left(0, 0), one);
         assert_eq!(sweeps.due(start + minutes(300), one), None);
         assert_eq!(sweeps.due(start + minutes(300), two), Some(CollectDepth::Removed));
         assert_eq!(sweeps.due(start + minutes(360), one), Some(CollectDepth::Orphans));
         sweeps.swept(start, CollectDepth::Orphans, None, one);
+        assert_eq!(sweeps.due(start + minutes(5), one), Some(CollectDepth::Orphans));
+        // An orphan in its grace goes when that is over, not hours later.
+        sweeps.swept(start, CollectDepth::Orphans, left(1, 1), one);
+        assert_eq!(sweeps.due(start + minutes(4), one), None);
         assert_eq!(sweeps.due(start + minutes(5), one), Some(CollectDepth::Orphans));
     }
 }

@@ -6,6 +6,7 @@
 //! (KIP-966): a record that could still be lost must not be seen.
 
 use aquifer_model::Offset;
+use aquifer_runtime::planted::{self, Planted};
 
 use crate::config::Durability;
 
@@ -29,6 +30,7 @@ impl Own {
     /// The end of what this replica vouches for.
     fn safe(self) -> Offset {
         match self.durability {
+            Durability::Fsync if planted::is(Planted::AckBeforeSync) => self.end,
             Durability::Fsync => self.synced,
             Durability::Replicated => self.end,
         }

@@ -60,6 +60,8 @@ pub struct Options {
 
     /// `tier.delete.grace.ms`: how long an object outlives its name in the manifest, by the store's clock.
     pub delete_grace: Duration,
+    /// `tier.late.write.max.ms`: how long after it was sent a write may still reach the bucket.
+    pub late_write_max: Duration,
     /// `tier.expire.segments.max`: segments that one manifest version drops at most.
     pub expire_segments_max: usize,
 }
@@ -141,6 +143,7 @@ impl Default for Options {
             streams_max: 4096,
             read_deadline: Duration::from_secs(30),
             delete_grace: Duration::from_secs(300),
+            late_write_max: Duration::from_secs(3_600),
             expire_segments_max: 256,
         }
     }

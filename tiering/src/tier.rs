@@ -228,7 +228,8 @@ impl Tier {
             let Some(last) = self.view(partition).refresh().await?.filter(|last| last.is_deleted()) else {
                 continue;
             };
-            let Collected { objects, uploads, left } = self.0.sweeper.collect_deleted(&last).await?;
+            let Collected { objects, uploads, left, orphans_left: _ } =
+                self.0.sweeper.collect_deleted(&last).await?;
             all.objects += objects;
             all.uploads += uploads;
             all.left += left;

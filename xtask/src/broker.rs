@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// What Linux counts process times in, on every machine that this runs on.
@@ -17,6 +18,7 @@ const READY_DEADLINE: Duration = Duration::from_secs(60);
 mod status {
     pub(super) const PARTITIONS: &str = "partitions";
     pub(super) const TOPIC: &str = "topic";
+    pub(super) const LOG_END: &str = "log_end";
     pub(super) const LOCAL_BYTES: &str = "local_bytes";
     pub(super) const TIERED_BYTES: &str = "tiered_bytes";
     pub(super) const TOTALS: &str = "totals";
@@ -28,6 +30,8 @@ pub(crate) struct Broker {
     server: Server,
     binary: PathBuf,
     arguments: Vec<OsString>,
+    object_store: String,
+    data: PathBuf,
     log: PathBuf,
     pub(crate) bootstrap: String,
     admin: String,
@@ -51,18 +55,31 @@ impl Broker {
         settings: &[(&str, &str)],
     ) -> Result<Broker> {
         let data = places::emptied(places::data()?.join(format!("broker-{name}")))?;
+        Broker::start_in(binary, name, &data, object_store, settings)
+    }
+
+    /// The same with this data folder, and what lies in it.
+    pub(crate) fn start_in(
+        binary: &Path,
+        name: &str,
+        data: &Path,
+        object_store: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Broker> {
         let bootstrap = format!("127.0.0.1:{}", free_port()?);
         let admin = format!("127.0.0.1:{}", free_port()?);
         let words =
             ["dev", "--listen", &bootstrap, "--admin", &admin, "--object-store", object_store, "--data-dir"];
         let mut arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
-        arguments.push(data.into_os_string());
+        arguments.push(data.into());
         for (key, value) in settings {
             arguments.extend(["--set".into(), format!("{key}={value}").into()]);
         }
         let log = places::log(&format!("broker-{name}"))?;
         let server = Server::start("aquifer dev", command(binary, &arguments).envs(s3::KEYS), &log)?;
-        let mut broker = Broker { server, binary: binary.to_owned(), arguments, log, bootstrap, admin };
+        let (binary, object_store) = (binary.to_owned(), object_store.to_owned());
+        let data = data.to_owned();
+        let mut broker = Broker { server, binary, arguments, object_store, data, log, bootstrap, admin };
         broker.wait_until_ready()?;
         Ok(broker)
     }
@@ -73,13 +90,68 @@ impl Broker {
         self.start_again()
     }
 
+    /// Kills it in the middle of whatever it does.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.server.kill()
+    }
+
+    /// Ends it in good order.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        self.server.end()?;
+        Ok(())
+    }
+
+    /// One of its metrics, without labels.
+    pub(crate) fn metric(&self, name: &str) -> Result<u64> {
+        let answer = http::get(&self.admin, "/metrics")?;
+        let value = answer.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.with_context(|| format!("no {name} in /metrics"))?;
+        value.trim().parse().with_context(|| format!("{name} {value}"))
+    }
+
+    /// How many records all partitions of a topic hold, from offset 0, acknowledged or not.
+    pub(crate) fn log_ends(&self, topic: &str) -> Result<u64> {
+        let status = status(&self.admin)?;
+        let partitions = status[status::PARTITIONS].as_array().context("no partitions in /api/status")?;
+        let of_topic = partitions.iter().filter(|partition| partition[status::TOPIC] == topic);
+        Ok(of_topic.filter_map(|partition| partition[status::LOG_END].as_u64()).sum())
+    }
+
+    /// Stops it where it stands.
+    pub(crate) fn freeze(&self) -> Result<()> {
+        run(&mut command("kill", ["-STOP", &self.server.id().to_string()]))
+    }
+
+    /// Lets it go on as if nothing had been.
+    pub(crate) fn thaw(&self) -> Result<()> {
+        run(&mut command("kill", ["-CONT", &self.server.id().to_string()]))
+    }
+
+    /// Where its bucket is.
+    pub(crate) fn object_store(&self) -> &str {
+        &self.object_store
+    }
+
+    /// Where its logs are.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// `aquifer tier`, to be refined.
+    pub(crate) fn tier<const N: usize>(&self, words: [&str; N]) -> Command {
+        let mut tier = command(&self.binary, ["tier"]);
+        tier.args(words).envs(s3::KEYS);
+        tier
+    }
+
     /// Ends it in good order, and starts it again: what it held in memory is gone.
     pub(crate) fn end_and_restart(&mut self) -> Result<Started> {
         self.server.end()?;
         self.start_again()
     }
 
-    fn start_again(&mut self) -> Result<Started> {
+    /// Starts it on what the last one left.
+    pub(crate) fn start_again(&mut self) -> Result<Started> {
         let start = Instant::now();
         let mut dev = command(&self.binary, &self.arguments);
         self.server = Server::start("aquifer dev", dev.envs(s3::KEYS), &self.log)?;
@@ -118,6 +190,10 @@ impl Broker {
         let partitions = partitions.to_string();
         let words = ["topic", "create", topic, "--partitions", &partitions];
         run(command(&self.binary, words).env("AQUIFER_BOOTSTRAP", &self.bootstrap))
+    }
+
+    pub(crate) fn delete_topic(&self, topic: &str) -> Result<()> {
+        run(command(&self.binary, ["topic", "delete", topic]).env("AQUIFER_BOOTSTRAP", &self.bootstrap))
     }
 
     /// Waits until at least this share of a topic's bytes is in the bucket and no longer on the local disk.

@@ -211,7 +211,7 @@ fn kcat_read(bootstrap: &str, topic: &str, partitions: usize) -> Result<Vec<Pass
 }
 
 /// What ListOffsets says to a special timestamp: -2 is the start, -1 the end.
-fn kcat_offset(bootstrap: &str, topic: &str, partition: usize, which: &str) -> Result<i64> {
+pub(crate) fn kcat_offset(bootstrap: &str, topic: &str, partition: usize, which: &str) -> Result<i64> {
     let asked = format!("{topic}:{partition}:{which}");
     let said = output(&mut command("kcat", ["-Q", "-b", bootstrap, "-t", &asked]))?;
     let offset = said.trim().rsplit(' ').next().unwrap_or_default();

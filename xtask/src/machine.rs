@@ -15,6 +15,9 @@ const NEEDED: &[(&[&str], &str, &str)] = &[
     (&["node", "--version"], "Node.js, 14 or newer", "nodejs"),
     (&["npm", "--version"], "npm", "npm"),
     (&["python3", "--version"], "Python, 3.11 or newer", "python3"),
+    (&["mkfs.ext4", "-V"], "mkfs.ext4", "e2fsprogs"),
+    (&["mkfs.xfs", "-V"], "mkfs.xfs", "xfsprogs"),
+    (&["losetup", "-V"], "losetup", "mount"),
     (&["python3", "-c", "import venv, ensurepip"], "Python's venv", "python3-venv"),
 ];
 

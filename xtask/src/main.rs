@@ -27,8 +27,20 @@ mod s3;
 mod text;
 /// Real clients: installed, built, run.
 mod clients;
+/// The broker, built.
+mod built;
 /// The broker under test.
 mod broker;
+/// What readers print, as events.
+mod reading;
+/// What happened in a run, and the verdict on it.
+mod history;
+/// What a folder that serves as a bucket holds.
+mod bucket;
+/// What the log files of a stopped broker hold.
+mod local;
+/// File systems of their own, to cut the power of.
+mod mounted;
 /// Text in by real clients, into the bucket, and out again by others.
 mod scenario;
 /// Programs that run beside a broker while something happens to it.
@@ -39,8 +51,12 @@ mod network;
 mod slow_proxy;
 /// Plain concurrent ranged GETs: what a replay is measured against.
 mod plain_gets;
+/// A proxy that swallows a broker's answers.
+mod swallow;
 /// How fast history comes back.
 mod replay;
+/// One node in a simulated world.
+mod simulation;
 /// Long proofs, in full.
 mod prove;
 /// Decoders under bytes that nobody meant.
@@ -57,10 +73,17 @@ usage: cargo xtask COMMAND
   fix          what a machine can do about fmt and clippy
   clients      real clients against real stores: --size-mb 40 --stores file,localstack,minio --broker debug|release,
                or against a broker that runs and makes topics of 4 partitions by itself: --bootstrap HOST:PORT
-  prove kill9   kill -9 under idempotent produce: --rounds 50 --store file|localstack|minio --broker debug|release
+  prove kill9    kill -9 under idempotent produce: --rounds 100 --store file|localstack|minio --broker debug|release
+  prove powercut power cuts of data directory and bucket (as root): --rounds 100 --fs ext4|xfs --broker debug|release
+  prove diskfault a disk whose syncs fail, and one that is full (as root): --broker debug|release
+  prove planted  each of the ten faults that a build can have on purpose must be found (as root): --only NAME
+  check        a run's history, again: --history FOLDER
   prove restart kill -9 with much local log: --mb 2048 --broker debug|release
   prove outage  MinIO away for a while under produce, tail and cold reads: --seconds 60 --broker debug|release
   prove replay  one partition from a cold broker behind a proxy as slow as S3: --mb 2000 --proxy yes|no --value-bytes 1000 --broker debug|release
+  prove sim     a node in simulated worlds, a seed each: --seeds 10000 --from 1, or one told in full: --seed 77
+  prove zombies the same with a twin that was started on a copy of its data: --seeds 1000 --from 1, or --seed 77
+  prove crashpoints  the same, stopped at each operation of its disk and its bucket: --every 1
   fuzz         decoders under nightly and a sanitizer: --target NAME|all --seconds 300
   slow-proxy   --upstream HOST:PORT [--listen 127.0.0.1:9001] [--first-byte-ms 30] [--rate-mb 90]
   plain-gets   --endpoint http://HOST:PORT --bucket NAME [--prefix P] [--in-flight 16] [--range-bytes 8388608] [--total-mb N]
@@ -89,6 +112,7 @@ fn command() -> anyhow::Result<()> {
         "clients" => suite::clients(flags?),
         "prove" => prove::main(&proof, flags?),
         "fuzz" => fuzz::main(flags?),
+        "check" => check(flags?),
         "slow-proxy" => slow_proxy::main(flags?),
         "plain-gets" => plain_gets::main(flags?),
         other => {
@@ -96,4 +120,14 @@ fn command() -> anyhow::Result<()> {
             anyhow::bail!("no such command: '{other}'")
         }
     }
+}
+
+/// Judges a history that a run has left.
+fn check(mut flags: flags::Flags) -> anyhow::Result<()> {
+    let folder = flags.need("history")?;
+    flags.end()?;
+    let report = history::judge(std::path::Path::new(&folder))?;
+    println!("{report}");
+    anyhow::ensure!(report.is_clean(), "it breaks the log's word");
+    Ok(())
 }

@@ -33,10 +33,24 @@ pub(crate) fn binary(profile: &str) -> PathBuf {
 
 /// An empty folder: what was there is removed.
 pub(crate) fn emptied(folder: PathBuf) -> Result<PathBuf> {
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
-    }
+    removed(&folder)?;
     made(folder)
+}
+
+/// Removes a file, if it is there.
+pub(crate) fn removed_file(file: &Path) -> Result<()> {
+    if file.exists() {
+        std::fs::remove_file(file).with_context(|| format!("removing {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Removes a folder, if it is there.
+pub(crate) fn removed(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
+    }
+    Ok(())
 }
 
 fn made(folder: PathBuf) -> Result<PathBuf> {

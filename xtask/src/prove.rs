@@ -1,203 +1,219 @@
-//! Long proofs, in full: what a broker does when it is killed, or when the bucket goes away.
+//! Long proofs, in full: what a broker does when it is killed, when its power is cut, when its disk or its bucket goes away.
 //!
-//! One idempotent producer with `acks=all` writes numbered records all the while: record `i` of a partition must be
-//! acknowledged at offset `i`, so a record that was lost, doubled or moved shows at once, or when all is read back at the end.
+//! An idempotent producer with `acks=all` writes numbered records all the while, and consumers read them; what they sent, were
+//! told and read is judged by the one checker (`tests/checker`).
 
 use crate::broker::{Broker, Started};
-use crate::clients::{self, Client, Passed};
+use crate::bucket::{self, Look};
 use crate::flags::Flags;
-use crate::run::{self, command};
-use crate::s3::Kind;
-use crate::soak::{Running, Soak};
-use crate::{replay, s3, scenario, soak, suite};
-use anyhow::{Result, anyhow, bail, ensure};
+use crate::history::History;
+use crate::soak::{self, Load, Running, Soak};
+use crate::{built, local, replay, simulation};
+use anyhow::{Result, bail, ensure};
+use aquifer_checker::{Expiry, Report};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::thread::{JoinHandle, sleep, spawn};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+/// A disk that fails, and one that is full.
+pub(crate) mod diskfault;
+/// kill -9 at random moments.
+pub(crate) mod kill9;
+/// The bucket away for a while.
+mod outage;
+/// The checker itself: faults built in on purpose, each of which must be found.
+pub(crate) mod planted;
+/// Power cuts of the data directory and the bucket.
+pub(crate) mod powercut;
+/// What a restart with much local log costs.
+mod restart;
 
 const PARTITIONS: usize = 4;
 const TOPIC: &str = "soak";
 const POLL: Duration = Duration::from_millis(20);
 const TIERED_DEADLINE: Duration = Duration::from_secs(300);
-/// With the bucket away, an acknowledgement may take as long as on any other day, on a busy machine.
-const STALL_MAX: Duration = Duration::from_secs(5);
+/// How long to wait for a broker with a planted fault before it is looked at as it stands.
+const PATIENT: Duration = Duration::from_secs(10);
+const PATIENT_AUDIT_SECONDS: u64 = 30;
 /// Closed, uploaded and dropped from the local disk within seconds.
 const SMALL_SEGMENTS: [(&str, &str); 4] = [
-    ("log.segment.bytes", "4194304"),
-    ("tier.roll.ms", "2000"),
-    ("log.local.retention.ms", "3000"),
-    ("log.retention.check.interval.ms", "500"),
+    ("log.segment.bytes", "1048576"),
+    ("tier.roll.ms", "1000"),
+    ("log.local.retention.ms", "1500"),
+    ("log.retention.check.interval.ms", "300"),
 ];
-const READY_MS_MAX: u128 = 1000;
-const READ_BYTES_MAX: u64 = 64 << 20;
 
 pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
+    match proof {
+        "planted" => return planted::main(flags),
+        "sim" => return simulation::seeds(flags),
+        "zombies" => return simulation::zombies(flags),
+        "crashpoints" => return simulation::crashpoints(flags),
+        _ => {}
+    }
     let profile: String = flags.take("broker", "release".to_owned())?;
     let binary: PathBuf = flags.take("binary", PathBuf::new())?;
-    let binary = suite::built_or_given(&profile, binary)?;
+    let binary = built::or_given(&profile, binary)?;
     match proof {
-        "kill9" => kill9(&binary, flags),
-        "restart" => restart(&binary, flags),
-        "outage" => outage(&binary, flags),
+        "kill9" => kill9::main(&binary, flags),
+        "powercut" => powercut::main(&binary, flags),
+        "diskfault" => diskfault::main(&binary, flags),
+        "restart" => restart::main(&binary, flags),
+        "outage" => outage::main(&binary, flags),
         "replay" => replay::main(&binary, flags),
-        other => bail!("no such proof: '{other}' (kill9, restart, outage, replay)"),
+        other => {
+            bail!(
+                "no such proof: '{other}' (kill9, powercut, diskfault, planted, sim, zombies, crashpoints, restart, outage, replay)"
+            )
+        }
     }
 }
 
-/// Kills the broker at random moments; segments are small, so that uploads, manifests and trims are hit as well.
-fn kill9(binary: &Path, mut flags: Flags) -> Result<()> {
-    let rounds: usize = flags.take("rounds", 50)?;
-    let store: String = flags.take("store", "file".to_owned())?;
-    let rate: u64 = flags.take("rate", 10_000)?;
-    let between_ms_max: u64 = flags.take("between-ms-max", 2000)?;
-    flags.end()?;
-    let (_server, url) = scenario::store(&store, "kill9")?;
-    let mut broker = Broker::start(binary, "kill9", &url, &SMALL_SEGMENTS)?;
-    broker.create_topic(TOPIC, PARTITIONS)?;
-    let mut soak = Soak::start(&broker.bootstrap, TOPIC, rate)?;
+/// How often to strike, and how hard the broker works meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blows {
+    pub(crate) rounds: usize,
+    /// Records a second.
+    pub(crate) rate: u64,
+    /// Between the first acknowledgement after a start and the next blow, at random.
+    pub(crate) between_ms_max: u64,
+    manner: Manner,
+}
+
+impl Blows {
+    /// Of the usual strength.
+    pub(crate) fn of(rounds: usize) -> Blows {
+        Blows { rounds, rate: 3_000, between_ms_max: 600, manner: Manner::Strict }
+    }
+
+    fn patient(rounds: usize) -> Blows {
+        Blows { manner: Manner::Patient, ..Blows::of(rounds) }
+    }
+
+    fn take(flags: &mut Flags) -> Result<Blows> {
+        let Blows { rounds, rate, between_ms_max, manner } = Blows::of(100);
+        Ok(Blows {
+            rounds: flags.take("rounds", rounds)?,
+            rate: flags.take("rate", rate)?,
+            between_ms_max: flags.take("between-ms-max", between_ms_max)?,
+            manner,
+        })
+    }
+}
+
+/// What is left of a broker after all blows: it is running.
+#[derive(Debug)]
+struct Struck {
+    rig: Rig,
+    broker: Broker,
+    starts: Vec<Started>,
+}
+
+/// Strikes and starts again, time after time, and lets it work a little in between.
+fn strike(
+    mut rig: Rig,
+    mut broker: Broker,
+    blows: Blows,
+    what: &str,
+    mut blow: impl FnMut(&mut Broker) -> Result<Started>,
+) -> Result<Struck> {
+    let Blows { rounds, between_ms_max, .. } = blows;
     let mut starts = Vec::new();
     for round in 1..=rounds {
-        soak.wait_for_more(1)?;
-        sleep(Duration::from_millis(random(between_ms_max)));
-        let acked = soak.acked()?;
-        let started = broker.kill_and_restart()?;
-        println!(
-            "   round {round}: killed with {acked} acknowledged; ready after {} ms, {} KB read",
-            started.after.as_millis(),
-            started.read_bytes / 1000
-        );
+        if !rig.goes_on()? {
+            break;
+        }
+        sleep(random(between_ms_max));
+        rig.history.fault(what)?;
+        let started = blow(&mut broker)?;
+        told(round, rounds, started, rig.soak.acked()?);
         starts.push(started);
     }
-    soak.wait_for_more(1)?;
-    read_back(&broker, soak.end()?)?;
-    broker.end()?;
-    verify_bucket(binary, &url)?;
-    summary("kill9", &starts);
-    Ok(())
+    rig.goes_on()?;
+    Ok(Struck { rig, broker, starts })
 }
 
-/// Kills a broker that holds much local log while it is written to, and looks at what the restart costs.
-fn restart(binary: &Path, mut flags: Flags) -> Result<()> {
-    let mb: u64 = flags.take("mb", 2048)?;
-    flags.end()?;
-    let (_server, url) = scenario::store("file", "restart")?;
-    // Everything stays on the local disk, whatever the bucket holds.
-    let settings = [("log.local.retention.ms", "-1"), ("log.local.retention.bytes", "-1")];
-    let mut broker = Broker::start(binary, "restart", &url, &settings)?;
-    broker.create_topic(TOPIC, PARTITIONS)?;
-    let mut soak = Soak::start(&broker.bootstrap, TOPIC, 0)?;
-    soak.wait_for_more(mb * 1_000_000 / soak::VALUE_BYTES)?;
-    let started = broker.kill_and_restart()?;
-    let acked = soak.acked()?;
-    soak.wait_for_more(1)?;
-    read_back(&broker, soak.end()?)?;
-    broker.end()?;
-    println!("restart: {} MB of values acknowledged before the kill", acked * soak::VALUE_BYTES / 1_000_000);
-    summary("restart", &[started]);
-    ensure!(
-        started.after.as_millis() <= READY_MS_MAX,
-        "ready after {:?}: more than {READY_MS_MAX} ms",
-        started.after
-    );
-    ensure!(
-        started.read_bytes <= READ_BYTES_MAX,
-        "{} bytes read: more than {READ_BYTES_MAX}",
-        started.read_bytes
-    );
-    Ok(())
+/// One topic that is written to and read while something happens to its broker, and the history of that.
+#[derive(Debug)]
+struct Rig {
+    history: History,
+    soak: Soak,
+    readers: Vec<Running>,
+    began: Instant,
+    manner: Manner,
 }
 
-/// Stops the bucket's server for a while: producing and tail reads go on, a cold reader waits, the lag shows and goes.
-fn outage(binary: &Path, mut flags: Flags) -> Result<()> {
-    let seconds: u64 = flags.take("seconds", 60)?;
-    let rate: u64 = flags.take("rate", 5_000)?;
-    flags.end()?;
-    Kind::MinIo.install()?;
-    let readers: Vec<Client> = clients::install()?.into_iter().filter(Client::reads).collect();
-    let mut store = Kind::MinIo.start()?;
-    let url = store.url("outage");
-    let mut broker = Broker::start(binary, "outage", &url, &SMALL_SEGMENTS)?;
-    broker.create_topic(TOPIC, PARTITIONS)?;
-    let mut soak = Soak::start(&broker.bootstrap, TOPIC, rate)?;
-    // A cold reader stops at the end as it is when it starts, so what it reads lies in the bucket for the most part.
-    broker.wait_until_tiered(TOPIC, 0.5, TIERED_DEADLINE)?;
-    let tail = Running::start("tail", &["tail", "--bootstrap", &broker.bootstrap, "--topic", TOPIC])?;
+/// What to make of a broker that does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// The proof fails at once.
+    Strict,
+    /// It is looked at as it stands: its fault is planted, and for the checker to find.
+    Patient,
+}
 
-    store.stop()?;
-    let cold = cold_readers(readers, &broker.bootstrap);
-    let (mut lags, mut acked, mut stall) = (Vec::new(), soak.acked()?, Duration::ZERO);
-    let (stopped, mut moved) = (Instant::now(), Instant::now());
-    while stopped.elapsed() < Duration::from_secs(seconds) {
-        sleep(POLL);
-        let now = soak.acked()?;
-        if now > acked {
-            stall = stall.max(moved.elapsed());
-            (acked, moved) = (now, Instant::now());
-        }
-        if stopped.elapsed().as_secs() as usize >= lags.len() {
-            lags.push(broker.upload_lag_bytes()?);
-        }
+impl Rig {
+    /// Makes the topic, and starts a producer, a reader of what arrives, and one that reads all of it time and again.
+    fn start(name: &str, broker: &Broker, blows: Blows) -> Result<Rig> {
+        broker.create_topic(TOPIC, PARTITIONS)?;
+        let mut history = match blows.manner {
+            Manner::Strict => History::begin(name)?,
+            Manner::Patient => History::begin(name)?.impatient(PATIENT_AUDIT_SECONDS),
+        };
+        history.topic(TOPIC, PARTITIONS, Expiry::Never)?;
+        let load = Load { topic: TOPIC, producer: 1, rate: blows.rate, value_bytes: soak::VALUE_BYTES };
+        let soak = Soak::start(&broker.bootstrap, load, &history.of("soak"))?;
+        let watch = |name: &str, from| soak::watch(&broker.bootstrap, TOPIC, from, name, &history.of(name));
+        let readers = vec![watch("tail", "latest")?, watch("replay", "earliest")?];
+        Ok(Rig { history, soak, readers, began: Instant::now(), manner: blows.manner })
     }
-    stall = stall.max(moved.elapsed());
-    soak.check()?;
-    for (name, reader) in &cold {
-        ensure!(
-            !reader.is_finished(),
-            "{name} ended while the bucket was away: it failed, or had nothing to wait for"
-        );
-    }
-    let (lag_first, lag_last) = (lags[0], lags[lags.len() - 1]);
-    ensure!(lag_last > lag_first, "the upload lag did not grow while the bucket was away: {lags:?}");
-    ensure!(stall < STALL_MAX, "nothing was acknowledged for {stall:?}");
 
-    store.start()?;
-    let back = Instant::now();
-    for (name, reader) in cold {
-        let read = reader.join().map_err(|_| anyhow!("the thread of {name} panicked"))??;
-        for passed in &read {
-            let dense = passed.first == 0 && passed.last + 1 == i64::try_from(passed.count)?;
-            ensure!(dense, "{name} skipped something: {passed:?}");
+    /// Waits for an acknowledgement. False: there will be none, since the broker told the producer that its session does not fit.
+    /// That is a finding, and the history has it; there is just no use in going on.
+    fn goes_on(&mut self) -> Result<bool> {
+        match self.manner {
+            Manner::Strict => self.soak.wait_for_more(1)?,
+            Manner::Patient => {
+                if let Err(error) = self.soak.wait_for_more_within(1, PATIENT) {
+                    println!("   {error:#}");
+                    return Ok(false);
+                }
+            }
         }
-        let seconds = back.elapsed().as_secs_f64();
-        println!("   {name}, which waited for the bucket, read all by {seconds:.1} s after it came back");
+        Ok(!self.soak.is_broken()?)
     }
-    println!("   tail: {}", tail.end()?.trim());
-    let wrote = soak.end()?;
+
+    /// Ends the clients, has all read by another client, and by the bucket's own tool, and gives what was written down.
+    fn finish(self, broker: &Broker) -> Result<History> {
+        let Rig { mut history, soak, readers, began, manner } = self;
+        let ended = soak.end()?;
+        let acked = if manner == Manner::Strict { ended.whole()? } else { ended.acked };
+        for reader in readers {
+            println!("   reader: {}", reader.end()?.trim());
+        }
+        println!("   {acked} records acknowledged in {:.0} s", began.elapsed().as_secs_f64());
+        history.audit(&broker.bootstrap, TOPIC, PARTITIONS)?;
+        history.bucket(broker, TOPIC, PARTITIONS)?;
+        Ok(history)
+    }
+}
+
+/// Ends all in good order: the history must be clean, the bucket as its manifests say, and most of the data in the bucket alone.
+fn settle(binary: &Path, rig: Rig, mut broker: Broker) -> Result<Report> {
+    let mut history = rig.finish(&broker)?;
     broker.wait_until_no_lag(TIERED_DEADLINE)?;
-    println!("   no lag {:.1} s after the bucket came back", back.elapsed().as_secs_f64());
-    read_back(&broker, wrote)?;
+    let share = broker.wait_until_tiered(TOPIC, 0.3, TIERED_DEADLINE)?;
+    println!("   {:.0}% of the bytes at least lie in the bucket alone", share * 100.0);
+    if broker.object_store().starts_with("file://") {
+        Look::new(bucket::GRACE).note(&broker, &mut history)?;
+    }
+    let (url, data) = (broker.object_store().to_owned(), broker.data().to_owned());
     broker.end()?;
-    verify_bucket(binary, &url)?;
-    println!(
-        "outage: {seconds} s; longest time without an acknowledgement {} ms; upload lag grew from {lag_first} to {lag_last} bytes",
-        stall.as_millis()
-    );
-    Ok(())
-}
-
-type Reading = JoinHandle<Result<Vec<Passed>>>;
-
-/// Each reads the whole topic, all at once.
-fn cold_readers(readers: Vec<Client>, bootstrap: &str) -> Vec<(String, Reading)> {
-    let start = |client: Client| {
-        let (name, bootstrap) = (client.name(), bootstrap.to_owned());
-        (name, spawn(move || client.read(&bootstrap, TOPIC, PARTITIONS)))
-    };
-    readers.into_iter().map(start).collect()
-}
-
-/// Another client reads everything: it must be what the producer saw acknowledged, at the same offsets.
-fn read_back(broker: &Broker, wrote: Vec<Passed>) -> Result<()> {
-    let read = Client::Kcat.read(&broker.bootstrap, TOPIC, PARTITIONS)?;
-    ensure!(read == wrote, "acknowledged {wrote:#?}\nbut read {read:#?}");
-    let records: u64 = wrote.iter().map(|passed| passed.count).sum();
-    println!("   {records} records acknowledged; each is there once, in order, at its offset");
-    Ok(())
-}
-
-fn verify_bucket(binary: &Path, url: &str) -> Result<()> {
-    run::run(command(binary, ["tier", "verify", "--object-store", url]).envs(s3::KEYS))
+    local::note(&data, TOPIC, &mut history)?;
+    let report = history.must_be_clean()?;
+    bucket::verify(binary, &url)?;
+    Ok(report)
 }
 
 fn summary(proof: &str, starts: &[Started]) {
@@ -205,7 +221,7 @@ fn summary(proof: &str, starts: &[Started]) {
     ready.sort_unstable();
     let read_max = starts.iter().map(|started| started.read_bytes).max().unwrap_or_default();
     println!(
-        "{proof}: {} kills, ready after {} ms (median), {} ms (most); at most {} KB read until ready",
+        "{proof}: {} times, ready after {} ms (median), {} ms (most); at most {} KB read until ready",
         starts.len(),
         ready.get(ready.len() / 2).copied().unwrap_or_default(),
         ready.last().copied().unwrap_or_default(),
@@ -213,7 +229,22 @@ fn summary(proof: &str, starts: &[Started]) {
     );
 }
 
+/// A round, told now and then.
+fn told(round: usize, rounds: usize, started: Started, acked: u64) {
+    if round.is_multiple_of((rounds / 20).max(1)) {
+        println!(
+            "   round {round} of {rounds}: {acked} acknowledged, ready after {} ms",
+            started.after.as_millis()
+        );
+    }
+}
+
 /// Up to `max`, differently each time.
-fn random(max: u64) -> u64 {
-    RandomState::new().hash_one(0) % (max + 1)
+fn random(max: u64) -> Duration {
+    Duration::from_millis(RandomState::new().hash_one(0) % (max + 1))
+}
+
+fn at_most(what: &str, found: u64, max: u64) -> Result<()> {
+    ensure!(found <= max, "{what}: {found}, more than {max}");
+    Ok(())
 }

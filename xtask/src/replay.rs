@@ -4,12 +4,13 @@
 use crate::broker::Broker;
 use crate::clients;
 use crate::flags::Flags;
+use crate::history::History;
 use crate::network;
 use crate::plain_gets;
 use crate::run::{command, output};
 use crate::s3::{self, Kind};
 use crate::slow_proxy;
-use crate::soak::Soak;
+use crate::soak::{Load, Soak};
 use anyhow::{Result, anyhow, ensure};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -112,9 +113,11 @@ struct Written {
 /// Produces so many MB to a topic of one partition and waits until nearly all of it is in the bucket alone.
 fn fill(broker: &mut Broker, topic: &'static str, mb: u64, value_bytes: u64) -> Result<Written> {
     broker.create_topic(topic, 1)?;
-    let mut soak = Soak::start_with(&broker.bootstrap, topic, 0, value_bytes)?;
+    let history = History::begin(&format!("replay-{topic}"))?;
+    let load = Load { topic, producer: 1, rate: 0, value_bytes };
+    let mut soak = Soak::start(&broker.bootstrap, load, &history.of("soak"))?;
     soak.wait_for_more(mb * 1_000_000 / value_bytes)?;
-    let records: u64 = soak.end()?.iter().map(|passed| passed.count).sum();
+    let records = soak.end()?.whole()?;
     broker.wait_until_no_lag(TIERED_DEADLINE)?;
     let share = broker.wait_until_tiered(topic, 0.98, TIERED_DEADLINE)?;
     let written = Written { topic, records, bytes: records * value_bytes };

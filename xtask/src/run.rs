@@ -1,5 +1,6 @@
 //! Commands that are run to their end, shown as they are run.
 
+use crate::places;
 use anyhow::{Context, Result, ensure};
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
@@ -12,6 +13,13 @@ pub(crate) fn command<S: AsRef<OsStr>>(
     let mut command = Command::new(program);
     command.args(arguments);
     command
+}
+
+/// The cargo that runs this, in the repository.
+pub(crate) fn cargo<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
+    let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), words);
+    cargo.current_dir(places::root());
+    cargo
 }
 
 /// Runs it with its output on ours; fails unless it ends with 0.

@@ -163,7 +163,7 @@ pub(crate) fn text(size_mb: u64) -> Result<Text> {
 pub(crate) fn store(name: &str, prefix: &str) -> Result<(Option<Store>, String)> {
     let kind = match name {
         "file" => {
-            let folder = places::emptied(places::data()?.join("bucket"))?;
+            let folder = places::emptied(places::data()?.join(format!("bucket-{prefix}")))?;
             return Ok((None, format!("file://{}", folder.display())));
         }
         "minio" => Kind::MinIo,

@@ -94,6 +94,11 @@ impl Proxy {
         requests.get(method).copied().unwrap_or_default()
     }
 
+    /// From now on requests and answers wait, or go on.
+    pub(crate) fn pause(&self, pause: bool) {
+        self.state.store(if pause { PAUSE } else { RUN }, Ordering::Relaxed);
+    }
+
     fn connection(&self, client: TcpStream) -> io::Result<()> {
         client.set_nodelay(true)?;
         let mut from_client = BufReader::with_capacity(PIECE_BYTES, client.try_clone()?);

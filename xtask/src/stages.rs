@@ -27,6 +27,12 @@ impl Stages {
         done.with_context(|| format!("stage '{name}'"))
     }
 
+    /// A stage that this machine cannot run: said aloud, and in the table.
+    pub(crate) fn impossible(&mut self, name: &str, why: &anyhow::Error) {
+        println!("\n== {name}: NOT RUN\n   {why:#}");
+        self.rows.push((name.to_owned(), Duration::ZERO, "NOT RUN"));
+    }
+
     /// One thing that could have failed, and did not.
     pub(crate) fn pass(&mut self, what: &str) {
         println!("   ok: {what}");

@@ -1,24 +1,25 @@
 //! The whole of `test`, `verify` and `fix`, and the client scenario alone.
 
 use crate::flags::Flags;
-use crate::run::{command, run};
-use crate::s3::Kind;
+use crate::mounted::Kind;
+use crate::prove::{Blows, diskfault, kill9, planted, powercut};
+use crate::run::{cargo, run};
+use crate::s3::Kind as Server;
 use crate::scenario::{self, Try};
 use crate::stages::Stages;
-use crate::{clients, machine, places};
-use anyhow::{Result, ensure};
-use std::path::PathBuf;
-use std::process::Command;
+use crate::{built, clients, machine, mounted, simulation};
+use anyhow::Result;
+use std::path::{Path, PathBuf};
 
 /// Enough for dozens of segments in each partition; the full form is `cargo xtask clients --size-mb 300`.
 const SIZE_MB: u64 = 40;
 const STORES: &str = "file,localstack,minio";
-
-fn cargo<const N: usize>(words: [&str; N]) -> Command {
-    let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), words);
-    cargo.current_dir(places::root());
-    cargo
-}
+/// Rounds of the short proofs; in full there are hundreds.
+const KILLS: usize = 15;
+const CUTS: usize = 8;
+const PLANTED: &[&str] = &["ack-before-sync", "claim-unchecked"];
+/// Where nothing can be mounted.
+const PLANTED_UNMOUNTED: &[&str] = &["claim-unchecked"];
 
 /// What CI runs.
 pub(crate) fn test(flags: Flags) -> Result<()> {
@@ -33,19 +34,65 @@ fn everything(stages: &mut Stages) -> Result<()> {
     stages.stage("programs of this machine", |_| machine::prepare())?;
     let checked = checks(stages);
     let tested = tests(stages);
-    let tried = real_clients(stages, SIZE_MB, STORES, || build_broker("debug"));
-    checked.and(tested).and(tried)
+    let tried = real_clients(stages, SIZE_MB, STORES, || built::broker("debug"));
+    let proved = proofs(stages);
+    checked.and(tested).and(tried).and(proved)
+}
+
+/// Short forms of what `cargo xtask prove` does in full, and two of the planted faults: one of the log's, one of the bucket's.
+fn proofs(stages: &mut Stages) -> Result<()> {
+    let binary = built::broker("debug")?;
+    let killed = stages.stage("proof: kill -9", |stages| {
+        kill9::run(&binary, "file", Blows::of(KILLS))?;
+        stages.pass(&format!("nothing is lost, doubled or moved by {KILLS} kills"));
+        Ok(())
+    });
+    // A laptop without root has no file systems to break; it is told what it did not see.
+    let mountable = mounted::check_machine(&[Kind::Ext4, Kind::Xfs]);
+    let (broken, planted) = match &mountable {
+        Ok(()) => (broken_disks(stages, &binary), PLANTED),
+        Err(missing) => {
+            stages.impossible("proof: power cuts, failing and full disks", missing);
+            (Ok(()), PLANTED_UNMOUNTED)
+        }
+    };
+    let found = stages.stage("proof: planted faults", |stages| {
+        planted::run(planted)?;
+        stages.pass(&format!("{} found, and only where planted", planted.join(" and ")));
+        Ok(())
+    });
+    killed.and(broken).and(found)
+}
+
+/// What needs file systems of its own.
+fn broken_disks(stages: &mut Stages, binary: &Path) -> Result<()> {
+    let mut cut = Ok(());
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        let one = stages.stage(&format!("proof: power cuts on {}", kind.name()), |stages| {
+            powercut::run(binary, kind, Blows::of(CUTS))?;
+            stages.pass(&format!("nor by {CUTS} power cuts on {}", kind.name()));
+            Ok(())
+        });
+        cut = cut.and(one);
+    }
+    let failed = stages.stage("proof: failing and full disks", |stages| {
+        diskfault::run(binary)?;
+        stages.pass("nor by a disk whose syncs fail, or one that is full");
+        Ok(())
+    });
+    cut.and(failed)
 }
 
 fn tests(stages: &mut Stages) -> Result<()> {
-    stages.stage("install MinIO", |_| Kind::MinIo.install())?;
-    stages.stage("install LocalStack", |_| Kind::LocalStack.install())?;
+    stages.stage("install MinIO", |_| Server::MinIo.install())?;
+    stages.stage("install LocalStack", |_| Server::LocalStack.install())?;
     stages.stage("unit and store tests", |stages| {
-        let (minio, localstack) = (Kind::MinIo.start()?, Kind::LocalStack.start()?);
+        let (minio, localstack) = (Server::MinIo.start()?, Server::LocalStack.start()?);
         let urls = format!("{} {}", minio.url("suite"), localstack.url("suite"));
         let mut test = cargo(["test", "--workspace", "--no-fail-fast"]);
         stages.cargo_test(test.env("AQUIFER_TEST_S3_URLS", urls).envs(crate::s3::KEYS))
-    })
+    })?;
+    stages.stage("simulation of a node", |_| simulation::short())
 }
 
 /// The quick part. Writes nothing but what cargo builds.
@@ -89,24 +136,11 @@ pub(crate) fn clients(mut flags: Flags) -> Result<()> {
     let done =
         stages.stage("programs of this machine", |_| machine::prepare()).and_then(|()| {
             match bootstrap.as_str() {
-                "" => real_clients(&mut stages, size_mb, &stores, || built_or_given(&profile, binary)),
+                "" => real_clients(&mut stages, size_mb, &stores, || built::or_given(&profile, binary)),
                 bootstrap => against(&mut stages, size_mb, bootstrap),
             }
         });
     stages.finish(done)
-}
-
-/// The broker to try: one that stands somewhere already, or this one, built.
-pub(crate) fn built_or_given(profile: &str, given: PathBuf) -> Result<PathBuf> {
-    if given.as_os_str().is_empty() { build_broker(profile) } else { Ok(given) }
-}
-
-/// Builds the broker in debug or release form.
-fn build_broker(profile: &str) -> Result<PathBuf> {
-    ensure!(profile == "debug" || profile == "release", "--broker is debug or release, not '{profile}'");
-    let mut build = cargo(["build", "--package", "aquifer"]);
-    run(if profile == "release" { build.arg("--release") } else { &mut build })?;
-    Ok(places::binary(profile))
 }
 
 fn against(stages: &mut Stages, size_mb: u64, bootstrap: &str) -> Result<()> {

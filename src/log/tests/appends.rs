@@ -177,6 +177,22 @@ fn a_full_disk_refuses_and_leaves_nothing_behind() {
     assert_eq!(log.end(), offset(2));
 }
 
+/// A power cut may undo the cut of a refused batch's part as it may undo any write, and the segment may be closed by then.
+#[test]
+fn the_cut_after_a_refused_batch_is_synced() {
+    let mut house = House::new();
+    let log = house.log();
+    append(&log, batch(1, 1, 100));
+    house.settle(&log);
+    house.faults.fail_writes(Some(ErrorKind::StorageFull));
+    assert_eq!(log.append(client(batch(2, 1, 100), 0)), Err(AppendError::Full));
+    house.faults.fail_writes(None);
+    let failure = house.dir().failure();
+    house.faults.fail_syncs(Some(ErrorKind::Other));
+    log.flush();
+    house.wait("the sync of the cut", || failure.borrow().is_some());
+}
+
 fn batch_bytes(log: &Log, at: usize) -> Vec<u8> {
     let all = read_all(log);
     let located = Batches::new(&all).nth(at).unwrap();

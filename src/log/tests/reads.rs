@@ -200,3 +200,24 @@ fn reads_go_on_while_segments_come_and_go() {
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
+
+#[test]
+fn an_index_that_leads_too_far_costs_a_walk_and_no_record() {
+    let mut house = House::new();
+    let (log, batches) = filled(&mut house);
+    {
+        // Sound by all that can be seen of it, and wrong: early offsets at late positions.
+        let mut state = log.state.lock();
+        let entries = &mut state.tail.builder.index.offsets;
+        assert!(entries.len() > 1, "there are entries to change");
+        for (relative, entry) in (1..).zip(entries) {
+            entry.relative = relative;
+        }
+    }
+    let bases = house.bases();
+    for from in bases[bases.len() - 1]..log.end().get() {
+        let read = read_from(from);
+        let slice = log.read(read).unwrap();
+        assert!(slice.bytes == expected(&batches, &bases, &read), "{read:?} gave {}", slice.range);
+    }
+}

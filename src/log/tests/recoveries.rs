@@ -1,9 +1,12 @@
 //! What an open makes of torn tails, damage and lost files.
 
+use std::io::ErrorKind;
+
 use aquifer_model::batches::Batches;
 use aquifer_model::{ByteCount, LeaderEpochs, Offset, OffsetRange};
 use aquifer_runtime::files::Disk;
 
+use super::super::damage::PageCache;
 use super::super::*;
 use super::harness::*;
 
@@ -26,6 +29,34 @@ fn quarantined(house: &House) -> Vec<Vec<u8>> {
     let folder = house.folder.path().join(layout::QUARANTINE);
     let names = Disk::host().list(&folder).unwrap();
     names.iter().map(|entry| house.read_file(&folder.join(&entry.name))).collect()
+}
+
+/// After a failed sync the page cache shows what the device may not hold, in this run of the machine as after another.
+#[test]
+fn a_start_after_a_failure_believes_the_device_alone() {
+    let mut house = House::new();
+    let log = house.log();
+    append(&log, batch(1, 1, 100));
+    house.settle(&log);
+    house.kill();
+    let log = house.log();
+    assert_eq!(house.dir().pages(), PageCache::Kept);
+    let noted = house.opened().path().join(layout::FAILED);
+    house.faults.fail_syncs(Some(ErrorKind::Other));
+    append(&log, batch(2, 1, 100));
+    let failure = house.dir().failure();
+    house.wait("the failed sync", || failure.borrow().is_some());
+    house.faults.fail_syncs(None);
+    assert!(!house.read_file(&noted).is_empty(), "the next start is told");
+    house.kill();
+    assert_eq!(house.dir().pages(), PageCache::PerhapsLost);
+    let wanted = house.wanted(0);
+    for (_, opened) in house.dir().open_many(vec![wanted]) {
+        opened.unwrap();
+    }
+    assert!(!Disk::host().exists(&noted).unwrap(), "what the failure left is dealt with");
+    house.kill();
+    assert_eq!(house.dir().pages(), PageCache::Kept);
 }
 
 #[test]

@@ -146,8 +146,8 @@ impl Log {
         let appended = Appended { entries: state.entries.len() as u64, bytes: state.bytes };
         let (queue, writes) = mpsc::channel(writer::QUEUE_MAX);
         let writer_metrics = metrics.clone();
-        let body = move || {
-            writer::run(database, writes, clock, &writer_metrics);
+        let body = async move {
+            writer::run(database, writes, clock, &writer_metrics).await;
             drop(held);
         };
         tasks.spawn_thread("metadata-log", body).map_err(LogError::Thread)?;

@@ -46,10 +46,15 @@ pub(super) enum Write {
 }
 
 /// Runs until all senders are gone, then closes the database.
-pub(super) fn run(database: Database, mut queue: mpsc::Receiver<Write>, clock: Clock, metrics: &Metrics) {
+pub(super) async fn run(
+    database: Database,
+    mut queue: mpsc::Receiver<Write>,
+    clock: Clock,
+    metrics: &Metrics,
+) {
     let mut failed: Option<String> = None;
     let mut committed = None;
-    while let Some(first) = queue.blocking_recv() {
+    while let Some(first) = queue.recv().await {
         let mut batch = vec![first];
         while batch.len() < BATCH_MAX
             && let Ok(next) = queue.try_recv()

@@ -71,21 +71,29 @@ func (p partitions) print() {
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(errors.New("usage: clients read|write|soak|tail --bootstrap H:P --topic T ..."))
+		fail(errors.New("usage: clients read|write|soak|watch --bootstrap H:P --topic T ..."))
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	bootstrap := flags.String("bootstrap", "", "host:port")
 	topic := flags.String("topic", "", "topic")
 	timeout := flags.Duration("timeout", 5*time.Minute, "deadline for all of it")
 	partition := flags.String("partition", "all", "read: all, or one")
-	from := flags.String("from", "earliest", "read: earliest, or an offset")
+	from := flags.String("from", "earliest", "read: earliest, or an offset; watch: earliest or latest")
 	until := flags.String("until", "end", "read: end as of now, or the offset to stop before")
 	flags.BoolVar(&hashing, "hash", true, "read: false leaves the SHA-256 out, for speed")
 	codec := flags.String("compression", "none", "write: none, gzip, snappy, lz4 or zstd")
 	records := flags.Int64("records", 0, "soak: how many; 0: until stdin closes")
 	rate := flags.Int64("rate", 0, "soak: records a second; 0: as fast as it goes")
 	valueBytes := flags.Int("value-bytes", 512, "soak: padding of a value")
+	producer := flags.Int64("producer", 1, "soak: which one it is in the history")
+	drain := flags.Duration("drain", time.Minute, "soak: how long the last records may take to be answered")
+	reader := flags.String("reader", "watch", "watch: its name in the history")
+	written := flags.String("history", "", "soak, watch: the file for what was sent, told and read")
 	flags.Parse(os.Args[2:])
+	history, err := openHistory(*written)
+	if err != nil {
+		fail(err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 	defer cancel()
 	switch os.Args[1] {
@@ -94,10 +102,14 @@ func main() {
 	case "write":
 		fail(write(ctx, *bootstrap, *topic, *codec, os.Stdin))
 	case "soak":
-		run := &soaking{recordsMax: *records, recordsPerSec: *rate, valueBytes: *valueBytes}
-		fail(soak(ctx, *bootstrap, *topic, run, os.Stdin))
-	case "tail":
-		fail(tail(ctx, *bootstrap, *topic, os.Stdin))
+		run := &soaking{
+			topic: *topic, producer: *producer, recordsMax: *records, recordsPerSec: *rate, valueBytes: *valueBytes,
+			drain: *drain, history: history,
+		}
+		fail(run.soak(ctx, *bootstrap, os.Stdin))
+	case "watch":
+		run := &watching{bootstrap: *bootstrap, topic: *topic, name: *reader, earliest: *from == "earliest", history: history}
+		fail(run.watch(ctx, os.Stdin))
 	default:
 		fail(fmt.Errorf("no such command: %s", os.Args[1]))
 	}

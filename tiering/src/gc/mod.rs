@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use aquifer_model::{ByteCount, Timestamp, TopicPartition};
 use aquifer_runtime::metrics::{Counter, Registry};
+use aquifer_runtime::planted::{self, Planted};
 use futures::StreamExt as _;
 
 use crate::manifest::Manifest;
@@ -51,6 +52,8 @@ pub struct Collected {
     pub uploads: u64,
     /// Objects that still have grace.
     pub left: u64,
+    /// Of these, what nothing names: only a sweep of [`CollectDepth::Orphans`] finds it again.
+    pub orphans_left: u64,
 }
 
 /// What retention took.
@@ -132,6 +135,10 @@ impl Sweeper {
                 None => *now.insert(self.store.clock().await.map_err(ManifestError::from)?),
             };
             let bytes: ByteCount = oldest[..due].iter().map(|entry| entry.segment.log_bytes).sum();
+            if planted::is(Planted::ObjectDeletedFirst) {
+                let keys: Vec<Key> = oldest[..due].iter().map(|entry| entry.object.clone()).collect();
+                self.delete(&keys, &mut Collected::default()).await?;
+            }
             let next = match &paged {
                 None => manifest.without_oldest(due, at),
                 Some(entries) => {
@@ -221,16 +228,18 @@ impl Sweeper {
             newer || named.contains(key)
         };
         let partition = manifest.partition();
-        let before = collected.objects;
+        let before = *collected;
         for prefix in [path::data(partition), path::pages(partition)] {
             self.delete_where(&prefix, over, collected, stays).await?;
         }
-        self.metrics.orphans.inc_by(collected.objects - before);
+        self.metrics.orphans.inc_by(collected.objects - before.objects);
+        collected.orphans_left = collected.left - before.left;
         collected.uploads += self.store.abort_uploads(&path::data(partition), over.deadline()).await?;
         Ok(())
     }
 
-    /// Removes all of a deleted partition but its last version and those that a frozen writer must collide with.
+    /// Removes all of a deleted partition but its last version and those that a frozen writer must collide with. Until writes that
+    /// were sent before its end can no longer come, something counts as left: nobody else would find what they bring.
     pub async fn collect_deleted(&self, last: &Manifest) -> Result<Collected, ManifestError> {
         let now = self.store.clock().await?;
         let over = Overdue { now, grace: self.options.delete_grace };
@@ -247,6 +256,8 @@ impl Sweeper {
         self.collect_versions(last, over, &mut collected).await?;
         collected.uploads = self.store.abort_uploads(&path::data(partition), over.deadline()).await?;
         self.metrics.removed.inc_by(collected.objects);
+        let late = Overdue { now, grace: self.options.delete_grace + self.options.late_write_max };
+        collected.left += u64::from(!late.is_over(marker.modified));
         Ok(collected)
     }
 

@@ -60,6 +60,8 @@ pub struct PartitionListing {
     pub deleted: bool,
     /// Oldest first.
     pub segments: Vec<SegmentListing>,
+    /// Pages of older entries, and objects that wait for their grace.
+    pub others: Vec<String>,
 }
 
 /// A segment.
@@ -75,6 +77,8 @@ pub struct SegmentListing {
     pub timestamp_max: i64,
     /// Its object.
     pub object: String,
+    /// How much of the object is this segment's.
+    pub image_bytes: u64,
 }
 
 /// Lists a bucket.
@@ -132,6 +136,8 @@ async fn list_partition(
         segments.extend(pages.get(partition, page).await?.iter().map(segment));
     }
     segments.extend(manifest.entries().iter().map(segment));
+    let removed = manifest.removed().iter().map(|removed| &removed.object);
+    let others = manifest.pages().iter().map(|page| &page.object).chain(removed);
     Ok(PartitionListing {
         partition: partition.partition.0,
         version: manifest.version().0,
@@ -142,6 +148,7 @@ async fn list_partition(
         log_bytes: manifest.log_bytes().get(),
         deleted: manifest.is_deleted(),
         segments,
+        others: others.map(|key| key.to_string()).collect(),
     })
 }
 
@@ -152,5 +159,6 @@ fn segment(entry: &Entry) -> SegmentListing {
         log_bytes: entry.segment.log_bytes.get(),
         timestamp_max: entry.segment.timestamp_max.0,
         object: entry.object.to_string(),
+        image_bytes: entry.image_bytes.get(),
     }
 }

@@ -268,5 +268,8 @@ impl Manifest {
     }
 }
 
+/// All that a few writers can do, looked at exhaustively.
+#[cfg(test)]
+mod exhaustive;
 #[cfg(test)]
 pub(crate) mod tests;

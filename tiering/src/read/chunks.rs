@@ -13,6 +13,7 @@ use aquifer_model::{ByteCount, TopicPartition};
 use aquifer_runtime::budget::{ByteBudget, BytePermit};
 use aquifer_runtime::buffers::{Buffer, Buffers};
 use aquifer_runtime::metrics::Gauge;
+use aquifer_runtime::planted::{self, Planted};
 use aquifer_runtime::tasks::TaskGroup;
 use bytes::Bytes;
 use moka::future::Cache;
@@ -363,5 +364,11 @@ fn range_at(entry: &Entry, position: u64, grid: u64) -> ChunkRange {
 }
 
 fn key(entry: &Entry, range: ChunkRange) -> ChunkKey {
+    if planted::is(Planted::CacheOfDeletedTopic) {
+        let partition = entry.object.as_str().split('/').nth(2).unwrap_or_default();
+        let object = Key::parse(&format!("{partition}/{}", entry.range().base));
+        let object = object.expect("two numbers make a key");
+        return ChunkKey { object, position: entry.position + range.start, length: range.length };
+    }
     ChunkKey { object: entry.object.clone(), position: entry.position + range.start, length: range.length }
 }

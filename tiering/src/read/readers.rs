@@ -7,7 +7,11 @@ use aquifer_model::{Offset, OffsetRange, TopicPartition};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::shelf::{LogPlace, Positions};
+/// A place in a partition's log, in order: the segment's base offset, and the position in it.
+pub(super) type LogPlace = (Offset, u64);
+
+/// Readers of partitions, each list in order of place.
+pub(super) type Positions = HashMap<TopicPartition, Vec<Reader>>;
 
 /// A reader in a partition's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

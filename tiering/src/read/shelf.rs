@@ -12,10 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use aquifer_model::{Offset, OffsetRange, TopicPartition};
 
-use super::readers::Reader;
-
-/// A place in a partition's log, in order: the segment's base offset, and the position in it.
-pub(super) type LogPlace = (Offset, u64);
+use super::readers::{LogPlace, Positions};
 
 /// What is kept, by partition and place. `K` names a chunk to the cache.
 #[derive(Debug)]
@@ -61,9 +58,6 @@ enum Worth {
     /// So many bytes ahead of a reader.
     Wanted(std::cmp::Reverse<u64>),
 }
-
-/// Readers of partitions, each list in order of place.
-pub(super) type Positions = HashMap<TopicPartition, Vec<Reader>>;
 
 impl<K: Clone + PartialEq> Shelf<K> {
     /// Empty, for so many bytes.

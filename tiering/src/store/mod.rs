@@ -8,6 +8,7 @@
 
 mod error;
 mod list;
+mod memory;
 mod metrics;
 mod multipart;
 mod s3;
@@ -26,13 +27,14 @@ use aquifer_runtime::World;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use object_store::local::LocalFileSystem;
-use object_store::memory::InMemory;
 use object_store::prefix::PrefixStore;
 use object_store::{GetOptions, GetRange, GetResultPayload, ObjectStore, PutMode, PutOptions, PutPayload};
 
 use crate::path::{self, Key, Prefix};
 
 pub use error::{Operation, Refusal, StoreError};
+#[cfg(feature = "sim")]
+pub use memory::set_memory;
 pub use metrics::{ByOperation, StoreMetrics};
 pub use multipart::Multipart;
 pub use s3::{Created, install_tls};
@@ -209,9 +211,7 @@ impl Store {
         let bad = |why| OpenError::BadUrl { url: url.to_owned(), why };
         let location = Location::parse(url).map_err(bad)?;
         let (objects, bucket, shown) = match &location {
-            Location::Memory => {
-                (Arc::new(InMemory::new()) as Arc<dyn ObjectStore>, None, "memory:///".to_owned())
-            }
+            Location::Memory => (memory::open(), None, "memory:///".to_owned()),
             Location::Folder(path) => {
                 (open_folder(path, &world)?, None, format!("file://{}", path.display()))
             }

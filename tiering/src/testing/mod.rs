@@ -2,6 +2,8 @@
 //!
 //! For tests here and in the crates above.
 
+/// A bucket in a simulated world.
+pub mod bucket;
 /// A store that fails as stores do.
 pub mod faulty;
 /// Segments made for tests.

@@ -12,6 +12,7 @@ use aquifer_model::{
 };
 use aquifer_runtime::World;
 use aquifer_runtime::tasks::TaskGroup;
+use bytes::Bytes;
 use futures::future::join_all;
 
 use super::segments::{Recipe, epoch_of, offset_of};
@@ -19,6 +20,7 @@ use crate::cluster::{Identity, Incarnation};
 use crate::gc::{CollectDepth, Retention};
 use crate::manifest::commit::{ClaimError, CommitError};
 use crate::options::Options;
+use crate::path::DataName;
 use crate::read::{ColdRead, ColdRequest, ReadError, TimeLookup};
 use crate::store::Store;
 use crate::tier::{Metrics, Setup, Tier};
@@ -71,6 +73,7 @@ fn options() -> Options {
         manifest_age_max: Duration::ZERO,
         chunk_bytes: ByteCount::mib(2),
         delete_grace: Duration::ZERO,
+        late_write_max: Duration::ZERO,
         expire_segments_max: 2,
         ..Options::default()
     }
@@ -392,6 +395,24 @@ impl Bench {
         let left = keys(&self.store, &path::data(partition)).await;
         assert_eq!(left, Vec::<String>::new());
         assert!(!manifest_versions(&self.store, partition).await.is_empty(), "the marker stays");
+        // A write that was sent before the end arrives behind it.
+        let careful = self.tier_with(Options { late_write_max: PATIENCE, ..options() });
+        let name = DataName {
+            base: offset_of(200),
+            incarnation: 1,
+            epoch: epoch_of(0),
+            unique: World::system().rng.uuid(),
+        };
+        let late = path::data_object(partition, &name);
+        self.store.put(&late, vec![Bytes::from_static(b"late")]).await.expect("it is written");
+        let collected = careful.collect_deleted(partition.topic, 2).await.expect("it is collected");
+        assert_eq!(
+            (collected.left, collected.objects),
+            (2, 1),
+            "each partition is looked at again: {collected:?}"
+        );
+        let collected = controller.collect_deleted(partition.topic, 2).await.expect("it is collected");
+        assert_eq!((collected.left, collected.objects), (0, 0), "{collected:?}");
     }
 
     async fn belongs_to_one_cluster(&self) {

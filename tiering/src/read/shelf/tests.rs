@@ -1,3 +1,4 @@
+use super::super::readers::Reader;
 use super::*;
 use aquifer_model::{PartitionIndex, TopicId};
 use uuid::Uuid;

@@ -1,0 +1,449 @@
+//! The machine's own files, and their failures made on purpose.
+
+use std::fs;
+use std::io::{self, IoSlice, Read as _, Write as _};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aquifer_model::ByteCount;
+use parking_lot::Mutex;
+use rustix::fs::{Advice, AtFlags, FlockOperation, StatxFlags};
+
+/// A file system. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Disk {
+    faults: Option<Faults>,
+}
+
+/// A disk's failures, made on purpose: what follows a full or a broken disk has to be tested too. Cheap to clone; clones steer
+/// the same disk.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Mutex<FailingCalls>>);
+
+#[derive(Debug, Default)]
+struct FailingCalls {
+    writes: Option<io::ErrorKind>,
+    syncs: Option<io::ErrorKind>,
+    no_descriptors: bool,
+}
+
+impl Faults {
+    /// From now on every write fails like this, after half of its bytes; `None` ends it.
+    pub fn fail_writes(&self, kind: Option<io::ErrorKind>) {
+        self.0.lock().writes = kind;
+    }
+
+    /// From now on every sync fails like this; `None` ends it.
+    pub fn fail_syncs(&self, kind: Option<io::ErrorKind>) {
+        self.0.lock().syncs = kind;
+    }
+
+    /// Whether opening a file fails for want of a descriptor, from now on.
+    pub fn exhaust_descriptors(&self, exhausted: bool) {
+        self.0.lock().no_descriptors = exhausted;
+    }
+
+    fn check_open(faults: &Option<Faults>) -> io::Result<()> {
+        match faults.as_ref().is_some_and(|faults| faults.0.lock().no_descriptors) {
+            true => Err(rustix::io::Errno::MFILE.into()),
+            false => Ok(()),
+        }
+    }
+
+    fn check_sync(faults: &Option<Faults>) -> io::Result<()> {
+        match faults.as_ref().and_then(|faults| faults.0.lock().syncs) {
+            Some(kind) => Err(kind.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn check_write(faults: &Option<Faults>) -> Option<io::Error> {
+        faults.as_ref().and_then(|faults| faults.0.lock().writes).map(io::Error::from)
+    }
+}
+
+/// An open file. Cheap to clone; clones share one descriptor.
+#[derive(Debug, Clone)]
+pub struct File(Arc<Open>);
+
+#[derive(Debug)]
+struct Open {
+    file: fs::File,
+    path: PathBuf,
+    faults: Option<Faults>,
+}
+
+/// Holds a lock on a file, against other processes, until dropped.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code)] fs::File);
+
+/// What a folder holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its last path component; entries whose name is not UTF-8 are not ours and are left out.
+    pub name: String,
+    /// Whether it is a folder itself.
+    pub is_dir: bool,
+}
+
+/// How full a file system is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Its size.
+    pub total: ByteCount,
+    /// What this process may still fill.
+    pub available: ByteCount,
+}
+
+#[allow(clippy::disallowed_methods)] // The home of files.
+impl Disk {
+    /// The machine's own.
+    pub fn host() -> Disk {
+        Disk::default()
+    }
+
+    /// The machine's own, but failing as told.
+    pub fn failing(faults: Faults) -> Disk {
+        Disk { faults: Some(faults) }
+    }
+
+    fn file(&self, file: fs::File, path: &Path) -> File {
+        File(Arc::new(Open { file, path: path.to_owned(), faults: self.faults.clone() }))
+    }
+
+    /// Opens for reading and writing; the file must exist.
+    pub fn open(&self, path: &Path) -> io::Result<File> {
+        Faults::check_open(&self.faults)?;
+        let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(self.file(file, path))
+    }
+
+    /// Opens for reading only; the file must exist.
+    pub fn open_read(&self, path: &Path) -> io::Result<File> {
+        Ok(self.file(fs::File::open(path)?, path))
+    }
+
+    /// Opens for reading and writing; makes an empty file where there is none.
+    pub fn open_or_create(&self, path: &Path) -> io::Result<File> {
+        Faults::check_open(&self.faults)?;
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        Ok(self.file(file, path))
+    }
+
+    /// Makes an empty file; one that exists is an error.
+    pub fn create_new(&self, path: &Path) -> io::Result<File> {
+        let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        Ok(self.file(file, path))
+    }
+
+    /// All bytes of a file.
+    pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    /// All bytes of a file; `None` where there is none.
+    pub fn read_if_exists(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces a file so that a crash leaves the old bytes or the new, durable on return. Works through `<path>.tmp`, which a
+    /// crash may leave behind and the next write replaces.
+    pub fn write_atomic(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.replace(path, bytes)?;
+        self.sync_dir(parent(path)?)
+    }
+
+    /// As [`Disk::write_atomic`], but until the folder is synced a crash may bring the old bytes back.
+    pub fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".tmp");
+        let temporary = PathBuf::from(name);
+        let mut file = fs::File::create(&temporary)?;
+        if let Some(error) = Faults::check_write(&self.faults) {
+            return Err(error);
+        }
+        file.write_all(bytes)?;
+        Faults::check_sync(&self.faults)?;
+        file.sync_data()?;
+        drop(file);
+        fs::rename(&temporary, path)
+    }
+
+    /// Renames within a file system. Durable only after the folders are synced.
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    /// Removes a file; one that is not there is no error.
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a folder and all in it; one that is not there is no error.
+    pub fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a folder and those above it, each durable on return. Where one of them is a file, the error is `NotADirectory`.
+    pub fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        if path.as_os_str().is_empty() || path.is_dir() {
+            return Ok(());
+        }
+        let above = parent(path)?;
+        self.create_dir_all(above)?;
+        match fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            Err(_) if !path.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
+            _ => self.sync_dir(above),
+        }
+    }
+
+    /// Whether there is a folder of this name.
+    pub fn is_dir(&self, path: &Path) -> bool {
+        path.is_dir()
+    }
+
+    /// Whether a file or folder exists.
+    pub fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    /// A file's length, without opening it; `None` where there is none.
+    pub fn size_of(&self, path: &Path) -> io::Result<Option<ByteCount>> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(ByteCount(metadata.len()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a folder holds, by name.
+    pub fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().into_string() {
+                entries.push(Entry { name, is_dir: entry.file_type()?.is_dir() });
+            }
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// Makes the names in a folder durable.
+    pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        Faults::check_sync(&self.faults)?;
+        fs::File::open(path)?.sync_all()
+    }
+
+    /// Locks a file against other processes, making it where there is none. `None` if another process holds it.
+    pub fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Which mount `path` lies on: a number that no other mount has had since the machine started. What was in the page cache and
+    /// not synced is gone once a file system is unmounted by force, or was shut down, also without a restart of the machine. `None`
+    /// where the kernel cannot tell (Linux before 6.8).
+    pub fn mount_id(&self, path: &Path) -> io::Result<Option<u64>> {
+        // STATX_MNT_ID_UNIQUE; rustix has no name for it yet.
+        let unique = StatxFlags::from_bits_retain(0x4000);
+        let found = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), unique)?;
+        Ok((found.stx_mask & unique.bits() != 0).then_some(found.stx_mnt_id))
+    }
+
+    /// How full the file system of `path` is.
+    pub fn space(&self, path: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(Space {
+            total: ByteCount(stat.f_blocks.saturating_mul(stat.f_frsize)),
+            available: ByteCount(stat.f_bavail.saturating_mul(stat.f_frsize)),
+        })
+    }
+}
+
+impl File {
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Its length.
+    pub fn size(&self) -> io::Result<ByteCount> {
+        Ok(ByteCount(self.0.file.metadata()?.len()))
+    }
+
+    /// Up to `count` bytes from `position`; fewer only at the end of the file. The buffer is not zeroed first.
+    pub fn read_at(&self, position: u64, count: usize) -> io::Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(count);
+        while out.len() < count {
+            let at = position + out.len() as u64;
+            // The capacity may exceed what was asked for; what was not asked for must not be read.
+            let left = count - out.len();
+            let spare = &mut out.spare_capacity_mut()[..left];
+            let (read, _) = match rustix::io::pread(self.0.file.as_fd(), spare, at) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other?,
+            };
+            let read = read.len();
+            if read == 0 {
+                break;
+            }
+            // SAFETY: pread has just initialised `read` bytes behind the current length, within the capacity.
+            #[allow(unsafe_code)]
+            unsafe {
+                out.set_len(out.len() + read);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Fills `out` from `position`; a file that ends before is an error.
+    pub fn read_exact_at(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.0.file, out, position)
+    }
+
+    /// Writes all slices, one behind the other, from `position`. On an error some bytes may have been written.
+    pub fn write_all_at(&self, position: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        // The kernel takes at most this many slices a call (UIO_MAXIOV).
+        const SLICES_MAX: usize = 1024;
+        if let Some(error) = Faults::check_write(&self.0.faults) {
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            rustix::io::pwrite(&self.0.file, &bytes[..bytes.len() / 2], position)?;
+            return Err(error);
+        }
+        let mut at = position;
+        let mut left = slices;
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            let some = &left[..left.len().min(SLICES_MAX)];
+            let written = match rustix::io::pwritev(&self.0.file, some, at) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other?,
+            };
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            at += written as u64;
+            IoSlice::advance_slices(&mut left, written);
+        }
+        Ok(())
+    }
+
+    /// Cuts or extends the file.
+    pub fn set_size(&self, size: ByteCount) -> io::Result<()> {
+        self.0.file.set_len(size.get())
+    }
+
+    /// Makes all bytes and the length durable. After an error nothing may be assumed durable, and the call must not be repeated:
+    /// the kernel drops the failed pages, and a second call may succeed without them.
+    pub fn sync_data(&self) -> io::Result<()> {
+        Faults::check_sync(&self.0.faults)?;
+        self.0.file.sync_data()
+    }
+
+    /// Tells the kernel that a range will be read soon, in order.
+    pub fn advise_sequential(&self) {
+        // Advice only: a file system without it just reads as ever.
+        let _ = rustix::fs::fadvise(&self.0.file, 0, None, Advice::Sequential);
+    }
+
+    /// Tells the kernel that a range need not stay in the page cache. Dirty pages stay.
+    pub fn advise_unneeded(&self, position: u64, count: u64) {
+        // Advice only, as above.
+        let _ =
+            rustix::fs::fadvise(&self.0.file, position, std::num::NonZeroU64::new(count), Advice::DontNeed);
+    }
+
+    /// The descriptor, for `sendfile` or another process.
+    pub fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.file.as_fd()
+    }
+
+    /// Has the next reads come from the device, as far as that can be had: pages that are clean are dropped. Those whose sync failed
+    /// are clean and were never written, so that without this they are read as if they were safe. Dirty pages stay.
+    pub fn forget_clean_pages(&self) {
+        // Advice only, as above; a count of 0 is the whole file.
+        let _ = rustix::fs::fadvise(&self.0.file, 0, None, Advice::DontNeed);
+    }
+
+    /// All bytes, from the start.
+    pub fn read_all(&self) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let mut file = &self.0.file;
+        io::Seek::seek(&mut file, io::SeekFrom::Start(0))?;
+        file.read_to_end(&mut out)?;
+        Ok(out)
+    }
+}
+
+/// How many descriptors this process may have open at once.
+pub fn open_files_max() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    // Without a limit of its own, what Linux allows at most by default.
+    limit.current.unwrap_or(1 << 20)
+}
+
+pub(super) fn parent(path: &Path) -> io::Result<&Path> {
+    path.parent().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "path has no parent folder"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_land_in_order_and_reads_stop_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::host();
+        let file = disk.create_new(&dir.path().join("log")).unwrap();
+        let parts: Vec<Vec<u8>> = (0..3000u32).map(|n| n.to_be_bytes().to_vec()).collect();
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        file.write_all_at(8, &mut slices).unwrap();
+        assert_eq!(file.size().unwrap(), ByteCount(8 + 12_000));
+        assert_eq!(file.read_at(8, 12_000).unwrap(), parts.concat());
+        assert_eq!(file.read_at(12_004, 100).unwrap(), parts[2999]);
+        assert_eq!(file.read_at(99_999, 10).unwrap(), b"");
+        assert!(file.read_exact_at(12_004, &mut [0; 5]).is_err());
+        assert!(disk.create_new(file.path()).is_err());
+    }
+
+    #[test]
+    fn an_atomic_write_replaces_and_a_lock_excludes() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::host();
+        let deep = dir.path().join("a/b/c");
+        disk.create_dir_all(&deep).unwrap();
+        let path = deep.join("note");
+        for bytes in [&b"first"[..], b"2"] {
+            disk.write_atomic(&path, bytes).unwrap();
+            assert_eq!(disk.read(&path).unwrap(), bytes);
+        }
+        let names: Vec<String> = disk.list(&deep).unwrap().into_iter().map(|entry| entry.name).collect();
+        assert_eq!(names, ["note"]);
+        let held = disk.lock(&deep.join("lock")).unwrap();
+        assert!(held.is_some());
+        assert!(disk.lock(&deep.join("lock")).unwrap().is_none());
+        drop(held);
+        assert!(disk.lock(&deep.join("lock")).unwrap().is_some());
+        assert_eq!(disk.read_if_exists(&deep.join("none")).unwrap(), None);
+        assert!(disk.space(&deep).unwrap().total > ByteCount::ZERO);
+        assert_eq!(disk.mount_id(&deep).unwrap(), disk.mount_id(dir.path()).unwrap());
+    }
+}
