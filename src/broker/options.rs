@@ -64,6 +64,7 @@ pub(super) fn keeper(config: &Config) -> KeeperOptions {
         retry_min: tier.map_or(NEVER, |tier| tier.upload.retry_min),
         retry_max: tier.map_or(NEVER, |tier| tier.upload.retry_max),
         sweep_interval: tier.map_or(NEVER, |tier| tier.delete_grace),
+        late_write_max: tier.map_or(Duration::ZERO, |tier| tier.late_write_max),
         disk_high_watermark: broker.log.disk_high_watermark,
     }
 }

@@ -50,6 +50,8 @@ pub(super) struct ArchiveRules {
     pub(super) retry_max: Duration,
     /// Between two sweeps of what was removed.
     pub(super) sweep_interval: Duration,
+    /// How late a write may reach the bucket.
+    pub(super) late_write_max: Duration,
     pub(super) metrics: ReplicaMetrics,
 }
 
@@ -129,13 +131,24 @@ impl Replica {
             Some(held) => held,
             None => held.insert(self.claim(tier, epoch, rules).await?),
         };
-        let done = self.upload_sealed(&mut held.claimed, epoch, rules).await?;
-        if done == Done::More {
-            return Ok(done);
+        let done = self.upload_sealed(&mut held.claimed, epoch, rules).await;
+        self.note_doubt(held, done.is_err());
+        if done.as_ref().is_ok_and(|done| *done == Done::More) {
+            return done;
         }
-        self.expire(&mut held.claimed).await?;
+        let done = done?;
+        let expired = self.expire(&mut held.claimed).await;
+        self.note_doubt(held, expired.is_err());
+        expired?;
         self.sweep(held, rules).await?;
         Ok(done)
+    }
+
+    /// What failed, or was sent more than once, may have left something in the bucket, or bring it there later.
+    fn note_doubt(&self, held: &mut Held, failed: bool) {
+        if held.claimed.take_doubt() || failed {
+            held.sweeps.doubt(self.world().clock.now());
+        }
     }
 
     async fn claim(
@@ -149,7 +162,7 @@ impl Replica {
         self.archive().note(&claimed.manifest(), &claimed.proof());
         self.archive().status.lock().claim = Some(epoch);
         let first = rules.sweep_interval.mul_f64(self.world().rng.number() as f64 / u64::MAX as f64);
-        let sweeps = Sweeps::new(self.world().clock.now(), first, rules.sweep_interval);
+        let sweeps = Sweeps::new(self.world().clock.now(), first, rules.sweep_interval, rules.late_write_max);
         Ok(Held { claimed, epoch, sweeps })
     }
 

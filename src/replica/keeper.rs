@@ -46,6 +46,8 @@ pub(crate) struct KeeperOptions {
     pub(crate) retry_max: Duration,
     /// Between two sweeps of what was removed from the bucket: its grace (`tier.delete.grace.ms`).
     pub(crate) sweep_interval: Duration,
+    /// How late a write may reach the bucket (`tier.late.write.max.ms`).
+    pub(crate) late_write_max: Duration,
     /// Share of the file system in use above which local segments go early (`log.disk.high.watermark`).
     pub(crate) disk_high_watermark: f64,
 }
@@ -74,9 +76,9 @@ impl Keeper {
         world: World,
         group: TaskGroup,
     ) -> Arc<Keeper> {
-        let KeeperOptions { retry_min, retry_max, sweep_interval, .. } = options;
-        let rules =
-            ArchiveRules { retry_min, retry_max, sweep_interval, metrics: replicas.metrics().clone() };
+        let KeeperOptions { retry_min, retry_max, sweep_interval, late_write_max, .. } = options;
+        let metrics = replicas.metrics().clone();
+        let rules = ArchiveRules { retry_min, retry_max, sweep_interval, late_write_max, metrics };
         Arc::new(Keeper {
             uploads: Arc::new(Semaphore::new(options.uploads_max)),
             recoveries: Arc::new(Semaphore::new(RECOVERIES_MAX)),

@@ -293,6 +293,12 @@ impl Claimed {
         self.tier.uploader.upload(&mut self.writer, segment).await
     }
 
+    /// Whether, since the last call, an object was written by more than one request: one of them may come later than the object's
+    /// end, and bring back what nothing names.
+    pub fn take_doubt(&mut self) -> bool {
+        self.writer.take_doubt()
+    }
+
     /// Raises the log start (`DeleteRecords`), at most to the tier's end.
     pub async fn set_log_start(&mut self, start: Offset) -> Result<TieredUpTo, CommitError> {
         self.writer.settle_pending().await?;

@@ -187,9 +187,15 @@ impl Broker {
     }
 
     pub(crate) fn create_topic(&self, topic: &str, partitions: usize) -> Result<()> {
+        self.create_topic_with(topic, partitions, &[])
+    }
+
+    /// The same with a configuration, `key=value` each.
+    pub(crate) fn create_topic_with(&self, topic: &str, partitions: usize, configs: &[&str]) -> Result<()> {
         let partitions = partitions.to_string();
-        let words = ["topic", "create", topic, "--partitions", &partitions];
-        run(command(&self.binary, words).env("AQUIFER_BOOTSTRAP", &self.bootstrap))
+        let mut create = command(&self.binary, ["topic", "create", topic, "--partitions", &partitions]);
+        create.args(configs.iter().flat_map(|config| ["--config", config]));
+        run(create.env("AQUIFER_BOOTSTRAP", &self.bootstrap))
     }
 
     pub(crate) fn delete_topic(&self, topic: &str) -> Result<()> {

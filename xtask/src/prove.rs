@@ -26,6 +26,8 @@ mod outage;
 pub(crate) mod planted;
 /// Power cuts of the data directory and the bucket.
 pub(crate) mod powercut;
+/// A bucket that fails in every way that stores have.
+pub(crate) mod storefaults;
 /// What a restart with much local log costs.
 mod restart;
 
@@ -54,7 +56,11 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
     }
     let profile: String = flags.take("broker", "release".to_owned())?;
     let binary: PathBuf = flags.take("binary", PathBuf::new())?;
-    let binary = built::or_given(&profile, binary)?;
+    let binary = || built::or_given(&profile, binary);
+    if proof == "storefaults" {
+        return storefaults::main(binary, flags);
+    }
+    let binary = binary()?;
     match proof {
         "kill9" => kill9::main(&binary, flags),
         "powercut" => powercut::main(&binary, flags),
@@ -64,7 +70,7 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
         "replay" => replay::main(&binary, flags),
         other => {
             bail!(
-                "no such proof: '{other}' (kill9, powercut, diskfault, planted, sim, zombies, crashpoints, restart, outage, replay)"
+                "no such proof: '{other}' (kill9, powercut, diskfault, planted, sim, zombies, crashpoints, restart, outage, storefaults, replay)"
             )
         }
     }

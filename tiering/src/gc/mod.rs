@@ -145,7 +145,8 @@ impl Sweeper {
                     let key = fresh_page(&self.store, &manifest, writer.claimed());
                     let (next, page) = manifest.without_oldest_paged(entries, due, key, at);
                     if let Some(page) = page {
-                        self.store.put(&page.object, vec![page.bytes]).await.map_err(ManifestError::from)?;
+                        let sent = self.store.put(&page.object, vec![page.bytes]).await;
+                        writer.note_sent(sent.map_err(ManifestError::from)?);
                     }
                     next
                 }

@@ -20,7 +20,7 @@ use super::load::{self, ManifestError};
 use super::view::View;
 use super::{Claim, Manifest, ManifestVersion};
 use crate::path;
-use crate::store::{Store, StoreError};
+use crate::store::{Sent, Store, StoreError};
 
 /// How often a claim may lose the race for a version to claims that it outranks.
 const CLAIM_RACES_MAX: usize = 100;
@@ -129,6 +129,7 @@ pub struct ManifestWriter {
     newest: Arc<Manifest>,
     pending: Option<Pending>,
     fenced: Option<Fenced>,
+    doubt: bool,
 }
 
 /// A create whose outcome is not known.
@@ -225,7 +226,7 @@ impl ManifestWriter {
     ) -> ManifestWriter {
         view.note(newest.clone());
         view.set_written_here(true);
-        ManifestWriter { store, view, claim, deadline, newest, pending: None, fenced: None }
+        ManifestWriter { store, view, claim, deadline, newest, pending: None, fenced: None, doubt: false }
     }
 
     /// The newest committed version.
@@ -241,6 +242,16 @@ impl ManifestWriter {
     /// What the newest committed version proves.
     pub fn proof(&self) -> TieredUpTo {
         TieredUpTo::by(&self.newest)
+    }
+
+    /// An object was written under this claim that an earlier request may write again, later.
+    pub(crate) fn note_sent(&mut self, sent: Sent) {
+        self.doubt |= sent == Sent::Repeatedly;
+    }
+
+    /// Whether there was such an object since the last call.
+    pub(crate) fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.doubt)
     }
 
     /// Settles what an earlier commit has left open. After it, [`ManifestWriter::newest`] is what changes build on.

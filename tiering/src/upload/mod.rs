@@ -27,7 +27,7 @@ use crate::object::scan::{Scan, ScanError, Scanned};
 use crate::object::{BLOCK_BYTES, SegmentIndex};
 use crate::options::Options;
 use crate::path::{self, DataName, Key};
-use crate::store::{Multipart, Store, StoreError};
+use crate::store::{Multipart, Sent, Store, StoreError};
 
 use source::LogReader;
 pub use source::SegmentSource;
@@ -163,7 +163,8 @@ impl Uploader {
             unique: self.store.world().rng.uuid(),
         };
         let key = path::data_object(manifest.partition(), &name);
-        let entry = self.send(manifest.partition(), &name, key, cut, source).await?;
+        let (entry, sent) = self.send(manifest.partition(), &name, key, cut, source).await?;
+        writer.note_sent(sent);
         let bytes = entry.segment.log_bytes;
         let proof = self.name(writer, entry).await?;
         self.metrics.segments.inc();
@@ -190,7 +191,7 @@ impl Uploader {
                 (self.options.manifest_entries_max, self.options.manifest_page_entries);
             let (next, page) = next.spilled(entries_max, page_entries, page);
             if let Some(page) = page {
-                self.store.put(&page.object, vec![page.bytes]).await?;
+                writer.note_sent(self.store.put(&page.object, vec![page.bytes]).await?);
             }
             match writer.commit(next).await {
                 Err(CommitError::Superseded(_)) if superseded < SUPERSEDED_MAX => superseded += 1,
@@ -206,19 +207,21 @@ impl Uploader {
         key: Key,
         cut: Cut,
         source: SegmentSource,
-    ) -> Result<Entry, UploadError> {
+    ) -> Result<(Entry, Sent), UploadError> {
         let log_bytes = cut.end - cut.position;
         let scan = Scan::new(cut.range, cut.epochs.clone(), self.options.index_interval);
         let reader = LogReader::new(source.log.clone(), cut.position, cut.end, scan);
         let describe = |scanned: Scanned| describe(partition, name, &cut, source.clone(), scanned);
         let single = log_bytes <= self.options.upload_multipart_threshold.get();
-        let (index, tail_bytes) = if single {
+        let (index, tail_bytes, sent) = if single {
             self.send_whole(&key, reader, log_bytes, describe).await?
         } else {
-            self.send_parts(&key, reader, describe).await?
+            let (index, tail_bytes) = self.send_parts(&key, reader, describe).await?;
+            // An upload in parts is completed once: a request that comes later finds none.
+            (index, tail_bytes, Sent::Once)
         };
         let image_bytes = index.segment.log_bytes + ByteCount(tail_bytes as u64);
-        Ok(Entry::new(index.segment, key, image_bytes, index.log_crc))
+        Ok((Entry::new(index.segment, key, image_bytes, index.log_crc), sent))
     }
 
     /// One request. Its bytes are held until it ends.
@@ -228,7 +231,7 @@ impl Uploader {
         reader: LogReader,
         log_bytes: u64,
         describe: impl FnOnce(Scanned) -> SegmentIndex,
-    ) -> Result<(SegmentIndex, usize), UploadError> {
+    ) -> Result<(SegmentIndex, usize, Sent), UploadError> {
         let _held = self.budget.take(ByteCount(log_bytes)).await;
         let bytes = usize::try_from(log_bytes).unwrap_or(usize::MAX);
         let (reader, mut pieces) = reader.read(bytes).await?;
@@ -236,8 +239,8 @@ impl Uploader {
         let tail = index.encode_tail();
         let tail_bytes = tail.len();
         pieces.push(tail.into());
-        self.store.put(key, pieces).await?;
-        Ok((index, tail_bytes))
+        let sent = self.store.put(key, pieces).await?;
+        Ok((index, tail_bytes, sent))
     }
 
     /// Several requests, a few at once.
