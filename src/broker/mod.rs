@@ -324,7 +324,7 @@ impl Started<'_> {
             self.world.clone(),
             self.back.clone(),
         );
-        self.back.spawn("keeper", keeper.run());
+        self.back.spawn_lasting("keeper", keeper.run());
         if let Some(tier) = tier {
             let records =
                 BucketRecords::new(metadata.clone(), tier.clone(), configs.clone(), self.world.clone());

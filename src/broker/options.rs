@@ -65,6 +65,10 @@ pub(super) fn keeper(config: &Config) -> KeeperOptions {
         retry_max: tier.map_or(NEVER, |tier| tier.upload.retry_max),
         sweep_interval: tier.map_or(NEVER, |tier| tier.delete_grace),
         late_write_max: tier.map_or(Duration::ZERO, |tier| tier.late_write_max),
+        upload_deadline: tier.map_or(NEVER, |tier| tier.upload.deadline),
+        bytes_per_second_min: tier
+            .map_or(aquifer_model::ByteCount::mib(1), |tier| tier.store.bytes_per_second_min),
+        stall_after: tier.map_or(NEVER, |tier| tier.upload.stall),
         disk_high_watermark: broker.log.disk_high_watermark,
     }
 }

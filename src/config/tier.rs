@@ -58,6 +58,10 @@ pub struct TierStore {
 pub struct TierUpload {
     /// `tier.upload.concurrency`.
     pub concurrency: u32,
+    /// `tier.upload.deadline.ms`.
+    pub deadline: Duration,
+    /// `tier.upload.stall.ms`.
+    pub stall: Duration,
     /// `tier.upload.retry.backoff.ms`.
     pub retry_min: Duration,
     /// `tier.upload.retry.backoff.max.ms`.
@@ -226,6 +230,16 @@ fn read_upload(r: &mut Reader<'_>) -> TierUpload {
             millis("tier.upload.retry.backoff.max.ms", 30 * SECOND)
                 .range(10, 60 * MINUTE)
                 .doc("Most milliseconds before a failed upload is tried again."),
+        ),
+        deadline: r.read(
+            millis("tier.upload.deadline.ms", 10 * MINUTE)
+                .range(SECOND, 24 * 60 * MINUTE)
+                .doc("Milliseconds that one upload, claim or sweep may take, besides what its bytes need at `tier.store.bytes.per.second.min`; it is then given up and tried again."),
+        ),
+        stall: r.read(
+            millis("tier.upload.stall.ms", 10 * MINUTE)
+                .range(SECOND, 24 * 60 * MINUTE)
+                .doc("Milliseconds after which a partition that has something to upload, and uploads nothing, is told of as standing still."),
         ),
         multipart_threshold: r.read(
             bytes("tier.upload.multipart.threshold.bytes", 64 * MIB)

@@ -9,6 +9,12 @@ pub(crate) struct ReplicaMetrics {
     pub(super) unopened: Gauge,
     /// Steps of uploads (claim, upload, expire) that failed.
     pub(super) archive_failures: Counter,
+    /// Partitions with something to upload whose uploads stand still.
+    pub(super) stalled: Gauge,
+    /// Times that a partition's uploads were found to stand still.
+    pub(super) stalls: Counter,
+    /// Calls between a partition and the bucket that took longer than they may, and were given up.
+    pub(super) overdue: Counter,
     /// Claims that another process took.
     pub(super) fenced: Counter,
     /// Times that a partition was found to miss records between bucket and local log.
@@ -38,6 +44,16 @@ impl ReplicaMetrics {
             "Steps of uploads that failed and are tried again",
             &metrics.archive_failures,
         );
+        counter(
+            "archive_stalls",
+            "Times that a partition's uploads were found to stand still",
+            &metrics.stalls,
+        );
+        counter(
+            "archive_overdue",
+            "Claims, uploads, expirations and sweeps given up because they took too long",
+            &metrics.overdue,
+        );
         counter("archive_fenced", "Claims on manifests lost to another process", &metrics.fenced);
         counter(
             "archive_gaps",
@@ -56,6 +72,11 @@ impl ReplicaMetrics {
             &metrics.retention_failures,
         );
         counter("delete_failures", "Failures to remove a deleted partition's log", &metrics.delete_failures);
+        registry.register(
+            "archive_stalled",
+            "Partitions with something to upload whose uploads stand still",
+            metrics.stalled.clone(),
+        );
         registry.register(
             "partitions_unopened",
             "Partitions whose log cannot be opened",

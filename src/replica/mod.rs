@@ -22,6 +22,8 @@ mod survival;
 mod disk;
 /// When to sweep the bucket, what may leave the local disk, where uploads go on: pure.
 mod plan;
+/// Does a partition's way into the bucket stand still: pure.
+mod watchdog;
 /// What a replica knows of its uploads.
 mod archive;
 /// A partition's replica on this broker, and its role.

@@ -3,7 +3,7 @@
 //!
 //! For each request a seed decides whether something goes wrong, and what of all that can go wrong with such a request. What is
 //! passed on to the store is always what the client has signed; what the store says of a request that came late is counted.
-//! It can also be told to hold all writes until it is told to let them go ([`FaultProxy::hold_writes`]).
+//! It can also be told to hold writes until it is told to let them go ([`FaultProxy::hold`]).
 
 use crate::messages::{Body, Head, PIECE_BYTES, relay};
 use anyhow::Result;
@@ -224,8 +224,8 @@ struct State {
     counts: Counts,
     /// Taken, and to be done later by themselves.
     late: usize,
-    /// Writes wait to be let go.
-    holding: bool,
+    /// Such writes wait to be let go.
+    hold: Option<Hold>,
     held: Vec<Request>,
 }
 
@@ -247,7 +247,7 @@ impl FaultProxy {
             share: 0,
             counts: Counts::default(),
             late: 0,
-            holding: false,
+            hold: None,
             held: Vec::new(),
         };
         let proxy =
@@ -284,9 +284,9 @@ impl FaultProxy {
         self.state().late
     }
 
-    /// From now on writes are taken and neither done nor answered, until [`FaultProxy::let_go`].
-    pub(crate) fn hold_writes(&self) {
-        self.state().holding = true;
+    /// From now on such writes are taken and neither done nor answered, until [`FaultProxy::let_go`].
+    pub(crate) fn hold(&self, which: Hold) {
+        self.state().hold = Some(which);
     }
 
     /// How many writes it holds.
@@ -295,8 +295,8 @@ impl FaultProxy {
     }
 
     /// Lets new writes pass again; those held stay so.
-    pub(crate) fn pass_writes(&self) {
-        self.state().holding = false;
+    pub(crate) fn pass(&self) {
+        self.state().hold = None;
     }
 
     /// Does what was held, in its order. Gives what the store said to each.
@@ -331,7 +331,7 @@ impl FaultProxy {
     fn take(&self, request: Request) -> Taken {
         let mut state = self.state();
         *state.counts.requests.entry(request.operation).or_default() += 1;
-        if state.holding && request.operation.writes() {
+        if state.hold.is_some_and(|hold| hold.fits(request.operation)) {
             state.held.push(request);
             return Taken::Held;
         }
@@ -428,6 +428,27 @@ impl FaultProxy {
         };
         *self.state().counts.late.entry(said.clone()).or_default() += 1;
         said
+    }
+}
+
+/// Which writes to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Those of keys that nobody else writes: objects.
+    Puts,
+    /// Those of keys that must be free: manifests.
+    Creates,
+    /// Removals.
+    Deletes,
+}
+
+impl Hold {
+    fn fits(self, operation: Operation) -> bool {
+        match self {
+            Hold::Puts => matches!(operation, Operation::Put | Operation::Part),
+            Hold::Creates => operation == Operation::Create,
+            Hold::Deletes => operation == Operation::Delete,
+        }
     }
 }
 

@@ -86,6 +86,8 @@ usage: cargo xtask COMMAND
   prove outage  MinIO away for a while under produce, tail and cold reads: --seconds 60 --broker debug|release
   prove storefaults  a bucket that fails in every way, over HTTP: --faults 2000 --share 250 --kill-seconds 90 --seed 1 --broker debug|release,
                 or the tier alone against a simulated one: --in-process 100000 --seed 1
+  prove zombies-real  losers of claims, as processes on one bucket: --rounds 50 --only copied|frozen|late --late-seconds 6
+                --broker debug|release
   prove replay  one partition from a cold broker behind a proxy as slow as S3: --mb 2000 --proxy yes|no --value-bytes 1000 --broker debug|release
   prove sim     a node in simulated worlds, a seed each: --seeds 10000 --from 1, or one told in full: --seed 77
   prove zombies the same with a twin that was started on a copy of its data: --seeds 1000 --from 1, or --seed 77

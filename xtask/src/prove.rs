@@ -30,6 +30,8 @@ pub(crate) mod powercut;
 pub(crate) mod storefaults;
 /// What a restart with much local log costs.
 mod restart;
+/// Two who both take themselves for the holder of a claim.
+pub(crate) mod zombies;
 
 const PARTITIONS: usize = 4;
 const TOPIC: &str = "soak";
@@ -67,10 +69,11 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
         "diskfault" => diskfault::main(&binary, flags),
         "restart" => restart::main(&binary, flags),
         "outage" => outage::main(&binary, flags),
+        "zombies-real" => zombies::main(&binary, flags),
         "replay" => replay::main(&binary, flags),
         other => {
             bail!(
-                "no such proof: '{other}' (kill9, powercut, diskfault, planted, sim, zombies, crashpoints, restart, outage, storefaults, replay)"
+                "no such proof: '{other}' (kill9, powercut, diskfault, planted, sim, zombies, crashpoints, restart, outage, storefaults, zombies-real, replay)"
             )
         }
     }

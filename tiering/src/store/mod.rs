@@ -230,7 +230,7 @@ impl Store {
                 (open_folder(path, &world)?, None, format!("file://{}", path.display()))
             }
             Location::S3(place) => {
-                let (objects, bucket) = s3::open(place).await?;
+                let (objects, bucket) = s3::open(place, &options).await?;
                 let objects = match place.prefix.as_str() {
                     "" => objects,
                     prefix => Arc::new(PrefixStore::new(objects, prefix)),
