@@ -248,8 +248,8 @@ impl Keeper {
         let Some(tier) = &self.tier else { return };
         let mut droppable = Vec::new();
         for (owner, replica) in replicas.iter().enumerate() {
-            let leads = matches!(replica.role(), Role::Leader(_));
-            let Some(proof) = tier.known(replica.partition()).filter(|_| leads) else { continue };
+            let Role::Leader(epoch) = replica.role() else { continue };
+            let Some(proof) = tier.known(replica.partition(), epoch) else { continue };
             droppable.extend(replica.covered(&proof).into_iter().map(|segment| Droppable {
                 owner,
                 sealed_at: segment.sealed_at,
@@ -279,9 +279,10 @@ impl Keeper {
     }
 
     fn retain(&self, replica: &Arc<Replica>, now: Timestamp) {
+        let Role::Leader(epoch) = replica.role() else { return };
         let tiered = replica.config().tiered;
         let outcome = match &self.tier {
-            Some(tier) if tiered => match tier.known(replica.partition()) {
+            Some(tier) if tiered => match tier.known(replica.partition(), epoch) {
                 Some(proof) => trim_tiered(replica, &proof, now),
                 None => Ok(()),
             },

@@ -72,6 +72,16 @@ impl ReplicaMetrics {
             &metrics.retention_failures,
         );
         counter("delete_failures", "Failures to remove a deleted partition's log", &metrics.delete_failures);
+        counter(
+            "disk_relieved_bytes",
+            "Bytes dropped ahead of local retention because the disk was filling",
+            &metrics.disk_relieved,
+        );
+        registry.register(
+            "disk_full",
+            "Whether clients' appends are refused because the disk is full: 0 or 1",
+            metrics.disk_full.clone(),
+        );
         registry.register(
             "archive_stalled",
             "Partitions with something to upload whose uploads stand still",

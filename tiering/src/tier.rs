@@ -163,12 +163,15 @@ impl Tier {
     pub async fn refresh(&self, partition: TopicPartition) -> Result<Option<TieredUpTo>, ManifestError> {
         let view = self.view(partition);
         view.refresh().await?;
-        Ok(commit::proof(&view))
+        Ok(view.known().map(|manifest| commit::proof_of(&manifest)))
     }
 
-    /// What the manifest known here proves, without a look at the store.
-    pub fn known(&self, partition: TopicPartition) -> Option<TieredUpTo> {
-        commit::proof(&self.view(partition))
+    /// What the manifest known here proves to whoever leads under this epoch, without a look at the store. Only this process's own
+    /// claim proves something: a rival's manifest may hold other records at the same offsets, and under the same epoch.
+    pub fn known(&self, partition: TopicPartition, epoch: LeaderEpoch) -> Option<TieredUpTo> {
+        let own = Claim::new(&self.0.identity, epoch);
+        let manifest = self.view(partition).known()?;
+        (manifest.claim() == own).then(|| commit::proof_of(&manifest))
     }
 
     /// The tier's state at its end: what a leader without a log of its own starts from. `None`: nothing was ever tiered.

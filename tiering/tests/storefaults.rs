@@ -395,3 +395,47 @@ fn nothing_is_lost_and_nothing_left_behind_however_the_bucket_fails() {
         );
     }
 }
+
+/// A version that drops a segment is made, and reaches the bucket only minutes later: the grace counts from then, when readers may
+/// still hold a manifest that names it.
+#[test]
+fn grace_counts_from_the_commit() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.unwrap().block_on(async {
+        let arena = Arena::new(1);
+        tokio::select! {
+            () = arena.bucket.run() => {}
+            () = expires_late(&arena) => {}
+        }
+    });
+}
+
+async fn expires_late(arena: &Arena) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut claimed = arena.tier(1).await.claim(partition(), epoch_of(1)).await.unwrap();
+    for base in [0, SEGMENT] {
+        claimed.upload(Recipe::small(base).source(folder.path())).await.unwrap();
+    }
+    let dropped = claimed.manifest().entries()[0].object.clone();
+    claimed.set_log_start(offset_of(SEGMENT)).await.unwrap();
+    let before = arena.bucket.counts()["requests"];
+    let away = async {
+        // A look at the bucket's clock is two requests. Once the second is on its way, all later ones meet a bucket that is away.
+        while arena.bucket.counts()["requests"] < before + 2 {
+            tokio::time::sleep(Duration::from_micros(100)).await;
+        }
+        arena.bucket.set_away(true);
+    };
+    let start = Retention { start: Some(offset_of(SEGMENT)), ..Retention::default() };
+    let (expired, ()) = tokio::join!(claimed.expire(start), away);
+    assert!(matches!(expired, Err(CommitError::Manifest(_))), "{expired:?}");
+    tokio::time::sleep(GRACE * 10).await;
+    arena.bucket.set_away(false);
+    let store = arena.store().await;
+    claimed.collect(CollectDepth::Removed).await.unwrap();
+    assert_eq!(claimed.manifest().removed().len(), 1, "it was committed just now");
+    store.head(&dropped).await.unwrap();
+    tokio::time::sleep(GRACE).await;
+    claimed.collect(CollectDepth::Removed).await.unwrap();
+    assert!(store.head(&dropped).await.unwrap_err().is_not_found());
+}

@@ -185,8 +185,9 @@ impl Sweeper {
         collected: &mut Collected,
     ) -> Result<(), CommitError> {
         let manifest = writer.newest().clone();
-        let (due, left): (Vec<_>, Vec<_>) =
-            manifest.removed().iter().partition(|removed| over.is_over(removed.at));
+        let (due, left): (Vec<_>, Vec<_>) = manifest.removed().iter().partition(|removed| {
+            over.is_over(removed.at) && writer.removed_for(&removed.object) >= over.grace
+        });
         collected.left += left.len() as u64;
         if due.is_empty() {
             return Ok(());

@@ -25,21 +25,23 @@ const SHORT_PARTITIONS: usize = 2;
 /// Uploaded in two parts.
 const SHORT_CONFIGS: [&str; 4] =
     ["segment.bytes=6291456", "segment.ms=3600000", "retention.bytes=25165824", "local.retention.ms=3000"];
-/// How late a write reaches the store at most; the broker is told that it may be a little later.
+/// How late a write reaches the store at most, unless all is to be short.
 const LATE_MAX: Duration = Duration::from_secs(45);
+const LATE_MAX_SHORT: Duration = Duration::from_secs(5);
+/// The broker is told that it may be so much later.
+const LATE_MARGIN: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(3);
 /// How long after the last fault the bucket may take to hold only what belongs there: the latest write, its grace, sweeps.
 const CLEAN_DEADLINE: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_secs(1);
 /// Everything that is patient with a bucket is less so: a fault costs a second rather than a minute.
-const SETTINGS: [(&str, &str); 20] = [
+const SETTINGS: [(&str, &str); 19] = [
     ("log.segment.bytes", "1048576"),
     ("log.roll.ms", "1000"),
     ("log.local.retention.ms", "1500"),
     ("log.retention.check.interval.ms", "300"),
     ("tier.roll.ms", "10000"),
     ("tier.delete.grace.ms", "3000"),
-    ("tier.late.write.max.ms", "50000"),
     ("tier.manifest.age.max.ms", "1000"),
     ("tier.manifest.commit.deadline.ms", "10000"),
     ("tier.manifest.entries.max", "32"),
@@ -68,6 +70,7 @@ pub(crate) fn main(binary: impl FnOnce() -> Result<std::path::PathBuf>, mut flag
         faults: flags.take("faults", usual.faults)?,
         share: flags.take("share", usual.share)?,
         kill_every: Duration::from_secs(flags.take("kill-seconds", usual.kill_every.as_secs())?),
+        late_max: usual.late_max,
         seed,
     };
     flags.end()?;
@@ -83,12 +86,18 @@ pub(crate) struct Strength {
     share: u32,
     /// Between two kills of the broker.
     kill_every: Duration,
+    late_max: Duration,
     seed: u64,
 }
 
 impl Strength {
     pub(crate) fn of(faults: u64) -> Strength {
-        Strength { faults, share: 250, kill_every: Duration::from_secs(90), seed: 1 }
+        Strength { faults, share: 250, kill_every: Duration::from_secs(90), late_max: LATE_MAX, seed: 1 }
+    }
+
+    /// With one kill, and nothing that comes very late.
+    pub(crate) fn short(faults: u64) -> Strength {
+        Strength { kill_every: Duration::from_secs(8), late_max: LATE_MAX_SHORT, ..Strength::of(faults) }
     }
 }
 
@@ -96,8 +105,10 @@ pub(crate) fn run(binary: &Path, strength: Strength) -> Result<()> {
     Kind::MinIo.install()?;
     let minio = Kind::MinIo.start()?;
     plain_gets::make_bucket_readable(&minio.address(), s3::BUCKET)?;
-    let (proxy, address) = FaultProxy::spawn(&minio.address(), strength.seed, LATE_MAX)?;
-    let mut broker = Broker::start(binary, "storefaults", &s3::url(&address, PREFIX), &SETTINGS)?;
+    let (proxy, address) = FaultProxy::spawn(&minio.address(), strength.seed, strength.late_max)?;
+    let late_ms = (strength.late_max + LATE_MARGIN).as_millis().to_string();
+    let settings = [&SETTINGS[..], &[("tier.late.write.max.ms", &late_ms)]].concat();
+    let mut broker = Broker::start(binary, "storefaults", &s3::url(&address, PREFIX), &settings)?;
     let mut rig = Rig::start("storefaults", &broker, Blows { rate: 1_500, ..Blows::of(0) })?;
     broker.create_topic_with(SHORT, SHORT_PARTITIONS, &SHORT_CONFIGS)?;
     rig.history.topic(SHORT, SHORT_PARTITIONS, Expiry::Allowed)?;
@@ -113,7 +124,7 @@ pub(crate) fn run(binary: &Path, strength: Strength) -> Result<()> {
     let counts = proxy.counts();
     println!("   {}", counts.to_string().replace('\n', "\n   "));
     rig.goes_on()?;
-    wait_until("all late writes have come", LATE_MAX + GRACE, || Ok(proxy.late() == 0))?;
+    wait_until("all late writes have come", strength.late_max + LATE_MARGIN, || Ok(proxy.late() == 0))?;
     let acked = short.end()?.whole()?;
     println!("   {acked} records acknowledged in {SHORT}");
     for reader in readers {

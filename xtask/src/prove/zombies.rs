@@ -64,6 +64,12 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
     run(binary, rounds, &only, late)
 }
 
+/// A frozen process and a late write; copied directories are among the planted faults.
+pub(crate) fn short(binary: &Path) -> Result<()> {
+    run(binary, 1, "frozen in a create", LATE)?;
+    run(binary, 1, "late create", LATE)
+}
+
 /// So many rounds, of all situations in turn or of those whose name begins with `only`.
 pub(crate) fn run(binary: &Path, rounds: usize, only: &str, late: Duration) -> Result<()> {
     let wanted: Vec<_> = SITUATIONS.into_iter().filter(|(name, _)| name.starts_with(only)).collect();
