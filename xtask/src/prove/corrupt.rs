@@ -29,7 +29,7 @@ mod tally;
 mod world;
 
 use dice::Dice;
-use reader::held_against;
+use reader::{Refused, held_against};
 use sites::{Fate, Kind, Place, of_node, of_partition, partitions_of};
 use tally::{Seen, Tally};
 use world::{Id, TOPICS, World};
@@ -259,9 +259,13 @@ impl Proof<'_> {
                 .iter()
                 .map(|(id, truth)| {
                     let bases = &world.bases[id];
-                    let patience = if lost.contains_key(id) { REFUSED_PATIENCE } else { PATIENCE };
+                    let how = match lost.get(id) {
+                        None => (PATIENCE, Refused::GoOn),
+                        Some(bases) if bases.contains(&None) => (REFUSED_PATIENCE, Refused::End),
+                        Some(_) => (REFUSED_PATIENCE, Refused::GoOn),
+                    };
                     let from = (broker.bootstrap.as_str(), id.0, id.1);
-                    (*id, scope.spawn(move || held_against(truth, bases, from, patience)))
+                    (*id, scope.spawn(move || held_against(truth, bases, from, how)))
                 })
                 .collect();
             reading.into_iter().map(|(id, reading)| (id, reading.join())).collect::<Vec<_>>()

@@ -45,12 +45,21 @@ pub(super) fn read_all(
     Ok(lines)
 }
 
+/// What to do where a reader gets no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// Go on behind that segment.
+    GoOn,
+    /// Nothing more will come: the partition is offline.
+    End,
+}
+
 /// Reads all of a partition; where it gets no further, goes on behind that segment.
 pub(super) fn held_against(
     truth: &[Line],
     bases: &[i64],
     (bootstrap, topic, partition): (&str, &str, usize),
-    patience: Duration,
+    (patience, refused): (Duration, Refused),
 ) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let end = truth.last().map_or(0, |(offset, _)| offset + 1);
@@ -69,6 +78,9 @@ pub(super) fn held_against(
         if at < end {
             let segment = bases.iter().rev().find(|base| **base <= at).copied().unwrap_or_default();
             outcome.refused.push(segment);
+            if refused == Refused::End {
+                break;
+            }
             at = bases.iter().find(|base| **base > at).copied().unwrap_or(end);
         }
     }

@@ -24,21 +24,21 @@ pub(super) const HERE: Topic = Topic { name: "here", partitions: 4 };
 pub(super) const AWAY: Topic = Topic { name: "away", partitions: 4 };
 pub(super) const TOPICS: [Topic; 3] = [BOTH, HERE, AWAY];
 /// How long each topic is written to.
-const WRITING: Duration = Duration::from_secs(8);
+const WRITING: Duration = Duration::from_secs(12);
 const RATE: u64 = 1_500;
 const VALUE_BYTES: u64 = 200;
 const LEAVING_DEADLINE: Duration = Duration::from_secs(60);
 /// Segments close within a second; nothing leaves but where a topic says so; heads of manifests are short, so that there are pages.
 const SETTINGS: [(&str, &str); 10] = [
-    ("log.roll.ms", "700"),
+    ("log.roll.ms", "400"),
     ("tier.roll.ms", "1000"),
     ("tier.check.interval.ms", "200"),
     ("log.local.retention.ms", "-1"),
     ("log.local.retention.bytes", "-1"),
     ("log.retention.check.interval.ms", "300"),
     ("log.index.interval.bytes", "1024"),
-    ("tier.manifest.entries.max", "5"),
-    ("tier.manifest.page.entries", "3"),
+    ("tier.manifest.entries.max", "16"),
+    ("tier.manifest.page.entries", "8"),
     ("raft.snapshot.entries.max", "8"),
 ];
 
