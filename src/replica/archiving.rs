@@ -336,7 +336,15 @@ impl Replica {
                 producers: parts.producers,
             };
             let bytes = segment.log_bytes;
-            let proof = self.within(Step::Upload, bytes, rules, claimed.upload(source)).await?;
+            let uploaded = self.within(Step::Upload, bytes, rules, claimed.upload(source)).await;
+            if let Err(ArchiveError::Upload(UploadError::LocalCorrupt(_) | UploadError::LocalShort { .. })) =
+                &uploaded
+            {
+                // Notes which file it is, and where.
+                let replica = self.clone();
+                tasks::blocking(move || replica.log().examine_whole(base)).await?;
+            }
+            let proof = uploaded?;
             self.archive().note(&claimed.manifest(), &proof);
             self.archive().note_success();
             self.trim(proof).await?;

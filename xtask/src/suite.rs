@@ -3,7 +3,7 @@
 use crate::flags::Flags;
 use crate::mounted::Kind;
 use crate::prove::storefaults::{self, Strength};
-use crate::prove::{Blows, diskfault, kill9, planted, powercut, zombies};
+use crate::prove::{Blows, corrupt, diskfault, kill9, planted, powercut, zombies};
 use crate::run::{cargo, run};
 use crate::s3::Kind as Server;
 use crate::scenario::{self, Try};
@@ -19,6 +19,8 @@ const STORES: &str = "file,localstack,minio";
 const KILLS: usize = 15;
 const CUTS: usize = 8;
 const STORE_FAULTS: u64 = 60;
+const HARMED: usize = 40;
+const HARM_SEED: u64 = 1;
 const PLANTED: &[&str] = &["ack-before-sync", "claim-unchecked"];
 /// Where nothing can be mounted.
 const PLANTED_UNMOUNTED: &[&str] = &["claim-unchecked"];
@@ -49,6 +51,11 @@ fn proofs(stages: &mut Stages) -> Result<()> {
         stages.pass(&format!("nothing is lost, doubled or moved by {KILLS} kills"));
         Ok(())
     });
+    let harmed = stages.stage("proof: damaged files and objects", |stages| {
+        corrupt::run(&binary, HARMED, HARM_SEED)?;
+        stages.pass(&format!("each of {HARMED} and more damaged places is found, none served"));
+        Ok(())
+    });
     // A laptop without root has no file systems to break; it is told what it did not see.
     let mountable = mounted::check_machine(&[Kind::Ext4, Kind::Xfs]);
     let (broken, planted) = match &mountable {
@@ -64,7 +71,7 @@ fn proofs(stages: &mut Stages) -> Result<()> {
         Ok(())
     });
     let bucket = bad_buckets(stages, &binary);
-    killed.and(broken).and(found).and(bucket)
+    killed.and(harmed).and(broken).and(found).and(bucket)
 }
 
 /// A bucket that fails, and processes that have lost it to others.
