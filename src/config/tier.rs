@@ -246,12 +246,14 @@ fn read_upload(r: &mut Reader<'_>) -> TierUpload {
         deadline: r.read(
             millis("tier.upload.deadline.ms", 10 * MINUTE)
                 .range(SECOND, 24 * 60 * MINUTE)
-                .doc("Milliseconds that one upload, claim or sweep may take, besides what its bytes need at `tier.store.bytes.per.second.min`; it is then given up and tried again."),
+                .doc("Milliseconds that one upload, claim or sweep may take, besides what its bytes need at \
+                      `tier.store.bytes.per.second.min`; it is then given up and tried again."),
         ),
         stall: r.read(
             millis("tier.upload.stall.ms", 10 * MINUTE)
                 .range(SECOND, 24 * 60 * MINUTE)
-                .doc("Milliseconds after which a partition that has something to upload, and uploads nothing, is told of as standing still."),
+                .doc("Milliseconds after which a partition that has something to upload, and uploads nothing, is told of as \
+                      standing still."),
         ),
         multipart_threshold: r.read(
             bytes("tier.upload.multipart.threshold.bytes", 64 * MIB)

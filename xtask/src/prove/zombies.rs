@@ -31,8 +31,8 @@ const FENCED: &str = "aquifer_replica_archive_fenced_total";
 const LATE: Duration = Duration::from_secs(6);
 /// Patience with the bucket of seconds, so that a round is short.
 const IMPATIENT: [(&str, &str); 6] = [
-    ("tier.store.attempt.ms", "1000"),
-    ("tier.store.deadline.ms", "3000"),
+    ("tier.store.attempt.ms", "4000"),
+    ("tier.store.deadline.ms", "8000"),
     ("tier.manifest.age.max.ms", "500"),
     ("tier.delete.grace.ms", "2000"),
     ("tier.upload.retry.backoff.ms", "100"),
