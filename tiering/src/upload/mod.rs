@@ -191,7 +191,8 @@ impl Uploader {
             unique: self.store.world().rng.uuid(),
         };
         let key = path::data_object(partition, &name);
-        let fresh = self.send(partition, &name, key, cut, source).await?;
+        let (fresh, sent) = self.send(partition, &name, key, cut, source).await?;
+        writer.note_sent(sent);
         // What was sealed when stays what it was.
         let segment = SealedSegment { sealed_at: damaged.segment.sealed_at, ..fresh.segment.clone() };
         if segment != damaged.segment || fresh.log_crc != damaged.log_crc {
@@ -223,7 +224,7 @@ impl Uploader {
                     let replaced =
                         manifest.with_replaced_paged(page, &entries, damaged, fresh.clone(), (key, now));
                     let Some((next, page)) = replaced else { return Ok(None) };
-                    self.store.put(&page.object, vec![page.bytes]).await?;
+                    writer.note_sent(self.store.put(&page.object, vec![page.bytes]).await?);
                     next
                 }
             };
