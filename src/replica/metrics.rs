@@ -19,6 +19,12 @@ pub(crate) struct ReplicaMetrics {
     pub(super) restarted: Counter,
     /// Failures to seal, to trim or to expire local segments.
     pub(super) retention_failures: Counter,
+    /// Times that all local files were looked at for damage.
+    pub(super) scrubs_local: Counter,
+    /// Times that all of the bucket was.
+    pub(super) scrubs_bucket: Counter,
+    /// Failures to mend something.
+    pub(super) mend_failures: Counter,
     /// Failures to remove a deleted partition's log.
     pub(super) delete_failures: Counter,
     /// Whether clients' appends are refused because the disk is full: 0 or 1.
@@ -55,6 +61,17 @@ impl ReplicaMetrics {
             "Failures to seal, trim or expire local segments",
             &metrics.retention_failures,
         );
+        counter(
+            "scrubs_local",
+            "Times that all local files were looked at for damage",
+            &metrics.scrubs_local,
+        );
+        counter(
+            "scrubs_bucket",
+            "Times that all of this broker's part of the bucket was looked at for damage",
+            &metrics.scrubs_bucket,
+        );
+        counter("mend_failures", "Failures to mend what is damaged, tried again", &metrics.mend_failures);
         counter("delete_failures", "Failures to remove a deleted partition's log", &metrics.delete_failures);
         registry.register(
             "partitions_unopened",

@@ -38,6 +38,8 @@ mod archiving;
 pub(crate) mod keeper;
 /// Finds replicas; opens and closes them as the metadata says.
 pub(crate) mod registry;
+/// Looks for damage, and mends what can be mended.
+pub(crate) mod scrub;
 
 pub(crate) use append::{Acknowledged, Acks};
 pub(crate) use metrics::ReplicaMetrics;

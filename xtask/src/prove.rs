@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// Damage to every kind of file and object.
+pub(crate) mod corrupt;
 /// A disk that fails, and one that is full.
 pub(crate) mod diskfault;
 /// kill -9 at random moments.
@@ -56,6 +58,7 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
     let binary: PathBuf = flags.take("binary", PathBuf::new())?;
     let binary = built::or_given(&profile, binary)?;
     match proof {
+        "corrupt" => corrupt::main(&binary, flags),
         "kill9" => kill9::main(&binary, flags),
         "powercut" => powercut::main(&binary, flags),
         "diskfault" => diskfault::main(&binary, flags),
@@ -64,7 +67,7 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
         "replay" => replay::main(&binary, flags),
         other => {
             bail!(
-                "no such proof: '{other}' (kill9, powercut, diskfault, planted, sim, zombies, crashpoints, restart, outage, replay)"
+                "no such proof: '{other}' (kill9, powercut, corrupt, diskfault, planted, sim, zombies, crashpoints, restart, outage, replay)"
             )
         }
     }
