@@ -46,7 +46,7 @@ pub enum Looked {
     Sound(ByteCount),
     /// It is damaged here. Noted.
     Damaged(Corruption),
-    /// Bytes have left the log meanwhile, perhaps these: nothing can be said.
+    /// It looks damaged, but bytes have left the log meanwhile, perhaps these: nothing can be said.
     Gone,
 }
 
@@ -98,6 +98,17 @@ impl Log {
             departures,
             is_far,
         }))
+    }
+
+    /// Looks at all of the segment that starts at `base` in one go. Blocks for as long as that takes to read.
+    pub fn examine_whole(self: &Arc<Self>, base: Offset) -> Result<Looked, ReadError> {
+        let Some(mut examination) = self.examine(base)? else { return Ok(Looked::Gone) };
+        loop {
+            match examination.go_on(ByteCount(u64::MAX))? {
+                Looked::More(_) => {}
+                looked => return Ok(looked),
+            }
+        }
     }
 
     /// Looks at the small files of the segment that starts at `base`, and writes anew what is damaged. Blocks.
@@ -224,7 +235,13 @@ impl Examination {
         let began = self.scan.position();
         let looked = loop {
             let read = ByteCount(self.scan.position() - began);
-            let step = self.scan.step().map_err(|error| ReadError::io(self.file.path(), error))?;
+            let at = self.scan.position();
+            let step = match self.scan.step().map_err(|error| ReadError::of_read(self.file.path(), at, error))
+            {
+                Ok(step) => step,
+                Err(ReadError::Corrupt(corruption)) => break Looked::Damaged(corruption),
+                Err(error) => return Err(error),
+            };
             let damage = match step {
                 Step::End if self.expected == self.range.next => break Looked::Sound(read),
                 Step::End => Some((self.scan.position(), format!("it ends at offset {}", self.expected))),
@@ -254,10 +271,10 @@ impl Examination {
         if self.is_far && end > began {
             self.file.advise_unneeded(began, end - began);
         }
-        if self.log.departures.load(Ordering::Acquire) != self.departures {
-            return Ok(Looked::Gone);
-        }
         if let Looked::Damaged(corruption) = &looked {
+            if self.log.departures.load(Ordering::Acquire) != self.departures {
+                return Ok(Looked::Gone);
+            }
             self.log.note_damage(corruption);
         }
         Ok(looked)

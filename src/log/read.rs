@@ -232,14 +232,15 @@ fn gather(
     gap: u64,
 ) -> Result<Option<(Bytes, OffsetRange)>, ReadError> {
     let path = place.slot.path();
-    let io = |error: io::Error| ReadError::io(path, error);
     let mut position = u64::from(place.floor.position);
     let mut expected = place.base.plus(place.floor.relative.into());
     // The offset is at most an index interval and a batch behind the floor.
     let wanted = read.bytes_max.get().saturating_add(gap).max(HEADER_BYTES as u64);
     'walk: loop {
         let count = wanted.min(place.ceiling.saturating_sub(position));
-        let buffer = file.read_at(position, usize::try_from(count).unwrap_or(usize::MAX)).map_err(io)?;
+        let buffer = file
+            .read_at(position, usize::try_from(count).unwrap_or(usize::MAX))
+            .map_err(|error| ReadError::of_read(path, position, error))?;
         let cut_short = (buffer.len() as u64) < count;
         let mut at = 0;
         while let Some(header) = header_at(&buffer, at, path, position, place.ceiling)? {
@@ -303,7 +304,7 @@ fn take(
     } else {
         let left = usize::try_from(place.ceiling - first.position).unwrap_or(usize::MAX);
         let again = file.read_at(first.position, size.max(bytes_max).min(left));
-        (Bytes::from(again.map_err(|error| ReadError::io(path, error))?), 0)
+        (Bytes::from(again.map_err(|error| ReadError::of_read(path, first.position, error))?), 0)
     };
     if buffer.len() < at + size {
         return Err(damaged(path, first.position, "the file ends within a batch"));

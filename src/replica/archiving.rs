@@ -246,7 +246,13 @@ impl Replica {
                 aborted: parts.aborted,
                 producers: parts.producers,
             };
-            let proof = claimed.upload(source).await?;
+            let uploaded = claimed.upload(source).await;
+            if let Err(UploadError::LocalCorrupt(_) | UploadError::LocalShort { .. }) = &uploaded {
+                // Notes which file it is, and where.
+                let replica = self.clone();
+                tasks::blocking(move || replica.log().examine_whole(base)).await?;
+            }
+            let proof = uploaded?;
             self.archive().note(&claimed.manifest(), &proof);
             self.archive().note_success();
             self.trim(proof).await?;

@@ -227,7 +227,10 @@ impl Tier {
         let Some(manifest) = self.view(partition).known() else { return Ok(()) };
         for page in manifest.pages() {
             match load::read_page(&self.0.store, partition, page).await {
-                Ok(entries) => self.examine_all(partition, &entries, pace).await?,
+                Ok(entries) => {
+                    self.0.damages.forget(page.object.as_str());
+                    self.examine_all(partition, &entries, pace).await?;
+                }
                 Err(error) => match ReadError::of_manifest(&error) {
                     ReadError::Corrupt { key, what } => self.0.damages.note(partition, &key, &what),
                     ReadError::Lost { key } if self.names_page(partition, page) => {
