@@ -6,7 +6,7 @@
 //! What it finds is noted like what a read finds ([`Log::damage`]). Indexes, snapshots, the checkpoint and the partition file say
 //! nothing that the batches and the process do not know, and are written anew at once. A damaged segment is not touched here.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -202,7 +202,7 @@ impl Log {
         self.shared.world.disk.read_if_exists(path).map_err(|error| ReadError::io(path, error))
     }
 
-    fn rewrite(&self, path: &PathBuf, bytes: &[u8]) -> Result<(), ReadError> {
+    fn rewrite(&self, path: &Path, bytes: &[u8]) -> Result<(), ReadError> {
         self.shared.world.disk.write_atomic(path, bytes).map_err(|error| ReadError::io(path, error))?;
         self.mended(path);
         Ok(())

@@ -336,7 +336,8 @@ impl Replica {
                 producers: parts.producers,
             };
             let bytes = segment.log_bytes;
-            let uploaded = self.within(Step::Upload, bytes, rules, claimed.upload(source)).await;
+            let upload = Box::pin(claimed.upload(source));
+            let uploaded = self.within(Step::Upload, bytes, rules, upload).await;
             if let Err(ArchiveError::Upload(UploadError::LocalCorrupt(_) | UploadError::LocalShort { .. })) =
                 &uploaded
             {

@@ -114,7 +114,7 @@ impl Scrubber {
         let ScrubOptions { local_rate, local_interval, tier_rate, tier_interval } = self.options;
         if let Some(rate) = local_rate {
             let this = self.clone();
-            let mut pace = Pace::new(self.world.clock.clone(), Some(rate));
+            let mut pace = Pace::new(self.world.clock, Some(rate));
             self.spawn("scrub-local", async move {
                 loop {
                     let began = this.world.clock.now();
@@ -126,7 +126,7 @@ impl Scrubber {
         }
         if let (Some(rate), Some(tier)) = (tier_rate, self.tier.clone()) {
             let this = self.clone();
-            let mut pace = Pace::new(self.world.clock.clone(), Some(rate));
+            let mut pace = Pace::new(self.world.clock, Some(rate));
             self.spawn("scrub-bucket", async move {
                 loop {
                     let began = this.world.clock.now();
@@ -288,7 +288,9 @@ async fn mend_segment(
     range: OffsetRange,
     world: &World,
 ) -> Result<bool, Failure> {
-    if !tier.known(replica.partition()).is_some_and(|proof| proof.covers(range)) {
+    // Of a bucket that another process writes, nothing must come in the place of what was acknowledged here.
+    let Role::Leader(epoch) = replica.role() else { return Ok(false) };
+    if !tier.known(replica.partition(), epoch).is_some_and(|proof| proof.covers(range)) {
         return Ok(false);
     }
     let log = replica.log().clone();

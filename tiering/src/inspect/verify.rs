@@ -317,7 +317,7 @@ async fn check_bytes(
         return Ok(Ok(()));
     }
     let mut counted = Counted::default();
-    let mut pace = Pace::new(store.world().clock.clone(), None);
+    let mut pace = Pace::new(store.world().clock, None);
     let looked = examine::log(store, entry, &index, &mut pace, &mut counted).await?;
     (segment.read, segment.batches) = (counted.bytes, counted.batches);
     Ok(looked.map_err(|Fault(what)| what))

@@ -53,7 +53,7 @@ impl Tally {
         row.verified += usize::from(seen.verified);
         row.mended += usize::from(seen.mended);
         let fate = place.site.kind.fate();
-        if !seen.detected && !(seen.meaningless && fate == Fate::NoStartOrNothing) {
+        if !(seen.detected || seen.meaningless && fate == Fate::NoStartOrNothing) {
             self.faults.push(format!("not detected: {place}"));
         }
         if place.site.kind.is_verified() && !seen.verified {
