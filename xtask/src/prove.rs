@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// A disk that fails, and one that is full.
 pub(crate) mod diskfault;
+/// Clients that mean no good, beside one that does.
+pub(crate) mod hostile;
 /// kill -9 at random moments.
 pub(crate) mod kill9;
 /// The bucket away for a while.
@@ -60,11 +62,12 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
         "powercut" => powercut::main(&binary, flags),
         "diskfault" => diskfault::main(&binary, flags),
         "restart" => restart::main(&binary, flags),
+        "hostile" => hostile::main(&binary, flags),
         "outage" => outage::main(&binary, flags),
         "replay" => replay::main(&binary, flags),
         other => {
             bail!(
-                "no such proof: '{other}' (kill9, powercut, diskfault, planted, sim, zombies, crashpoints, restart, outage, replay)"
+                "no such proof: '{other}' (kill9, powercut, diskfault, hostile, planted, sim, zombies, crashpoints, restart, outage, replay)"
             )
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::flags::Flags;
 use crate::mounted::Kind;
+use crate::prove::hostile::{self, Siege};
 use crate::prove::{Blows, diskfault, kill9, planted, powercut};
 use crate::run::{cargo, run};
 use crate::s3::Kind as Server;
@@ -17,6 +18,7 @@ const STORES: &str = "file,localstack,minio";
 /// Rounds of the short proofs; in full there are hundreds.
 const KILLS: usize = 15;
 const CUTS: usize = 8;
+const SIEGE_SECONDS: u64 = 25;
 const PLANTED: &[&str] = &["ack-before-sync", "claim-unchecked"];
 /// Where nothing can be mounted.
 const PLANTED_UNMOUNTED: &[&str] = &["claim-unchecked"];
@@ -47,6 +49,11 @@ fn proofs(stages: &mut Stages) -> Result<()> {
         stages.pass(&format!("nothing is lost, doubled or moved by {KILLS} kills"));
         Ok(())
     });
+    let besieged = stages.stage("proof: hostile clients", |stages| {
+        hostile::run(&binary, &Siege::short(SIEGE_SECONDS))?;
+        stages.pass("a good client works on beside hostile ones");
+        Ok(())
+    });
     // A laptop without root has no file systems to break; it is told what it did not see.
     let mountable = mounted::check_machine(&[Kind::Ext4, Kind::Xfs]);
     let (broken, planted) = match &mountable {
@@ -61,7 +68,7 @@ fn proofs(stages: &mut Stages) -> Result<()> {
         stages.pass(&format!("{} found, and only where planted", planted.join(" and ")));
         Ok(())
     });
-    killed.and(broken).and(found)
+    killed.and(besieged).and(broken).and(found)
 }
 
 /// What needs file systems of its own.
