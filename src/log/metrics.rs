@@ -22,6 +22,8 @@ pub(crate) struct Metrics {
     pub(crate) removal_failures: Counter,
     pub(crate) refused_full: Counter,
     pub(crate) open_logs: Gauge,
+    pub(crate) open_files: Gauge,
+    pub(crate) producers: Gauge,
     pub(crate) failed: Gauge,
 }
 
@@ -66,6 +68,8 @@ impl Metrics {
             gauge
         };
         let open_logs = gauge("open_logs", "Logs that are open");
+        let open_files = gauge("open_files", "Segment files that are open, of log.files.open.max");
+        let producers = gauge("producers", "Idempotent producers remembered, over all logs");
         let failed = gauge("dir_failed", "1 if the log dir has failed and its partitions are given up");
         Metrics {
             appended_batches,
@@ -85,6 +89,8 @@ impl Metrics {
             removal_failures,
             refused_full,
             open_logs,
+            open_files,
+            producers,
             failed,
         }
     }
