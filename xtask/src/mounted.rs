@@ -24,6 +24,9 @@ const WITHOUT_FLUSH: u32 = 2;
 const UNMOUNT_DEADLINE: Duration = Duration::from_secs(20);
 const FILLER: &str = "filler";
 const NOISE_BYTES: usize = 4 << 20;
+const NOISE_BYTES_MAX: usize = 256 << 20;
+/// How long a sync is to take under noise: on a disk so fast that hardly anything is ever unsynced, a power cut proves little.
+const NOISY_SYNC: Duration = Duration::from_millis(60);
 const POLL: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,7 +231,8 @@ fn fill(point: &Path, room_mb: u64) -> Result<()> {
     rustix::fs::fallocate(filler, rustix::fs::FallocateFlags::empty(), 0, size).context("filling up a disk")
 }
 
-/// Others who write to the same disk and wait for it: syncs take longer, and a cut hits more that is under way.
+/// Others who write to the same disk and wait for it, as much as makes a sync take its time whatever the machine: a cut hits more
+/// that is under way.
 #[derive(Debug)]
 pub(crate) struct Noise {
     stop: Arc<AtomicBool>,
@@ -241,14 +245,14 @@ impl Noise {
         let stopping = stop.clone();
         let thread = spawn(move || {
             let block = vec![7; NOISE_BYTES];
+            let mut blocks = 1;
             while !stopping.load(Ordering::Relaxed) {
                 // It fails once the power is cut, and nobody needs what it writes.
-                let written = File::create(&path).and_then(|mut file| {
-                    file.write_all(&block)?;
-                    file.sync_all()
-                });
-                if written.is_err() {
-                    sleep(POLL);
+                match written(&path, &block, blocks) {
+                    Ok(took) if took < NOISY_SYNC => blocks = (blocks * 2).min(NOISE_BYTES_MAX / NOISE_BYTES),
+                    Ok(took) if took > NOISY_SYNC * 4 => blocks = (blocks / 2).max(1),
+                    Ok(_) => {}
+                    Err(_) => sleep(POLL),
                 }
             }
         });
@@ -263,6 +267,17 @@ impl Drop for Noise {
             eprintln!("the thread that makes noise on a disk panicked");
         }
     }
+}
+
+/// Writes a file anew, and says how long its sync took.
+fn written(path: &Path, block: &[u8], blocks: usize) -> std::io::Result<Duration> {
+    let mut file = File::create(path)?;
+    for _ in 0..blocks {
+        file.write_all(block)?;
+    }
+    let began = Instant::now();
+    file.sync_all()?;
+    Ok(began.elapsed())
 }
 
 fn place(name: &str) -> Result<PathBuf> {
