@@ -26,6 +26,7 @@ mod config;
 mod error;
 mod validate;
 mod producers;
+mod gaps;
 mod checkpoint;
 mod layout;
 mod index;
@@ -52,10 +53,12 @@ mod books;
 mod read;
 mod lookup;
 mod change;
+mod compaction;
 mod dir;
 
 pub use append::{Append, Appended, Outcome};
 pub use change::Restart;
+pub use compaction::{CompactError, CompactOptions, Compacted, Dirt, Pass, Step};
 pub use config::{Cleanup, LogConfig, LogDirOptions};
 pub use dir::{Found, LogDir, Wanted};
 pub use error::{

@@ -2,7 +2,8 @@
 //!
 //! The lock is held only to find the segment and a position not behind the offset; then one read into one buffer, whose batches
 //! are walked by their headers to find where the answer starts and ends. Checksums were checked when the bytes came; here only
-//! what a header shows is: that it is one, and that its offset continues the one before. What does not is never served.
+//! what a header shows is: that it is one, and that its offset continues the one before. What does not is never served. In a log
+//! that is compacted it may leave offsets out: a read from within a gap gives the next batch there is, of whichever segment.
 //!
 //! A read of a page that is not in memory waits for the device: whoever reads far behind the end does so away from the threads
 //! that serve. See [`Log::bytes_behind_tail`].
@@ -22,6 +23,7 @@ use aquifer_runtime::planted::{self, Planted};
 use bytes::Bytes;
 
 use super::error::{Corruption, ReadError};
+use super::gaps::Gaps;
 use super::handle::Log;
 use super::open_files::FileSlot;
 use super::segment::Sealed;
@@ -68,26 +70,39 @@ pub enum AbortedTxns {
 pub struct Slice {
     /// One behind the other, as stored.
     pub bytes: Bytes,
-    /// What they cover; the first may start before the offset asked for. Empty at that offset if there are none.
+    /// What they cover; the first may start before the offset asked for, or, behind a gap that compaction has left, after it.
+    /// Empty at that offset if there are none.
     pub range: OffsetRange,
     /// Those that overlap `range`, if asked for.
     pub aborted: Vec<AbortedTxn>,
 }
 
 /// Where to look.
-pub(super) struct Place {
+struct Place {
     slot: Arc<FileSlot>,
     base: Offset,
     /// A batch starts here, and the offset is not before it.
-    pub(super) floor: u64,
+    floor: u64,
     /// All batches below `until` end here or before.
     ceiling: u64,
+    gaps: Gaps,
+    /// Where the segment behind this one starts, if nothing from the offset on to there needs to be in this one.
+    behind: Option<Offset>,
+}
+
+/// What a segment holds of an answer.
+enum Gathered {
+    Batches(Bytes, OffsetRange),
+    /// Not what may be given.
+    Nothing,
+    /// No batch from the offset on: compaction has emptied the rest of the segment, and the answer starts in the next.
+    Beyond(Offset),
 }
 
 enum Found {
     Empty,
     Tail(Place),
-    Sealed(Arc<Sealed>),
+    Sealed(Arc<Sealed>, Gaps),
 }
 
 impl Log {
@@ -120,14 +135,22 @@ impl Log {
             range: OffsetRange { base: read.from, next: read.from },
             aborted: Vec::new(),
         };
-        let place = match self.find(read.from, read.until)? {
-            Found::Empty => return Ok(nothing),
-            Found::Tail(place) => place,
-            Found::Sealed(sealed) => self.place_in(&sealed, read.from, read.until)?,
-        };
-        let file = self.file(&place)?;
         let gap = self.config().index_interval_bytes.get();
-        let Some((bytes, range)) = gather(&file, &place, read, gap)? else { return Ok(nothing) };
+        let mut read = *read;
+        let (bytes, range) = loop {
+            let place = match self.find(read.from, read.until)? {
+                Found::Empty => return Ok(nothing),
+                Found::Tail(place) => place,
+                Found::Sealed(sealed, gaps) => self.place_in(&sealed, gaps, read.from, read.until)?,
+            };
+            let file = self.file(&place)?;
+            match gather(&file, &place, &read, gap)? {
+                Gathered::Batches(bytes, range) => break (bytes, range),
+                Gathered::Nothing => return Ok(nothing),
+                // Rises with each segment, so there is an end to it.
+                Gathered::Beyond(next) => read.from = next,
+            }
+        };
         let aborted = match read.aborted {
             AbortedTxns::Skip => Vec::new(),
             AbortedTxns::Include => self.aborted(range)?,
@@ -135,7 +158,7 @@ impl Log {
         Ok(Slice { bytes, range, aborted })
     }
 
-    pub(super) fn file(&self, place: &Place) -> Result<File, ReadError> {
+    fn file(&self, place: &Place) -> Result<File, ReadError> {
         self.shared.files.get(&place.slot).map_err(|error| ReadError::io(place.slot.path(), error))
     }
 
@@ -154,9 +177,10 @@ impl Log {
         if from >= until || from == tail.end {
             return Ok(Found::Empty);
         }
+        let gaps = Gaps::of(state.cleaned);
         if from < tail.base {
             return match state.sealed_at(from) {
-                Some(sealed) => Ok(Found::Sealed(sealed.clone())),
+                Some(sealed) => Ok(Found::Sealed(sealed.clone(), gaps)),
                 None => Err(ReadError::BelowLocalStart { local_start: state.local_start }),
             };
         }
@@ -166,17 +190,24 @@ impl Log {
             base: tail.base,
             floor: offset_index::floor(entries, tail.base, from).into(),
             ceiling: offset_index::ceiling(entries, tail.base, until).map_or(tail.bytes, u64::from),
+            gaps,
+            behind: None,
         }))
     }
 
-    pub(super) fn place_in(&self, sealed: &Sealed, from: Offset, until: Offset) -> Result<Place, ReadError> {
-        let base = sealed.facts.range.base;
+    fn place_in(&self, sealed: &Sealed, gaps: Gaps, from: Offset, until: Offset) -> Result<Place, ReadError> {
+        let OffsetRange { base, next } = sealed.facts.range;
         let end = sealed.facts.bytes.get();
-        self.with_index(sealed, |index| Place {
-            slot: sealed.log.clone(),
-            base,
-            floor: offset_index::floor(&index.offsets, base, from).into(),
-            ceiling: offset_index::ceiling(&index.offsets, base, until).map_or(end, u64::from),
+        self.with_index(sealed, |index| {
+            let ceiling = offset_index::ceiling(&index.offsets, base, until).map_or(end, u64::from);
+            Place {
+                slot: sealed.log.clone(),
+                base,
+                floor: offset_index::floor(&index.offsets, base, from).into(),
+                ceiling,
+                gaps,
+                behind: Some(next).filter(|_| gaps == Gaps::Compacted && ceiling == end),
+            }
         })
     }
 
@@ -216,12 +247,7 @@ impl Log {
 }
 
 /// The batches that answer a read, from a file.
-fn gather(
-    file: &File,
-    place: &Place,
-    read: &Read,
-    gap: u64,
-) -> Result<Option<(Bytes, OffsetRange)>, ReadError> {
+fn gather(file: &File, place: &Place, read: &Read, gap: u64) -> Result<Gathered, ReadError> {
     let path = place.slot.path();
     let io = |error: io::Error| ReadError::io(path, error);
     let mut position = place.floor;
@@ -235,7 +261,7 @@ fn gather(
             return Err(damaged(path, position + buffer.len() as u64, "the file ends early"));
         }
         let mut at = 0;
-        while let Some(header) = header_at(&buffer, at, path, position, expected, place.ceiling)? {
+        while let Some(header) = header_at(&buffer, at, place, position, expected)? {
             let led_past = expected.is_none() && header.base_offset > read.from;
             if led_past && !planted::is(Planted::IndexTrusted) {
                 // An index is a hint: one that leads past the offset costs a walk from the segment's start, never a record.
@@ -252,7 +278,7 @@ fn gather(
         }
         position += at as u64;
         if position >= place.ceiling {
-            return Ok(None);
+            return Ok(place.behind.map_or(Gathered::Nothing, Gathered::Beyond));
         }
         // The rest of the buffer was no whole header: go on from there, or past a batch larger than the buffer.
     }
@@ -267,22 +293,16 @@ struct First {
 }
 
 /// From the first batch of the answer on, as much as may be given.
-fn take(
-    file: &File,
-    place: &Place,
-    read: &Read,
-    buffer: Bytes,
-    first: First,
-) -> Result<Option<(Bytes, OffsetRange)>, ReadError> {
+fn take(file: &File, place: &Place, read: &Read, buffer: Bytes, first: First) -> Result<Gathered, ReadError> {
     let path = place.slot.path();
     let base = first.header.base_offset;
     if first.header.next_offset() > read.until {
-        return Ok(None);
+        return Ok(Gathered::Nothing);
     }
     let bytes_max = usize::try_from(read.bytes_max.get()).unwrap_or(usize::MAX);
     let size = first.header.size();
     if size > bytes_max && read.at_least == AtLeast::Nothing {
-        return Ok(None);
+        return Ok(Gathered::Nothing);
     }
     let (buffer, at) = if first.at + size <= buffer.len() {
         (buffer, first.at)
@@ -297,7 +317,7 @@ fn take(
     let start = first.position - at as u64;
     let mut next = first.header.next_offset();
     let mut to = at + size;
-    while let Some(header) = header_at(&buffer, to, path, start, Some(next), place.ceiling)? {
+    while let Some(header) = header_at(&buffer, to, place, start, Some(next))? {
         let end = to + header.size();
         if end > buffer.len() || end - at > bytes_max || header.next_offset() > read.until {
             break;
@@ -305,18 +325,18 @@ fn take(
         next = header.next_offset();
         to = end;
     }
-    Ok(Some((buffer.slice(at..to), OffsetRange { base, next })))
+    Ok(Gathered::Batches(buffer.slice(at..to), OffsetRange { base, next }))
 }
 
 /// The header at `at`, if all of it is in the buffer.
 fn header_at(
     buffer: &[u8],
     at: usize,
-    path: &Path,
+    place: &Place,
     start: u64,
     expected: Option<Offset>,
-    file_end: u64,
 ) -> Result<Option<BatchHeader>, ReadError> {
+    let (path, file_end) = (place.slot.path(), place.ceiling);
     let position = start + at as u64;
     let Some(bytes) = buffer.get(at..at.saturating_add(HEADER_BYTES)) else {
         if at < buffer.len() && position + HEADER_BYTES as u64 > file_end {
@@ -325,7 +345,7 @@ fn header_at(
         return Ok(None);
     };
     let header = BatchHeader::parse(bytes).map_err(|error| damaged(path, position, &error.to_string()))?;
-    if expected.is_some_and(|expected| expected != header.base_offset) {
+    if expected.is_some_and(|expected| !place.gaps.allow(expected, header.base_offset)) {
         let what = format!("a batch of offset {} does not continue the one before", header.base_offset);
         return Err(damaged(path, position, &what));
     }
