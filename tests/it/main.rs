@@ -46,6 +46,8 @@ mod bad_clients;
 mod tier;
 /// Retention, local and in the bucket.
 mod retention;
+/// Topics that keep the newest value of each key.
+mod compaction;
 /// The admin port.
 mod admin;
 /// What a broker still knows after it stopped, was killed, or lost its local logs.
