@@ -32,7 +32,7 @@ async fn consume(client: &mut Client, topic: &Topic) -> Vec<(i64, String, Option
     while position < end {
         let fetched = client.fetch(topic, 0, position).await;
         assert_eq!(fetched.error_code, ErrorCode::NONE);
-        let bytes = fetched.records.to_bytes();
+        let bytes = fetched.records.into_bytes();
         for located in Batches::new(&bytes) {
             let header: BatchHeader = located.header;
             assert!(header.next_offset().get() > position, "offsets rise");
