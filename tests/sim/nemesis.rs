@@ -43,16 +43,34 @@ impl Blow {
             Blow::Partition(_) => "partition",
         }
     }
+
+    fn is_crash(self) -> bool {
+        matches!(self, Blow::PowerCut(_) | Blow::Kill(_))
+    }
+
+    fn is_of_bucket(self) -> bool {
+        matches!(self, Blow::BucketFaults(..) | Blow::BucketAway(_))
+    }
 }
 
 /// Blows with the times between them. Each seed has kinds of its own that it prefers: much of one thing meets what a little of
-/// everything never does.
+/// everything never does. But none goes without a crash and a bucket that fails.
 pub(crate) fn plan(seed: u64) -> Vec<(Duration, Blow)> {
     let mut dice = Dice::new(seed, "nemesis");
     let weights: Vec<u64> = USUAL.iter().map(|usual| usual * [0, 1, 1, 4][dice.below(4) as usize]).collect();
     let longest = dice.within(500..8_000);
     let blows = dice.within(4..16);
-    (0..blows).map(|_| (dice.millis(100..longest), blow(&mut dice, &weights))).collect()
+    let mut plan: Vec<(Duration, Blow)> =
+        (0..blows).map(|_| (dice.millis(100..longest), blow(&mut dice, &weights))).collect();
+    if !plan.iter().any(|(_, blow)| blow.is_crash()) {
+        let crash = Blow::PowerCut(dice.millis(100..4_000));
+        plan.insert(dice.below(plan.len() as u64 + 1) as usize, (dice.millis(100..longest), crash));
+    }
+    if !plan.iter().any(|(_, blow)| blow.is_of_bucket()) {
+        let failing = Blow::BucketFaults(faults(&mut dice), dice.millis(1_000..20_000));
+        plan.insert(dice.below(plan.len() as u64 + 1) as usize, (dice.millis(100..longest), failing));
+    }
+    plan
 }
 
 /// How often each kind comes, by itself.

@@ -13,6 +13,8 @@ pub(crate) const CHILD: &str = "--child";
 pub(crate) const SHORT: u64 = 30;
 /// Every so many seeds one is run twice.
 const TWICE_EVERY: u64 = 10;
+/// Of fewer runs than this nothing is told on the way.
+const TOLD_EVERY_MIN: usize = 100;
 /// How many violations of a run are told; its replay tells all.
 const TOLD_MAX: usize = 8;
 
@@ -27,13 +29,18 @@ pub(crate) fn run_all(from: u64, count: u64, more: &[&str]) -> ExitCode {
 pub(crate) fn side_by_side<T: Sync>(items: &[T], work: impl Fn(&T) -> Outcome + Sync) -> Vec<Outcome> {
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(Vec::new());
+    let told_every = (items.len() / 20).max(TOLD_EVERY_MIN);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(item) = items.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let outcome = work(item);
-                    outcomes.lock().push(outcome);
+                    let mut outcomes = outcomes.lock();
+                    outcomes.push(outcome);
+                    if outcomes.len().is_multiple_of(told_every) {
+                        println!("   {} of {}", outcomes.len(), items.len());
+                    }
                 }
             });
         }
