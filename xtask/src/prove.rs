@@ -45,29 +45,27 @@ const SMALL_SEGMENTS: [(&str, &str); 4] = [
 ];
 
 pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
-    match proof {
+    // Known before anything is built for it.
+    let prove: fn(&Path, Flags) -> Result<()> = match proof {
         "planted" => return planted::main(flags),
         "sim" => return simulation::seeds(flags),
         "zombies" => return simulation::zombies(flags),
         "crashpoints" => return simulation::crashpoints(flags),
-        _ => {}
-    }
-    let profile: String = flags.take("broker", "release".to_owned())?;
-    let binary: PathBuf = flags.take("binary", PathBuf::new())?;
-    let binary = built::or_given(&profile, binary)?;
-    match proof {
-        "kill9" => kill9::main(&binary, flags),
-        "powercut" => powercut::main(&binary, flags),
-        "diskfault" => diskfault::main(&binary, flags),
-        "restart" => restart::main(&binary, flags),
-        "outage" => outage::main(&binary, flags),
-        "replay" => replay::main(&binary, flags),
+        "kill9" => kill9::main,
+        "powercut" => powercut::main,
+        "diskfault" => diskfault::main,
+        "restart" => restart::main,
+        "outage" => outage::main,
+        "replay" => replay::main,
         other => {
             bail!(
                 "no such proof: '{other}' (kill9, powercut, diskfault, planted, sim, zombies, crashpoints, restart, outage, replay)"
             )
         }
-    }
+    };
+    let profile: String = flags.take("broker", "release".to_owned())?;
+    let binary: PathBuf = flags.take("binary", PathBuf::new())?;
+    prove(&built::or_given(&profile, binary)?, flags)
 }
 
 /// How often to strike, and how hard the broker works meanwhile.
