@@ -105,8 +105,9 @@ impl LeaderEpochs {
     /// The part of the history that covers `[base, next)`, its first entry starting at `base` at the earliest.
     #[must_use]
     pub fn slice(&self, base: Offset, next: Offset) -> LeaderEpochs {
-        let mut part = self.clone();
-        part.truncate_to(next);
+        let first = self.0.partition_point(|entry| entry.start <= base).saturating_sub(1);
+        let end = self.0.partition_point(|entry| entry.start < next);
+        let mut part = LeaderEpochs(self.0[first.min(end)..end].to_vec());
         part.trim_before(base);
         part
     }

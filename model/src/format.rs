@@ -106,13 +106,16 @@ impl Format {
         }
         let number = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let found = u16::from_be_bytes([bytes[4], bytes[5]]);
-        if found > self.version {
-            return Err(FormatError::Version { format, found, known: self.version });
-        }
         let length = number(8) as usize;
-        let body = bytes[ENVELOPE_BYTES..].get(..length).ok_or(FormatError::Short { format })?;
+        let Some(body) = bytes[ENVELOPE_BYTES..].get(..length) else {
+            return Err(FormatError::Short { format });
+        };
+        // First, since a version that was damaged is no newer program's.
         if crc32c(&[&bytes[..12], body]) != number(12) {
             return Err(FormatError::Checksum { format });
+        }
+        if found > self.version {
+            return Err(FormatError::Version { format, found, known: self.version });
         }
         Ok((found, body))
     }

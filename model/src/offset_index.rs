@@ -22,9 +22,14 @@ pub struct OffsetEntry {
 
 /// The position from which to scan for `offset`: that of the last entry not behind it, or the start.
 pub fn floor(entries: &[OffsetEntry], base: Offset, offset: Offset) -> u32 {
+    floor_entry(entries, base, offset).position
+}
+
+/// The entry that [`floor`] goes by; that of the segment's start, if there is none before.
+pub fn floor_entry(entries: &[OffsetEntry], base: Offset, offset: Offset) -> OffsetEntry {
     let relative = offset.since(base);
     let behind = entries.partition_point(|entry| u64::from(entry.relative) <= relative);
-    behind.checked_sub(1).map_or(0, |at| entries[at].position)
+    behind.checked_sub(1).map_or(OffsetEntry { relative: 0, position: 0 }, |at| entries[at])
 }
 
 /// A position at which the answer to a read from `position` may surely end without missing `offset`: that of the first entry

@@ -18,6 +18,8 @@ pub mod tasks;
 pub mod sockets;
 /// Byte budgets: memory that many requests share.
 pub mod budget;
+/// Work that nobody waits for, held back to so many bytes a second.
+pub mod pace;
 /// Large buffers, used again.
 pub mod buffers;
 /// Metrics: what every module registers its own with.

@@ -26,9 +26,9 @@ struct Inner {
     failure: Mutex<Option<Failure>>,
 }
 
-/// A task or thread that panicked.
+/// A task or thread that panicked, or ended though others count on it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{task} panicked: {message}")]
+#[error("{task} failed: {message}")]
 pub struct Failure {
     /// Its name.
     pub task: String,
@@ -83,6 +83,18 @@ impl TaskGroup {
             group.watch(name, handle).await;
             group.end(name);
         }));
+    }
+
+    /// Starts a task that others count on until the group is stopped: if it ends before, by whatever, that is a failure like a
+    /// panic.
+    pub fn spawn_lasting(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let group = self.clone();
+        self.spawn(name, async move {
+            task.await;
+            if !group.0.cancel.is_cancelled() {
+                group.fail(name, "it ended by itself".to_owned());
+            }
+        });
     }
 
     /// Starts a thread for what blocks: `body` runs there alone. It waits as tasks do, and must end soon after
@@ -145,7 +157,7 @@ impl TaskGroup {
     }
 
     fn fail(&self, task: &str, message: String) {
-        tracing::error!(task, message, "panicked: stopping");
+        tracing::error!(task, message, "a task failed: stopping");
         self.0.failure.lock().get_or_insert(Failure { task: task.to_owned(), message });
         self.0.cancel.cancel();
     }
@@ -202,6 +214,19 @@ mod tests {
             group.failure(),
             Some(Failure { task: "hasty".to_owned(), message: "too fast".to_owned() })
         );
+    }
+
+    #[tokio::test]
+    async fn a_task_that_others_count_on_may_not_end_before_the_group() {
+        let stopped = TaskGroup::new();
+        let token = stopped.cancelled().clone();
+        stopped.spawn_lasting("keeper", async move { token.cancelled().await });
+        stopped.stop(Duration::from_secs(10)).await.unwrap();
+        assert_eq!(stopped.failure(), None);
+        let left = TaskGroup::new();
+        left.spawn_lasting("keeper", async {});
+        left.cancelled().cancelled().await;
+        assert_eq!(left.failure().unwrap().to_string(), "keeper failed: it ended by itself");
     }
 
     #[tokio::test]

@@ -54,6 +54,8 @@ pub(crate) struct Totals {
     upload_lag_segments: usize,
     /// Age of the oldest of them, in milliseconds.
     upload_lag_ms: u64,
+    /// Files and objects that are damaged and not mended.
+    damaged: usize,
     /// The largest of the partitions': what losing all local disks now would cost.
     exposed_ms: u64,
 }
@@ -88,6 +90,8 @@ struct PartitionView {
     exposed_ms: u64,
     upload_failures: u32,
     upload_error: Option<String>,
+    /// What of it is damaged and not mended, on this disk or in the bucket: which file or object, and what is wrong.
+    damaged: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -210,7 +214,13 @@ impl StatusSource {
             tiered.into_iter().map(|status| (status.partition, status)).collect();
         let mut replicas = self.replicas.all();
         replicas.sort_by_cached_key(|replica| (replica.topic().clone(), replica.partition().partition));
-        let views = replicas.iter().map(|replica| self.view(replica, tiered.get(&replica.partition())));
+        let damage = self.tier.as_ref().map(|(tier, _)| tier.damage()).unwrap_or_default();
+        let views = replicas.iter().map(|replica| {
+            let mut view = self.view(replica, tiered.get(&replica.partition()));
+            let here = damage.iter().filter(|damaged| damaged.partition == replica.partition());
+            view.damaged.extend(here.map(|damaged| format!("{}: {}", damaged.object, damaged.what)));
+            view
+        });
         // Those without a log come last: they have no more to tell than why.
         views.chain(self.replicas.unopened().into_iter().map(unopened)).collect()
     }
@@ -249,6 +259,7 @@ impl StatusSource {
             exposed_ms: exposed(replica, &lag, now).as_millis() as u64,
             upload_failures: archive.failures,
             upload_error: archive.error,
+            damaged: replica.log().damage().iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -276,6 +287,7 @@ fn totals(partitions: &[PartitionView]) -> Totals {
     for partition in partitions {
         totals.local_bytes += partition.local_bytes;
         totals.tiered_bytes += partition.tiered_bytes;
+        totals.damaged += partition.damaged.len();
         totals.upload_lag_bytes += partition.upload_lag_bytes;
         totals.upload_lag_segments += partition.upload_lag_segments;
         totals.upload_lag_ms = totals.upload_lag_ms.max(partition.upload_lag_ms);

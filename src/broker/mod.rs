@@ -38,6 +38,7 @@ use crate::lifecycle::{self, Registration};
 use crate::log::{LogDir, OpenDirError};
 use crate::metadata::{Metadata, ProposeError, StartError as MetadataError};
 use crate::replica::keeper::Keeper;
+use crate::replica::scrub::Scrubber;
 use crate::replica::{ReplicaMetrics, Replicas};
 use crate::server::dispatch::Dispatcher;
 use crate::server::listener::Acceptor;
@@ -324,7 +325,9 @@ impl Started<'_> {
             self.world.clone(),
             self.back.clone(),
         );
-        self.back.spawn("keeper", keeper.run());
+        self.back.spawn_lasting("keeper", keeper.run());
+        let scrub = options::scrub(&self.config);
+        Scrubber::new(replicas.clone(), tier.cloned(), scrub, self.world.clone(), self.back.clone()).start();
         if let Some(tier) = tier {
             let records =
                 BucketRecords::new(metadata.clone(), tier.clone(), configs.clone(), self.world.clone());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aquifer_model::BrokerId;
+use aquifer_model::{BrokerId, ByteCount};
 use aquifer_runtime::budget::ByteBudget;
 use aquifer_runtime::sockets::Listener;
 use aquifer_runtime::tasks::TaskGroup;
@@ -14,6 +14,7 @@ use crate::log::LogDirOptions;
 use crate::metadata::image::{Endpoint, SecurityProtocol};
 use crate::metadata::{self, Image, Metadata};
 use crate::replica::keeper::KeeperOptions;
+use crate::replica::scrub::ScrubOptions;
 use crate::server::connection::ConnectionLimits;
 use crate::server::listener::AcceptLimits;
 use crate::server::memory::RequestMemory;
@@ -64,7 +65,24 @@ pub(super) fn keeper(config: &Config) -> KeeperOptions {
         retry_min: tier.map_or(NEVER, |tier| tier.upload.retry_min),
         retry_max: tier.map_or(NEVER, |tier| tier.upload.retry_max),
         sweep_interval: tier.map_or(NEVER, |tier| tier.delete_grace),
+        late_write_max: tier.map_or(Duration::ZERO, |tier| tier.late_write_max),
+        upload_deadline: tier.map_or(NEVER, |tier| tier.upload.deadline),
+        bytes_per_second_min: tier
+            .map_or(aquifer_model::ByteCount::mib(1), |tier| tier.store.bytes_per_second_min),
+        stall_after: tier.map_or(NEVER, |tier| tier.upload.stall),
         disk_high_watermark: broker.log.disk_high_watermark,
+    }
+}
+
+pub(super) fn scrub(config: &Config) -> ScrubOptions {
+    let log = &config.broker().log;
+    let tier = config.broker().tier.as_ref();
+    let rate = |rate: ByteCount| (rate > ByteCount::ZERO).then_some(rate);
+    ScrubOptions {
+        local_rate: rate(log.scrub_rate),
+        local_interval: log.scrub_interval,
+        tier_rate: tier.and_then(|tier| rate(tier.scrub_rate)),
+        tier_interval: tier.map_or(NEVER, |tier| tier.scrub_interval),
     }
 }
 

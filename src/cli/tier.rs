@@ -181,6 +181,12 @@ impl StatusArgs {
             ]);
         }
         out.table(&table)?;
+        for partition in status["partitions"].as_array().into_iter().flatten() {
+            for damaged in partition["damaged"].as_array().into_iter().flatten() {
+                let (topic, number) = (text(&partition["topic"]), text(&partition["partition"]));
+                out.line(format_args!("DAMAGED {topic}-{number}: {}", text(damaged)))?;
+            }
+        }
         let totals = &status["totals"];
         out.line(format_args!("bucket: {}", text(&status["tier"]["url"])))?;
         out.line(format_args!(

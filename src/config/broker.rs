@@ -109,6 +109,10 @@ pub struct Log {
     pub disk_high_watermark: f64,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration: Duration,
+    /// `log.scrub.bytes.per.second`; zero for never.
+    pub scrub_rate: ByteCount,
+    /// `log.scrub.interval.ms`.
+    pub scrub_interval: Duration,
 }
 
 /// The metadata log.
@@ -327,6 +331,14 @@ fn read_log(r: &mut Reader<'_>) -> Log {
                 .range(1, INT_MAX)
                 .doc("Milliseconds after a producer's last write to a partition when its sequence is forgotten."),
         ),
+        scrub_rate: r.read(
+            bytes("log.scrub.bytes.per.second", 8 * MIB)
+                .doc("Bytes of local segments that are verified in a second, in search of damage. 0: none."),
+        ),
+        scrub_interval: r.read(millis("log.scrub.interval.ms", 7 * DAY).at_least(SECOND).doc(
+            "Milliseconds from the start of one search of all local segments to the start of the next, at least. Each start of the \
+             broker begins one.",
+        )),
     }
 }
 

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::key::{bytes, count, millis, text};
 use super::reader::Reader;
-use super::units::{HOUR, MIB, MINUTE, SECOND};
+use super::units::{DAY, HOUR, MIB, MINUTE, SECOND};
 
 /// The bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub struct Tier {
     pub expire_segments_max: u32,
     /// `tier.index.interval.bytes`.
     pub index_interval: ByteCount,
+    /// `tier.scrub.bytes.per.second`; zero for never.
+    pub scrub_rate: ByteCount,
+    /// `tier.scrub.interval.ms`.
+    pub scrub_interval: Duration,
     /// How requests to the bucket are made.
     pub store: TierStore,
     /// How segments go up.
@@ -58,6 +62,10 @@ pub struct TierStore {
 pub struct TierUpload {
     /// `tier.upload.concurrency`.
     pub concurrency: u32,
+    /// `tier.upload.deadline.ms`.
+    pub deadline: Duration,
+    /// `tier.upload.stall.ms`.
+    pub stall: Duration,
     /// `tier.upload.retry.backoff.ms`.
     pub retry_min: Duration,
     /// `tier.upload.retry.backoff.max.ms`.
@@ -150,6 +158,14 @@ pub(super) fn read(r: &mut Reader<'_>) -> Option<Tier> {
                 .range(4096, 16 * MIB)
                 .doc("Bytes of log between two entries of an object's index."),
         ),
+        scrub_rate: r.read(bytes("tier.scrub.bytes.per.second", 4 * MIB).doc(
+            "Bytes that are read from the bucket and verified in a second, in search of damage, by each broker for the partitions that \
+             it leads; a request for each 8 MiB. 0: none.",
+        )),
+        scrub_interval: r.read(millis("tier.scrub.interval.ms", 30 * DAY).at_least(SECOND).doc(
+            "Milliseconds from the start of one search of the bucket to the start of the next, at least. Each start of the broker \
+             begins one.",
+        )),
         store: read_store(r),
         upload: read_upload(r),
         manifest: read_manifest(r),
@@ -226,6 +242,18 @@ fn read_upload(r: &mut Reader<'_>) -> TierUpload {
             millis("tier.upload.retry.backoff.max.ms", 30 * SECOND)
                 .range(10, 60 * MINUTE)
                 .doc("Most milliseconds before a failed upload is tried again."),
+        ),
+        deadline: r.read(
+            millis("tier.upload.deadline.ms", 10 * MINUTE)
+                .range(SECOND, 24 * 60 * MINUTE)
+                .doc("Milliseconds that one upload, claim or sweep may take, besides what its bytes need at \
+                      `tier.store.bytes.per.second.min`; it is then given up and tried again."),
+        ),
+        stall: r.read(
+            millis("tier.upload.stall.ms", 10 * MINUTE)
+                .range(SECOND, 24 * 60 * MINUTE)
+                .doc("Milliseconds after which a partition that has something to upload, and uploads nothing, is told of as \
+                      standing still."),
         ),
         multipart_threshold: r.read(
             bytes("tier.upload.multipart.threshold.bytes", 64 * MIB)

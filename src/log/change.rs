@@ -257,6 +257,8 @@ impl Log {
 
     fn replace_tail(&self, state: &mut State, tail: Tail) {
         let end = tail.end;
+        // What was damaged behind the cut is gone; what is damaged still will be found again.
+        self.forget_damage(|_| true);
         state.tail = tail;
         state.log_start = state.log_start.min(end);
         state.local_start = state.local_start.min(end);
@@ -370,6 +372,8 @@ impl Log {
             [layout::LOG, layout::INDEX, layout::SNAPSHOT]
                 .map(|extension| layout::segment_file(self.path(), base, extension))
         });
+        let files: Vec<PathBuf> = files.collect();
+        self.forget_damage(|file| files.iter().any(|gone| gone == file));
         self.shared.keeper.remove_later(files, self.config().file_delete_delay_ms);
         let shared = self.shared.clone();
         self.shared.keeper.submit(Box::new(move || shared.reserve.take()));
@@ -440,6 +444,7 @@ impl Log {
         state.condition = Condition::Closed;
         state.cuts += 1;
         self.depart();
+        self.forget_damage(|_| true);
         drop(state);
         self.sync.retire();
     }

@@ -10,7 +10,8 @@
 //! - Something valid follows, and the damage has no holes: bytes were changed after they were written. Corruption.
 //!
 //! Where neither machine nor mount are others since the bytes were written, the page cache has lost nothing and there are no holes: zeros
-//! are then what a producer sent, or damage.
+//! are then what a producer sent, or damage. A write that a kill interrupts ends early; a batch that is there at its full length
+//! was written, and if it is not sound it was changed since.
 
 use std::io;
 
@@ -69,6 +70,9 @@ pub(crate) fn judge(
     followed: bool,
     pages: PageCache,
 ) -> io::Result<Damage> {
+    if pages == PageCache::Kept && is_whole(source, position, size)? {
+        return Ok(Damage::Corrupt);
+    }
     let end = size.min(position + SEARCH_BYTES_MAX);
     let (follower, looked_to) = match find_follower(source, position, end, lineage)? {
         Some(follower) => (true, follower),
@@ -76,6 +80,12 @@ pub(crate) fn judge(
     };
     let torn = !follower || (pages == PageCache::PerhapsLost && has_hole(source, position, looked_to, size)?);
     if torn { Ok(Damage::Torn) } else { Ok(Damage::Corrupt) }
+}
+
+/// Whether the batch at `position` is there at the length that its header says.
+fn is_whole(source: &mut impl Source, position: u64, size: u64) -> io::Result<bool> {
+    let head = source.bytes(position, HEADER_BYTES)?;
+    Ok(BatchHeader::parse(&head).is_ok_and(|header| position + header.size() as u64 <= size))
 }
 
 /// Where the next sound batch starts.
@@ -181,6 +191,16 @@ mod tests {
     #[test]
     fn what_nothing_follows_is_torn_and_changed_bytes_before_sound_ones_are_corruption() {
         let (first, second) = (batch(0, 10_000), batch(1, 100));
+        // A kill costs the end of a write, never its middle.
+        let kept = |mut bytes: Vec<u8>| {
+            let lineage = Lineage { end: Offset::ZERO, epoch: LeaderEpoch::new(3) };
+            let size = bytes.len() as u64;
+            judge(&mut bytes, 0, size, lineage, false, PageCache::Kept).unwrap()
+        };
+        let mut changed = first.clone();
+        changed[500] ^= 1;
+        assert_eq!(kept(changed.clone()), Damage::Corrupt);
+        assert_eq!(kept(changed[..9_000].to_vec()), Damage::Torn);
         let flipped = |at: usize| {
             let mut bytes = [first.clone(), second.clone()].concat();
             bytes[at] ^= 1;

@@ -192,6 +192,11 @@ impl LogDir {
         self.shared.health.subscribe()
     }
 
+    /// Waits until damage is found in a log that was not known before. For one waiter.
+    pub async fn damaged(&self) {
+        self.shared.damaged.notified().await;
+    }
+
     /// How full its file system is.
     pub fn space(&self) -> io::Result<Space> {
         self.shared.world.disk.space(&self.shared.path)
@@ -367,6 +372,9 @@ impl LogDir {
         }
         let path = folder.join(layout::PARTITION);
         let stored = disk.read_if_exists(&path).map_err(at(&path))?;
+        if stored.as_ref().is_some_and(Vec::is_empty) {
+            tracing::warn!(path = %path.display(), "writing an empty partition file anew");
+        }
         match stored.as_deref().filter(|bytes| !bytes.is_empty()).map(decode_partition) {
             Some(Ok((found, _))) if found == partition => return Ok(()),
             Some(Ok((found, _))) => {

@@ -291,6 +291,18 @@ impl ReadError {
     pub(crate) fn io(path: &Path, error: io::Error) -> ReadError {
         ReadError::Io { path: path.to_owned(), error }
     }
+
+    /// Of a read at a place in a file. A sector that the device cannot read is damage, too.
+    pub(crate) fn of_read(path: &Path, position: u64, error: io::Error) -> ReadError {
+        const EIO: i32 = 5;
+        match error.raw_os_error() {
+            Some(EIO) => {
+                let what = format!("the device cannot read it: {error}");
+                Corruption { file: path.to_owned(), position, what }.into()
+            }
+            _ => ReadError::io(path, error),
+        }
+    }
 }
 
 /// Why a log was not cut, restarted or trimmed. Before [`ChangeError::Failed`] the log is as it was.

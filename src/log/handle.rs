@@ -1,12 +1,15 @@
 //! [`Log`]: the handle to one partition's local log, its state, and what can be asked of it without touching a file.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aquifer_model::epochs::EpochEnd;
-use aquifer_model::{ByteCount, LeaderEpoch, LeaderEpochs, Offset, Timestamp, TopicName, TopicPartition};
+use aquifer_model::{
+    ByteCount, LeaderEpoch, LeaderEpochs, Offset, OffsetRange, Timestamp, TopicName, TopicPartition,
+};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -14,7 +17,7 @@ use super::committer::SyncPoint;
 use super::config::LogConfig;
 use super::error::Corruption;
 use super::recovery::Recovered;
-use super::report::RecoveryReport;
+use super::report::{RecoveryFinding, RecoveryReport};
 use super::shared::Shared;
 use super::state::{Books, Captured, Condition, State};
 
@@ -40,6 +43,8 @@ pub struct Log {
     pub(super) high_watermark: AtomicI64,
     /// Raised whenever bytes that were once in the log leave it, so that a read that overlapped can tell.
     pub(super) departures: AtomicU64,
+    /// What was found to be damaged and is not mended yet, by file.
+    damage: Mutex<BTreeMap<PathBuf, Corruption>>,
 }
 
 /// Where a log begins and ends; taken together.
@@ -92,7 +97,7 @@ impl Log {
         shared.committer.request(&sync);
         let jitter = jitter(&shared, &config);
         let uncaptured = report.reread.get();
-        Arc::new_cyclic(|this| Log {
+        let log = Arc::new_cyclic(|this| Log {
             this: this.clone(),
             partition,
             topic,
@@ -115,8 +120,15 @@ impl Log {
             sync,
             high_watermark: AtomicI64::new(high_watermark.get()),
             departures: AtomicU64::new(0),
+            damage: Mutex::default(),
             report,
-        })
+        });
+        for finding in &log.report.findings {
+            if let RecoveryFinding::Corrupt(corruption) = finding {
+                log.note_damage(corruption);
+            }
+        }
+        log
     }
 
     /// Whose log this is.
@@ -286,6 +298,44 @@ impl Log {
     /// How many idempotent producers it remembers.
     pub fn producer_count(&self) -> usize {
         self.state.lock().tail.producers.len()
+    }
+
+    /// What is known to be damaged on this disk: of each file what was found first. Readers are refused that, and nothing else.
+    pub fn damage(&self) -> Vec<Corruption> {
+        self.damage.lock().values().cloned().collect()
+    }
+
+    /// The closed segments that are damaged.
+    pub fn damaged_segments(&self) -> Vec<OffsetRange> {
+        let damage = self.damage.lock();
+        if damage.is_empty() {
+            return Vec::new();
+        }
+        let files: Vec<PathBuf> = damage.keys().cloned().collect();
+        drop(damage);
+        let state = self.state.lock();
+        let damaged = state.sealed.iter().filter(|sealed| files.iter().any(|file| file == sealed.log.path()));
+        damaged.map(|sealed| sealed.facts.range).collect()
+    }
+
+    /// Takes note of damage, and tells whoever mends. Said and counted once for each file.
+    pub(super) fn note_damage(&self, corruption: &Corruption) {
+        let first = self.damage.lock().insert(corruption.file.clone(), corruption.clone()).is_none();
+        if first {
+            self.shared.metrics.corruptions.inc();
+            self.shared.metrics.damaged_files.inc();
+            tracing::error!(log = %self.partition, topic = %self.topic, %corruption, "a file of a log is damaged");
+            self.shared.damaged.notify_one();
+        }
+    }
+
+    /// Forgets the damage of files that `is_over` says are whole again, or gone.
+    pub(super) fn forget_damage(&self, is_over: impl Fn(&Path) -> bool) {
+        let mut damage = self.damage.lock();
+        let before = damage.len();
+        damage.retain(|file, _| !is_over(file));
+        let over = before - damage.len();
+        self.shared.metrics.damaged_files.dec_by(i64::try_from(over).unwrap_or(i64::MAX));
     }
 
     pub(super) fn depart(&self) {

@@ -100,7 +100,8 @@ impl Log {
                 }
             };
             let file = self.open(&candidate)?;
-            let mut scan = Scan::new(file, Depth::Headers, position, candidate.end);
+            // With every checksum: by a damaged timestamp the wrong record would be found. The index keeps the walk short.
+            let mut scan = Scan::new(file, Depth::Whole, position, candidate.end);
             while let Some((position, header)) = next(&mut scan, &candidate.slot)? {
                 if header.base_offset >= wanted.until {
                     return Ok(None);

@@ -18,9 +18,12 @@ pub(crate) struct Metrics {
     pub(crate) torn_tails: Counter,
     pub(crate) quarantined_bytes: Counter,
     pub(crate) corruptions: Counter,
+    pub(crate) mended_segments: Counter,
+    pub(crate) scrubbed_bytes: Counter,
     pub(crate) rebuilt_indexes: Counter,
     pub(crate) removal_failures: Counter,
     pub(crate) refused_full: Counter,
+    pub(crate) damaged_files: Gauge,
     pub(crate) open_logs: Gauge,
     pub(crate) failed: Gauge,
 }
@@ -50,7 +53,10 @@ impl Metrics {
             counter("reread_bytes", "Bytes read again at opening because they lay behind the recovery point");
         let torn_tails = counter("torn_tails", "Unfinished tails cut off at opening, kept in quarantine");
         let quarantined_bytes = counter("quarantined_bytes", "Bytes moved into quarantine");
-        let corruptions = counter("corruptions", "Damaged batches found, at opening or on a read");
+        let corruptions =
+            counter("corruptions", "Files found damaged: at opening, on a read, or by the scrub");
+        let mended_segments = counter("mended_segments", "Damaged segments replaced by the bucket's copy");
+        let scrubbed_bytes = counter("scrubbed_bytes", "Bytes of segments that the scrub has verified");
         let rebuilt_indexes =
             counter("rebuilt_indexes", "Segment indexes made anew because theirs were lost or damaged");
         let removal_failures = counter(
@@ -65,6 +71,7 @@ impl Metrics {
             log.register(name, help, gauge.clone());
             gauge
         };
+        let damaged_files = gauge("damaged_files", "Files of logs that are damaged and not mended: alarm");
         let open_logs = gauge("open_logs", "Logs that are open");
         let failed = gauge("dir_failed", "1 if the log dir has failed and its partitions are given up");
         Metrics {
@@ -81,9 +88,12 @@ impl Metrics {
             torn_tails,
             quarantined_bytes,
             corruptions,
+            mended_segments,
+            scrubbed_bytes,
             rebuilt_indexes,
             removal_failures,
             refused_full,
+            damaged_files,
             open_logs,
             failed,
         }

@@ -52,6 +52,8 @@ mod books;
 mod read;
 mod lookup;
 mod change;
+mod examine;
+mod mend;
 mod dir;
 
 pub use append::{Append, Appended, Outcome};
@@ -62,8 +64,10 @@ pub use error::{
     AppendError, ChangeError, Corruption, DirFailure, FollowerAppendError, InvalidRecords, OpenDirError,
     OpenLogError, ReadError, TimestampIssue,
 };
+pub use examine::{Examination, Looked};
 pub use handle::{Log, LogOffsets, SealedSum};
 pub use lookup::TimedOffset;
+pub use mend::{MendError, Mending};
 pub use read::{AbortedTxns, AtLeast, Read, Slice};
 pub use report::{RecoveryFinding, RecoveryReport};
 pub use retention::{Keep, removable_before};

@@ -15,7 +15,6 @@ use super::replay::{Trusted, replay};
 use super::report::{RecoveryFinding, RecoveryReport};
 use super::segment::Tail;
 use super::shared::Shared;
-use super::state::Condition;
 
 /// A partition's folder that is being opened.
 pub(crate) struct Opening<'a> {
@@ -40,11 +39,9 @@ impl Opening<'_> {
         move |error| OpenLogError::Io { path: path.clone(), error }
     }
 
-    /// Where to start, and whether what lies before is as the checkpoint says.
-    pub(super) fn begin(
-        &mut self,
-        report: &mut RecoveryReport,
-    ) -> Result<(Checkpoint, Condition), OpenLogError> {
+    /// Where to start. What before it is not as the checkpoint says goes into the report: the log is none the worse for it but
+    /// there.
+    pub(super) fn begin(&mut self, report: &mut RecoveryReport) -> Result<Checkpoint, OpenLogError> {
         let path = self.folder.join(layout::CHECKPOINT);
         let stored = self.shared.world.disk.read_if_exists(&path).map_err(Self::io(&path))?;
         let checkpoint = match stored.as_deref().map(Checkpoint::decode) {
@@ -54,23 +51,24 @@ impl Opening<'_> {
             }
             None if self.is_young() => fresh(),
             None | Some(Err(_)) => {
+                let why = match &stored {
+                    Some(bytes) => Checkpoint::decode(bytes).err().map(|error| error.to_string()),
+                    None => None,
+                };
+                let why = why.unwrap_or_else(|| "it is missing".to_owned());
+                tracing::error!(path = %path.display(), why, "a checkpoint is lost or damaged: reading more of the log again");
                 report.findings.push(RecoveryFinding::CheckpointLost);
                 self.without_checkpoint()?
             }
         };
         if checkpoint.discard {
             self.discard()?;
-            return Ok((Checkpoint { discard: false, ..checkpoint }, Condition::Open));
+            return Ok(Checkpoint { discard: false, ..checkpoint });
         }
         self.drop_below(&checkpoint)?;
-        let condition = match self.check_sealed(&checkpoint)? {
-            None => Condition::Open,
-            Some(corruption) => {
-                report.findings.push(RecoveryFinding::Corrupt(corruption.clone()));
-                Condition::Corrupt(corruption)
-            }
-        };
-        Ok((checkpoint, condition))
+        let damaged = self.check_sealed(&checkpoint)?;
+        report.findings.extend(damaged.into_iter().map(RecoveryFinding::Corrupt));
+        Ok(checkpoint)
     }
 
     /// Whether this log never had a checkpoint: it is empty, or has one segment that none of the books mentions.
@@ -103,8 +101,9 @@ impl Opening<'_> {
         gone.into_iter().try_for_each(|base| self.remove_segment(base))
     }
 
-    /// Whether closed segments are there, at their lengths.
-    fn check_sealed(&self, checkpoint: &Checkpoint) -> Result<Option<Corruption>, OpenLogError> {
+    /// The closed segments that are not there, or not at their lengths.
+    fn check_sealed(&self, checkpoint: &Checkpoint) -> Result<Vec<Corruption>, OpenLogError> {
+        let mut damaged = Vec::new();
         for facts in &checkpoint.sealed {
             let file = self.path(facts.range.base, layout::LOG);
             let size = self.shared.world.disk.size_of(&file).map_err(Self::io(&file))?;
@@ -112,10 +111,10 @@ impl Opening<'_> {
                 let found = size.map_or("is missing".to_owned(), |size| format!("has {} bytes", size.get()));
                 let what = format!("a closed segment of {} bytes {found}", facts.bytes.get());
                 let position = size.map_or(0, |size| size.get().min(facts.bytes.get()));
-                return Ok(Some(Corruption { file, position, what }));
+                damaged.push(Corruption { file, position, what });
             }
         }
-        Ok(None)
+        Ok(damaged)
     }
 
     /// A checkpoint in place of a lost one: at the newest segment whose start has a sound snapshot, or at the first segment.
@@ -125,11 +124,15 @@ impl Opening<'_> {
         for base in self.bases.iter().rev() {
             let path = self.path(*base, layout::SNAPSHOT);
             let stored = self.shared.world.disk.read_if_exists(&path).map_err(Self::io(&path))?;
-            if let Some(Ok(snapshot)) = stored.as_deref().map(Snapshot::decode)
-                && snapshot.offset == *base
-            {
-                start = snapshot;
-                break;
+            match stored.as_deref().map(Snapshot::decode) {
+                Some(Ok(snapshot)) if snapshot.offset == *base => {
+                    start = snapshot;
+                    break;
+                }
+                Some(_) => {
+                    tracing::warn!(path = %path.display(), "a producer snapshot is damaged: passed over for the one before")
+                }
+                None => {}
             }
         }
         let mut sealed = Vec::new();

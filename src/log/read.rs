@@ -1,8 +1,10 @@
 //! Reads: whole batches from an offset on.
 //!
 //! The lock is held only to find the segment and a position not behind the offset; then one read into one buffer, whose batches
-//! are walked by their headers to find where the answer starts and ends. Checksums were checked when the bytes came; here only
-//! what a header shows is: that it is one, and that its offset continues the one before. What does not is never served.
+//! are walked by their headers to find where the answer starts and ends. What is given was verified on its way from the file,
+//! since whether it came from the page cache or from a disk that has changed it cannot be told: that each batch's checksum
+//! is right, that its offset continues the one before, and that its leader epoch, which the checksum does not cover, is the one
+//! that the log knows. Sound batches before a damaged one are given; a read that begins at it is an error.
 //!
 //! A read of a page that is not in memory waits for the device: whoever reads far behind the end does so away from the threads
 //! that serve. See [`Log::bytes_behind_tail`].
@@ -16,7 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use aquifer_model::batch::HEADER_BYTES;
-use aquifer_model::{AbortedTxn, BatchHeader, ByteCount, Offset, OffsetRange, offset_index};
+use aquifer_model::offset_index::{self, OffsetEntry};
+use aquifer_model::{AbortedTxn, BatchHeader, ByteCount, LeaderEpoch, LeaderEpochs, Offset, OffsetRange};
 use aquifer_runtime::files::File;
 use aquifer_runtime::planted::{self, Planted};
 use bytes::Bytes;
@@ -75,19 +78,21 @@ pub struct Slice {
 }
 
 /// Where to look.
-pub(super) struct Place {
+struct Place {
     slot: Arc<FileSlot>,
     base: Offset,
-    /// A batch starts here, and the offset is not before it.
-    pub(super) floor: u64,
+    /// A batch starts here, with this offset, if the index is right; the offset asked for is not before it.
+    floor: OffsetEntry,
     /// All batches below `until` end here or before.
     ceiling: u64,
+    /// Who led while the segment was written.
+    epochs: LeaderEpochs,
 }
 
 enum Found {
     Empty,
     Tail(Place),
-    Sealed(Arc<Sealed>),
+    Sealed(Arc<Sealed>, LeaderEpochs),
 }
 
 impl Log {
@@ -106,8 +111,7 @@ impl Log {
             let outcome = attempt();
             if self.departures.load(Ordering::Acquire) == departures || attempts == ATTEMPTS_MAX {
                 if let Err(ReadError::Corrupt(corruption)) = &outcome {
-                    self.shared.metrics.corruptions.inc();
-                    tracing::error!(log = %self.partition, %corruption, "damaged bytes in a log");
+                    self.note_damage(corruption);
                 }
                 return outcome;
             }
@@ -123,9 +127,13 @@ impl Log {
         let place = match self.find(read.from, read.until)? {
             Found::Empty => return Ok(nothing),
             Found::Tail(place) => place,
-            Found::Sealed(sealed) => self.place_in(&sealed, read.from, read.until)?,
+            Found::Sealed(sealed, epochs) => self.place_in(&sealed, epochs, read)?,
         };
-        let file = self.file(&place)?;
+        let path = place.slot.path();
+        let file = self.shared.files.get(&place.slot).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => damaged(path, 0, "the file is missing"),
+            _ => ReadError::io(path, error),
+        })?;
         let gap = self.config().index_interval_bytes.get();
         let Some((bytes, range)) = gather(&file, &place, read, gap)? else { return Ok(nothing) };
         let aborted = match read.aborted {
@@ -133,10 +141,6 @@ impl Log {
             AbortedTxns::Include => self.aborted(range)?,
         };
         Ok(Slice { bytes, range, aborted })
-    }
-
-    pub(super) fn file(&self, place: &Place) -> Result<File, ReadError> {
-        self.shared.files.get(&place.slot).map_err(|error| ReadError::io(place.slot.path(), error))
     }
 
     fn find(&self, from: Offset, until: Offset) -> Result<Found, ReadError> {
@@ -156,7 +160,10 @@ impl Log {
         }
         if from < tail.base {
             return match state.sealed_at(from) {
-                Some(sealed) => Ok(Found::Sealed(sealed.clone())),
+                Some(sealed) => {
+                    let OffsetRange { base, next } = sealed.facts.range;
+                    Ok(Found::Sealed(sealed.clone(), tail.epochs.slice(base, next)))
+                }
                 None => Err(ReadError::BelowLocalStart { local_start: state.local_start }),
             };
         }
@@ -164,19 +171,21 @@ impl Log {
         Ok(Found::Tail(Place {
             slot: state.active.clone(),
             base: tail.base,
-            floor: offset_index::floor(entries, tail.base, from).into(),
+            floor: offset_index::floor_entry(entries, tail.base, from),
             ceiling: offset_index::ceiling(entries, tail.base, until).map_or(tail.bytes, u64::from),
+            epochs: tail.epochs.slice(tail.base, tail.end),
         }))
     }
 
-    pub(super) fn place_in(&self, sealed: &Sealed, from: Offset, until: Offset) -> Result<Place, ReadError> {
+    fn place_in(&self, sealed: &Sealed, epochs: LeaderEpochs, read: &Read) -> Result<Place, ReadError> {
         let base = sealed.facts.range.base;
         let end = sealed.facts.bytes.get();
         self.with_index(sealed, |index| Place {
             slot: sealed.log.clone(),
             base,
-            floor: offset_index::floor(&index.offsets, base, from).into(),
-            ceiling: offset_index::ceiling(&index.offsets, base, until).map_or(end, u64::from),
+            floor: offset_index::floor_entry(&index.offsets, base, read.from),
+            ceiling: offset_index::ceiling(&index.offsets, base, read.until).map_or(end, u64::from),
+            epochs,
         })
     }
 
@@ -223,36 +232,45 @@ fn gather(
     gap: u64,
 ) -> Result<Option<(Bytes, OffsetRange)>, ReadError> {
     let path = place.slot.path();
-    let io = |error: io::Error| ReadError::io(path, error);
-    let mut position = place.floor;
-    let mut expected = (position == 0).then_some(place.base);
+    let mut position = u64::from(place.floor.position);
+    let mut expected = place.base.plus(place.floor.relative.into());
     // The offset is at most an index interval and a batch behind the floor.
     let wanted = read.bytes_max.get().saturating_add(gap).max(HEADER_BYTES as u64);
     'walk: loop {
         let count = wanted.min(place.ceiling.saturating_sub(position));
-        let buffer = file.read_at(position, usize::try_from(count).unwrap_or(usize::MAX)).map_err(io)?;
-        if (buffer.len() as u64) < count {
-            return Err(damaged(path, position + buffer.len() as u64, "the file ends early"));
-        }
+        let buffer = file
+            .read_at(position, usize::try_from(count).unwrap_or(usize::MAX))
+            .map_err(|error| ReadError::of_read(path, position, error))?;
+        let cut_short = (buffer.len() as u64) < count;
         let mut at = 0;
-        while let Some(header) = header_at(&buffer, at, path, position, expected, place.ceiling)? {
-            let led_past = expected.is_none() && header.base_offset > read.from;
-            if led_past && !planted::is(Planted::IndexTrusted) {
-                // An index is a hint: one that leads past the offset costs a walk from the segment's start, never a record.
-                tracing::warn!(path = %path.display(), offset = %read.from, "an index entry leads too far");
-                (position, expected) = (0, Some(place.base));
+        while let Some(header) = header_at(&buffer, at, path, position, place.ceiling)? {
+            let found = header.base_offset;
+            let by_index =
+                position + at as u64 == u64::from(place.floor.position) && place.floor.position > 0;
+            if found != expected && by_index && !planted::is(Planted::IndexTrusted) {
+                // An index is a hint: one that leads astray costs a walk from the segment's start, never a record.
+                tracing::warn!(path = %path.display(), offset = %read.from, "an index entry leads to another offset than it says");
+                (position, expected) = (0, place.base);
                 continue 'walk;
+            }
+            if found != expected && !by_index {
+                let what = format!("a batch of offset {found} does not continue the one before");
+                return Err(damaged(path, position + at as u64, &what));
             }
             if header.next_offset() > read.from {
                 let first = First { position: position + at as u64, at, header };
                 return take(file, place, read, buffer.into(), first);
             }
-            expected = Some(header.next_offset());
+            expected = header.next_offset();
             at += header.size();
+        }
+        if cut_short && buffer.len().saturating_sub(at) < HEADER_BYTES {
+            return Err(damaged(path, position + buffer.len() as u64, "the file ends early"));
         }
         position += at as u64;
         if position >= place.ceiling {
-            return Ok(None);
+            let what = format!("no batch holds offset {}", read.from);
+            return Err(damaged(path, position, &what));
         }
         // The rest of the buffer was no whole header: go on from there, or past a batch larger than the buffer.
     }
@@ -276,9 +294,6 @@ fn take(
 ) -> Result<Option<(Bytes, OffsetRange)>, ReadError> {
     let path = place.slot.path();
     let base = first.header.base_offset;
-    if first.header.next_offset() > read.until {
-        return Ok(None);
-    }
     let bytes_max = usize::try_from(read.bytes_max.get()).unwrap_or(usize::MAX);
     let size = first.header.size();
     if size > bytes_max && read.at_least == AtLeast::Nothing {
@@ -289,17 +304,28 @@ fn take(
     } else {
         let left = usize::try_from(place.ceiling - first.position).unwrap_or(usize::MAX);
         let again = file.read_at(first.position, size.max(bytes_max).min(left));
-        (Bytes::from(again.map_err(|error| ReadError::io(path, error))?), 0)
+        (Bytes::from(again.map_err(|error| ReadError::of_read(path, first.position, error))?), 0)
     };
     if buffer.len() < at + size {
         return Err(damaged(path, first.position, "the file ends within a batch"));
     }
+    if let Some(what) = unsound(&first.header, &buffer[at..], place) {
+        return Err(damaged(path, first.position, &what));
+    }
+    // Not before it is known to be true: a reader must not wait for ever for what a damaged header says.
+    if first.header.next_offset() > read.until {
+        return Ok(None);
+    }
     let start = first.position - at as u64;
     let mut next = first.header.next_offset();
     let mut to = at + size;
-    while let Some(header) = header_at(&buffer, to, path, start, Some(next), place.ceiling)? {
+    // What follows is taken as far as it is sound: a read that begins at the damage is the one to be told.
+    while let Ok(Some(header)) = header_at(&buffer, to, path, start, place.ceiling) {
         let end = to + header.size();
         if end > buffer.len() || end - at > bytes_max || header.next_offset() > read.until {
+            break;
+        }
+        if header.base_offset != next || unsound(&header, &buffer[to..], place).is_some() {
             break;
         }
         next = header.next_offset();
@@ -308,13 +334,28 @@ fn take(
     Ok(Some((buffer.slice(at..to), OffsetRange { base, next })))
 }
 
+/// What is wrong with a batch, at the start of `bytes`, that its header alone does not show.
+fn unsound(header: &BatchHeader, bytes: &[u8], place: &Place) -> Option<String> {
+    if let Err(error) = header.verify(bytes) {
+        return Some(error.to_string());
+    }
+    let known = place.epochs.epoch_at(header.base_offset);
+    (header.leader_epoch != known).then(|| foreign_epoch(header, known))
+}
+
+/// Says that a batch is of another leader than the log knows.
+pub(super) fn foreign_epoch(header: &BatchHeader, known: Option<LeaderEpoch>) -> String {
+    let number = |epoch: Option<LeaderEpoch>| epoch.map_or(-1, LeaderEpoch::get);
+    let (found, known) = (number(header.leader_epoch), number(known));
+    format!("a batch of offset {} has leader epoch {found}, the log knows {known}", header.base_offset)
+}
+
 /// The header at `at`, if all of it is in the buffer.
 fn header_at(
     buffer: &[u8],
     at: usize,
     path: &Path,
     start: u64,
-    expected: Option<Offset>,
     file_end: u64,
 ) -> Result<Option<BatchHeader>, ReadError> {
     let position = start + at as u64;
@@ -325,10 +366,6 @@ fn header_at(
         return Ok(None);
     };
     let header = BatchHeader::parse(bytes).map_err(|error| damaged(path, position, &error.to_string()))?;
-    if expected.is_some_and(|expected| expected != header.base_offset) {
-        let what = format!("a batch of offset {} does not continue the one before", header.base_offset);
-        return Err(damaged(path, position, &what));
-    }
     if position + header.size() as u64 > file_end {
         return Err(damaged(path, position, "a batch reaches beyond the end of its segment"));
     }

@@ -5,7 +5,8 @@
 //! segments are not opened: the checkpoint says what there is to know of them.
 //!
 //! Where the walk meets bytes that are no sound batch, `damage.rs` decides. A torn tail is copied into quarantine and cut. For
-//! corruption nothing is touched: the log ends before it, takes no appends and says so.
+//! corruption nothing is touched: the log ends before it, takes no appends and says so. A closed segment that is missing or
+//! short keeps nobody from appending; its readers are told, until it is mended.
 //!
 //! A checkpoint that is lost is replaced by the newest snapshot of a segment's start, or by the start of the log; indexes and
 //! snapshots that are lost are made anew. A crash during recovery leaves what recovery finds again.
@@ -75,8 +76,8 @@ pub(crate) fn recover(
             parse(layout::INDEX).or(parse(layout::SNAPSHOT)).is_some()
         }),
     };
-    let (checkpoint, condition) = opening.begin(&mut report)?;
-    opening.finish(checkpoint, condition, report)
+    let checkpoint = opening.begin(&mut report)?;
+    opening.finish(checkpoint, report)
 }
 
 /// Removes what interrupted writes and removals have left; gives the names of the rest.
@@ -98,7 +99,6 @@ impl Opening<'_> {
     fn finish(
         mut self,
         checkpoint: Checkpoint,
-        mut condition: Condition,
         mut report: RecoveryReport,
     ) -> Result<Recovered, OpenLogError> {
         let Checkpoint { point, log_start, local_start, high_watermark, sealed, discard: _ } = checkpoint;
@@ -107,6 +107,7 @@ impl Opening<'_> {
             sealed.into_iter().map(|facts| self.sealed(facts, None)).collect();
         let mut active = self.segment(point.segment, point.position)?;
         let mut unsynced = Vec::new();
+        let mut condition = Condition::Open;
         loop {
             let (file, size) = self.open(&active)?;
             let stop = self.walk_on(&mut tail, &file, size, &mut report)?;
@@ -130,7 +131,7 @@ impl Opening<'_> {
                 (Stop::Damage(what), _) => what,
             };
             let settled = self.settle(&tail, &file, size, next, damage, &mut report)?;
-            if let (Some(corruption), Condition::Open) = (settled, &condition) {
+            if let Some(corruption) = settled {
                 condition = Condition::Corrupt(corruption);
             }
             break;
@@ -221,6 +222,7 @@ impl Opening<'_> {
             producers,
         };
         if loaded.mark.position != point.position {
+            tracing::warn!(path = %path.display(), "the open segment's index is lost or damaged, making it anew");
             report.findings.push(RecoveryFinding::IndexRebuilt);
             self.shared.metrics.rebuilt_indexes.inc();
             tail.builder = self.rebuild_index(point)?;
@@ -309,7 +311,8 @@ impl Opening<'_> {
         } else if size == tail.bytes && self.shared.past.pages == PageCache::PerhapsLost {
             // Whole pages at the end never came, and the file's length with them.
             Damage::Torn
-        } else if size == tail.bytes {
+        } else if size == tail.bytes || self.shared.past.before == Before::Closed {
+            // Of a log that was closed in order all was synced, to its end.
             Damage::Corrupt
         } else {
             let source = &mut FileSource(file);
@@ -318,8 +321,7 @@ impl Opening<'_> {
         let position = tail.bytes;
         if verdict == Damage::Corrupt {
             let corruption = Corruption { file: file.path().to_owned(), position, what };
-            tracing::error!(log = %self.partition, %corruption, "a log is damaged; it takes no appends until that is settled");
-            self.shared.metrics.corruptions.inc();
+            tracing::error!(log = %self.partition, %corruption, "a log's end is damaged; it takes no appends until that is settled");
             report.findings.push(RecoveryFinding::Corrupt(corruption.clone()));
             return Ok(Some(corruption));
         }

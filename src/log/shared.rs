@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aquifer_runtime::World;
+use tokio::sync::Notify;
 
 use super::committer::Committer;
 use super::config::LogDirOptions;
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) keeper: Keeper,
     pub(crate) reserve: Reserve,
     pub(crate) past: Past,
+    /// Told when damage is found.
+    pub(crate) damaged: Notify,
     numbers: AtomicU64,
 }
 
@@ -72,6 +75,7 @@ impl Shared {
             reserve: Reserve::new(&world.disk, &path.join(layout::RESERVE), options.reserve_bytes),
             health,
             past,
+            damaged: Notify::new(),
             options,
             numbers: AtomicU64::new(0),
         }

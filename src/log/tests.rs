@@ -4,6 +4,7 @@ mod harness;
 mod appends;
 mod reads;
 mod recoveries;
+mod damages;
 mod changes;
 mod times;
 mod transactions;

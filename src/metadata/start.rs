@@ -75,8 +75,13 @@ pub enum StartError {
         configured: BrokerId,
     },
     /// The log does not open.
-    #[error(transparent)]
-    Log(#[from] LogError),
+    #[error("{path}: {source}", path = path.display())]
+    Log {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        source: LogError,
+    },
     /// The log's beginning was let go, and no snapshot that can be read covers it.
     #[error(
         "no metadata snapshot in {dir} covers the log, which begins behind index {purged} (newest good snapshot: {newest:?}); \
@@ -262,7 +267,8 @@ impl Place {
         file.forget_clean_pages();
         let snapshots = Snapshots::new(disk.clone(), &self.dir, metrics.clone());
         let held = Held { _lock: Some(held), _closed: closed.drop_guard() };
-        let log = Log::open(Backend(file), node.id, tasks, self.world.clock, metrics.clone(), held)?;
+        let log = Log::open(Backend(file), node.id, tasks, self.world.clock, metrics.clone(), held)
+            .map_err(|source| StartError::Log { path: path.clone(), source })?;
         if node.stage == Stage::Formed && log.is_empty() {
             return Err(StartError::LogMissing(path));
         }

@@ -2,6 +2,8 @@
 //!
 //! Data alone; what is done with it is in `archiving.rs`.
 
+use std::fmt;
+
 use aquifer_model::{LeaderEpoch, Offset};
 use aquifer_tiering::tier::Claimed;
 use aquifer_tiering::{Manifest, TieredUpTo};
@@ -9,12 +11,38 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::plan::Sweeps;
+use super::watchdog::Watchdog;
 
 /// A partition's uploads. Its work is done by one task at a time, which holds `claimed` meanwhile.
 #[derive(Debug)]
 pub(super) struct Archive {
     pub(super) claimed: tokio::sync::Mutex<Option<Held>>,
     pub(super) status: Mutex<ArchiveStatus>,
+    pub(super) watchdog: Mutex<Watchdog>,
+    /// What is being done now, and since when.
+    pub(super) step: Mutex<Option<(Step, Instant)>>,
+}
+
+/// What is done between a partition and the bucket, a call each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Claim,
+    Skip,
+    Upload,
+    Expire,
+    Sweep,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Claim => "claim the manifest",
+            Step::Skip => "skip what was deleted",
+            Step::Upload => "upload a segment",
+            Step::Expire => "drop what retention does not keep",
+            Step::Sweep => "sweep the bucket",
+        })
+    }
 }
 
 /// A claim on the manifest.
@@ -47,7 +75,12 @@ pub(crate) struct ArchiveStatus {
 
 impl Archive {
     pub(super) fn new() -> Archive {
-        Archive { claimed: tokio::sync::Mutex::new(None), status: Mutex::default() }
+        Archive {
+            claimed: tokio::sync::Mutex::new(None),
+            status: Mutex::default(),
+            watchdog: Mutex::default(),
+            step: Mutex::default(),
+        }
     }
 
     /// Takes note of what a manifest says.

@@ -21,10 +21,11 @@ use aquifer_tiering::upload::{SegmentSource, UploadError};
 use aquifer_tiering::{Manifest, Tier, TieredUpTo};
 use tokio::time::Instant;
 
-use super::archive::{ArchiveStatus, Held};
+use super::archive::{ArchiveStatus, Held, Step};
 use super::metrics::ReplicaMetrics;
 use super::plan::{Resume, Sweeps, covered, resume, trimmable};
 use super::state::{Replica, Role};
+use super::watchdog::Sight;
 use crate::log;
 use crate::log::{Keep, SealedSum};
 
@@ -50,6 +51,14 @@ pub(super) struct ArchiveRules {
     pub(super) retry_max: Duration,
     /// Between two sweeps of what was removed.
     pub(super) sweep_interval: Duration,
+    /// How late a write may reach the bucket.
+    pub(super) late_write_max: Duration,
+    /// How long one call may take that moves no bytes.
+    pub(super) deadline: Duration,
+    /// One that moves bytes may take as much longer as they need at this rate.
+    pub(super) bytes_per_second_min: ByteCount,
+    /// After how long uploads that do not move are told of.
+    pub(super) stall_after: Duration,
     pub(super) metrics: ReplicaMetrics,
 }
 
@@ -88,11 +97,78 @@ impl Replica {
         if self.log().offsets().start.min(tiered_end) > known_start {
             return true;
         }
+        self.has_segment_due(tiered_end)
+    }
+
+    /// Whether a sealed segment waits that may be uploaded.
+    fn has_segment_due(&self, tiered_end: Offset) -> bool {
         if self.log().sealed_end() <= tiered_end {
             return false;
         }
         let resumed = self.log().sealed_containing(tiered_end.max(self.log().first_base()));
         resumed.is_some_and(|segment| segment.range.next <= self.last_stable())
+    }
+
+    /// Looks whether uploads move, and tells if they do not. Gives whether they stand still, whatever the reason: a bucket that is
+    /// away, a claim that was lost, a call that hangs, a task that is gone.
+    pub(super) fn watch_uploads(&self, now: Instant, rules: &ArchiveRules) -> bool {
+        let tiered_end = self.tiered_end();
+        let has_work = match self.role() {
+            Role::Recovering(_) => true,
+            Role::Leader(_) => {
+                self.config().tiered && self.has_segment_due(tiered_end.unwrap_or(Offset::ZERO))
+            }
+            Role::NotLeading | Role::Offline(_) => false,
+        };
+        let sight = self.archive().watchdog.lock().look(now, has_work, tiered_end, rules.stall_after);
+        let (partition, topic) = (self.partition(), self.topic());
+        match sight {
+            Sight::Moving => false,
+            Sight::Still => true,
+            Sight::MovesAgain => {
+                tracing::info!(%partition, %topic, "uploads move again");
+                false
+            }
+            Sight::Tell { standing, again } => {
+                if !again {
+                    rules.metrics.stalls.inc();
+                }
+                let step = *self.archive().step.lock();
+                let doing = step.map_or_else(
+                    || "nothing".to_owned(),
+                    |(step, since)| format!("{step}, for {:?}", now.duration_since(since)),
+                );
+                let ArchiveStatus { error, failures, fenced, .. } = self.archive_status();
+                let waiting = self.upload_lag();
+                tracing::error!(
+                    %partition, %topic, ?standing, doing, failures, error, fenced = fenced.is_some(),
+                    segments = waiting.segments, bytes = %waiting.bytes, "uploads stand still"
+                );
+                true
+            }
+        }
+    }
+
+    /// Makes one call of the tier, and gives it up when it takes longer than it may. What it has begun is settled by the next one.
+    async fn within<T, E: Into<ArchiveError>>(
+        &self,
+        step: Step,
+        bytes: ByteCount,
+        rules: &ArchiveRules,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, ArchiveError> {
+        let moving = Duration::from_secs(bytes.get() / rules.bytes_per_second_min.get().max(1));
+        let patience = rules.deadline + moving;
+        *self.archive().step.lock() = Some((step, self.world().clock.now()));
+        let outcome = tokio::time::timeout(patience, call).await;
+        *self.archive().step.lock() = None;
+        match outcome {
+            Ok(outcome) => outcome.map_err(Into::into),
+            Err(_) => {
+                rules.metrics.overdue.inc();
+                Err(ArchiveError::Overdue { step, patience })
+            }
+        }
     }
 
     /// Does what there is to do between this partition and the bucket, for one turn.
@@ -129,13 +205,24 @@ impl Replica {
             Some(held) => held,
             None => held.insert(self.claim(tier, epoch, rules).await?),
         };
-        let done = self.upload_sealed(&mut held.claimed, epoch, rules).await?;
-        if done == Done::More {
-            return Ok(done);
+        let done = self.upload_sealed(&mut held.claimed, epoch, rules).await;
+        self.note_doubt(held, done.is_err());
+        if done.as_ref().is_ok_and(|done| *done == Done::More) {
+            return done;
         }
-        self.expire(&mut held.claimed).await?;
+        let done = done?;
+        let expired = self.expire(&mut held.claimed, rules).await;
+        self.note_doubt(held, expired.is_err());
+        expired?;
         self.sweep(held, rules).await?;
         Ok(done)
+    }
+
+    /// What failed, or was sent more than once, may have left something in the bucket, or bring it there later.
+    fn note_doubt(&self, held: &mut Held, failed: bool) {
+        if held.claimed.take_doubt() || failed {
+            held.sweeps.doubt(self.world().clock.now());
+        }
     }
 
     async fn claim(
@@ -144,12 +231,13 @@ impl Replica {
         epoch: LeaderEpoch,
         rules: &ArchiveRules,
     ) -> Result<Held, ArchiveError> {
-        let claimed = tier.claim(self.partition(), epoch).await?;
+        let claim = tier.claim(self.partition(), epoch);
+        let claimed = self.within(Step::Claim, ByteCount::ZERO, rules, claim).await?;
         self.follow_tier(tier, &claimed, epoch, rules).await?;
         self.archive().note(&claimed.manifest(), &claimed.proof());
         self.archive().status.lock().claim = Some(epoch);
         let first = rules.sweep_interval.mul_f64(self.world().rng.number() as f64 / u64::MAX as f64);
-        let sweeps = Sweeps::new(self.world().clock.now(), first, rules.sweep_interval);
+        let sweeps = Sweeps::new(self.world().clock.now(), first, rules.sweep_interval, rules.late_write_max);
         Ok(Held { claimed, epoch, sweeps })
     }
 
@@ -218,7 +306,8 @@ impl Replica {
                 Resume::At(from) => from,
                 Resume::SkipTo(first) if self.log().sealed_end() <= first => return Ok(Done::Idle),
                 Resume::SkipTo(first) => {
-                    let proof = claimed.skip_to(first).await?;
+                    let skip = claimed.skip_to(first);
+                    let proof = self.within(Step::Skip, ByteCount::ZERO, rules, skip).await?;
                     self.archive().note(&claimed.manifest(), &proof);
                     first
                 }
@@ -246,7 +335,17 @@ impl Replica {
                 aborted: parts.aborted,
                 producers: parts.producers,
             };
-            let proof = claimed.upload(source).await?;
+            let bytes = segment.log_bytes;
+            let upload = Box::pin(claimed.upload(source));
+            let uploaded = self.within(Step::Upload, bytes, rules, upload).await;
+            if let Err(ArchiveError::Upload(UploadError::LocalCorrupt(_) | UploadError::LocalShort { .. })) =
+                &uploaded
+            {
+                // Notes which file it is, and where.
+                let replica = self.clone();
+                tasks::blocking(move || replica.log().examine_whole(base)).await?;
+            }
+            let proof = uploaded?;
             self.archive().note(&claimed.manifest(), &proof);
             self.archive().note_success();
             self.trim(proof).await?;
@@ -285,7 +384,11 @@ impl Replica {
     }
 
     /// Retention over the whole history: the manifest first, then the log's start. Objects go after their grace.
-    async fn expire(self: &Arc<Replica>, claimed: &mut Claimed) -> Result<(), ArchiveError> {
+    async fn expire(
+        self: &Arc<Replica>,
+        claimed: &mut Claimed,
+        rules: &ArchiveRules,
+    ) -> Result<(), ArchiveError> {
         let total = self.config().retention;
         // What is only here counts towards the total, too.
         let only_here = self.upload_lag().bytes + self.log().active_size();
@@ -295,7 +398,8 @@ impl Replica {
             start: Some(self.log().offsets().start),
         };
         if may_expire(&claimed.manifest(), retention) {
-            claimed.expire(retention).await?;
+            let expire = claimed.expire(retention);
+            self.within(Step::Expire, ByteCount::ZERO, rules, expire).await?;
         }
         let manifest = claimed.manifest();
         self.archive().note(&manifest, &claimed.proof());
@@ -309,12 +413,13 @@ impl Replica {
     async fn sweep(&self, held: &mut Held, rules: &ArchiveRules) -> Result<(), ArchiveError> {
         let now = self.world().clock.now();
         let Some(depth) = held.sweeps.due(now, held.claimed.manifest().version()) else { return Ok(()) };
-        let collected = held.claimed.collect(depth).await;
+        let collect = held.claimed.collect(depth);
+        let collected = self.within(Step::Sweep, ByteCount::ZERO, rules, collect).await;
         let newest = held.claimed.manifest().version();
         held.sweeps.swept(now, depth, collected.as_ref().ok().copied(), newest);
         match collected {
             Ok(_) => Ok(()),
-            Err(error @ CommitError::Fenced(_)) => Err(error.into()),
+            Err(error) if error.is_fenced() => Err(error),
             Err(error) => {
                 rules.metrics.sweep_failures.inc();
                 tracing::warn!(partition = %self.partition(), topic = %self.topic(), %error, "cannot sweep the bucket");
@@ -388,6 +493,8 @@ enum ArchiveError {
         "records from offset {missing} to {first_base} are neither in the bucket nor on this disk: uploads wait for an operator"
     )]
     Gap { missing: Offset, first_base: Offset },
+    #[error("gave up to {step}: it took longer than {patience:?}")]
+    Overdue { step: Step, patience: Duration },
     #[error(transparent)]
     LogRead(#[from] log::ReadError),
     #[error(transparent)]
@@ -408,6 +515,7 @@ impl ArchiveError {
             | ArchiveError::Tail(_)
             | ArchiveError::NoTail
             | ArchiveError::Gap { .. }
+            | ArchiveError::Overdue { .. }
             | ArchiveError::LogRead(_)
             | ArchiveError::LogChange(_) => false,
         }

@@ -46,6 +46,14 @@ pub(crate) struct KeeperOptions {
     pub(crate) retry_max: Duration,
     /// Between two sweeps of what was removed from the bucket: its grace (`tier.delete.grace.ms`).
     pub(crate) sweep_interval: Duration,
+    /// How late a write may reach the bucket (`tier.late.write.max.ms`).
+    pub(crate) late_write_max: Duration,
+    /// How long one claim, upload or sweep may take, besides what its bytes need (`tier.upload.deadline.ms`).
+    pub(crate) upload_deadline: Duration,
+    /// The slowest that bytes may move (`tier.store.bytes.per.second.min`).
+    pub(crate) bytes_per_second_min: ByteCount,
+    /// After how long uploads that do not move are told of (`tier.upload.stall.ms`).
+    pub(crate) stall_after: Duration,
     /// Share of the file system in use above which local segments go early (`log.disk.high.watermark`).
     pub(crate) disk_high_watermark: f64,
 }
@@ -74,9 +82,16 @@ impl Keeper {
         world: World,
         group: TaskGroup,
     ) -> Arc<Keeper> {
-        let KeeperOptions { retry_min, retry_max, sweep_interval, .. } = options;
-        let rules =
-            ArchiveRules { retry_min, retry_max, sweep_interval, metrics: replicas.metrics().clone() };
+        let rules = ArchiveRules {
+            retry_min: options.retry_min,
+            retry_max: options.retry_max,
+            sweep_interval: options.sweep_interval,
+            late_write_max: options.late_write_max,
+            deadline: options.upload_deadline,
+            bytes_per_second_min: options.bytes_per_second_min,
+            stall_after: options.stall_after,
+            metrics: replicas.metrics().clone(),
+        };
         Arc::new(Keeper {
             uploads: Arc::new(Semaphore::new(options.uploads_max)),
             recoveries: Arc::new(Semaphore::new(RECOVERIES_MAX)),
@@ -108,9 +123,12 @@ impl Keeper {
                 retention_due = now + self.world.rng.jittered(self.options.retention_interval);
                 self.start_retention(&replicas);
             }
+            let mut stalled = 0;
             for replica in &replicas {
                 self.look_at(replica, now, retain);
+                stalled += i64::from(self.tier.is_some() && replica.watch_uploads(now, &self.rules));
             }
+            self.rules.metrics.stalled.set(stalled);
         }
     }
 
@@ -149,8 +167,10 @@ impl Keeper {
             return;
         }
         let (keeper, replica, slots) = (self.clone(), replica.clone(), slots.clone());
+        let busy = Busy { all: self.busy.clone(), partition: replica.partition() };
         self.group.spawn("archive", async move {
-            let partition = replica.partition();
+            // However this ends, the next look may start it again.
+            let _busy = busy;
             let cancelled = keeper.group.cancelled().clone();
             let work = async {
                 loop {
@@ -167,7 +187,6 @@ impl Keeper {
                 () = cancelled.cancelled() => {}
                 () = work => {}
             }
-            keeper.busy.lock().remove(&partition);
         });
     }
 
@@ -229,8 +248,8 @@ impl Keeper {
         let Some(tier) = &self.tier else { return };
         let mut droppable = Vec::new();
         for (owner, replica) in replicas.iter().enumerate() {
-            let leads = matches!(replica.role(), Role::Leader(_));
-            let Some(proof) = tier.known(replica.partition()).filter(|_| leads) else { continue };
+            let Role::Leader(epoch) = replica.role() else { continue };
+            let Some(proof) = tier.known(replica.partition(), epoch) else { continue };
             droppable.extend(replica.covered(&proof).into_iter().map(|segment| Droppable {
                 owner,
                 sealed_at: segment.sealed_at,
@@ -260,9 +279,10 @@ impl Keeper {
     }
 
     fn retain(&self, replica: &Arc<Replica>, now: Timestamp) {
+        let Role::Leader(epoch) = replica.role() else { return };
         let tiered = replica.config().tiered;
         let outcome = match &self.tier {
-            Some(tier) if tiered => match tier.known(replica.partition()) {
+            Some(tier) if tiered => match tier.known(replica.partition(), epoch) {
                 Some(proof) => trim_tiered(replica, &proof, now),
                 None => Ok(()),
             },
@@ -275,6 +295,18 @@ impl Keeper {
             self.rules.metrics.retention_failures.inc();
             tracing::error!(partition = %replica.partition(), topic = %replica.topic(), %error, "retention failed");
         }
+    }
+}
+
+/// A partition that a task works on, for as long as that lives.
+struct Busy {
+    all: Arc<Mutex<HashSet<TopicPartition>>>,
+    partition: TopicPartition,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.all.lock().remove(&self.partition);
     }
 }
 

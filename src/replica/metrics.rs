@@ -9,6 +9,12 @@ pub(crate) struct ReplicaMetrics {
     pub(super) unopened: Gauge,
     /// Steps of uploads (claim, upload, expire) that failed.
     pub(super) archive_failures: Counter,
+    /// Partitions with something to upload whose uploads stand still.
+    pub(super) stalled: Gauge,
+    /// Times that a partition's uploads were found to stand still.
+    pub(super) stalls: Counter,
+    /// Calls between a partition and the bucket that took longer than they may, and were given up.
+    pub(super) overdue: Counter,
     /// Claims that another process took.
     pub(super) fenced: Counter,
     /// Times that a partition was found to miss records between bucket and local log.
@@ -19,6 +25,12 @@ pub(crate) struct ReplicaMetrics {
     pub(super) restarted: Counter,
     /// Failures to seal, to trim or to expire local segments.
     pub(super) retention_failures: Counter,
+    /// Times that all local files were looked at for damage.
+    pub(super) scrubs_local: Counter,
+    /// Times that all of the bucket was.
+    pub(super) scrubs_bucket: Counter,
+    /// Failures to mend something.
+    pub(super) mend_failures: Counter,
     /// Failures to remove a deleted partition's log.
     pub(super) delete_failures: Counter,
     /// Whether clients' appends are refused because the disk is full: 0 or 1.
@@ -38,6 +50,16 @@ impl ReplicaMetrics {
             "Steps of uploads that failed and are tried again",
             &metrics.archive_failures,
         );
+        counter(
+            "archive_stalls",
+            "Times that a partition's uploads were found to stand still",
+            &metrics.stalls,
+        );
+        counter(
+            "archive_overdue",
+            "Claims, uploads, expirations and sweeps given up because they took too long",
+            &metrics.overdue,
+        );
         counter("archive_fenced", "Claims on manifests lost to another process", &metrics.fenced);
         counter(
             "archive_gaps",
@@ -55,7 +77,33 @@ impl ReplicaMetrics {
             "Failures to seal, trim or expire local segments",
             &metrics.retention_failures,
         );
+        counter(
+            "scrubs_local",
+            "Times that all local files were looked at for damage",
+            &metrics.scrubs_local,
+        );
+        counter(
+            "scrubs_bucket",
+            "Times that all of this broker's part of the bucket was looked at for damage",
+            &metrics.scrubs_bucket,
+        );
+        counter("mend_failures", "Failures to mend what is damaged, tried again", &metrics.mend_failures);
         counter("delete_failures", "Failures to remove a deleted partition's log", &metrics.delete_failures);
+        counter(
+            "disk_relieved_bytes",
+            "Bytes dropped ahead of local retention because the disk was filling",
+            &metrics.disk_relieved,
+        );
+        registry.register(
+            "disk_full",
+            "Whether clients' appends are refused because the disk is full: 0 or 1",
+            metrics.disk_full.clone(),
+        );
+        registry.register(
+            "archive_stalled",
+            "Partitions with something to upload whose uploads stand still",
+            metrics.stalled.clone(),
+        );
         registry.register(
             "partitions_unopened",
             "Partitions whose log cannot be opened",

@@ -22,6 +22,8 @@ mod survival;
 mod disk;
 /// When to sweep the bucket, what may leave the local disk, where uploads go on: pure.
 mod plan;
+/// Does a partition's way into the bucket stand still: pure.
+mod watchdog;
 /// What a replica knows of its uploads.
 mod archive;
 /// A partition's replica on this broker, and its role.
@@ -38,6 +40,8 @@ mod archiving;
 pub(crate) mod keeper;
 /// Finds replicas; opens and closes them as the metadata says.
 pub(crate) mod registry;
+/// Looks for damage, and mends what can be mended.
+pub(crate) mod scrub;
 
 pub(crate) use append::{Acknowledged, Acks};
 pub(crate) use metrics::ReplicaMetrics;

@@ -17,17 +17,28 @@ const ORPHANS_EVERY: Duration = Duration::from_secs(6 * 3600);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sweeps {
     every: Duration,
+    late_max: Duration,
     orphans_at: Instant,
     removed_at: Instant,
     /// The manifest that the last sweep went by; `None` if there was none, or it left something.
     clean: Option<ManifestVersion>,
+    /// Until then a write that was not answered may still bring what nothing names.
+    late_until: Instant,
 }
 
 impl Sweeps {
     /// Of a partition that was just claimed. Orphans are first looked for after `first`, which is to differ between partitions;
-    /// between two looks at what was removed lies `every`, which is best the grace of what is removed.
-    pub(super) fn new(now: Instant, first: Duration, every: Duration) -> Sweeps {
-        Sweeps { every, orphans_at: now + first, removed_at: now + first, clean: None }
+    /// between two looks at what was removed lies `every`, which is best the grace of what is removed. A write comes at most
+    /// `late_max` late, and whoever wrote before this claim may have left some on their way.
+    pub(super) fn new(now: Instant, first: Duration, every: Duration, late_max: Duration) -> Sweeps {
+        let (orphans_at, removed_at) = (now + first, now + first);
+        Sweeps { every, late_max, orphans_at, removed_at, clean: None, late_until: now + late_max }
+    }
+
+    /// A write failed, or was sent more than once: what it has left goes after its grace, and what it brings late after that.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.orphans_at = self.orphans_at.min(now + self.every);
+        self.late_until = now + self.late_max;
     }
 
     /// How thoroughly to sweep now, if at all.
@@ -51,7 +62,12 @@ impl Sweeps {
         if depth == CollectDepth::Orphans {
             // What failed is tried again sooner, and what has grace is to go when that is over.
             let is_done = collected.is_some_and(|collected| collected.orphans_left == 0);
-            self.orphans_at = now + if is_done { ORPHANS_EVERY } else { self.every };
+            let latest_gone = self.late_until + self.every;
+            self.orphans_at = match is_done {
+                false => now + self.every,
+                true if now < latest_gone => latest_gone.min(now + ORPHANS_EVERY),
+                true => now + ORPHANS_EVERY,
+            };
         }
     }
 }
@@ -169,7 +185,7 @@ mod tests {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         let (one, two) = (ManifestVersion(1), ManifestVersion(2));
         let start = aquifer_runtime::clock::Clock::system().now();
-        let mut sweeps = Sweeps::new(start, minutes(1), minutes(5));
+        let mut sweeps = Sweeps::new(start, minutes(1), minutes(5), Duration::ZERO);
         assert_eq!(sweeps.due(start, one), None);
         assert_eq!(sweeps.due(start + minutes(1), one), Some(CollectDepth::Orphans));
         let left = |left, orphans_left| Some(Collected { left, orphans_left, ..Collected::default() });
@@ -186,5 +202,27 @@ mod tests {
         sweeps.swept(start, CollectDepth::Orphans, left(1, 1), one);
         assert_eq!(sweeps.due(start + minutes(4), one), None);
         assert_eq!(sweeps.due(start + minutes(5), one), Some(CollectDepth::Orphans));
+    }
+    #[tokio::test]
+    async fn what_a_failed_write_leaves_goes_after_its_grace_and_what_it_brings_late_after_that() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        let version = ManifestVersion(1);
+        let start = aquifer_runtime::clock::Clock::system().now();
+        let all_gone = Some(Collected::default());
+        let mut sweeps = Sweeps::new(start, minutes(1), minutes(5), minutes(60));
+        // What whoever wrote before the claim may have sent has come by then, and had its grace.
+        sweeps.swept(start + minutes(1), CollectDepth::Orphans, all_gone, version);
+        assert_eq!(sweeps.due(start + minutes(64), version), None);
+        assert_eq!(sweeps.due(start + minutes(65), version), Some(CollectDepth::Orphans));
+        sweeps.swept(start + minutes(65), CollectDepth::Orphans, all_gone, version);
+        assert_eq!(sweeps.due(start + minutes(200), version), None);
+        sweeps.doubt(start + minutes(200));
+        assert_eq!(sweeps.due(start + minutes(204), version), None);
+        assert_eq!(sweeps.due(start + minutes(205), version), Some(CollectDepth::Orphans));
+        sweeps.swept(start + minutes(205), CollectDepth::Orphans, all_gone, version);
+        assert_eq!(sweeps.due(start + minutes(264), version), None);
+        assert_eq!(sweeps.due(start + minutes(265), version), Some(CollectDepth::Orphans));
+        sweeps.swept(start + minutes(265), CollectDepth::Orphans, all_gone, version);
+        assert_eq!(sweeps.due(start + minutes(265 + 359), version), None);
     }
 }

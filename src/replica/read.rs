@@ -103,6 +103,11 @@ impl Replica {
         offset >= offsets.start.get() && offset < offsets.local_start.get()
     }
 
+    /// Whether the record at this offset is known to be in the bucket.
+    fn is_tiered(&self, offset: Offset) -> bool {
+        self.tiered_end().is_some_and(|end| offset < end)
+    }
+
     /// About how many bytes there are to read from an offset on, in the local log. Touches no file.
     pub(crate) fn available(&self, offset: i64, isolation: Isolation) -> ByteCount {
         let Some(from) = Offset::new(offset) else { return ByteCount::ZERO };
@@ -138,15 +143,13 @@ impl Replica {
             return Ok(Found::Hot(Batches::empty(request.isolation)));
         }
         let read = self.read_hot(from, upper, request).await;
+        let cold =
+            ColdRead { offset: from, bytes_max: request.bytes_max, upper, isolation: request.isolation };
         match read {
             // The segment was dropped between the look at the offsets and the read: it is in the bucket by now.
-            Err(ReadError::Log(crate::log::ReadError::BelowLocalStart { .. })) => {
-                let cold = ColdRead {
-                    offset: from,
-                    bytes_max: request.bytes_max,
-                    upper,
-                    isolation: request.isolation,
-                };
+            Err(ReadError::Log(crate::log::ReadError::BelowLocalStart { .. })) => Ok(Found::Cold(cold)),
+            // Damaged here, but in the bucket as well: that is as good, until the disk's copy is mended.
+            Err(ReadError::Log(crate::log::ReadError::Corrupt(_))) if self.is_tiered(from) => {
                 Ok(Found::Cold(cold))
             }
             Err(error) => Err(error),
@@ -176,7 +179,12 @@ impl Replica {
         let mut read =
             Read { from, until: upper, bytes_max: request.bytes_max, at_least: request.at_least, aborted };
         for _ in 0..SEGMENTS_MAX {
-            let slice = self.log().read(read)?;
+            let slice = match self.log().read(read) {
+                Ok(slice) => slice,
+                // What is sound before the damage is given; who asks for what comes next is told.
+                Err(crate::log::ReadError::Corrupt(_)) if !batches.slices.is_empty() => break,
+                Err(error) => return Err(error.into()),
+            };
             if slice.bytes.is_empty() {
                 break;
             }

@@ -24,6 +24,14 @@ async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     .await
 }
 
+/// One of the metrics, without labels.
+pub(crate) async fn metric(address: SocketAddr, name: &str) -> f64 {
+    let (_, metrics) = get(address, "/metrics").await;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = value.unwrap_or_else(|| panic!("{name} is not among the metrics:\n{metrics}"));
+    value.parse().expect("a number")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_metrics_and_status_answer() {
     let node = Home::tiered(&["admin.listen=127.0.0.1:0"]).start().await;

@@ -48,5 +48,7 @@ mod tier;
 mod retention;
 /// The admin port.
 mod admin;
+/// Uploads that do not go as they should.
+mod uploads;
 /// What a broker still knows after it stopped, was killed, or lost its local logs.
 mod restarts;

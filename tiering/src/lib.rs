@@ -22,8 +22,12 @@ pub mod object;
 pub mod manifest;
 /// A sealed segment's way into the bucket.
 pub mod upload;
+/// What is known to be damaged.
+pub mod damage;
 /// A range's way back: locate, fetch, read ahead.
 pub mod read;
+/// Is a segment in the bucket what was uploaded?
+mod examine;
 /// What goes: retention, removed objects, orphans.
 pub mod gc;
 /// The façade: partitions, their claims and their readers.

@@ -42,6 +42,8 @@ pub struct DataName {
     pub unique: Uuid,
 }
 
+/// How names of data objects end.
+pub const DATA_SUFFIX: &str = ".seg";
 /// Longest key that is read back from stored bytes, in bytes; S3's limit.
 const KEY_BYTES_MAX: usize = 1024;
 
@@ -190,7 +192,7 @@ pub fn data(id: TopicPartition) -> Prefix {
 
 /// A data object.
 pub fn data_object(id: TopicPartition, name: &DataName) -> Key {
-    data(id).key(&format!("{}.seg", name.text()))
+    data(id).key(&format!("{}{DATA_SUFFIX}", name.text()))
 }
 
 impl DataName {
@@ -203,7 +205,7 @@ impl DataName {
 /// Reads a data object's or a page's name back.
 pub fn parse_data(key: &Key) -> Option<DataName> {
     let name = key.name();
-    let name = name.strip_suffix(".seg").or_else(|| name.strip_suffix(".page"))?;
+    let name = name.strip_suffix(DATA_SUFFIX).or_else(|| name.strip_suffix(".page"))?;
     let (base, rest) = name.split_once('-')?;
     let (writer, unique) = rest.split_once('-')?;
     let (incarnation, epoch) = writer.split_once('.')?;

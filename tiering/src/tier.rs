@@ -11,18 +11,22 @@ use aquifer_model::epochs::EpochEnd;
 use aquifer_model::{ByteCount, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::metrics::Registry;
+use aquifer_runtime::pace::Pace;
 use aquifer_runtime::tasks::TaskGroup;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::cluster::{self, AdoptError, ClusterMarker, Identity};
+use crate::damage::{DamagedObject, Damages, ScrubMetrics};
+use crate::examine::{self, Counted, Fault};
 use crate::gc::{CollectDepth, Collected, Expired, GcMetrics, Retention, Sweeper};
 use crate::manifest::commit::{self, ClaimError, CommitError, ManifestWriter};
-use crate::manifest::load::ManifestError;
-use crate::manifest::locate;
+use crate::manifest::load::{self, ManifestError};
+use crate::manifest::locate::{self, Located};
 use crate::manifest::view::View;
-use crate::manifest::{Claim, Manifest, ManifestVersion, TieredUpTo};
+use crate::manifest::{Claim, Entry, Manifest, ManifestVersion, PageRef, TieredUpTo};
 use crate::options::Options;
+use crate::path::{self, Key};
 use crate::read::{ColdRead, ColdRequest, ReadError, ReadMetrics, Reader, Tail, TimeLookup};
 use crate::store::{Store, StoreError};
 use crate::topic::{self, TopicRecord};
@@ -40,6 +44,8 @@ pub struct Metrics {
     pub read: ReadMetrics,
     /// Of removals.
     pub gc: GcMetrics,
+    /// Of damage.
+    pub scrub: ScrubMetrics,
 }
 
 impl Metrics {
@@ -48,6 +54,7 @@ impl Metrics {
         self.upload.register(registry);
         self.read.register(registry);
         self.gc.register(registry);
+        self.scrub.register(registry);
     }
 }
 
@@ -102,13 +109,15 @@ struct Inner {
     uploader: Uploader,
     reader: Reader,
     sweeper: Sweeper,
+    damages: Arc<Damages>,
 }
 
 impl Tier {
     /// A tier that knows nothing yet; asks the store nothing.
     pub fn new(setup: Setup) -> Tier {
         let Setup { store, identity, options, world: _, tasks, metrics } = setup;
-        let reader = Reader::new(store.clone(), options.clone(), tasks, metrics.read);
+        let damages = Arc::new(Damages::new(metrics.scrub));
+        let reader = Reader::new(store.clone(), options.clone(), tasks, damages.clone(), metrics.read);
         let sweeper = Sweeper {
             store: store.clone(),
             pages: reader.pages().clone(),
@@ -120,6 +129,7 @@ impl Tier {
             reader,
             sweeper,
             views: Mutex::default(),
+            damages,
             store,
             identity,
             options,
@@ -163,12 +173,15 @@ impl Tier {
     pub async fn refresh(&self, partition: TopicPartition) -> Result<Option<TieredUpTo>, ManifestError> {
         let view = self.view(partition);
         view.refresh().await?;
-        Ok(commit::proof(&view))
+        Ok(view.known().map(|manifest| commit::proof_of(&manifest)))
     }
 
-    /// What the manifest known here proves, without a look at the store.
-    pub fn known(&self, partition: TopicPartition) -> Option<TieredUpTo> {
-        commit::proof(&self.view(partition))
+    /// What the manifest known here proves to whoever leads under this epoch, without a look at the store. Only this process's own
+    /// claim proves something: a rival's manifest may hold other records at the same offsets, and under the same epoch.
+    pub fn known(&self, partition: TopicPartition, epoch: LeaderEpoch) -> Option<TieredUpTo> {
+        let own = Claim::new(&self.0.identity, epoch);
+        let manifest = self.view(partition).known()?;
+        (manifest.claim() == own).then(|| commit::proof_of(&manifest))
     }
 
     /// The tier's state at its end: what a leader without a log of its own starts from. `None`: nothing was ever tiered.
@@ -199,6 +212,117 @@ impl Tier {
     ) -> Result<Option<EpochEnd>, ManifestError> {
         let manifest = self.manifest(partition, self.0.options.manifest_age_max).await?;
         Ok(manifest.and_then(|manifest| locate::epoch_end(&manifest, epoch)))
+    }
+
+    /// What is known to be damaged in the bucket.
+    pub fn damage(&self) -> Vec<DamagedObject> {
+        self.0.damages.all()
+    }
+
+    /// Waits until damage is found that was not known before. For one waiter.
+    pub async fn damaged(&self) {
+        self.0.damages.wait().await;
+    }
+
+    /// Looks whether all that the manifest names of a partition is in the bucket as it was uploaded, at this pace. What is not is
+    /// noted as damage, and what was and is no longer is forgotten.
+    pub async fn examine(&self, partition: TopicPartition, pace: &mut Pace) -> Result<(), ReadError> {
+        let Some(manifest) = self.view(partition).known() else { return Ok(()) };
+        for page in manifest.pages() {
+            match load::read_page(&self.0.store, partition, page).await {
+                Ok(entries) => {
+                    self.0.damages.forget(page.object.as_str());
+                    self.examine_all(partition, &entries, pace).await?;
+                }
+                Err(error) => match ReadError::of_manifest(&error) {
+                    ReadError::Corrupt { key, what } => self.0.damages.note(partition, &key, &what),
+                    ReadError::Lost { key } if self.names_page(partition, page) => {
+                        self.0.damages.note(partition, &key, "a named page is not there");
+                    }
+                    ReadError::Lost { .. } => {}
+                    error => return Err(error),
+                },
+            }
+        }
+        self.examine_all(partition, manifest.entries(), pace).await
+    }
+
+    async fn examine_all(
+        &self,
+        partition: TopicPartition,
+        entries: &[Entry],
+        pace: &mut Pace,
+    ) -> Result<(), ReadError> {
+        for entry in entries {
+            let mut counted = Counted::default();
+            let looked = self.examine_one(partition, entry, pace, &mut counted).await?;
+            self.0.damages.metrics.bytes.inc_by(counted.bytes);
+            let object = entry.object.as_str();
+            match looked {
+                // Retention may have taken it meanwhile.
+                Err(Fault(what)) if self.names(partition, entry).await? => {
+                    self.0.damages.note(partition, object, &what);
+                }
+                _ => self.0.damages.forget(object),
+            }
+        }
+        Ok(())
+    }
+
+    async fn examine_one(
+        &self,
+        partition: TopicPartition,
+        entry: &Entry,
+        pace: &mut Pace,
+        counted: &mut Counted,
+    ) -> Result<Result<(), Fault>, ReadError> {
+        let index = match examine::tail(&self.0.store, partition, entry).await? {
+            Ok(index) => index,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        match examine::log(&self.0.store, entry, &index, pace, counted).await {
+            Ok(looked) => Ok(looked),
+            Err(error) => match ReadError::of_store(&error) {
+                ReadError::Lost { .. } => Ok(Err(Fault("a named object is not there".to_owned()))),
+                error => Err(error),
+            },
+        }
+    }
+
+    fn names_page(&self, partition: TopicPartition, page: &PageRef) -> bool {
+        self.view(partition).known().is_some_and(|newest| newest.pages().contains(page))
+    }
+
+    /// Whether the newest manifest known still has this entry.
+    async fn names(&self, partition: TopicPartition, entry: &Entry) -> Result<bool, ReadError> {
+        let known = self.entry_at(partition, entry.range().base).await?;
+        Ok(known.is_some_and(|known| known.object == entry.object))
+    }
+
+    /// The entry of the newest manifest known that covers an offset.
+    async fn entry_at(&self, partition: TopicPartition, offset: Offset) -> Result<Option<Entry>, ReadError> {
+        let Some(manifest) = self.view(partition).known() else { return Ok(None) };
+        match locate::by_offset(&manifest, offset) {
+            Located::Entry(entry) => Ok(Some(entry.clone())),
+            Located::Page(page) => {
+                let entries = self.0.reader.pages().get(partition, page).await;
+                let entries = entries.map_err(|error| ReadError::of_manifest(&error))?;
+                Ok(locate::entry_by_offset(&entries, offset).cloned())
+            }
+            Located::Nowhere => Ok(None),
+        }
+    }
+
+    /// What a damaged data object held, as far as it is named still; one that is not is forgotten.
+    pub async fn damaged_entry(&self, damaged: &DamagedObject) -> Result<Option<Entry>, ReadError> {
+        let name = Key::parse(&damaged.object).and_then(|key| path::parse_data(&key));
+        let Some(name) = name else { return Ok(None) };
+        let entry = self.entry_at(damaged.partition, name.base).await?;
+        let entry = entry.filter(|entry| entry.object.as_str() == damaged.object);
+        if entry.is_none() && damaged.object.ends_with(path::DATA_SUFFIX) {
+            self.0.damages.forget(&damaged.object);
+        }
+        Ok(entry)
     }
 
     /// What this process knows, by partition.
@@ -293,6 +417,12 @@ impl Claimed {
         self.tier.uploader.upload(&mut self.writer, segment).await
     }
 
+    /// Whether, since the last call, an object was written by more than one request: one of them may come later than the object's
+    /// end, and bring back what nothing names.
+    pub fn take_doubt(&mut self) -> bool {
+        self.writer.take_doubt()
+    }
+
     /// Raises the log start (`DeleteRecords`), at most to the tier's end.
     pub async fn set_log_start(&mut self, start: Offset) -> Result<TieredUpTo, CommitError> {
         self.writer.settle_pending().await?;
@@ -317,6 +447,40 @@ impl Claimed {
             return Ok(self.writer.proof());
         }
         self.writer.commit(next).await
+    }
+
+    /// Verifies a local segment, uploads it, and names it in the place of a damaged object that holds the same. `false` if it does
+    /// not hold the same. The damaged object goes after its grace.
+    pub async fn replace(&mut self, source: SegmentSource, damaged: &Entry) -> Result<bool, UploadError> {
+        let pages = self.tier.reader.pages();
+        let replaced = self.tier.uploader.replace(&mut self.writer, pages, source, damaged).await?;
+        if replaced.is_some() {
+            self.tier.damages.forget(damaged.object.as_str());
+            self.tier.damages.metrics.mended.inc();
+            tracing::warn!(partition = %self.writer.newest().partition(), object = %damaged.object, "replaced a damaged object by a new one");
+        }
+        Ok(replaced.is_some())
+    }
+
+    /// Looks whether the newest version lies in the bucket as it was committed. If not, what this process knows is committed
+    /// again, as the next version: nothing in the bucket is written over. Gives whether that was needed.
+    pub async fn examine_manifest(&mut self) -> Result<bool, CommitError> {
+        self.writer.settle_pending().await?;
+        let newest = self.writer.newest().clone();
+        let (partition, key) = (newest.partition(), path::manifest(newest.partition(), newest.version().0));
+        let what = match load::version(&self.tier.store, partition, newest.version()).await {
+            Ok(Some(found)) if found == newest => return Ok(false),
+            Ok(Some(_)) => "it is not the version that was committed".to_owned(),
+            Ok(None) => "it is not there".to_owned(),
+            Err(error @ ManifestError::Store(_)) => return Err(error.into()),
+            Err(error) => error.to_string(),
+        };
+        self.tier.damages.note(partition, key.as_str(), &what);
+        self.writer.commit((*newest).clone()).await?;
+        self.tier.damages.forget(key.as_str());
+        self.tier.damages.metrics.mended.inc();
+        tracing::warn!(%partition, object = %key, version = %self.writer.newest().version(), "committed a damaged manifest again, as the next version");
+        Ok(true)
     }
 
     /// Drops from the manifest what is no longer to be kept.

@@ -1,15 +1,14 @@
-//! Writers that race, freeze and thaw over a store that fails in every way it can: nothing committed is ever lost, nobody ever
-//! writes over another, and nothing is left behind.
+//! Races of writers, one at a time: what lands late, what was dropped midway, who lost. The contest of all of them at once is in
+//! `storefaults.rs`.
 //!
-//! Time is paused: deadlines and pauses cost nothing, and a seed repeats its run.
+//! Time is paused: deadlines and pauses cost nothing.
 
 #![allow(clippy::unwrap_used)] // All of this file is a test, helpers included.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquifer_model::{BrokerId, ByteCount, Offset, PartitionIndex, TopicId, TopicPartition};
+use aquifer_model::{BrokerId, Offset, PartitionIndex, TopicId, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::rng::Rng;
 use aquifer_runtime::tasks::TaskGroup;
@@ -19,18 +18,13 @@ use aquifer_tiering::manifest::commit::{ClaimError, CommitError};
 use aquifer_tiering::store::{Store, StoreMetrics, StoreOptions};
 use aquifer_tiering::testing::faulty::{Faults, Faulty, Switches};
 use aquifer_tiering::testing::segments::{Recipe, epoch_of, offset_of};
-use aquifer_tiering::testing::suite::read_all;
-use aquifer_tiering::tier::{Claimed, Metrics, Setup, Tier};
+use aquifer_tiering::tier::{Metrics, Setup, Tier};
 use aquifer_tiering::upload::UploadError;
 use aquifer_tiering::{Identity, Incarnation, Options};
 use uuid::Uuid;
 
 /// Records in each segment of these tests.
 const SEGMENT: i64 = 100;
-/// How many steps each broker takes.
-const STEPS: usize = 25;
-/// Epochs after which the contest is over.
-const BROKERS: u64 = 3;
 
 fn options() -> Options {
     Options {
@@ -67,149 +61,6 @@ async fn memory() -> Store {
     Store::open("memory:///", options, World::system(), metrics).await.unwrap()
 }
 
-/// What the whole contest knows.
-#[derive(Default)]
-struct Referee {
-    /// The last epoch given out. Epochs rise over all brokers, as a controller sees to.
-    epoch: i32,
-    /// The furthest end that any commit has proved.
-    proved: i64,
-    /// How often a writer was fenced, and how often something was uploaded: the contest must have had some of both.
-    fenced: usize,
-    uploaded: usize,
-}
-
-struct Broker<'a> {
-    tier: Tier,
-    rng: Rng,
-    folder: &'a Path,
-    claimed: Option<Claimed>,
-    frozen: Vec<Claimed>,
-}
-
-impl Broker<'_> {
-    async fn step(&mut self, referee: &parking_lot::Mutex<Referee>) {
-        let choice = self.rng.number() % 10;
-        let Some(mut claimed) = self.claimed.take() else {
-            let epoch = {
-                let mut referee = referee.lock();
-                referee.epoch += 1;
-                epoch_of(referee.epoch)
-            };
-            match self.tier.claim(partition(), epoch).await {
-                Ok(claimed) => self.claimed = Some(claimed),
-                Err(ClaimError::Fenced(_)) => referee.lock().fenced += 1,
-                Err(ClaimError::Manifest(_)) => {}
-                Err(ClaimError::Deleted) => panic!("nobody deletes"),
-            }
-            return;
-        };
-        match choice {
-            // Freezes: it goes on later, believing that it leads.
-            0 => self.frozen.push(claimed),
-            // Thaws one.
-            1 if !self.frozen.is_empty() => {
-                let mut thawed = self.frozen.remove(0);
-                self.act(&mut thawed, choice, referee).await;
-                self.claimed = Some(claimed);
-            }
-            _ => {
-                let keep = self.act(&mut claimed, choice, referee).await;
-                self.claimed = keep.then_some(claimed);
-            }
-        }
-    }
-
-    /// Gives whether the claim may still be good.
-    async fn act(&self, claimed: &mut Claimed, choice: u64, referee: &parking_lot::Mutex<Referee>) -> bool {
-        let outcome = match choice {
-            0..=6 => {
-                let base = claimed.manifest().end().unwrap_or(Offset::ZERO).get();
-                let source = Recipe::small(base - base % SEGMENT).source(self.folder);
-                // A task that is dropped midway, as on a change of leader.
-                let patience =
-                    Duration::from_millis(if choice == 6 { self.rng.number() % 400 } else { 600_000 });
-                match tokio::time::timeout(patience, claimed.upload(source)).await {
-                    Err(_) => return true,
-                    Ok(Ok(proof)) => {
-                        let mut referee = referee.lock();
-                        referee.uploaded += 1;
-                        referee.proved = referee.proved.max(proof.end().get());
-                        return true;
-                    }
-                    Ok(Err(UploadError::Commit(error))) => Err(error),
-                    Ok(Err(UploadError::Store(_) | UploadError::Gap { .. })) => return true,
-                    Ok(Err(error)) => panic!("{error}"),
-                }
-            }
-            7 => claimed.collect(CollectDepth::Orphans).await.map(drop),
-            8 => claimed.collect(CollectDepth::Removed).await.map(drop),
-            _ => {
-                let keep = ByteCount(20_000 + self.rng.number() % 200_000);
-                claimed.expire(Retention { bytes: Some(keep), ..Retention::default() }).await.map(drop)
-            }
-        };
-        match outcome {
-            Ok(()) | Err(CommitError::Manifest(_) | CommitError::Superseded(_)) => true,
-            Err(CommitError::Fenced(_)) => {
-                referee.lock().fenced += 1;
-                false
-            }
-            Err(CommitError::Invalid(breach)) => panic!("a change breaks the manifest: {breach}"),
-        }
-    }
-}
-
-async fn contest(seed: u64) -> Referee {
-    let (store, tasks) = (memory().await, TaskGroup::new());
-    let folder = tempfile::tempdir().unwrap();
-    let faults =
-        Faults { before: 60, after: 60, own_exists: 60, delayed: 300, delay_max: Duration::from_millis(300) };
-    let referee = parking_lot::Mutex::new(Referee::default());
-    let brokers = (0..BROKERS).map(|broker| {
-        let (seed, switches) = (seed * 100 + broker, Arc::new(Switches::default()));
-        let faulty = store.wrapped(|inner| Arc::new(Faulty::new(inner, faults, seed, switches)));
-        let (tasks, folder, referee) = (&tasks, folder.path(), &referee);
-        async move {
-            let (tier, rng) = (tier(faulty, broker, broker + 1, tasks), Rng::seeded(seed));
-            let mut broker = Broker { tier, rng, folder, claimed: None, frozen: Vec::new() };
-            for _ in 0..STEPS {
-                broker.step(referee).await;
-            }
-        }
-    });
-    futures::future::join_all(brokers).await;
-    let referee = referee.into_inner();
-
-    // The last word: a leader over a store that works.
-    let last = tier(store.clone(), 9, 99, &tasks);
-    let mut claimed = last.claim(partition(), epoch_of(referee.epoch + 1)).await.unwrap();
-    let end = claimed.manifest().end().unwrap_or(Offset::ZERO).get();
-    assert!(end >= referee.proved, "seed {seed}: {} was proved, the tier ends at {end}", referee.proved);
-    let before = inspect::verify(&store, VerifyOptions::default().deep()).await.unwrap();
-    assert!(before.is_clean(), "seed {seed}: {before:?}");
-    claimed.collect(CollectDepth::Orphans).await.unwrap();
-    let after = inspect::verify(&store, VerifyOptions::default()).await.unwrap();
-    assert!(after.is_clean() && after.orphans.is_empty() && after.removed == 0, "seed {seed}: {after:?}");
-    let start = claimed.manifest().log_start().get();
-    let (bytes, _) = read_all(&last, partition(), start, end).await;
-    let expected: Vec<u8> =
-        (start..end).step_by(SEGMENT as usize).flat_map(|base| Recipe::small(base).log()).collect();
-    assert!(bytes == expected, "seed {seed}: what was uploaded comes back, each record once, in order");
-    referee
-}
-
-#[tokio::test(start_paused = true)]
-async fn nothing_committed_is_lost_whoever_writes() {
-    let (mut fenced, mut uploaded) = (0, 0);
-    for seed in 0..40 {
-        let referee = contest(seed).await;
-        fenced += referee.fenced;
-        uploaded += referee.uploaded;
-    }
-    assert!(fenced > 100 && uploaded > 100, "the contest was one: {fenced} fenced, {uploaded} uploaded");
-}
-
 /// Every version that a writer could have in flight when it froze: with and without an answer, before and after the claim.
 #[tokio::test(start_paused = true)]
 async fn a_write_that_lands_late_collides() {
@@ -233,6 +84,27 @@ async fn a_write_that_lands_late_collides() {
     assert!(matches!(thawed, Err(CommitError::Fenced(_))), "{thawed:?}");
     assert_eq!(claimed.manifest().log_start(), offset_of(0));
     assert!(inspect::verify(&store, VerifyOptions::default().deep()).await.unwrap().is_clean());
+}
+
+/// Two processes with equal claims, as after a copy of a data directory. What the winner uploads are not the loser's records, though
+/// they have the same offsets and the same epoch: the loser may drop nothing for them.
+#[tokio::test(start_paused = true)]
+async fn a_rivals_manifest_proves_nothing() {
+    let (store, tasks) = (memory().await, TaskGroup::new());
+    let folder = tempfile::tempdir().unwrap();
+    let (winner, loser) = (tier(store.clone(), 1, 1, &tasks), tier(store, 1, 2, &tasks));
+    let epoch = epoch_of(2);
+    let mut claimed = winner.claim(partition(), epoch).await.unwrap();
+    let lost = loser.claim(partition(), epoch).await;
+    assert!(matches!(lost, Err(ClaimError::Fenced(_))), "{lost:?}");
+    let proof = claimed.upload(Recipe::small(0).source(folder.path())).await.unwrap();
+    // A reader of the loser's learns of it.
+    let seen = loser.manifest(partition(), Duration::ZERO).await.unwrap().unwrap();
+    assert_eq!(seen.end(), Some(proof.end()));
+    assert_eq!(loser.known(partition(), epoch), None);
+    assert_eq!(winner.known(partition(), epoch), Some(proof));
+    // Nor does a claim of its own, of another epoch, to whoever leads under this one.
+    assert_eq!(winner.known(partition(), epoch_of(3)), None);
 }
 
 /// A commit that was given up by its task is settled by the next, not written over.

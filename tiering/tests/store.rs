@@ -4,9 +4,18 @@
 
 #![allow(clippy::unwrap_used)] // All of this file is a test, helpers included.
 
-use aquifer_runtime::World;
-use aquifer_tiering::store::{Created, OpenError, Store, StoreMetrics, StoreOptions};
+use std::time::Duration;
+
+use aquifer_model::{ByteCount, PartitionIndex, Timestamp, TopicId, TopicPartition};
+use aquifer_runtime::tasks::TaskGroup;
+use aquifer_runtime::{World, sockets};
+use aquifer_tiering::path;
+use aquifer_tiering::store::{Created, OpenError, Store, StoreError, StoreMetrics, StoreOptions};
 use aquifer_tiering::testing::suite;
+use bytes::Bytes;
+use futures::future::{BoxFuture, join_all};
+use futures::{FutureExt as _, TryFutureExt as _, TryStreamExt as _};
+use uuid::Uuid;
 
 async fn open(url: &str) -> Store {
     Store::open(url, StoreOptions::default(), World::system(), StoreMetrics::default()).await.unwrap()
@@ -66,4 +75,53 @@ async fn what_cannot_be_opened_says_what_to_do() {
     let error = store.check().await.unwrap_err();
     assert!(matches!(error, OpenError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("http://127.0.0.1:1: check that it runs"), "{error}");
+}
+
+/// A store that takes every request and answers none. Whatever is asked of it comes to an end, by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_call_waits_for_ever_for_a_store_that_says_nothing() {
+    let listener = sockets::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let tasks = TaskGroup::new();
+    let cancelled = tasks.cancelled().clone();
+    tasks.spawn("silent-store", async move {
+        let mut held = Vec::new();
+        while let Some(Ok((stream, _))) = cancelled.run_until_cancelled(listener.accept()).await {
+            held.push(stream);
+        }
+    });
+    let options = StoreOptions {
+        attempt: Duration::from_millis(200),
+        deadline: Duration::from_secs(1),
+        ..StoreOptions::default()
+    };
+    let url =
+        format!("s3://bucket?endpoint=http://{address}&allow_http=true&anonymous=true&region=us-east-1");
+    let store = Store::open(&url, options, World::system(), StoreMetrics::default()).await.unwrap();
+    let partition = TopicPartition { topic: TopicId::new(Uuid::from_u128(1)), partition: PartitionIndex(0) };
+    let (key, prefix) = (path::manifest(partition, 1), path::manifests(partition));
+    let some = || vec![Bytes::from_static(b"some")];
+    let most = ByteCount::kib(1);
+    let calls: Vec<(&str, BoxFuture<'_, Result<(), StoreError>>)> = vec![
+        ("create", store.put_new(&key, some().remove(0)).boxed()),
+        ("put", store.put(&key, some()).map_ok(drop).boxed()),
+        ("multipart", store.multipart(&key).map_ok(drop).boxed()),
+        ("get", store.get(&key, most).map_ok(drop).boxed()),
+        ("a range", store.get_range(&key, 0..10).map_ok(drop).boxed()),
+        ("the end", store.get_suffix(&key, most).map_ok(drop).boxed()),
+        ("head", store.head(&key).map_ok(drop).boxed()),
+        ("list", store.list(&prefix, None).try_collect::<Vec<_>>().map_ok(drop).boxed()),
+        ("folders", store.folders(&prefix).map_ok(drop).boxed()),
+        ("delete", store.delete(vec![key.clone()]).boxed()),
+        ("clock", store.clock().map_ok(drop).boxed()),
+        ("unfinished uploads", store.abort_uploads(&prefix, Timestamp(0)).map_ok(drop).boxed()),
+    ];
+    let patience = Duration::from_secs(20);
+    let ended = calls.into_iter().map(|(name, call)| async move {
+        let outcome = tokio::time::timeout(patience, call).await;
+        let error = outcome.unwrap_or_else(|_| panic!("{name}: no end")).unwrap_err();
+        assert!(error.is_transient(), "{name}: {error}");
+    });
+    join_all(ended).await;
+    tasks.stop(patience).await.unwrap();
 }

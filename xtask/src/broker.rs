@@ -21,6 +21,7 @@ mod status {
     pub(super) const LOG_END: &str = "log_end";
     pub(super) const LOCAL_BYTES: &str = "local_bytes";
     pub(super) const TIERED_BYTES: &str = "tiered_bytes";
+    pub(super) const DAMAGED: &str = "damaged";
     pub(super) const TOTALS: &str = "totals";
     pub(super) const UPLOAD_LAG_BYTES: &str = "upload_lag_bytes";
 }
@@ -187,9 +188,37 @@ impl Broker {
     }
 
     pub(crate) fn create_topic(&self, topic: &str, partitions: usize) -> Result<()> {
+        self.create_topic_with(topic, partitions, &[])
+    }
+
+    /// The same with settings of its own, `key=value`.
+    pub(crate) fn create_topic_with(&self, topic: &str, partitions: usize, settings: &[&str]) -> Result<()> {
         let partitions = partitions.to_string();
-        let words = ["topic", "create", topic, "--partitions", &partitions];
-        run(command(&self.binary, words).env("AQUIFER_BOOTSTRAP", &self.bootstrap))
+        let mut create = command(&self.binary, ["topic", "create", topic, "--partitions", &partitions]);
+        create.args(settings.iter().flat_map(|setting| ["--config", setting]));
+        run(create.env("AQUIFER_BOOTSTRAP", &self.bootstrap))
+    }
+
+    /// What it says is damaged and not mended, on its disk or in its bucket.
+    pub(crate) fn damaged(&self) -> Result<Vec<String>> {
+        let status = status(&self.admin)?;
+        let partitions = status[status::PARTITIONS].as_array().context("no partitions in /api/status")?;
+        let damaged =
+            partitions.iter().filter_map(|partition| partition[status::DAMAGED].as_array()).flatten();
+        Ok(damaged.filter_map(|what| Some(what.as_str()?.to_owned())).collect())
+    }
+
+    /// Bytes of a topic on the local disk.
+    pub(crate) fn local_bytes(&self, topic: &str) -> Result<u64> {
+        let status = status(&self.admin)?;
+        let partitions = status[status::PARTITIONS].as_array().context("no partitions in /api/status")?;
+        let of_topic = partitions.iter().filter(|partition| partition[status::TOPIC] == topic);
+        Ok(of_topic.filter_map(|partition| partition[status::LOCAL_BYTES].as_u64()).sum())
+    }
+
+    /// Where it writes what it has to say.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
     }
 
     pub(crate) fn delete_topic(&self, topic: &str) -> Result<()> {

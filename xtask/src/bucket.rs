@@ -3,7 +3,7 @@
 use crate::broker::Broker;
 use crate::history::History;
 use crate::run::{command, output};
-use crate::s3;
+use crate::{plain_gets, s3};
 use anyhow::{Context, Result};
 use aquifer_checker::{Event, Object, Offset, Partition, Segment};
 use serde::Deserialize;
@@ -53,9 +53,40 @@ impl Look {
         Look { began: Instant::now(), grace }
     }
 
-    /// Notes each live partition's newest manifest, then the objects that are there.
+    /// Notes each live partition's newest manifest, then the objects that are there. The bucket is a folder.
     pub(crate) fn note(&self, broker: &Broker, history: &mut History) -> Result<()> {
         let folder = broker.object_store().strip_prefix("file://").context("the bucket is no folder")?;
+        self.note_of(broker, history, |below| {
+            let mut objects = Vec::new();
+            walk(Path::new(folder), below, &mut objects)?;
+            Ok(objects)
+        })
+    }
+
+    /// The same of a bucket of a server that anyone may list, in which nothing has changed for longer than the grace.
+    pub(crate) fn note_in(
+        &self,
+        address: &str,
+        prefix: &str,
+        broker: &Broker,
+        history: &mut History,
+    ) -> Result<()> {
+        let age_ms = u64::try_from(self.grace.as_millis())? + 1;
+        self.note_of(broker, history, |below| {
+            let listed = plain_gets::list(address, s3::BUCKET, &format!("{prefix}/{below}/"))?;
+            let strip =
+                |key: String| key.strip_prefix(prefix).map(|key| key.trim_start_matches('/').to_owned());
+            let object = |(key, bytes)| Some(Object { key: strip(key)?, bytes, age_ms });
+            Ok(listed.into_iter().filter_map(object).collect())
+        })
+    }
+
+    fn note_of(
+        &self,
+        broker: &Broker,
+        history: &mut History,
+        objects_below: impl Fn(&str) -> Result<Vec<Object>>,
+    ) -> Result<()> {
         let mut ls = broker.tier(["ls", "--json", "--object-store", broker.object_store()]);
         let listing: Listing = serde_json::from_str(&output(&mut ls)?).context("what `tier ls` says")?;
         let at_ms = self.now_ms();
@@ -76,7 +107,7 @@ impl Look {
                 let listing_at_ms = self.now_ms();
                 let mut objects = Vec::new();
                 for kind in ["data", "pages"] {
-                    walk(Path::new(folder), &format!("partitions/{id}/{index}/{kind}"), &mut objects)?;
+                    objects.extend(objects_below(&format!("partitions/{id}/{index}/{kind}"))?);
                 }
                 let grace_ms = u64::try_from(self.grace.as_millis())?;
                 history.note(&Event::Listing { partition, objects, grace_ms, at_ms: listing_at_ms })?;
@@ -109,6 +140,20 @@ fn walk(root: &Path, prefix: &str, objects: &mut Vec<Object>) -> Result<()> {
         objects.push(Object { key: format!("{prefix}/{name}"), bytes: facts.len(), age_ms });
     }
     Ok(())
+}
+
+/// What lies in a bucket besides what its manifests name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Rest {
+    orphans: Vec<serde_json::Value>,
+    /// Objects that wait for the end of their grace.
+    removed: u64,
+}
+
+/// What lies in a bucket besides what its manifests name, as `aquifer tier verify` finds it.
+pub(crate) fn rest(binary: &Path, url: &str) -> Result<Rest> {
+    let mut verify = command(binary, ["tier", "verify", "--json", "--object-store", url]);
+    serde_json::from_str(&output(verify.envs(s3::KEYS))?).context("what `tier verify` says")
 }
 
 /// `aquifer tier verify`, every byte; fails unless the bucket is as its manifests say.

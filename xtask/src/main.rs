@@ -47,8 +47,12 @@ mod scenario;
 mod soak;
 /// A loopback of this process's own.
 mod network;
+/// HTTP/1.1 as it passes by.
+mod messages;
 /// A proxy as slow as S3.
 mod slow_proxy;
+/// A proxy that fails as stores do.
+mod fault_proxy;
 /// Plain concurrent ranged GETs: what a replay is measured against.
 mod plain_gets;
 /// A proxy that swallows a broker's answers.
@@ -76,10 +80,15 @@ usage: cargo xtask COMMAND
   prove kill9    kill -9 under idempotent produce: --rounds 100 --store file|localstack|minio --broker debug|release
   prove powercut power cuts of data directory and bucket (as root): --rounds 100 --fs ext4|xfs --broker debug|release
   prove diskfault a disk whose syncs fail, and one that is full (as root): --broker debug|release
+  prove corrupt damage at random places of every kind of file and object: --places 1000 --seed N --broker debug|release
   prove planted  each of the ten faults that a build can have on purpose must be found (as root): --only NAME
   check        a run's history, again: --history FOLDER
   prove restart kill -9 with much local log: --mb 2048 --broker debug|release
   prove outage  MinIO away for a while under produce, tail and cold reads: --seconds 60 --broker debug|release
+  prove storefaults  a bucket that fails in every way, over HTTP: --faults 2000 --share 250 --kill-seconds 90 --seed 1 --broker debug|release,
+                or the tier alone against a simulated one: --in-process 100000 --seed 1
+  prove zombies-real  losers of claims, as processes on one bucket: --rounds 50 --only copied|frozen|late --late-seconds 6
+                --broker debug|release
   prove replay  one partition from a cold broker behind a proxy as slow as S3: --mb 2000 --proxy yes|no --value-bytes 1000 --broker debug|release
   prove sim     a node in simulated worlds, a seed each: --seeds 10000 --from 1, or one told in full: --seed 77
   prove zombies the same with a twin that was started on a copy of its data: --seeds 1000 --from 1, or --seed 77

@@ -15,14 +15,19 @@ pub(crate) fn tools() -> PathBuf {
 
 /// Where a server or a broker writes what it has to say, empty: what an earlier run left is removed.
 pub(crate) fn log(name: &str) -> Result<PathBuf> {
-    let path = made(root().join("target/test-logs"))?.join(format!("{name}.log"));
+    let path = made(work().join("test-logs"))?.join(format!("{name}.log"));
     std::fs::write(&path, "").with_context(|| format!("emptying {}", path.display()))?;
     Ok(path)
 }
 
 /// Input and data folders of the last run.
 pub(crate) fn data() -> Result<PathBuf> {
-    made(root().join("target/test-data"))
+    made(work().join("test-data"))
+}
+
+/// Below it lies what runs leave. `XTASK_WORK` moves it, so that two proofs can run side by side.
+fn work() -> PathBuf {
+    std::env::var_os("XTASK_WORK").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// The program that cargo built, in debug or release form.

@@ -91,7 +91,8 @@ pub(crate) fn make_bucket_readable(address: &str, bucket: &str) -> Result<()> {
     Ok(())
 }
 
-fn list(address: &str, bucket: &str, prefix: &str) -> Result<Vec<(String, u64)>> {
+/// Key and size of all under a prefix of a readable bucket.
+pub(crate) fn list(address: &str, bucket: &str, prefix: &str) -> Result<Vec<(String, u64)>> {
     let mut objects = Vec::new();
     let mut after = String::new();
     loop {

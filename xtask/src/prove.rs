@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// Damage to every kind of file and object.
+pub(crate) mod corrupt;
 /// A disk that fails, and one that is full.
 pub(crate) mod diskfault;
 /// kill -9 at random moments.
@@ -26,8 +28,12 @@ mod outage;
 pub(crate) mod planted;
 /// Power cuts of the data directory and the bucket.
 pub(crate) mod powercut;
+/// A bucket that fails in every way that stores have.
+pub(crate) mod storefaults;
 /// What a restart with much local log costs.
 mod restart;
+/// Two who both take themselves for the holder of a claim.
+pub(crate) mod zombies;
 
 const PARTITIONS: usize = 4;
 const TOPIC: &str = "soak";
@@ -51,15 +57,19 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
         "sim" => return simulation::seeds(flags),
         "zombies" => return simulation::zombies(flags),
         "crashpoints" => return simulation::crashpoints(flags),
+        "storefaults-sim" => return simulation::store_faults(flags),
+        "corrupt" => corrupt::main,
         "kill9" => kill9::main,
         "powercut" => powercut::main,
         "diskfault" => diskfault::main,
         "restart" => restart::main,
         "outage" => outage::main,
+        "storefaults" => storefaults::main,
+        "zombies-real" => zombies::main,
         "replay" => replay::main,
         other => {
             bail!(
-                "no such proof: '{other}' (kill9, powercut, diskfault, planted, sim, zombies, crashpoints, restart, outage, replay)"
+                "no such proof: '{other}' (kill9, powercut, corrupt, diskfault, planted, sim, zombies, crashpoints, restart, outage, storefaults, storefaults-sim, zombies-real, replay)"
             )
         }
     };

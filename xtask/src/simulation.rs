@@ -43,6 +43,16 @@ pub(crate) fn crashpoints(mut flags: Flags) -> Result<()> {
     simulate("sim", &["--crashpoints", &every])
 }
 
+/// The tier against a simulated bucket, until so many requests went wrong. Not a node, and no network: writers and readers alone.
+pub(crate) fn store_faults(mut flags: Flags) -> Result<()> {
+    let faults: u64 = flags.take("faults", 100_000)?;
+    let seed: u64 = flags.take("seed", 1)?;
+    flags.end()?;
+    let mut test = cargo(["test", "--workspace", "--profile", "sim", "--test", "storefaults"]);
+    test.args(["--", "--nocapture"]);
+    run(test.env("AQUIFER_STORE_FAULTS", faults.to_string()).env("AQUIFER_STORE_SEED", seed.to_string()))
+}
+
 fn simulate(profile: &str, words: &[&str]) -> Result<()> {
     run(cargo(BUILD).args(["--profile", profile, "--"]).args(words))
 }

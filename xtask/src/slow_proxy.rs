@@ -5,20 +5,19 @@
 //! too), and `GET /-/stats` (what passed through, as JSON). No bucket can be called `-`.
 
 use crate::flags::Flags;
+use crate::messages::{Body, Head, PIECE_BYTES, pieces, relay};
 use anyhow::{Context, Result};
 use rustix::pipe::SpliceFlags;
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const PIECE_BYTES: usize = 128 * 1024;
 /// Holds a piece whose packets fill its pages badly.
 const PIPE_BYTES: usize = 1 << 20;
-const HEAD_BYTES_MAX: u64 = 64 * 1024;
 const PAUSE_POLL: Duration = Duration::from_millis(10);
 
 /// Runs until it is killed.
@@ -118,7 +117,7 @@ impl Proxy {
             }
             let (from_upstream, to_upstream) = upstream.as_mut().expect("connected above");
             self.count(request.method());
-            to_upstream.write_all(request.text.as_bytes())?;
+            to_upstream.write_all(request.bytes())?;
             if request.has("expect", "100-continue") {
                 // The client waits for a word before it sends its body. We say it: the store is not asked twice.
                 to_client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -141,14 +140,14 @@ impl Proxy {
     ) -> io::Result<bool> {
         let head = loop {
             let head = Head::read(from)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-            if !head.text.starts_with("HTTP/1.1 1") {
+            if !head.is_interim() {
                 break head;
             }
         };
         let body = head.answer_body(request)?;
         sleep_until(asked + self.first_byte);
         self.wait()?;
-        to.write_all(head.text.as_bytes())?;
+        to.write_all(head.bytes())?;
         let (start, mut sent) = (Instant::now(), 0u64);
         let mut passed = |bytes: usize| {
             self.wait()?;
@@ -211,138 +210,6 @@ fn sleep_until(then: Instant) {
     thread::sleep(then.saturating_duration_since(Instant::now()));
 }
 
-fn bad(what: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.into())
-}
-
-/// How the end of a body is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Body {
-    Bytes(u64),
-    Chunked,
-    UntilClosed,
-}
-
-/// The first line and the headers of a request or an answer, as they came, with the empty line.
-#[derive(Debug)]
-struct Head {
-    text: String,
-}
-
-impl Head {
-    /// None: closed between two.
-    fn read(from: &mut impl BufRead) -> io::Result<Option<Head>> {
-        let mut text = String::new();
-        loop {
-            let before = text.len();
-            from.by_ref().take(HEAD_BYTES_MAX).read_line(&mut text)?;
-            match &text[before..] {
-                "\r\n" => return Ok(Some(Head { text })),
-                "" if before == 0 => return Ok(None),
-                "" => return Err(io::ErrorKind::UnexpectedEof.into()),
-                _ if text.len() as u64 > HEAD_BYTES_MAX => return Err(bad("a head of more than 64 KiB")),
-                _ => {}
-            }
-        }
-    }
-
-    fn method(&self) -> &str {
-        self.text.split(' ').next().unwrap_or_default()
-    }
-
-    fn target(&self) -> &str {
-        self.text.split(' ').nth(1).unwrap_or_default()
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        let headers = self.text.lines().skip(1).filter_map(|line| line.split_once(':'));
-        headers.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
-    }
-
-    fn has(&self, name: &str, value: &str) -> bool {
-        self.header(name).is_some_and(|found| found.eq_ignore_ascii_case(value))
-    }
-
-    fn length(&self) -> io::Result<Option<Body>> {
-        if self.has("transfer-encoding", "chunked") {
-            return Ok(Some(Body::Chunked));
-        }
-        let Some(length) = self.header("content-length") else { return Ok(None) };
-        let bytes = length.parse().map_err(|_| bad(format!("content-length '{length}'")))?;
-        Ok(Some(Body::Bytes(bytes)))
-    }
-
-    fn request_body(&self) -> io::Result<Body> {
-        Ok(self.length()?.unwrap_or(Body::Bytes(0)))
-    }
-
-    fn answer_body(&self, request: &Head) -> io::Result<Body> {
-        let status = self.target();
-        if request.method() == "HEAD" || status == "204" || status == "304" {
-            return Ok(Body::Bytes(0));
-        }
-        Ok(self.length()?.unwrap_or(Body::UntilClosed))
-    }
-}
-
-/// Copies one body, calling `passed` after each piece.
-fn relay(
-    body: Body,
-    from: &mut impl BufRead,
-    to: &mut impl Write,
-    passed: &mut impl FnMut(usize) -> io::Result<()>,
-) -> io::Result<()> {
-    match body {
-        Body::Bytes(bytes) => pieces(bytes, from, to, passed),
-        Body::UntilClosed => pieces(u64::MAX, from, to, passed),
-        Body::Chunked => loop {
-            let line = line(from, to)?;
-            let size = line.split(';').next().unwrap_or_default().trim();
-            let size = u64::from_str_radix(size, 16).map_err(|_| bad(format!("chunk size '{size}'")))?;
-            if size == 0 {
-                // Trailers, up to the empty line.
-                while line_of(from, to)? {}
-                return Ok(());
-            }
-            pieces(size, from, to, passed)?;
-            line_of(from, to)?;
-        },
-    }
-}
-
-fn line(from: &mut impl BufRead, to: &mut impl Write) -> io::Result<String> {
-    let mut line = String::new();
-    from.by_ref().take(HEAD_BYTES_MAX).read_line(&mut line)?;
-    to.write_all(line.as_bytes())?;
-    if line.ends_with('\n') { Ok(line) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-}
-
-/// Passes a line on. False: it was empty.
-fn line_of(from: &mut impl BufRead, to: &mut impl Write) -> io::Result<bool> {
-    Ok(line(from, to)? != "\r\n")
-}
-
-fn pieces(
-    bytes: u64,
-    from: &mut impl BufRead,
-    to: &mut impl Write,
-    passed: &mut impl FnMut(usize) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut left = bytes;
-    while left > 0 {
-        let buffer = from.fill_buf()?;
-        let count = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        if count == 0 {
-            return if bytes == u64::MAX { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
-        }
-        to.write_all(&buffer[..count])?;
-        from.consume(count);
-        left -= count as u64;
-        passed(count)?;
-    }
-    Ok(())
-}
-
 /// Copies so many bytes inside the kernel: what this costs is taken from whom the proxy serves, who shares its processors.
 fn splice(
     bytes: u64,
@@ -374,6 +241,7 @@ fn splice(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
 
     /// A server that gives the same answer to every request on a connection.
     fn upstream(answer: &'static [u8]) -> String {

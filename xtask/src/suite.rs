@@ -2,7 +2,8 @@
 
 use crate::flags::Flags;
 use crate::mounted::Kind;
-use crate::prove::{Blows, diskfault, kill9, planted, powercut};
+use crate::prove::storefaults::{self, Strength};
+use crate::prove::{Blows, corrupt, diskfault, kill9, planted, powercut, zombies};
 use crate::run::{cargo, run};
 use crate::s3::Kind as Server;
 use crate::scenario::{self, Try};
@@ -17,6 +18,9 @@ const STORES: &str = "file,localstack,minio";
 /// Rounds of the short proofs; in full there are hundreds.
 const KILLS: usize = 15;
 const CUTS: usize = 8;
+const STORE_FAULTS: u64 = 60;
+const HARMED: usize = 40;
+const HARM_SEED: u64 = 1;
 const PLANTED: &[&str] = &["ack-before-sync", "claim-unchecked"];
 /// Where nothing can be mounted.
 const PLANTED_UNMOUNTED: &[&str] = &["claim-unchecked"];
@@ -47,6 +51,11 @@ fn proofs(stages: &mut Stages) -> Result<()> {
         stages.pass(&format!("nothing is lost, doubled or moved by {KILLS} kills"));
         Ok(())
     });
+    let harmed = stages.stage("proof: damaged files and objects", |stages| {
+        corrupt::run(&binary, HARMED, HARM_SEED)?;
+        stages.pass(&format!("each of {HARMED} and more damaged places is found, none served"));
+        Ok(())
+    });
     // A laptop without root has no file systems to break; it is told what it did not see.
     let mountable = mounted::check_machine(&[Kind::Ext4, Kind::Xfs]);
     let (broken, planted) = match &mountable {
@@ -61,7 +70,23 @@ fn proofs(stages: &mut Stages) -> Result<()> {
         stages.pass(&format!("{} found, and only where planted", planted.join(" and ")));
         Ok(())
     });
-    killed.and(broken).and(found)
+    let bucket = bad_buckets(stages, &binary);
+    killed.and(harmed).and(broken).and(found).and(bucket)
+}
+
+/// A bucket that fails, and processes that have lost it to others.
+fn bad_buckets(stages: &mut Stages, binary: &Path) -> Result<()> {
+    let failed = stages.stage("proof: store faults", |stages| {
+        storefaults::run(binary, Strength::short(STORE_FAULTS))?;
+        stages.pass(&format!("nor by {STORE_FAULTS} faults of a bucket"));
+        Ok(())
+    });
+    let met = stages.stage("proof: zombies", |stages| {
+        zombies::short(binary)?;
+        stages.pass("and who has lost a claim writes nothing");
+        Ok(())
+    });
+    failed.and(met)
 }
 
 /// What needs file systems of its own.

@@ -296,7 +296,7 @@ fn lost_checkpoints_indexes_and_snapshots_are_made_anew() {
 }
 
 #[test]
-fn a_closed_segment_that_is_missing_or_short_is_corruption() {
+fn a_closed_segment_that_is_missing_or_short_is_told_and_keeps_nobody_from_anything_else() {
     for missing in [true, false] {
         let mut house = House::new();
         let log = rich(&mut house);
@@ -310,13 +310,20 @@ fn a_closed_segment_that_is_missing_or_short_is_corruption() {
             house.write_file(&path, &bytes[..bytes.len() - 1]);
         }
         let log = house.log();
-        assert_eq!(log.corruption().map(|corruption| corruption.file), Some(path));
-        assert!(matches!(log.append(client(batch(1, 1, 1), 9)), Err(AppendError::Corrupt(_))));
-        assert_eq!(log.end(), end);
-        // Not settled by giving up the tail, but by cutting before it.
-        assert!(matches!(log.discard_corrupt_tail(), Err(ChangeError::Corrupt(_))));
+        let files = |log: &Log| log.damage().into_iter().map(|damage| damage.file).collect::<Vec<_>>();
+        assert_eq!((log.corruption(), files(&log)), (None, vec![path.clone()]));
+        append(&log, batch(1, 1, 1));
+        let last = segment.range.next.get() - 1;
+        assert!(matches!(log.read(read_from(last)), Err(ReadError::Corrupt(damage)) if damage.file == path));
+        for sound in [segment.range.base.get() - 1, segment.range.next.get(), end.get()] {
+            assert!(!log.read(read_from(sound)).unwrap().bytes.is_empty());
+        }
+        house.stop();
+        // Not forgotten, whatever was written since.
+        let log = house.log();
+        assert_eq!(files(&log), [path]);
         log.truncate_to(segment.range.base).unwrap();
-        assert_eq!((log.corruption(), log.end()), (None, segment.range.base));
+        assert_eq!((files(&log), log.end()), (vec![], segment.range.base));
     }
 }
 

@@ -254,9 +254,9 @@ async fn a_start_refuses_what_it_must_not_build_upon() {
     let (metadata, _) = start(strange.path()).await;
     metadata.shutdown().await;
     world.disk.rename(&strange.path().join("raft.redb"), &log).unwrap();
-    assert!(matches!(start_again().await, StartError::Log(LogError::Owner { .. })));
+    assert!(matches!(start_again().await, StartError::Log { source: LogError::Owner { .. }, .. }));
     world.disk.write_atomic(&log, b"no database").unwrap();
-    assert!(matches!(start_again().await, StartError::Log(LogError::Database(_))));
+    assert!(matches!(start_again().await, StartError::Log { source: LogError::Database(_), .. }));
     world.disk.rename(&aside, &log).unwrap();
 
     world.disk.rename(&node_file, &aside).unwrap();

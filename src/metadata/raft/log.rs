@@ -23,6 +23,7 @@ use redb::StorageBackend;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::DropGuard;
 
+use super::backend::{Glance, Shared as Whole};
 use super::codec;
 use super::types::{Entry, LogId, Types, Vote};
 use super::writer::{self, Write};
@@ -38,6 +39,9 @@ pub enum LogError {
     /// The database cannot be opened or read.
     #[error("the metadata log cannot be read: {0}")]
     Database(#[source] Box<redb::Error>),
+    /// Its pages are not what was written, and only an older state of it could be had: one that may have forgotten a promise.
+    #[error("the metadata log is damaged: restore it, or move the whole directory away")]
+    Damaged,
     /// A record in it is damaged or too new.
     #[error("the metadata log has a record that cannot be read ({record}): {source}")]
     Record {
@@ -136,9 +140,11 @@ impl Log {
         held: Held,
     ) -> Result<Log, LogError> {
         let failed = |error: redb::Error| LogError::Database(Box::new(error));
+        let backend = Arc::new(backend);
+        look_through(&backend)?;
         let database = redb::Builder::new()
             .set_cache_size(CACHE_BYTES)
-            .create_with_backend(backend)
+            .create_with_backend(Whole(backend))
             .map_err(|error| failed(error.into()))?;
         let contents = writer::load(&database, &codec::encode_owner(node)).map_err(failed)?;
         let state = State::from_contents(contents, node)?;
@@ -186,6 +192,21 @@ impl Log {
 
     fn changed(&self, state: &State) {
         self.shared.metrics.log_size(state.entries.len(), state.bytes);
+    }
+}
+
+/// Whether every page is what was written: redb itself looks only at those that it comes across, and mends without asking.
+fn look_through<B: StorageBackend>(backend: &Arc<B>) -> Result<(), LogError> {
+    let failed = |error: redb::Error| LogError::Database(Box::new(error));
+    let glance = Glance::new(backend.clone()).map_err(|error| failed(error.into()))?;
+    let mut database = redb::Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(glance)
+        .map_err(|error| failed(error.into()))?;
+    match database.check_integrity() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(LogError::Damaged),
+        Err(error) => Err(failed(error.into())),
     }
 }
 

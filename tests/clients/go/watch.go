@@ -162,6 +162,8 @@ func (w *watching) marks(reader string, fetched kgo.FetchTopicPartition, s *sigh
 		s.mark = mark
 		return
 	}
+	// The mark of before was told before this fetch's records were: written behind them it would seem to have gone back.
+	s.mark = max(s.mark, mark)
 	w.flush(reader, fetched.Partition, s)
 	s.start, s.mark = start, mark
 	w.told(reader, fetched.Partition, s)

@@ -145,7 +145,8 @@ impl Sweeper {
                     let key = fresh_page(&self.store, &manifest, writer.claimed());
                     let (next, page) = manifest.without_oldest_paged(entries, due, key, at);
                     if let Some(page) = page {
-                        self.store.put(&page.object, vec![page.bytes]).await.map_err(ManifestError::from)?;
+                        let sent = self.store.put(&page.object, vec![page.bytes]).await;
+                        writer.note_sent(sent.map_err(ManifestError::from)?);
                     }
                     next
                 }
@@ -184,8 +185,9 @@ impl Sweeper {
         collected: &mut Collected,
     ) -> Result<(), CommitError> {
         let manifest = writer.newest().clone();
-        let (due, left): (Vec<_>, Vec<_>) =
-            manifest.removed().iter().partition(|removed| over.is_over(removed.at));
+        let (due, left): (Vec<_>, Vec<_>) = manifest.removed().iter().partition(|removed| {
+            over.is_over(removed.at) && writer.removed_for(&removed.object) >= over.grace
+        });
         collected.left += left.len() as u64;
         if due.is_empty() {
             return Ok(());

@@ -2,28 +2,25 @@
 //!
 //! Of each partition: the newest manifest holds its invariants, and its pages are those it names; the versions that a frozen
 //! writer must collide with are there; each object exists at its length, and its footer says what the manifest says. *Deep*:
-//! every byte is read, every block and batch checked. Objects that nothing names are told, and are no fault.
+//! every byte is read, every block and batch checked, and former versions too. Objects that nothing names are told, and are no fault.
 
 use std::collections::HashMap;
 
 use aquifer_model::{ByteCount, TopicId, TopicPartition};
+use aquifer_runtime::pace::Pace;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
 use super::{InspectError, partitions, topics};
+use crate::examine::{self, Counted, Fault};
 use crate::gc::named_objects;
 use crate::manifest::load::{self, ManifestError, Pages};
 use crate::manifest::{Entry, Manifest, ManifestVersion};
-use crate::object::scan::Scan;
 use crate::path::{self, Key};
-use crate::read::ReadError;
-use crate::read::index::read_index;
 use crate::store::{ObjectFacts, Store, StoreError};
 
 /// Segments looked at side by side.
 const PARALLEL: usize = 16;
-/// How much of a log is read at once.
-const READ_BYTES: u64 = 8 << 20;
 /// Memory for pages while verifying.
 const PAGES_BYTES: ByteCount = ByteCount::mib(16);
 
@@ -141,7 +138,8 @@ impl Check<'_> {
             Ok(None) => return self.without_manifest().await,
             Err(ManifestError::Store(error)) => return Err(error.into()),
             Err(error) => {
-                self.problem(None, error.to_string());
+                // It is never passed over for an older one: that would be a step back in time.
+                self.problem(error.key().as_ref(), error.to_string());
                 return Ok(());
             }
         };
@@ -181,6 +179,18 @@ impl Check<'_> {
                 if version > 0 && there.binary_search(&version).is_err() {
                     let key = path::manifest(self.partition, version);
                     self.problem(Some(&key), "a version that fences former writers is missing".to_owned());
+                }
+            }
+        }
+        // What was superseded goes while this looks, and is no loss.
+        let deep = self.deep;
+        for version in there.into_iter().filter(|version| deep && *version < manifest.version().0) {
+            match load::version(self.store, self.partition, ManifestVersion(version)).await {
+                Ok(_) => {}
+                Err(ManifestError::Store(error)) => return Err(error.into()),
+                Err(error) => {
+                    let key = path::manifest(self.partition, version);
+                    self.problem(Some(&key), error.to_string());
                 }
             }
         }
@@ -299,38 +309,16 @@ async fn check_bytes(
     deep: bool,
     segment: &mut Segment,
 ) -> Result<Result<(), String>, InspectError> {
-    let index = match read_index(store, entry).await {
+    let index = match examine::tail(store, partition, entry).await? {
         Ok(index) => index,
-        Err(error @ ReadError::Unavailable { .. }) => return Err(error.into()),
-        Err(error) => return Ok(Err(error.to_string())),
+        Err(Fault(what)) => return Ok(Err(what)),
     };
-    if index.partition != partition {
-        return Ok(Err(format!("the object is one of {}", index.partition)));
-    }
     if !deep {
         return Ok(Ok(()));
     }
-    let log_bytes = entry.segment.log_bytes.get();
-    let mut scan = Scan::new(entry.range(), entry.segment.epochs.clone(), ByteCount::mib(1));
-    let mut at = 0;
-    while at < log_bytes {
-        let count = READ_BYTES.min(log_bytes - at);
-        let start = entry.position + at;
-        let bytes = store.get_range(&entry.object, start..start + count).await?;
-        if let Err(error) = scan.feed(&bytes) {
-            return Ok(Err(error.to_string()));
-        }
-        at += count;
-        segment.read += count;
-    }
-    Ok(match scan.finish() {
-        Err(error) => Err(error.to_string()),
-        Ok(scanned) if scanned.log_crc != entry.log_crc || scanned.block_crcs != index.block_crcs => {
-            Err("the log has a wrong checksum".to_owned())
-        }
-        Ok(scanned) => {
-            segment.batches = scanned.batches;
-            Ok(())
-        }
-    })
+    let mut counted = Counted::default();
+    let mut pace = Pace::new(store.world().clock, None);
+    let looked = examine::log(store, entry, &index, &mut pace, &mut counted).await?;
+    (segment.read, segment.batches) = (counted.bytes, counted.batches);
+    Ok(looked.map_err(|Fault(what)| what))
 }

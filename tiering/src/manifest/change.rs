@@ -158,6 +158,39 @@ impl Manifest {
         (next, Some(page))
     }
 
+    /// With another object in the place of a damaged one that holds the same segment; `None` if the head does not name that.
+    #[must_use]
+    pub fn with_replaced(&self, damaged: &Key, entry: Entry, now: Timestamp) -> Option<Manifest> {
+        let mut next = self.clone();
+        let place =
+            next.entries.iter_mut().find(|old| old.object == *damaged && old.range() == entry.range())?;
+        *place = entry;
+        next.remove_all([damaged.clone()].into_iter(), now);
+        Some(next)
+    }
+
+    /// With another page in the place of the one that has `entries`, in which an object takes the place of a damaged one; `None` if
+    /// they do not name that.
+    #[must_use]
+    pub fn with_replaced_paged(
+        &self,
+        page: &PageRef,
+        entries: &[Entry],
+        damaged: &Key,
+        entry: Entry,
+        (object, now): (Key, Timestamp),
+    ) -> Option<(Manifest, NewPage)> {
+        let mut next = self.clone();
+        let at = next.pages.iter().position(|known| known == page)?;
+        let mut entries = entries.to_vec();
+        let place = entries.iter_mut().find(|old| old.object == *damaged && old.range() == entry.range())?;
+        *place = entry;
+        let (reference, new_page) = make_page(self.partition, object, entries);
+        let old = std::mem::replace(&mut next.pages[at], reference);
+        next.remove_all([damaged.clone(), old.object].into_iter(), now);
+        Some((next, new_page))
+    }
+
     /// Without these among the removed: their objects are gone.
     #[must_use]
     pub fn without_removed(&self, gone: &[Key]) -> Manifest {

@@ -8,19 +8,21 @@
 //! Who finds another's version where its own should go is *fenced*: it may not write again under this claim, nor claim again
 //! with it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aquifer_model::{Offset, OffsetRange, TopicPartition};
 use aquifer_runtime::planted::{self, Planted};
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::invariants::{self, Breach};
 use super::load::{self, ManifestError};
 use super::view::View;
 use super::{Claim, Manifest, ManifestVersion};
-use crate::path;
-use crate::store::{Store, StoreError};
+use crate::path::{self, Key};
+use crate::store::{Sent, Store, StoreError};
 
 /// How often a claim may lose the race for a version to claims that it outranks.
 const CLAIM_RACES_MAX: usize = 100;
@@ -114,9 +116,9 @@ impl TieredUpTo {
     }
 }
 
-/// The proof that a view's manifest gives; `None` if none was read.
-pub fn proof(view: &View) -> Option<TieredUpTo> {
-    view.known().map(|manifest| TieredUpTo::by(&manifest))
+/// The proof that a manifest gives which was read or committed.
+pub(crate) fn proof_of(manifest: &Manifest) -> TieredUpTo {
+    TieredUpTo::by(manifest)
 }
 
 /// The right to write one partition's manifest.
@@ -127,8 +129,11 @@ pub struct ManifestWriter {
     claim: Claim,
     deadline: Duration,
     newest: Arc<Manifest>,
+    /// Since when each object that waits for the end of its grace is known to be named no longer.
+    removed_since: HashMap<Key, Instant>,
     pending: Option<Pending>,
     fenced: Option<Fenced>,
+    doubt: bool,
 }
 
 /// A create whose outcome is not known.
@@ -225,7 +230,20 @@ impl ManifestWriter {
     ) -> ManifestWriter {
         view.note(newest.clone());
         view.set_written_here(true);
-        ManifestWriter { store, view, claim, deadline, newest, pending: None, fenced: None }
+        let (removed_since, pending, fenced) = (HashMap::new(), None, None);
+        let mut writer = ManifestWriter {
+            store,
+            view,
+            claim,
+            deadline,
+            newest: newest.clone(),
+            removed_since,
+            pending,
+            fenced,
+            doubt: false,
+        };
+        writer.adopt(newest);
+        writer
     }
 
     /// The newest committed version.
@@ -243,6 +261,37 @@ impl ManifestWriter {
         TieredUpTo::by(&self.newest)
     }
 
+    /// This version is committed, and what it says counts from now.
+    fn adopt(&mut self, newest: Arc<Manifest>) {
+        let now = self.store.world().clock.now();
+        let mut known = std::mem::take(&mut self.removed_since);
+        let removed = newest.removed().iter().map(|removed| removed.object.clone());
+        self.removed_since = removed
+            .map(|object| {
+                let since = known.remove(&object).unwrap_or(now);
+                (object, since)
+            })
+            .collect();
+        self.newest = newest;
+    }
+
+    /// How long at least an object has been named by no committed version. A version may have been made long before it could be
+    /// committed, so that the time in it says too much.
+    pub(crate) fn removed_for(&self, object: &Key) -> Duration {
+        let now = self.store.world().clock.now();
+        self.removed_since.get(object).map_or(Duration::ZERO, |since| now.duration_since(*since))
+    }
+
+    /// An object was written under this claim that an earlier request may write again, later.
+    pub(crate) fn note_sent(&mut self, sent: Sent) {
+        self.doubt |= sent == Sent::Repeatedly;
+    }
+
+    /// Whether there was such an object since the last call.
+    pub(crate) fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.doubt)
+    }
+
     /// Settles what an earlier commit has left open. After it, [`ManifestWriter::newest`] is what changes build on.
     pub async fn settle_pending(&mut self) -> Result<(), CommitError> {
         if let Some(fenced) = self.fenced {
@@ -254,7 +303,7 @@ impl ManifestWriter {
         match settle(&self.store, &pending, self.deadline).await? {
             Settled::Mine => {
                 self.pending = None;
-                self.newest = pending.manifest.clone();
+                self.adopt(pending.manifest.clone());
                 self.view.note(pending.manifest);
                 Ok(())
             }
@@ -287,7 +336,7 @@ impl ManifestWriter {
         if found.claim == self.claim || planted::is(Planted::ClaimUnchecked) {
             // An earlier writer of this very process and epoch, dropped in the middle of a commit.
             let version = found.version;
-            self.newest = found;
+            self.adopt(found);
             return Err(CommitError::Superseded(version));
         }
         let fenced = Fenced { by: found.claim };

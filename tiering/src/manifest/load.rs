@@ -45,6 +45,16 @@ pub enum ManifestError {
     },
 }
 
+impl ManifestError {
+    /// The object that is damaged, where one is.
+    pub fn key(&self) -> Option<Key> {
+        match self {
+            ManifestError::Store(_) => None,
+            ManifestError::Format { key, .. } | ManifestError::Invalid { key, .. } => Key::parse(key),
+        }
+    }
+}
+
 /// One version; `None` where there is none.
 pub async fn version(
     store: &Store,
@@ -116,7 +126,8 @@ impl Pages {
     }
 }
 
-async fn read_page(
+/// Reads a page, whether or not it is known already.
+pub(crate) async fn read_page(
     store: &Store,
     partition: TopicPartition,
     page: &PageRef,

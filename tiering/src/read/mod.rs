@@ -42,6 +42,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::damage::Damages;
 use crate::manifest::load::Pages;
 use crate::manifest::locate::{self, Located};
 use crate::manifest::view::View;
@@ -84,6 +85,7 @@ struct Inner {
     entries: Flights<(TopicPartition, Offset), Option<Arc<Entry>>>,
     /// Since when what a reader waits for fails.
     failing: Mutex<HashMap<(TopicPartition, Offset), Instant>>,
+    damages: Arc<Damages>,
     metrics: ReadMetrics,
 }
 
@@ -103,7 +105,13 @@ impl From<ReadError> for Stop {
 
 impl Reader {
     /// A reader with empty caches.
-    pub fn new(store: Store, options: Options, tasks: TaskGroup, metrics: ReadMetrics) -> Reader {
+    pub(crate) fn new(
+        store: Store,
+        options: Options,
+        tasks: TaskGroup,
+        damages: Arc<Damages>,
+        metrics: ReadMetrics,
+    ) -> Reader {
         let indexes = Indexes::new(store.clone(), options.index_cache_bytes, tasks.clone(), metrics.clone());
         let readers = Arc::new(Readers::new(streams::IDLE));
         Reader(Arc::new(Inner {
@@ -121,6 +129,7 @@ impl Reader {
             manifests: Flights::new("cold manifest", tasks.clone()),
             entries: Flights::new("cold page", tasks),
             failing: Mutex::default(),
+            damages,
             store,
             options,
             metrics,
@@ -155,7 +164,12 @@ impl Reader {
                     tokio::time::sleep_until(request.wait_until).await;
                     return Ok(empty);
                 }
-                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::Failed(error)) => {
+                    if let ReadError::Corrupt { key, what } = &error {
+                        self.0.damages.note(request.partition, key, what);
+                    }
+                    return Err(error);
+                }
             }
         }
     }
@@ -214,6 +228,7 @@ impl Reader {
         if named || moved > MOVED_MAX {
             self.0.metrics.lost.inc();
             tracing::error!(partition = %manifest.partition(), object = key, "data loss: a named object is not there");
+            self.0.damages.note(manifest.partition(), &key, "a named object is not there");
             return Err(ReadError::Lost { key });
         }
         Ok(())

@@ -20,6 +20,7 @@ pub mod certify;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aquifer_model::{ByteCount, Timestamp};
@@ -29,6 +30,7 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
 use object_store::{GetOptions, GetRange, GetResultPayload, ObjectStore, PutMode, PutOptions, PutPayload};
+use uuid::Uuid;
 
 use crate::path::{self, Key, Prefix};
 
@@ -39,6 +41,9 @@ pub use metrics::{ByOperation, StoreMetrics};
 pub use multipart::Multipart;
 pub use s3::{Created, install_tls};
 pub use url::{Location, S3Location};
+
+/// How many objects looks at the store's clock leave: stores do not like it when one is written more than once a second.
+const CLOCK_OBJECTS: u64 = 64;
 
 /// Bounds of a store's requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,6 +176,15 @@ pub enum OpenError {
     },
 }
 
+/// How an object got into the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// By one request.
+    Once,
+    /// By the last of several: an earlier one may still arrive, and bring the object back if it is removed before.
+    Repeatedly,
+}
+
 /// What is known of an object without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectFacts {
@@ -216,7 +230,7 @@ impl Store {
                 (open_folder(path, &world)?, None, format!("file://{}", path.display()))
             }
             Location::S3(place) => {
-                let (objects, bucket) = s3::open(place).await?;
+                let (objects, bucket) = s3::open(place, &options).await?;
                 let objects = match place.prefix.as_str() {
                     "" => objects,
                     prefix => Arc::new(PrefixStore::new(objects, prefix)),
@@ -343,13 +357,17 @@ impl Store {
     }
 
     /// Writes an object whose key nobody else ever writes, so that repeating it does no harm.
-    pub async fn put(&self, key: &Key, parts: Vec<Bytes>) -> Result<(), StoreError> {
+    pub async fn put(&self, key: &Key, parts: Vec<Bytes>) -> Result<Sent, StoreError> {
         let payload: PutPayload = parts.into_iter().collect();
         let size = payload.content_length() as u64;
-        let put = || self.0.objects.put_opts(key.path(), payload.clone(), PutOptions::default());
+        let attempts = AtomicU32::new(0);
+        let put = || {
+            attempts.fetch_add(1, Ordering::Relaxed);
+            self.0.objects.put_opts(key.path(), payload.clone(), PutOptions::default())
+        };
         self.repeat(Operation::Put, key.as_str(), size, put).await?;
         self.0.metrics.sent.inc_by(size);
-        Ok(())
+        Ok(if attempts.into_inner() > 1 { Sent::Repeatedly } else { Sent::Once })
     }
 
     /// Begins an object that is written in parts.
@@ -518,13 +536,13 @@ impl Store {
         })
     }
 
-    /// The store's own time: what a write now is stamped with. Costs three requests.
+    /// The store's own time: what a write now is stamped with. Costs two requests. What is written stays, for a later look to
+    /// write over: one that is removed could be brought back by a write that comes late, and nobody would look for it.
     pub async fn clock(&self) -> Result<Timestamp, StoreError> {
-        let key = path::probe_object(self.0.world.rng.uuid(), "clock");
+        let slot = self.0.world.rng.number() % CLOCK_OBJECTS;
+        let key = path::probe_object(Uuid::from_u128(slot.into()), "clock");
         self.put(&key, vec![Bytes::from_static(b"tick")]).await?;
-        let facts = self.head(&key).await;
-        self.delete(vec![key]).await?;
-        Ok(facts?.modified)
+        Ok(self.head(&key).await?.modified)
     }
 
     /// Removes what unfinished uploads below a prefix have left: parts in a bucket that are older than `before`, staged files in a

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::types::{
     AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, BucketLocationConstraint,
@@ -18,8 +19,8 @@ use aws_smithy_http_client::tls;
 use object_store::aws::{AmazonS3Builder, AwsCredential};
 use object_store::{BackoffConfig, ClientOptions, CredentialProvider, ObjectStore, RetryConfig};
 
-use super::OpenError;
 use super::url::S3Location;
+use super::{OpenError, StoreOptions};
 
 /// Where a store that is not AWS is taken to be, unless it is told.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -55,7 +56,10 @@ pub fn install_tls() {
 }
 
 /// The data's side and the settings' side of a bucket.
-pub(super) async fn open(location: &S3Location) -> Result<(Arc<dyn ObjectStore>, Bucket), OpenError> {
+pub(super) async fn open(
+    location: &S3Location,
+    options: &StoreOptions,
+) -> Result<(Arc<dyn ObjectStore>, Bucket), OpenError> {
     install_tls();
     let config = sdk_config(location).await;
     let region = match (config.region(), &location.endpoint) {
@@ -64,9 +68,8 @@ pub(super) async fn open(location: &S3Location) -> Result<(Arc<dyn ObjectStore>,
         (None, None) => return Err(OpenError::NoRegion { bucket: location.bucket.clone() }),
     };
     let data = data_store(location, &region, &config).await?;
-    let bucket =
-        Bucket { client: sdk_client(location, &region, &config), location: location.clone(), region };
-    Ok((data, bucket))
+    let client = sdk_client(location, &region, &config, options);
+    Ok((data, Bucket { client, location: location.clone(), region }))
 }
 
 async fn sdk_config(location: &S3Location) -> SdkConfig {
@@ -83,8 +86,20 @@ async fn sdk_config(location: &S3Location) -> SdkConfig {
     loader.load().await
 }
 
-fn sdk_client(location: &S3Location, region: &str, config: &SdkConfig) -> aws_sdk_s3::Client {
-    let mut builder = aws_sdk_s3::config::Builder::from(config).region(Region::new(region.to_owned()));
+fn sdk_client(
+    location: &S3Location,
+    region: &str,
+    config: &SdkConfig,
+    options: &StoreOptions,
+) -> aws_sdk_s3::Client {
+    // By itself the SDK waits for an answer as long as the connection stands.
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(options.attempt)
+        .operation_timeout(options.deadline)
+        .build();
+    let mut builder = aws_sdk_s3::config::Builder::from(config)
+        .region(Region::new(region.to_owned()))
+        .timeout_config(timeouts);
     if let Some(endpoint) = &location.endpoint {
         builder = builder.endpoint_url(endpoint).force_path_style(true);
     }

@@ -4,7 +4,10 @@
 //! or not anybody still waits: a writer that has crashed or lost patience has not called its write back. Some are held for
 //! minutes. Answers may be lost or wrong in the ways that S3 has; what is carried out is always whole.
 //!
-//! The world moves the bucket's time on with [`SimBucket::advance`].
+//! A listing of several pages is not one moment's: what is written or removed between two pages shows or does not.
+//!
+//! The world moves the bucket's time on with [`SimBucket::advance`]; where tokio's time is the world's, [`SimBucket::run`] does.
+//! Objects are stamped with that time, and with no other clock.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +25,7 @@ use object_store::{
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use aquifer_runtime::rng::Rng;
 
@@ -30,6 +33,11 @@ use aquifer_runtime::rng::Rng;
 const HELD_MAX: Duration = Duration::from_secs(10 * 60);
 /// How long a removal takes that was told as done.
 const REMOVAL_MAX: Duration = Duration::from_secs(2 * 60);
+
+/// What a page of a listing holds, as in S3.
+const PAGE_KEYS: usize = 1_000;
+/// What the bucket's clock shows at its beginning, in seconds of Unix time.
+const BEGINNING: Duration = Duration::from_secs(1_700_000_000);
 
 /// How often what goes wrong, in thousandths of requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,8 +73,31 @@ pub struct SimBucket(Arc<Inner>);
 
 struct Inner {
     objects: Arc<InMemory>,
+    stamps: Arc<Stamps>,
     state: Mutex<State>,
+    /// Rings when something is put on its way.
+    news: Notify,
     rng: Rng,
+}
+
+/// When each object was written, by the bucket's own clock.
+#[derive(Default)]
+struct Stamps {
+    now: Mutex<Duration>,
+    written: Mutex<BTreeMap<Path, Duration>>,
+}
+
+impl Stamps {
+    fn written(&self, path: &Path) {
+        let now = *self.now.lock();
+        self.written.lock().insert(path.clone(), now);
+    }
+
+    #[allow(clippy::disallowed_types)] // The only way to make what object_store calls a time; no clock is asked.
+    fn stamp(&self, meta: &mut ObjectMeta) {
+        let written = self.written.lock().get(&meta.location).copied().unwrap_or_default();
+        meta.last_modified = (std::time::SystemTime::UNIX_EPOCH + BEGINNING + written).into();
+    }
 }
 
 struct State {
@@ -81,6 +112,7 @@ struct State {
     strike: Option<(u64, Moment)>,
     is_struck: bool,
     counts: BTreeMap<&'static str, u64>,
+    page_keys: usize,
 }
 
 /// On which side of a request something happens.
@@ -91,6 +123,9 @@ pub enum Moment {
     /// It is carried out, and nobody is told.
     After,
 }
+
+/// The name by which requests of all kinds are counted.
+const REQUESTS: &str = "requests";
 
 type Deed = Box<dyn FnOnce() + Send>;
 
@@ -154,6 +189,8 @@ impl SimBucket {
     pub fn new(seed: u64) -> SimBucket {
         SimBucket(Arc::new(Inner {
             objects: Arc::new(InMemory::new()),
+            stamps: Arc::default(),
+            news: Notify::new(),
             state: Mutex::new(State {
                 now: Duration::ZERO,
                 faults: BucketFaults::none(),
@@ -164,6 +201,7 @@ impl SimBucket {
                 strike: None,
                 is_struck: false,
                 counts: BTreeMap::new(),
+                page_keys: PAGE_KEYS,
             }),
             rng: Rng::seeded(seed),
         }))
@@ -189,6 +227,11 @@ impl SimBucket {
         self.0.state.lock().frozen = frozen;
     }
 
+    /// From now on a page of a listing holds so many keys.
+    pub fn set_page_keys(&self, keys: usize) {
+        self.0.state.lock().page_keys = keys.max(1);
+    }
+
     /// The request of this number is not answered, and [`SimBucket::take_strike`] tells when it has come.
     pub fn strike_at(&self, request: u64, moment: Moment) {
         self.0.state.lock().strike = Some((request, moment));
@@ -204,13 +247,34 @@ impl SimBucket {
         self.0.state.lock().counts.clone()
     }
 
+    /// How many requests went wrong.
+    pub fn faults(&self) -> u64 {
+        self.0.state.lock().counts.iter().filter(|(name, _)| **name != REQUESTS).map(|(_, count)| count).sum()
+    }
+
     /// How many requests are under way.
     pub fn in_flight(&self) -> usize {
         self.0.state.lock().in_flight.len()
     }
 
+    /// Moves the bucket's time on as tokio's goes, which a test may have paused, for as long as this is awaited.
+    #[allow(clippy::disallowed_methods)] // Whose time it is, is the test's affair.
+    pub async fn run(&self) {
+        let began = tokio::time::Instant::now();
+        loop {
+            self.advance(began.elapsed());
+            let next = self.0.state.lock().in_flight.first_key_value().map(|((due, _), _)| began + *due);
+            let news = self.0.news.notified();
+            match next {
+                Some(next) => drop(tokio::time::timeout_at(next, news).await),
+                None => news.await,
+            }
+        }
+    }
+
     /// Moves the bucket's time on and carries out what is due.
     pub fn advance(&self, now: Duration) {
+        *self.0.stamps.now.lock() = now;
         loop {
             let deed = {
                 let mut state = self.0.state.lock();
@@ -276,8 +340,8 @@ impl SimBucket {
     ) -> oneshot::Receiver<Result<(T, Fate)>> {
         let (tell, told) = oneshot::channel();
         let mut state = self.0.state.lock();
-        *state.counts.entry("requests").or_default() += 1;
-        let requests = state.counts["requests"];
+        *state.counts.entry(REQUESTS).or_default() += 1;
+        let requests = state.counts[REQUESTS];
         if let Some((_, moment)) = state.strike.take_if(|(request, _)| *request == requests) {
             state.is_struck = true;
             if moment == Moment::After {
@@ -311,6 +375,7 @@ impl SimBucket {
             let _ = tell.send(answer.map(|answer| (answer, fate)));
         };
         state.in_flight.insert((due, number), Box::new(carry_out));
+        self.0.news.notify_one();
         told
     }
 
@@ -334,6 +399,7 @@ impl SimBucket {
             state.number += 1;
             let due = (state.now + delay, state.number);
             state.in_flight.insert(due, removal);
+            self.0.news.notify_one();
         }
         self.ask(Kind::Removal, &path, |_| Ok(())).await.map(|_| ())
     }
@@ -355,8 +421,11 @@ fn shortened(found: GetResult, bytes: Bytes) -> GetResult {
 impl ObjectStore for SimBucket {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let kind = if matches!(options.mode, PutMode::Create) { Kind::Create } else { Kind::Write };
-        let path = location.clone();
-        let put = move |objects: &InMemory| at_once(objects.put_opts(&path, payload, options));
+        let (path, stamps) = (location.clone(), self.0.stamps.clone());
+        let put = move |objects: &InMemory| {
+            let put = at_once(objects.put_opts(&path, payload, options));
+            put.inspect(|_| stamps.written(&path))
+        };
         Ok(self.ask(kind, location, put).await?.0)
     }
 
@@ -376,9 +445,13 @@ impl ObjectStore for SimBucket {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let path = location.clone();
+        let (path, stamps) = (location.clone(), self.0.stamps.clone());
         let head = options.head;
-        let get = move |objects: &InMemory| at_once(objects.get_opts(&path, options));
+        let get = move |objects: &InMemory| {
+            let mut found = at_once(objects.get_opts(&path, options))?;
+            stamps.stamp(&mut found.meta);
+            Ok(found)
+        };
         let (found, fate) = self.ask(Kind::Read, location, get).await?;
         if fate != Fate::Short || head {
             return Ok(found);
@@ -422,43 +495,70 @@ impl ObjectStore for SimBucket {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let path = prefix.cloned();
-        let list = move |objects: &InMemory| at_once(objects.list_with_delimiter(path.as_ref()));
+        let (path, stamps) = (prefix.cloned(), self.0.stamps.clone());
+        let list = move |objects: &InMemory| {
+            let mut found = at_once(objects.list_with_delimiter(path.as_ref()))?;
+            found.objects.iter_mut().for_each(|meta| stamps.stamp(meta));
+            Ok(found)
+        };
         Ok(self.ask(Kind::Read, &prefix.cloned().unwrap_or_default(), list).await?.0)
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        let (source, target) = (from.clone(), to.clone());
-        let copy = move |objects: &InMemory| at_once(objects.copy_opts(&source, &target, options));
+        let (source, target, stamps) = (from.clone(), to.clone(), self.0.stamps.clone());
+        let copy = move |objects: &InMemory| {
+            at_once(objects.copy_opts(&source, &target, options)).inspect(|()| stamps.written(&target))
+        };
         self.ask(Kind::Write, to, copy).await.map(|_| ())
     }
 }
 
 impl SimBucket {
+    /// A page at a time, each as the bucket is when it is asked for.
     fn listing(&self, prefix: Option<Path>, offset: Option<Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let bucket = self.clone();
-        let listing = async move {
-            let (below, behind) = (prefix.clone(), offset);
-            let list = move |objects: &InMemory| {
-                let found = match &behind {
-                    Some(offset) => objects.list_with_offset(below.as_ref(), offset),
-                    None => objects.list(below.as_ref()),
-                };
-                at_once(found.try_collect::<Vec<_>>())
+        let pages = stream::try_unfold(Some(offset), move |behind| {
+            let (bucket, prefix) = (bucket.clone(), prefix.clone());
+            async move {
+                let Some(behind) = behind else { return Ok(None) };
+                let (page, is_last) = bucket.page(prefix, behind).await?;
+                let next = page.iter().rev().find_map(|item| Some(item.as_ref().ok()?.location.clone()));
+                let next = if is_last { None } else { next.map(Some) };
+                Ok::<_, object_store::Error>(Some((stream::iter(page), next)))
+            }
+        });
+        pages.try_flatten().boxed()
+    }
+
+    /// What a page holds, and whether it is the last.
+    async fn page(
+        &self,
+        prefix: Option<Path>,
+        behind: Option<Path>,
+    ) -> Result<(Vec<Result<ObjectMeta>>, bool)> {
+        let page_keys = self.0.state.lock().page_keys;
+        let (below, stamps) = (prefix.clone(), self.0.stamps.clone());
+        let list = move |objects: &InMemory| {
+            let found = match &behind {
+                Some(offset) => objects.list_with_offset(below.as_ref(), offset),
+                None => objects.list(below.as_ref()),
             };
-            let (found, fate) = bucket.ask(Kind::Read, &prefix.unwrap_or_default(), list).await?;
-            let whole = found.into_iter().map(Ok);
-            // A listing that breaks has given a beginning.
-            let given: Vec<Result<ObjectMeta>> = match fate {
-                Fate::Short => {
-                    let half = whole.len() / 2;
-                    whole.take(half).chain([Err(error("the connection was closed"))]).collect()
-                }
-                _ => whole.collect(),
-            };
-            Ok::<_, object_store::Error>(stream::iter(given))
+            let mut found = at_once(found.try_collect::<Vec<_>>())?;
+            let is_last = found.len() <= page_keys;
+            found.truncate(page_keys);
+            found.iter_mut().for_each(|meta| stamps.stamp(meta));
+            Ok((found, is_last))
         };
-        stream::once(listing).try_flatten().boxed()
+        let ((found, is_last), fate) = self.ask(Kind::Read, &prefix.unwrap_or_default(), list).await?;
+        let whole = found.into_iter().map(Ok);
+        // A listing that breaks has given a beginning.
+        Ok(match fate {
+            Fate::Short => {
+                let half = whole.len() / 2;
+                (whole.take(half).chain([Err(error("the connection was closed"))]).collect(), true)
+            }
+            _ => (whole.collect(), is_last),
+        })
     }
 }
 
@@ -485,8 +585,9 @@ impl MultipartUpload for SimUpload {
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let upload = self.upload.clone();
-        let complete = move |_: &InMemory| at_once(upload.lock().complete());
+        let (upload, path, stamps) = (self.upload.clone(), self.path.clone(), self.bucket.0.stamps.clone());
+        let complete =
+            move |_: &InMemory| at_once(upload.lock().complete()).inspect(|_| stamps.written(&path));
         Ok(self.bucket.ask(Kind::Write, &self.path, complete).await?.0)
     }
 

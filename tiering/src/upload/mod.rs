@@ -21,13 +21,13 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 
 use crate::manifest::commit::{CommitError, ManifestWriter};
-use crate::manifest::load::ManifestError;
+use crate::manifest::load::{ManifestError, Pages};
 use crate::manifest::{Claim, Entry, Manifest, TieredUpTo};
 use crate::object::scan::{Scan, ScanError, Scanned};
 use crate::object::{BLOCK_BYTES, SegmentIndex};
 use crate::options::Options;
 use crate::path::{self, DataName, Key};
-use crate::store::{Multipart, Store, StoreError};
+use crate::store::{Multipart, Sent, Store, StoreError};
 
 use source::LogReader;
 pub use source::SegmentSource;
@@ -163,12 +163,76 @@ impl Uploader {
             unique: self.store.world().rng.uuid(),
         };
         let key = path::data_object(manifest.partition(), &name);
-        let entry = self.send(manifest.partition(), &name, key, cut, source).await?;
+        let (entry, sent) = self.send(manifest.partition(), &name, key, cut, source).await?;
+        writer.note_sent(sent);
         let bytes = entry.segment.log_bytes;
         let proof = self.name(writer, entry).await?;
         self.metrics.segments.inc();
         self.metrics.bytes.inc_by(bytes.get());
         Ok(proof)
+    }
+
+    /// Uploads a segment that is in the bucket already, but damaged, and names the new object in the place of the old one, which
+    /// goes after its grace. `None` if the source is not of that segment, or the manifest names it no longer.
+    pub async fn replace(
+        &self,
+        writer: &mut ManifestWriter,
+        pages: &Pages,
+        source: SegmentSource,
+        damaged: &Entry,
+    ) -> Result<Option<TieredUpTo>, UploadError> {
+        writer.settle_pending().await?;
+        let Some(cut) = cut_of(&source, damaged.range()).await? else { return Ok(None) };
+        let partition = writer.newest().partition();
+        let name = DataName {
+            base: cut.range.base,
+            incarnation: writer.claimed().incarnation.0,
+            epoch: writer.claimed().epoch,
+            unique: self.store.world().rng.uuid(),
+        };
+        let key = path::data_object(partition, &name);
+        let (fresh, sent) = self.send(partition, &name, key, cut, source).await?;
+        writer.note_sent(sent);
+        // What was sealed when stays what it was.
+        let segment = SealedSegment { sealed_at: damaged.segment.sealed_at, ..fresh.segment.clone() };
+        if segment != damaged.segment || fresh.log_crc != damaged.log_crc {
+            // Sound, but not what was uploaded once: no replacement. It is an orphan, and swept like one.
+            return Ok(None);
+        }
+        let fresh = Entry { generation: damaged.generation, tags: damaged.tags.clone(), ..fresh };
+        self.name_instead(writer, pages, &damaged.object, fresh).await
+    }
+
+    async fn name_instead(
+        &self,
+        writer: &mut ManifestWriter,
+        pages: &Pages,
+        damaged: &Key,
+        fresh: Entry,
+    ) -> Result<Option<TieredUpTo>, UploadError> {
+        let now = self.store.clock().await?;
+        let mut superseded = 0;
+        loop {
+            let manifest = writer.newest().clone();
+            let next = match manifest.with_replaced(damaged, fresh.clone(), now) {
+                Some(next) => next,
+                None => {
+                    let page = manifest.pages().iter().find(|page| page.range.contains(fresh.range().base));
+                    let Some(page) = page else { return Ok(None) };
+                    let entries = pages.get(manifest.partition(), page).await?;
+                    let key = fresh_page(&self.store, &manifest, writer.claimed());
+                    let replaced =
+                        manifest.with_replaced_paged(page, &entries, damaged, fresh.clone(), (key, now));
+                    let Some((next, page)) = replaced else { return Ok(None) };
+                    writer.note_sent(self.store.put(&page.object, vec![page.bytes]).await?);
+                    next
+                }
+            };
+            match writer.commit(next).await {
+                Err(CommitError::Superseded(_)) if superseded < SUPERSEDED_MAX => superseded += 1,
+                outcome => return Ok(Some(outcome?)),
+            }
+        }
     }
 
     /// Names an uploaded segment, moving old entries into a page where the head has grown too long.
@@ -190,7 +254,7 @@ impl Uploader {
                 (self.options.manifest_entries_max, self.options.manifest_page_entries);
             let (next, page) = next.spilled(entries_max, page_entries, page);
             if let Some(page) = page {
-                self.store.put(&page.object, vec![page.bytes]).await?;
+                writer.note_sent(self.store.put(&page.object, vec![page.bytes]).await?);
             }
             match writer.commit(next).await {
                 Err(CommitError::Superseded(_)) if superseded < SUPERSEDED_MAX => superseded += 1,
@@ -206,19 +270,21 @@ impl Uploader {
         key: Key,
         cut: Cut,
         source: SegmentSource,
-    ) -> Result<Entry, UploadError> {
+    ) -> Result<(Entry, Sent), UploadError> {
         let log_bytes = cut.end - cut.position;
         let scan = Scan::new(cut.range, cut.epochs.clone(), self.options.index_interval);
         let reader = LogReader::new(source.log.clone(), cut.position, cut.end, scan);
         let describe = |scanned: Scanned| describe(partition, name, &cut, source.clone(), scanned);
         let single = log_bytes <= self.options.upload_multipart_threshold.get();
-        let (index, tail_bytes) = if single {
+        let (index, tail_bytes, sent) = if single {
             self.send_whole(&key, reader, log_bytes, describe).await?
         } else {
-            self.send_parts(&key, reader, describe).await?
+            let (index, tail_bytes) = self.send_parts(&key, reader, describe).await?;
+            // An upload in parts is completed once: a request that comes later finds none.
+            (index, tail_bytes, Sent::Once)
         };
         let image_bytes = index.segment.log_bytes + ByteCount(tail_bytes as u64);
-        Ok(Entry::new(index.segment, key, image_bytes, index.log_crc))
+        Ok((Entry::new(index.segment, key, image_bytes, index.log_crc), sent))
     }
 
     /// One request. Its bytes are held until it ends.
@@ -228,7 +294,7 @@ impl Uploader {
         reader: LogReader,
         log_bytes: u64,
         describe: impl FnOnce(Scanned) -> SegmentIndex,
-    ) -> Result<(SegmentIndex, usize), UploadError> {
+    ) -> Result<(SegmentIndex, usize, Sent), UploadError> {
         let _held = self.budget.take(ByteCount(log_bytes)).await;
         let bytes = usize::try_from(log_bytes).unwrap_or(usize::MAX);
         let (reader, mut pieces) = reader.read(bytes).await?;
@@ -236,8 +302,8 @@ impl Uploader {
         let tail = index.encode_tail();
         let tail_bytes = tail.len();
         pieces.push(tail.into());
-        self.store.put(key, pieces).await?;
-        Ok((index, tail_bytes))
+        let sent = self.store.put(key, pieces).await?;
+        Ok((index, tail_bytes, sent))
     }
 
     /// Several requests, a few at once.
@@ -383,6 +449,21 @@ async fn cut(manifest: &Manifest, source: &SegmentSource) -> Result<Option<Cut>,
             }))
         }
     }
+}
+
+/// The part of a local segment that an object in the bucket holds; `None` if it does not hold all of that, or goes on behind it:
+/// the producers that come with it are those at its own end.
+async fn cut_of(source: &SegmentSource, range: OffsetRange) -> Result<Option<Cut>, UploadError> {
+    let SealedSegment { range: whole, log_bytes, ref epochs, .. } = source.segment;
+    if range.next != whole.next || range.base < whole.base {
+        return Ok(None);
+    }
+    let position = match range.base == whole.base {
+        true => Some(0),
+        false => source::find_batch(source.log.clone(), log_bytes, range.base).await?,
+    };
+    let epochs = epochs.slice(range.base, range.next);
+    Ok(position.map(|position| Cut { range, position, end: log_bytes.get(), epochs }))
 }
 
 fn describe(

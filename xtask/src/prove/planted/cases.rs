@@ -1,13 +1,15 @@
 //! What is done to a broker to bring a fault to light: one function a case, which gives the history of it. Each must be clean with
 //! a broker that has no fault, and says nothing of which fault it is for.
 
+use super::super::zombies::Site;
 use super::super::{
     Blows, PARTITIONS, PATIENT_AUDIT_SECONDS, Rig, SMALL_SEGMENTS, TIERED_DEADLINE, TOPIC, diskfault, kill9,
-    powercut,
+    powercut, zombies,
 };
 use super::index_files;
 use crate::broker::Broker;
 use crate::bucket::{GRACE, Look};
+use crate::fault_proxy::Hold;
 use crate::history::History;
 use crate::mounted::Kind;
 use crate::s3::{self, Kind as Server};
@@ -16,7 +18,7 @@ use crate::swallow::Swallow;
 use crate::{places, scenario, server, slow_proxy};
 use anyhow::{Result, ensure};
 use aquifer_checker::{Expiry, Partition};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -24,8 +26,6 @@ use std::time::{Duration, Instant};
 const CUTS: usize = 15;
 /// Several segments are closed in it.
 const UNANSWERED: Duration = Duration::from_secs(3);
-/// How long a frozen process and its twin each write.
-const TWIN_WRITES: Duration = Duration::from_secs(4);
 /// How long retention is watched at its work.
 const RETENTION_WATCHED: Duration = Duration::from_secs(12);
 /// Sealed segments and a checkpoint behind the swallowed answers.
@@ -84,82 +84,12 @@ fn producer(broker: &Broker, history: &History, topic: &str, producer: u32) -> R
     Soak::start(&broker.bootstrap, load, &history.of(&format!("soak-{producer}")))
 }
 
-/// A broker with a topic that one producer has written to, and where its data lies.
-fn founded(binary: &Path, url: &str, history: &mut History) -> Result<(Broker, PathBuf)> {
-    let data = places::emptied(places::data()?.join("broker-first"))?;
-    let broker = Broker::start_in(binary, "first", &data, url, &SMALL_SEGMENTS)?;
-    broker.create_topic(TOPIC, PARTITIONS)?;
-    let soak = producer(&broker, history, TOPIC, 1)?;
-    sleep(TWIN_WRITES);
-    soak.end()?.whole()?;
-    Ok((broker, data))
-}
-
-fn copied(data: &Path) -> Result<PathBuf> {
-    let copy = places::data()?.join("broker-twin");
-    places::removed(&copy)?;
-    crate::run::run(crate::run::command("cp", ["-a"]).arg(data).arg(&copy))?;
-    Ok(copy)
-}
-
-/// A process is stopped where it stands; its data directory is copied, and a twin goes on from the copy, with the same bucket.
-/// Then the first wakes up and goes on as if nothing had been. What the twin acknowledged is what the bucket must hold.
 pub(super) fn frozen_and_its_twin(binary: &Path) -> Result<History> {
-    let (_none, url) = scenario::store("file", "twins")?;
-    let mut history = History::begin("twins")?.impatient(PATIENT_AUDIT_SECONDS);
-    // What the thawed one is sent and says is its own affair: nobody else was told.
-    let other = History::begin("twins-first")?;
-    history.topic(TOPIC, PARTITIONS, Expiry::Never)?;
-    let (first, data) = founded(binary, &url, &mut history)?;
-
-    history.fault("frozen, and a twin started")?;
-    first.freeze()?;
-    let mut twin = Broker::start_in(binary, "twin", &copied(&data)?, &url, &SMALL_SEGMENTS)?;
-    let soak = producer(&twin, &history, TOPIC, 2)?;
-    sleep(TWIN_WRITES);
-    soak.end()?;
-    twin.wait_until_no_lag(DEADLINE)?;
-
-    history.fault("thawed")?;
-    first.thaw()?;
-    let stray = producer(&first, &other, TOPIC, 3)?;
-    // So long that it would write more versions than the twin has.
-    sleep(TWIN_WRITES * 3);
-    stray.end()?;
-    drop(first);
-    history.bucket(&twin, TOPIC, PARTITIONS)?;
-    Look::new(GRACE).note(&twin, &mut history)?;
-    // From here on it knows of the manifest what lies in the bucket.
-    twin.end_and_restart()?;
-    history.audit(&twin.bootstrap, TOPIC, PARTITIONS)?;
-    Ok(history)
+    Ok(zombies::frozen_and_its_twin(binary, &Site::folder("twins")?, Hold::Puts)?.history)
 }
 
-/// A data directory is copied while nobody runs, and both copies are started: two processes with equal claims. One of them may
-/// write the manifest; the other must keep its own records itself. Each is written to; each must give back what it took.
 pub(super) fn rivals(binary: &Path) -> Result<History> {
-    let (_none, url) = scenario::store("file", "rivals")?;
-    let mut history = History::begin("rivals")?.impatient(PATIENT_AUDIT_SECONDS);
-    let mut other = History::begin("rivals-twin")?.impatient(PATIENT_AUDIT_SECONDS);
-    history.topic(TOPIC, PARTITIONS, Expiry::Never)?;
-    let (mut first, data) = founded(binary, &url, &mut history)?;
-    first.kill()?;
-    let copy = copied(&data)?;
-    std::fs::copy(history.of("soak-1"), other.of("soak-1"))?;
-
-    history.fault("copied, and both started")?;
-    first.start_again()?;
-    let twin = Broker::start_in(binary, "twin", &copy, &url, &SMALL_SEGMENTS)?;
-    let soaks = [producer(&first, &history, TOPIC, 2)?, producer(&twin, &other, TOPIC, 3)?];
-    sleep(TWIN_WRITES * 2);
-    for soak in soaks {
-        soak.end()?;
-    }
-    history.audit(&first.bootstrap, TOPIC, PARTITIONS)?;
-    other.audit(&twin.bootstrap, TOPIC, PARTITIONS)?;
-    // One is as good as the other: the first that is not clean is the verdict.
-    let report = other.report()?;
-    if report.is_clean() { Ok(history) } else { History::kept("rivals-twin") }
+    Ok(zombies::rivals(binary, &Site::folder("rivals")?)?.history)
 }
 
 /// A topic that keeps little, and a bucket that is looked at all the while: what a manifest has named stays for its grace.

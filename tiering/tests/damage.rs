@@ -1,0 +1,201 @@
+//! Objects that change in the bucket: found, told once, replaced by a sound copy where there is one.
+
+#![allow(clippy::unwrap_used)] // All of this file is a test, helpers included.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aquifer_model::{BrokerId, ByteCount, Offset, PartitionIndex, TopicId, TopicPartition};
+use aquifer_runtime::World;
+use aquifer_runtime::pace::Pace;
+use aquifer_runtime::tasks::TaskGroup;
+use aquifer_tiering::inspect::{VerifyOptions, verify};
+use aquifer_tiering::manifest::{Entry, Manifest};
+use aquifer_tiering::path::{self, Key};
+use aquifer_tiering::read::ColdRequest;
+use aquifer_tiering::store::{Store, StoreMetrics, StoreOptions};
+use aquifer_tiering::testing::segments::{Recipe, epoch_of, offset_of};
+use aquifer_tiering::tier::{Claimed, Metrics, Setup, Tier};
+use aquifer_tiering::upload::SegmentSource;
+use aquifer_tiering::{Identity, Incarnation, Options};
+use bytes::Bytes;
+use uuid::Uuid;
+
+const SEGMENTS: usize = 12;
+
+struct Bench {
+    store: Store,
+    tasks: TaskGroup,
+    world: World,
+    partition: TopicPartition,
+    metrics: Metrics,
+    _folder: tempfile::TempDir,
+    sources: Vec<SegmentSource>,
+}
+
+/// A partition of some segments, the older ones in pages; and its tier and claim.
+async fn bench() -> (Bench, Tier, Claimed) {
+    let world = World::system();
+    let metrics = StoreMetrics::default();
+    let store = Store::open("memory:///", StoreOptions::default(), world.clone(), metrics).await.unwrap();
+    let topic = TopicId::new(Uuid::from_u128(3));
+    let partition = TopicPartition { topic, partition: PartitionIndex(0) };
+    let folder = tempfile::tempdir().unwrap();
+    let mut sources = Vec::new();
+    let mut base = 0;
+    for _ in 0..SEGMENTS {
+        let recipe = Recipe::small(base);
+        sources.push(recipe.source(folder.path()));
+        base = recipe.next();
+    }
+    let tasks = TaskGroup::new();
+    let bench =
+        Bench { store, tasks, world, partition, metrics: Metrics::default(), _folder: folder, sources };
+    let tier = bench.tier();
+    let mut claimed = tier.claim(partition, epoch_of(0)).await.unwrap();
+    for source in &bench.sources {
+        claimed.upload(source.clone()).await.unwrap();
+    }
+    assert!(claimed.manifest().pages().len() >= 2, "older entries lie in pages");
+    (bench, tier, claimed)
+}
+
+impl Bench {
+    fn tier(&self) -> Tier {
+        let identity =
+            Identity { incarnation: Incarnation::FIRST, broker: BrokerId(1), process: self.world.rng.uuid() };
+        let (store, world, tasks) = (self.store.clone(), self.world.clone(), self.tasks.clone());
+        let options = Options { manifest_entries_max: 4, manifest_page_entries: 3, ..Options::default() };
+        Tier::new(Setup { store, identity, options, world, tasks, metrics: self.metrics.clone() })
+    }
+
+    /// Changes a byte of an object.
+    async fn harm(&self, object: &Key, at: usize) {
+        let size = self.store.head(object).await.unwrap().size;
+        let mut bytes = self.store.get(object, size).await.unwrap().to_vec();
+        bytes[at] ^= 1;
+        self.store.put(object, vec![Bytes::from(bytes)]).await.unwrap();
+    }
+
+    async fn examine(&self, tier: &Tier) -> Vec<String> {
+        let mut pace = Pace::new(self.world.clock.clone(), None);
+        tier.examine(self.partition, &mut pace).await.unwrap();
+        tier.damage().into_iter().map(|damaged| damaged.object).collect()
+    }
+
+    /// Every entry, oldest first, by the bucket alone.
+    async fn entries(&self) -> Vec<Entry> {
+        let tier = self.tier();
+        let mut entries = Vec::new();
+        let manifest = newest(&tier, self.partition).await;
+        for source in &self.sources {
+            let wait_until = self.world.clock.now() + Duration::from_secs(10);
+            let (partition, offset) = (self.partition, source.segment.range.base);
+            let request = ColdRequest {
+                partition,
+                offset,
+                bytes_max: ByteCount::mib(1),
+                upper: Offset::MAX,
+                wait_until,
+            };
+            let read = tier.read(request).await.unwrap();
+            assert_eq!(read.slices.concat().len(), source.segment.log_bytes.get() as usize);
+        }
+        entries.extend(manifest.entries().iter().cloned());
+        entries
+    }
+}
+
+async fn newest(tier: &Tier, partition: TopicPartition) -> Arc<Manifest> {
+    tier.manifest(partition, Duration::ZERO).await.unwrap().unwrap()
+}
+
+/// The data object whose segment starts at an offset.
+async fn object_at(bench: &Bench, base: Offset) -> Vec<Key> {
+    use futures::TryStreamExt as _;
+    let all: Vec<_> = bench.store.list(&path::data(bench.partition), None).try_collect().await.unwrap();
+    let of = |key: &Key| path::parse_data(key).is_some_and(|name| name.base == base);
+    all.into_iter().map(|facts| facts.key).filter(of).collect()
+}
+
+#[tokio::test]
+async fn a_damaged_object_is_found_told_once_and_replaced_from_the_local_segment() {
+    let (bench, tier, mut claimed) = bench().await;
+    assert_eq!(bench.examine(&tier).await, Vec::<String>::new());
+    // One that a page names, and one that the head does; in the log, in the tail, in the trailer.
+    for number in [1, SEGMENTS - 1] {
+        let source = bench.sources[number].clone();
+        let log_bytes = source.segment.log_bytes.get() as usize;
+        for at in [30, log_bytes - 1, log_bytes + 40] {
+            let objects = object_at(&bench, source.segment.range.base).await;
+            let object = objects.last().unwrap().clone();
+            // Whichever of those with this base is named now.
+            let mut named = None;
+            for key in &objects {
+                bench.harm(key, at).await;
+                if bench.examine(&tier).await == [key.to_string()] {
+                    named = Some(key.clone());
+                    break;
+                }
+                bench.harm(key, at).await;
+            }
+            let named = named.unwrap_or_else(|| panic!("nobody finds damage to {object}"));
+            let found = bench.metrics.scrub.found.get();
+            assert_eq!(bench.examine(&tier).await, [named.to_string()]);
+            assert_eq!(bench.metrics.scrub.found.get(), found, "told once");
+            let report = verify(&bench.store, VerifyOptions::default().deep()).await.unwrap();
+            assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
+            let damaged = tier.damage().pop().unwrap();
+            let entry = tier.damaged_entry(&damaged).await.unwrap().unwrap();
+            // Another segment's bytes are no replacement.
+            assert!(!claimed.replace(bench.sources[4].clone(), &entry).await.unwrap());
+            let before = claimed.manifest();
+            assert!(claimed.replace(source.clone(), &entry).await.unwrap());
+            assert_eq!(bench.examine(&tier).await, Vec::<String>::new());
+            let after = claimed.manifest();
+            assert_eq!((after.segments(), after.end()), (before.segments(), before.end()));
+            assert!(after.removed().iter().any(|removed| removed.object == named), "it goes after its grace");
+            let report = verify(&bench.store, VerifyOptions::default().deep()).await.unwrap();
+            assert!(report.is_clean(), "{:?}", report.problems);
+        }
+    }
+    assert!(!bench.entries().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_told_and_forgotten_once_it_is_whole() {
+    let (bench, tier, claimed) = bench().await;
+    let page = claimed.manifest().pages()[0].object.clone();
+    bench.harm(&page, 50).await;
+    assert_eq!(bench.examine(&tier).await, [page.to_string()]);
+    let report = verify(&bench.store, VerifyOptions::default().deep()).await.unwrap();
+    assert_eq!(report.problems[0].object.as_deref(), Some(page.as_str()));
+    bench.harm(&page, 50).await;
+    assert_eq!(bench.examine(&tier).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_damaged_newest_manifest_is_never_passed_over_and_committed_again_by_whoever_knows_it() {
+    let (bench, tier, mut claimed) = bench().await;
+    assert!(!claimed.examine_manifest().await.unwrap(), "it is sound");
+    let known = claimed.manifest();
+    let key = path::manifest(bench.partition, known.version().0);
+    bench.harm(&key, 60).await;
+    // Who does not know it gets nothing, least of all the version before.
+    bench.tier().manifest(bench.partition, Duration::ZERO).await.unwrap_err();
+    let report = verify(&bench.store, VerifyOptions::default()).await.unwrap();
+    assert_eq!(report.problems[0].object.as_deref(), Some(key.as_str()));
+
+    assert!(claimed.examine_manifest().await.unwrap());
+    assert!(tier.damage().is_empty());
+    let again = newest(&bench.tier(), bench.partition).await;
+    assert_eq!(again.version().0, known.version().0 + 1);
+    assert_eq!((again.end(), again.entries(), again.pages()), (known.end(), known.entries(), known.pages()));
+    assert!(!claimed.examine_manifest().await.unwrap());
+    // And so is one that is gone.
+    let key = path::manifest(bench.partition, again.version().0);
+    bench.store.delete(vec![key]).await.unwrap();
+    assert!(claimed.examine_manifest().await.unwrap());
+    assert_eq!(newest(&bench.tier(), bench.partition).await.version().0, again.version().0 + 1);
+    let _ = offset_of(0);
+}
