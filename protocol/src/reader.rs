@@ -41,6 +41,8 @@ pub enum DecodeError {
     ArrayTooLong { at: usize, length: usize },
     #[error("varint at position {at} is longer than 32 bits")]
     VarintTooLong { at: usize },
+    #[error("array of {length} elements at position {at}, at most {left} more are allowed in this message")]
+    TooManyElements { at: usize, length: usize, left: usize },
     #[error("{count} tagged fields at position {at}, at most {TAGGED_FIELDS_MAX} are allowed")]
     TooManyTaggedFields { at: usize, count: u32 },
     #[error("tagged field {tag} at position {at} is {unread} bytes longer than its value")]
@@ -58,12 +60,21 @@ pub struct Reader {
     at: usize,
     /// One past the last byte that may be read; inside a tagged field, that field's end. Never beyond the frame.
     end: usize,
+    /// Elements of arrays that may be read yet.
+    elements_left: usize,
 }
 
 impl Reader {
     pub fn new(frame: Bytes) -> Reader {
         let end = frame.len();
-        Reader { frame, at: 0, end }
+        Reader { frame, at: 0, end, elements_left: usize::MAX }
+    }
+
+    /// Bounds the elements of all arrays together. Decoded they take many times the few bytes that the smallest have on the
+    /// wire, so that for what strangers send, the bytes that are there are no bound of memory.
+    #[must_use]
+    pub fn with_elements_max(self, elements_max: usize) -> Reader {
+        Reader { elements_left: elements_max, ..self }
     }
 
     /// Bytes not read yet.
@@ -218,6 +229,10 @@ impl Reader {
         if length > ARRAY_LENGTH_MAX {
             return Err(DecodeError::ArrayTooLong { at, length });
         }
+        let Some(elements_left) = self.elements_left.checked_sub(length) else {
+            return Err(DecodeError::TooManyElements { at, length, left: self.elements_left });
+        };
+        self.elements_left = elements_left;
         let reserved_max = ARRAY_RESERVE_BYTES_MAX / size_of::<T>().max(1);
         let mut array = Vec::with_capacity(length.min(reserved_max));
         for _ in 0..length {

@@ -21,4 +21,4 @@ pub mod simulated;
 pub use either::{Disk, File, Lock};
 #[cfg(not(feature = "sim"))]
 pub use host::{Disk, File, Lock};
-pub use host::{Entry, Faults, Space, open_files_max};
+pub use host::{Entry, Faults, Space, open_files_max, raise_open_files_max};

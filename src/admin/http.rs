@@ -1,11 +1,9 @@
 //! The routes.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aquifer_runtime::metrics::Registry;
-use aquifer_runtime::sockets::{Listener, Stream};
+use aquifer_runtime::sockets::Listener;
 use aquifer_runtime::tasks::TaskGroup;
 use axum::Router;
 use axum::extract::State;
@@ -13,14 +11,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::door::Door;
 use super::health::{Health, Readiness};
 use super::status::StatusSource;
 
 /// What Prometheus expects of a scrape in the OpenMetrics text format.
 const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// How long to wait after a connection could not be accepted.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// What the routes read.
 #[derive(Clone)]
@@ -39,35 +35,10 @@ pub(crate) async fn serve(listener: Listener, admin: Admin, tasks: TaskGroup) {
         .route("/api/status", get(status))
         .with_state(admin);
     let stopping = tasks.cancelled().clone();
-    let serving =
-        axum::serve(Door(listener), router).with_graceful_shutdown(async move { stopping.cancelled().await });
+    let serving = axum::serve(Door::new(listener), router)
+        .with_graceful_shutdown(async move { stopping.cancelled().await });
     if let Err(error) = serving.await {
         tracing::error!(%error, "admin port failed");
-    }
-}
-
-/// A listener as axum wants it.
-struct Door(Listener);
-
-impl axum::serve::Listener for Door {
-    type Io = Stream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Stream, SocketAddr) {
-        loop {
-            match self.0.accept().await {
-                Ok(accepted) => return accepted,
-                Err(error) => {
-                    // For want of descriptors, most likely: a connection that ends frees one.
-                    tracing::warn!(%error, "the admin port cannot accept");
-                    tokio::time::sleep(ACCEPT_BACKOFF).await;
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
     }
 }
 

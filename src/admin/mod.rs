@@ -4,6 +4,8 @@
 
 /// Whether the broker is alive, and ready, and if not why.
 pub(crate) mod health;
+/// Its listener and its limits.
+mod door;
 /// The routes.
 pub(crate) mod http;
 /// What the broker knows of itself, as JSON.

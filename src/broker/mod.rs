@@ -127,6 +127,9 @@ impl std::fmt::Debug for Broker {
 impl Broker {
     /// Starts a broker; clients are served when this returns. Needs a multi-threaded tokio runtime.
     pub async fn start(config: Config, world: World) -> Result<Broker, StartError> {
+        if let Err(error) = aquifer_runtime::files::raise_open_files_max() {
+            tracing::warn!(%error, "the limit of open files stays as low as it is");
+        }
         let mut registry = Registry::default();
         let (front, back, base) = (TaskGroup::new(), TaskGroup::new(), TaskGroup::new());
         let health = Health::starting("starting");
@@ -312,7 +315,7 @@ impl Started<'_> {
     }
 
     fn start_keepers(
-        &self,
+        &mut self,
         replicas: &Arc<Replicas>,
         tier: Option<&Tier>,
         metadata: &Metadata,
@@ -329,8 +332,13 @@ impl Started<'_> {
         let scrub = options::scrub(&self.config);
         Scrubber::new(replicas.clone(), tier.cloned(), scrub, self.world.clone(), self.back.clone()).start();
         if let Some(tier) = tier {
-            let records =
-                BucketRecords::new(metadata.clone(), tier.clone(), configs.clone(), self.world.clone());
+            let records = BucketRecords::new(
+                metadata.clone(),
+                tier.clone(),
+                configs.clone(),
+                self.world.clone(),
+                self.registry,
+            );
             self.back.spawn("bucket-records", records.run(self.back.clone()));
         }
     }
@@ -350,11 +358,11 @@ impl Started<'_> {
             metadata: metadata.clone(),
             replicas: replicas.clone(),
             tier,
-            topics: Topics::new(metadata.clone(), replicas, configs, self.world.clone()),
+            topics: Topics::new(metadata.clone(), replicas, configs, self.world.clone(), self.registry),
             producer_ids: ProducerIds::new(broker.node.id),
             sessions: Mutex::new(FetchSessions::new(
                 broker.fetch.sessions_max as usize,
-                options::SESSION_PARTITIONS_MAX,
+                broker.fetch.session_partitions_max as usize,
             )),
             answers: AnswerMemory::new(broker.connections.answer_bytes_max),
             metrics: HandlerMetrics::register(self.registry),

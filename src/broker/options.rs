@@ -19,8 +19,6 @@ use crate::server::connection::ConnectionLimits;
 use crate::server::listener::AcceptLimits;
 use crate::server::memory::RequestMemory;
 
-/// Partitions that all fetch sessions may remember together: some 200 bytes each.
-pub(super) const SESSION_PARTITIONS_MAX: usize = 1_000_000;
 /// "Never" for a timer.
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
@@ -31,14 +29,21 @@ pub(super) fn log_dir(config: &Config) -> LogDirOptions {
         recovery_threads: log.recovery_threads as usize,
         files_open_max: log.files_open_max.map_or_else(half_of_the_process_limit, |files| files as usize),
         producer_id_expiration_ms: log.producer_id_expiration,
+        producer_ids_max: log.producer_ids_max as usize,
+        producer_ids_total_max: log.producer_ids_total_max as usize,
         ..defaults
     }
 }
 
 /// Descriptors are wanted for connections, too.
 fn half_of_the_process_limit() -> usize {
+    eighths_of_the_process_limit(4)
+}
+
+/// Of the descriptors that the process may open, segments have half; an eighth is left for whatever else there is.
+fn eighths_of_the_process_limit(eighths: u64) -> usize {
     let limit = aquifer_runtime::files::open_files_max();
-    usize::try_from(limit / 2).unwrap_or(usize::MAX)
+    usize::try_from(limit / 8 * eighths).unwrap_or(usize::MAX)
 }
 
 pub(super) fn metadata(config: &Config) -> metadata::Options {
@@ -124,14 +129,14 @@ pub(super) fn connections(config: &Config, budget: ByteBudget) -> (ConnectionLim
     let connections = &config.broker().connections;
     let limits = ConnectionLimits {
         frame_bytes_max: connections.request_bytes_max,
-        requests: RequestMemory::new(budget),
+        requests: RequestMemory::new(budget, connections.request_arrival_max),
         idle_max: connections.idle_max.unwrap_or(NEVER),
     };
-    let accept = AcceptLimits {
-        connections_max: connections.count_max as usize,
-        connections_per_ip_max: connections.per_address_max as usize,
-    };
-    (limits, accept)
+    let connections_max =
+        connections.count_max.map_or_else(|| eighths_of_the_process_limit(3), |count| count as usize);
+    let half = connections_max.div_ceil(2);
+    let connections_per_ip_max = connections.per_address_max.map_or(half, |count| count as usize);
+    (limits, AcceptLimits { connections_max, connections_per_ip_max })
 }
 
 /// What clients are told: the configured address, with the machine's name and the port that was bound where it leaves them open.

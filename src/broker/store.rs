@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aquifer_runtime::World;
-use aquifer_runtime::metrics::Registry;
+use aquifer_runtime::metrics::{Gauge, Registry, Table};
 use aquifer_runtime::tasks::TaskGroup;
 use aquifer_tiering::cluster::AdoptError;
 use aquifer_tiering::options::OptionsError;
@@ -57,6 +57,8 @@ pub(super) struct OpenStore {
     store: Store,
     /// It was certified before and does not answer now.
     away: bool,
+    /// 1 once it was adopted.
+    adopted: Gauge,
 }
 
 /// Opens the configured store, if there is one.
@@ -72,6 +74,12 @@ pub(super) async fn open(
     }
     let metrics = StoreMetrics::default();
     metrics.register(registry);
+    let adopted = Gauge::default();
+    Table::under(registry, "aquifer_store").row(
+        "adopted",
+        "1 once the bucket was seen to be certified and this cluster's; nothing is uploaded before",
+        &adopted,
+    );
     let options = super::options::store(tier);
     let opened = Store::open(tier.object_store.as_str(), options, world.clone(), metrics).await;
     let store = opened.map_err(StoreError::Open)?;
@@ -86,13 +94,13 @@ pub(super) async fn open(
                 true
             }
         };
-        return Ok(Some(OpenStore { store, away }));
+        return Ok(Some(OpenStore { store, away, adopted }));
     }
     store.check().await.map_err(StoreError::Open)?;
     store.certify().await.map_err(StoreError::Certify)?;
     world.disk.write_atomic(&path, store.url().as_bytes()).map_err(record)?;
     tracing::info!(url = store.url(), "object store certified");
-    Ok(Some(OpenStore { store, away: false }))
+    Ok(Some(OpenStore { store, away: false, adopted }))
 }
 
 /// Whether a URL names a folder inside of the data directory: an embedded bucket, which is made with it. Any other that is not
@@ -133,10 +141,13 @@ impl OpenStore {
         });
         let cluster_id = cluster.id.to_string();
         match tier.adopt(&cluster_id).await {
-            Ok(_) => self.store.set_lifecycle().await,
+            Ok(_) => {
+                self.adopted.set(1);
+                self.store.set_lifecycle().await;
+            }
             Err(AdoptError::Store(error)) if self.away => {
                 tracing::debug!(%error, "the bucket cannot be adopted yet");
-                adopt_later(tier.clone(), self.store, cluster_id, group);
+                adopt_later(tier.clone(), self, cluster_id, group);
             }
             Err(error) => return Err(StoreError::Adopt(error).into()),
         }
@@ -145,7 +156,7 @@ impl OpenStore {
 }
 
 /// Every claim fails while the store is away, so nothing is written before it was seen to be this cluster's.
-fn adopt_later(tier: Tier, store: Store, cluster_id: String, group: &TaskGroup) {
+fn adopt_later(tier: Tier, opened: OpenStore, cluster_id: String, group: &TaskGroup) {
     let cancelled = group.cancelled().clone();
     group.spawn("adopt-bucket", async move {
         loop {
@@ -156,7 +167,8 @@ fn adopt_later(tier: Tier, store: Store, cluster_id: String, group: &TaskGroup) 
             match tier.adopt(&cluster_id).await {
                 Ok(_) => {
                     tracing::info!("the object store is back");
-                    store.set_lifecycle().await;
+                    opened.adopted.set(1);
+                    opened.store.set_lifecycle().await;
                     return;
                 }
                 Err(AdoptError::Store(error)) => tracing::debug!(%error, "the object store is still away"),

@@ -54,14 +54,16 @@ pub struct Node {
 /// Bounds of connections and of what comes in by them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connections {
-    /// `max.connections`.
-    pub count_max: u32,
-    /// `max.connections.per.ip`.
-    pub per_address_max: u32,
+    /// `max.connections`; `None` for three eighths of what the process may open.
+    pub count_max: Option<u32>,
+    /// `max.connections.per.ip`; `None` for half of `max.connections`.
+    pub per_address_max: Option<u32>,
     /// `connections.max.idle.ms`; `None` never closes.
     pub idle_max: Option<Duration>,
     /// `socket.request.max.bytes`.
     pub request_bytes_max: ByteCount,
+    /// `socket.request.arrival.ms`.
+    pub request_arrival_max: Duration,
     /// `queued.max.request.bytes`.
     pub queued_bytes_max: ByteCount,
     /// `queued.max.response.bytes`.
@@ -79,6 +81,10 @@ pub struct Topics {
     pub partitions: u32,
     /// `default.replication.factor`.
     pub replication_factor: u32,
+    /// `max.partitions`.
+    pub partitions_max: u32,
+    /// `max.partitions.creation.rate`, a second.
+    pub partitions_rate_max: u32,
 }
 
 /// Bounds of answers to Fetch.
@@ -86,8 +92,12 @@ pub struct Topics {
 pub struct Fetch {
     /// `fetch.max.bytes`.
     pub bytes_max: ByteCount,
+    /// `fetch.max.wait.ms`.
+    pub wait_max: Duration,
     /// `max.incremental.fetch.session.cache.slots`.
     pub sessions_max: u32,
+    /// `max.incremental.fetch.session.cache.partitions`.
+    pub session_partitions_max: u32,
     /// `remote.fetch.max.wait.ms`.
     pub cold_wait_max: Duration,
     /// `remote.list.offsets.request.timeout.ms`.
@@ -113,6 +123,10 @@ pub struct Log {
     pub scrub_rate: ByteCount,
     /// `log.scrub.interval.ms`.
     pub scrub_interval: Duration,
+    /// `log.producer.ids.max`.
+    pub producer_ids_max: u32,
+    /// `log.producer.ids.total.max`.
+    pub producer_ids_total_max: u32,
 }
 
 /// The metadata log.
@@ -231,9 +245,16 @@ fn read_listeners(r: &mut Reader<'_>) -> Vec<Listener> {
 
 fn read_connections(r: &mut Reader<'_>) -> Connections {
     Connections {
-        count_max: r.read(count("max.connections", INT_MAX).at_least(1).doc("Connections at a time.")),
-        per_address_max: r
-            .read(count("max.connections.per.ip", INT_MAX).at_least(1).doc("Connections at a time from one address.")),
+        count_max: r.read(
+            count_or("max.connections", "three eighths of what the process may open")
+                .at_least(1)
+                .doc("Connections at a time. Kafka has no limit by default."),
+        ),
+        per_address_max: r.read(
+            count_or("max.connections.per.ip", "half of `max.connections`").at_least(1).doc(
+                "Connections at a time from one address; by default none can take all. Kafka has no limit by default.",
+            ),
+        ),
         idle_max: r.read(
             millis_or_unlimited("connections.max.idle.ms", 10 * MINUTE)
                 .doc("Milliseconds without a request after which a connection is closed; -1 for never."),
@@ -242,6 +263,12 @@ fn read_connections(r: &mut Reader<'_>) -> Connections {
             bytes("socket.request.max.bytes", 100 * MIB)
                 .range(1024, INT_MAX)
                 .doc("Largest request in bytes; a connection that announces a larger one is closed."),
+        ),
+        request_arrival_max: r.read(
+            millis("socket.request.arrival.ms", 30 * SECOND).range(100, HOUR).doc(
+                "Milliseconds that the next part of a request may take to arrive, and as many more as it needs at 64 KiB a \
+                 second; its connection is then closed. While others wait for memory for theirs it is 3 seconds.",
+            ),
         ),
         queued_bytes_max: r.read(
             bytes("queued.max.request.bytes", 256 * MIB)
@@ -264,8 +291,19 @@ fn read_fetch(r: &mut Reader<'_>) -> Fetch {
                 .range(1024, INT_MAX)
                 .doc("Bytes of records in an answer to Fetch, whatever the client asks for. A first batch may be larger."),
         ),
+        wait_max: r.read(
+            millis("fetch.max.wait.ms", 5 * MINUTE)
+                .range(1, INT_MAX)
+                .doc("Milliseconds that a Fetch waits for data at most, whatever the client asks for."),
+        ),
         sessions_max: r.read(
             count("max.incremental.fetch.session.cache.slots", 1000).doc("Incremental fetch sessions kept at a time."),
+        ),
+        session_partitions_max: r.read(
+            count("max.incremental.fetch.session.cache.partitions", 200_000).doc(
+                "Partitions that all of these remember together, at some 200 bytes each; a client that finds no room is served \
+                 without a session.",
+            ),
         ),
         cold_wait_max: r.read(
             millis("remote.fetch.max.wait.ms", 500)
@@ -296,6 +334,17 @@ fn read_topics(r: &mut Reader<'_>) -> Topics {
             count("default.replication.factor", 1)
                 .range(1, i64::from(i16::MAX))
                 .doc("Replicas of a topic that is created automatically or without a number of them."),
+        ),
+        partitions_max: r.read(
+            count("max.partitions", 20_000)
+                .at_least(1)
+                .doc("Partitions of all topics together; topics and partitions beyond are refused. Kafka has no limit."),
+        ),
+        partitions_rate_max: r.read(
+            count("max.partitions.creation.rate", 100).at_least(1).doc(
+                "Partitions that may be made or deleted in a second over a longer while; after a rest, 100 seconds' worth at \
+                 once. What is beyond is refused, to be tried again. Kafka has no limit by default.",
+            ),
         ),
     }
 }
@@ -339,6 +388,17 @@ fn read_log(r: &mut Reader<'_>) -> Log {
             "Milliseconds from the start of one search of all local segments to the start of the next, at least. Each start of the \
              broker begins one.",
         )),
+        producer_ids_max: r.read(
+            count("log.producer.ids.max", 10_000).at_least(16).doc(
+                "Idempotent producers that a partition remembers; beyond, the longest idle are forgotten ahead of their time.",
+            ),
+        ),
+        producer_ids_total_max: r.read(
+            count("log.producer.ids.total.max", 200_000).at_least(16).doc(
+                "The same over all partitions, at some 300 bytes each; beyond, a partition that a new one comes to forgets its \
+                 longest idle.",
+            ),
+        ),
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use aquifer_model::{PartitionIndex, TopicId, TopicPartition};
 use aquifer_runtime::World;
+use aquifer_runtime::metrics::{Counter, Registry, Table};
 use aquifer_runtime::tasks::TaskGroup;
 use aquifer_tiering::Tier;
 use aquifer_tiering::topic::{TopicRecord, TopicState};
@@ -38,6 +39,7 @@ pub(crate) struct BucketRecords {
     world: World,
     recorded: HashMap<TopicId, Arc<Topic>>,
     graves: HashMap<TopicId, Grave>,
+    failures: Counter,
 }
 
 /// When to look at a deleted topic again.
@@ -53,8 +55,16 @@ impl BucketRecords {
         tier: Tier,
         config: watch::Receiver<Config>,
         world: World,
+        registry: &mut Registry,
     ) -> BucketRecords {
-        BucketRecords { metadata, tier, config, world, recorded: HashMap::new(), graves: HashMap::new() }
+        let failures = Counter::default();
+        Table::under(registry, "aquifer_controller").row(
+            "bucket_record_failures",
+            "Steps of writing a topic's record or end to the bucket that failed and are tried again",
+            &failures,
+        );
+        let (recorded, graves) = (HashMap::new(), HashMap::new());
+        BucketRecords { metadata, tier, config, world, recorded, graves, failures }
     }
 
     /// Follows the metadata until the group is stopped.
@@ -118,6 +128,7 @@ impl BucketRecords {
                 revision: topic.revision,
             };
             if let Err(error) = self.tier.record_topic(&record).await {
+                self.failures.inc();
                 tracing::warn!(topic = %topic.name, %error, "cannot record a topic in the bucket, will try again");
                 return false;
             }
@@ -138,15 +149,18 @@ impl BucketRecords {
             revision: topic.revision,
         };
         if let Err(error) = self.tier.record_topic(&record).await {
+            self.failures.inc();
             tracing::warn!(topic = %topic.name, %error, "cannot record a topic's end in the bucket, will try again");
             return false;
         }
         if let Err(error) = self.tier.delete_topic(topic.id, partitions).await {
+            self.failures.inc();
             tracing::warn!(topic = %topic.name, %error, "cannot mark a topic as deleted in the bucket, will try again");
             return false;
         }
         match self.tier.collect_deleted(topic.id, partitions).await {
             Err(error) => {
+                self.failures.inc();
                 tracing::warn!(topic = %topic.name, %error, "cannot remove a deleted topic's objects, will try again");
                 false
             }
@@ -160,6 +174,7 @@ impl BucketRecords {
                     true
                 }
                 Err(error) => {
+                    self.failures.inc();
                     tracing::warn!(topic = %topic.name, %error, "cannot forget a deleted topic, will try again");
                     false
                 }

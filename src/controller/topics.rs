@@ -8,9 +8,12 @@ use std::time::Duration;
 use aquifer_model::ids::TopicNameError;
 use aquifer_model::{BrokerId, TopicId, TopicName};
 use aquifer_runtime::World;
+use aquifer_runtime::metrics::{Counter, Registry, Table};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::creation_rate::CreationRate;
 use super::placement::{TooFewBrokers, place};
 use crate::config::Config;
 use crate::metadata::apply::{TOPIC_PARTITIONS_MAX, apply};
@@ -47,6 +50,10 @@ pub(crate) enum TopicError {
     Request(String),
     #[error("{0}")]
     Config(String),
+    #[error("there may be {max} partitions in all (max.partitions)")]
+    TooManyPartitions { max: u32 },
+    #[error("too many partitions come and go (max.partitions.creation.rate); try again in {} ms", .wait.as_millis())]
+    TooFast { wait: Duration },
     #[error("deletion of topics is disabled (delete.topic.enable)")]
     DeletionDisabled,
     #[error("accepted, but not carried out in time")]
@@ -108,6 +115,14 @@ pub(crate) struct Topics {
     replicas: Arc<Replicas>,
     config: watch::Receiver<Config>,
     world: World,
+    rate: Mutex<CreationRate>,
+    metrics: TopicMetrics,
+}
+
+#[derive(Debug, Clone, Default)]
+struct TopicMetrics {
+    refused_full: Counter,
+    refused_rate: Counter,
 }
 
 impl NewTopic {
@@ -129,8 +144,18 @@ impl Topics {
         replicas: Arc<Replicas>,
         config: watch::Receiver<Config>,
         world: World,
+        registry: &mut Registry,
     ) -> Topics {
-        Topics { metadata, replicas, config, world }
+        let metrics = TopicMetrics::default();
+        Table::under(registry, "aquifer_topics")
+            .row("refused_full", "Changes of topics refused for max.partitions", &metrics.refused_full)
+            .row(
+                "refused_rate",
+                "Changes of topics refused for max.partitions.creation.rate",
+                &metrics.refused_rate,
+            );
+        let rate = Mutex::new(CreationRate::new(world.clock.now()));
+        Topics { metadata, replicas, config, world, rate, metrics }
     }
 
     /// How long a creation on first use may take.
@@ -155,6 +180,7 @@ impl Topics {
             replication_factor: i16::try_from(partitions.first().map_or(0, Vec::len)).unwrap_or(i16::MAX),
             configs: new.configs.clone(),
         };
+        self.admit(&image, &config, created.partitions, execution)?;
         let command =
             Command::CreateTopic(CreateTopic { id: created.id, name, partitions, configs: new.configs });
         let Execution::For(deadline) = execution else {
@@ -164,6 +190,35 @@ impl Topics {
         self.metadata.propose(command).await.map_err(explain)?;
         self.wait(created.id, deadline).await?;
         Ok(created)
+    }
+
+    /// Whether so many more partitions may come. Those who ask at once may exceed the bound by what they bring: it is no promise.
+    fn admit(
+        &self,
+        image: &Image,
+        config: &Config,
+        more: i32,
+        execution: Execution,
+    ) -> Result<(), TopicError> {
+        let more = usize::try_from(more).unwrap_or(0);
+        let max = config.broker().topics.partitions_max;
+        if image.partition_count() + more > max as usize {
+            self.metrics.refused_full.inc();
+            return Err(TopicError::TooManyPartitions { max });
+        }
+        match execution {
+            Execution::ValidateOnly => Ok(()),
+            Execution::For(_) => self.pace(config, more),
+        }
+    }
+
+    fn pace(&self, config: &Config, partitions: usize) -> Result<(), TopicError> {
+        let per_second = config.broker().topics.partitions_rate_max;
+        let taken = self.rate.lock().take(partitions, per_second, self.world.clock.now());
+        taken.map_err(|wait| {
+            self.metrics.refused_rate.inc();
+            TopicError::TooFast { wait }
+        })
     }
 
     fn assign(
@@ -231,6 +286,8 @@ impl Topics {
             }
         };
         let id = topic.id;
+        let config = self.config.borrow().clone();
+        self.admit(&image, &config, i32::try_from(added.len()).unwrap_or(i32::MAX), execution)?;
         let command = Command::CreatePartitions(CreatePartitions { topic: id, existing, added });
         let Execution::For(deadline) = execution else { return judge(&image, &command) };
         self.metadata.propose(command).await.map_err(explain)?;
@@ -256,6 +313,7 @@ impl Topics {
         if !config.broker().topics.deletable {
             return Err(TopicError::DeletionDisabled);
         }
+        self.pace(&config, topic.partitions.len())?;
         let (settings, _) = config.topic(&topic.configs);
         let remains = if settings.tiered { Remains::InTier } else { Remains::Nothing };
         let command = DeleteTopic { topic: topic.id, remains, time: self.world.clock.wall() };

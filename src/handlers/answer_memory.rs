@@ -1,7 +1,8 @@
 //! Memory for records in answers, of all connections together.
 //!
 //! Room is set aside before records are read, and given back once the answer has left. Clients that do not read what they asked
-//! for hold theirs until they are let go, and could between them hold all that there is. So there is a reserve behind the budget:
+//! for, or read it a byte at a time, could between them hold all that there is. So while others find no room, an answer that has
+//! had more time than a slow line needs is given up, and its connection with it. And there is a reserve behind the budget:
 //! a number of places, each good for one small answer. A connection has at most one, since its fetches are answered one after the
 //! other. When all places are taken, whoever has had one the longest, if that is longer than anyone needs who reads, loses it,
 //! and the connection with it. So whoever reads gets on, however many do not.
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use aquifer_model::ByteCount;
 use aquifer_runtime::budget::{ByteBudget, BytePermit};
+use aquifer_runtime::clock::Clock;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,10 +25,15 @@ const PLACES: usize = 64;
 /// How long an answer keeps its place in the reserve, even though others want it.
 const HOLD_MIN: Duration = Duration::from_secs(1);
 
+/// How long an answer may take to leave while others find no room, besides what it needs at the rate below.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
+const BYTES_PER_SECOND_MIN: u64 = 4 << 20;
+
 /// The budget (`queued.max.response.bytes`), and the reserve.
 #[derive(Debug, Clone)]
 pub(crate) struct AnswerMemory {
     budget: ByteBudget,
+    lent: Arc<Mutex<Lent>>,
     reserve: Arc<Reserve>,
 }
 
@@ -36,8 +43,37 @@ pub(crate) struct Held(Holding);
 
 #[derive(Debug)]
 enum Holding {
-    Budget(BytePermit),
+    Budget(Loan),
     Reserve(Place),
+}
+
+#[derive(Debug, Default)]
+struct Lent {
+    numbers: u64,
+    /// By their number, which is their order.
+    by_number: BTreeMap<u64, Due>,
+}
+
+/// Until when an answer may keep what it has, should others need it.
+#[derive(Debug)]
+struct Due {
+    taken: Instant,
+    at: Instant,
+    recalled: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Loan {
+    permit: BytePermit,
+    lent: Arc<Mutex<Lent>>,
+    number: u64,
+    recalled: CancellationToken,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.lent.lock().by_number.remove(&self.number);
+    }
 }
 
 #[derive(Debug)]
@@ -70,7 +106,12 @@ impl Held {
     /// Gives back all but `bytes`.
     pub(super) fn shrink_to(&mut self, bytes: ByteCount) {
         match &mut self.0 {
-            Holding::Budget(permit) => permit.shrink_to(bytes),
+            Holding::Budget(loan) => {
+                loan.permit.shrink_to(bytes);
+                if let Some(due) = loan.lent.lock().by_number.get_mut(&loan.number) {
+                    due.at = due.taken + patience(bytes);
+                }
+            }
             Holding::Reserve(_) => {}
         }
     }
@@ -78,7 +119,7 @@ impl Held {
     /// Waits until others need it more, and the answer is to be given up; for most that is never.
     pub(crate) async fn recalled(&self) {
         match &self.0 {
-            Holding::Budget(_) => std::future::pending().await,
+            Holding::Budget(loan) => loan.recalled.cancelled().await,
             Holding::Reserve(place) => place.recalled.cancelled().await,
         }
     }
@@ -87,17 +128,38 @@ impl Held {
 impl AnswerMemory {
     pub(crate) fn new(bytes: ByteCount) -> AnswerMemory {
         let reserve = Reserve { places: PLACES, taken: Mutex::default() };
-        AnswerMemory { budget: ByteBudget::new(bytes), reserve: Arc::new(reserve) }
+        AnswerMemory { budget: ByteBudget::new(bytes), lent: Arc::default(), reserve: Arc::new(reserve) }
     }
 
     /// Takes room in the budget if there is some at once.
-    pub(super) fn try_take(&self, bytes: ByteCount) -> Option<Held> {
-        self.budget.try_take(bytes).map(|permit| Held(Holding::Budget(permit)))
+    pub(super) fn try_take(&self, bytes: ByteCount, now: Instant) -> Option<Held> {
+        self.budget.try_take(bytes).map(|permit| self.lend(permit, now))
     }
 
-    /// Waits for room in the budget, in turn.
-    pub(super) async fn take(&self, bytes: ByteCount) -> Held {
-        Held(Holding::Budget(self.budget.take(bytes).await))
+    /// Waits for room in the budget, in turn. Before, it recalls an answer that has had its time.
+    pub(super) async fn take(&self, bytes: ByteCount, clock: Clock) -> Held {
+        self.recall(clock.now());
+        let permit = self.budget.take(bytes).await;
+        self.lend(permit, clock.now())
+    }
+
+    fn lend(&self, permit: BytePermit, now: Instant) -> Held {
+        let recalled = CancellationToken::new();
+        let due = Due { taken: now, at: now + patience(permit.bytes()), recalled: recalled.clone() };
+        let mut lent = self.lent.lock();
+        lent.numbers += 1;
+        let number = lent.numbers;
+        lent.by_number.insert(number, due);
+        Held(Holding::Budget(Loan { permit, lent: self.lent.clone(), number, recalled }))
+    }
+
+    /// Recalls the oldest answer that is past its time.
+    fn recall(&self, now: Instant) {
+        let mut lent = self.lent.lock();
+        let late = lent.by_number.iter().find(|(_, due)| due.at <= now).map(|(number, _)| *number);
+        if let Some(due) = late.and_then(|number| lent.by_number.remove(&number)) {
+            due.recalled.cancel();
+        }
     }
 
     /// Takes a place in the reserve, if there is one or somebody has had one for too long.
@@ -118,11 +180,33 @@ impl AnswerMemory {
     }
 }
 
+fn patience(bytes: ByteCount) -> Duration {
+    LEAVE_MAX + Duration::from_secs(bytes.get() / BYTES_PER_SECOND_MIN)
+}
+
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
 
     use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_had_more_time_than_a_slow_line_needs_makes_way_and_no_other() {
+        let memory = AnswerMemory::new(ByteCount::mib(16));
+        let clock = Clock::system();
+        let long_ago = clock.now() - Duration::from_secs(4);
+        let large = memory.try_take(ByteCount::mib(14), long_ago).expect("there is room");
+        let mut small = memory.try_take(ByteCount::mib(2), long_ago).expect("there is room");
+        small.shrink_to(ByteCount::mib(1));
+        let young = memory.try_take(ByteCount::mib(1), clock.now()).expect("there is room");
+        assert!(memory.take(ByteCount::mib(1), clock).now_or_never().is_none());
+        // Four seconds: enough for 1 MiB, not for 14.
+        assert!(small.recalled().now_or_never().is_some());
+        assert!(large.recalled().now_or_never().is_none() && young.recalled().now_or_never().is_none());
+        drop(small);
+        assert!(memory.take(ByteCount::mib(1), clock).now_or_never().is_some());
+        assert!(large.recalled().now_or_never().is_none(), "nobody needed its room");
+    }
 
     #[tokio::test]
     async fn whoever_has_stood_in_the_reserve_the_longest_makes_way() {

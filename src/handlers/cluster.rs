@@ -15,7 +15,7 @@ use aquifer_protocol::{ErrorCode, Str};
 use super::context::Context;
 use super::errors;
 use super::topics_by;
-use crate::controller::topics::NewTopic;
+use crate::controller::topics::{NewTopic, TopicError};
 use crate::metadata::Image;
 use crate::metadata::image::{Broker, BrokerState, Endpoint, Partition, Topic};
 
@@ -72,6 +72,8 @@ async fn create_missing(context: &Context, image: &Image, wanted: &MetadataReque
             tracing::info!(topic = name, id = %created.id, "topic created on first use");
             true
         }
+        // Counted where it is refused; a line each would let strangers fill the disk that this log lies on.
+        Err(TopicError::TooFast { .. } | TopicError::TooManyPartitions { .. }) => false,
         Err(error) => {
             tracing::warn!(topic = name, %error, "topic cannot be created on first use");
             // Another request may have been faster.

@@ -139,6 +139,9 @@ pub(super) fn of_topic(error: &TopicError) -> ErrorCode {
         TopicError::Assignment(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
         TopicError::Request(_) => ErrorCode::INVALID_REQUEST,
         TopicError::Config(_) => ErrorCode::INVALID_CONFIG,
+        // Kafka's word for a limit of the operator's; INVALID_PARTITIONS would blame the number asked for.
+        TopicError::TooManyPartitions { .. } => ErrorCode::POLICY_VIOLATION,
+        TopicError::TooFast { .. } => ErrorCode::THROTTLING_QUOTA_EXCEEDED,
         TopicError::DeletionDisabled => ErrorCode::TOPIC_DELETION_DISABLED,
         TopicError::NotCarriedOut => ErrorCode::REQUEST_TIMED_OUT,
         TopicError::Propose(error) => of_propose(error),

@@ -83,7 +83,7 @@ fn limits(request: &FetchRequest, now: Instant, context: &Context) -> Gathering 
     let config = context.config();
     let fetch = &config.broker().fetch;
     let positive = |number: i32| u64::try_from(number).unwrap_or(0);
-    let max_wait = Duration::from_millis(positive(request.max_wait_ms));
+    let max_wait = Duration::from_millis(positive(request.max_wait_ms)).min(fetch.wait_max);
     Gathering {
         isolation: if request.isolation_level == 1 {
             Isolation::ReadCommitted
@@ -230,6 +230,7 @@ fn assemble(
             sessions.open(resolved, &told_all, new_id, context.world.clock.now())
         }
     };
+    context.metrics.show_sessions(&sessions);
     drop(sessions);
     leaders.sort_unstable();
     leaders.dedup();

@@ -140,7 +140,7 @@ impl Gathering {
             .sum();
         let mut bytes = self.bytes_max.min(wanted);
         loop {
-            if let Some(held) = context.answers.try_take(bytes) {
+            if let Some(held) = context.answers.try_take(bytes, context.world.clock.now()) {
                 return Room { bytes, memory: Some(held) };
             }
             if bytes <= ROOM_MIN {
@@ -149,7 +149,7 @@ impl Gathering {
             context.metrics.fetches_short.inc();
             bytes = ByteCount(bytes.get() / 2).max(ROOM_MIN);
         }
-        let mut turn = std::pin::pin!(context.answers.take(bytes));
+        let mut turn = std::pin::pin!(context.answers.take(bytes, context.world.clock));
         let soon = self.deadline.min(context.world.clock.now() + TURN_MAX);
         if let Ok(held) = tokio::time::timeout_at(soon, &mut turn).await {
             return Room { bytes, memory: Some(held) };

@@ -119,9 +119,13 @@ impl FetchSessions {
     }
 
     /// How many sessions there are.
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// How many partitions they remember.
+    pub(crate) fn partition_count(&self) -> usize {
+        self.partitions
     }
 
     /// What a request wants.

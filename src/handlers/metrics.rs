@@ -1,7 +1,9 @@
 //! What handlers count: what goes wrong, and what is done less well than asked for.
 
 use aquifer_protocol::{ApiKey, ErrorCode};
-use aquifer_runtime::metrics::{Counter, Family, Registry, Table};
+use aquifer_runtime::metrics::{Counter, Family, Gauge, Registry, Table};
+
+use super::fetch_session::FetchSessions;
 
 type Labels = [(&'static str, String); 2];
 
@@ -18,6 +20,8 @@ pub(crate) struct HandlerMetrics {
     pub(super) fetches_without_room: Counter,
     /// Reads that failed for a reason other than where they asked.
     pub(super) reads_failed: Counter,
+    sessions: Gauge,
+    session_partitions: Gauge,
 }
 
 impl HandlerMetrics {
@@ -40,8 +44,16 @@ impl HandlerMetrics {
                 "Fetches answered empty, since memory for answers is spent",
                 &metrics.fetches_without_room,
             )
-            .row("reads_failed", "Reads of a Fetch that failed", &metrics.reads_failed);
+            .row("reads_failed", "Reads of a Fetch that failed", &metrics.reads_failed)
+            .row("sessions", "Incremental fetch sessions", &metrics.sessions)
+            .row("session_partitions", "Partitions that these remember", &metrics.session_partitions);
         metrics
+    }
+
+    /// Tells how many sessions there are.
+    pub(super) fn show_sessions(&self, sessions: &FetchSessions) {
+        self.sessions.set(i64::try_from(sessions.len()).unwrap_or(i64::MAX));
+        self.session_partitions.set(i64::try_from(sessions.partition_count()).unwrap_or(i64::MAX));
     }
 
     /// Counts an answer for one partition, if it is an error.

@@ -252,10 +252,12 @@ impl Log {
     ) {
         state.tail.note(header, marker, config.index_interval_bytes, now);
         let options = &self.shared.options;
-        if state.tail.producers.len() > options.producer_ids_max {
-            let (age, max) = (options.producer_id_expiration_ms, options.producer_ids_max);
-            let forgotten = state.tail.producers.forget(now, age, max);
+        let producers = &mut state.tail.producers;
+        let max = options.producer_ids_max.min(state.producer_share.settle(producers.len()));
+        if producers.len() > max {
+            let forgotten = producers.forget(now, options.producer_id_expiration_ms, max);
             self.shared.metrics.forgotten_producers.inc_by(forgotten as u64);
+            let _room_for_these = state.producer_share.settle(producers.len());
         }
     }
 

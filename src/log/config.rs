@@ -97,6 +97,8 @@ pub struct LogDirOptions {
     /// `log.producer.ids.max` (ours): how many idempotent producers a partition remembers; beyond, the longest idle are
     /// forgotten. Default 10,000.
     pub producer_ids_max: usize,
+    /// `log.producer.ids.total.max` (ours): the same over all partitions of the directory. Default 200,000.
+    pub producer_ids_total_max: usize,
 }
 
 impl Default for LogDirOptions {
@@ -111,6 +113,7 @@ impl Default for LogDirOptions {
             reserve_bytes: ByteCount::mib(4),
             producer_id_expiration_ms: Duration::from_secs(24 * 60 * 60),
             producer_ids_max: 10_000,
+            producer_ids_total_max: 200_000,
         }
     }
 }

@@ -97,6 +97,7 @@ impl Log {
         shared.committer.request(&sync);
         let jitter = jitter(&shared, &config);
         let uncaptured = report.reread.get();
+        let producer_share = shared.producer_room.share_of(tail.producers.len());
         let log = Arc::new_cyclic(|this| Log {
             this: this.clone(),
             partition,
@@ -116,6 +117,7 @@ impl Log {
                 uncaptured,
                 cuts: 0,
                 tail,
+                producer_share,
             }),
             sync,
             high_watermark: AtomicI64::new(high_watermark.get()),

@@ -25,6 +25,8 @@ pub(crate) struct Metrics {
     pub(crate) refused_full: Counter,
     pub(crate) damaged_files: Gauge,
     pub(crate) open_logs: Gauge,
+    pub(crate) open_files: Gauge,
+    pub(crate) producers: Gauge,
     pub(crate) failed: Gauge,
 }
 
@@ -73,6 +75,8 @@ impl Metrics {
         };
         let damaged_files = gauge("damaged_files", "Files of logs that are damaged and not mended: alarm");
         let open_logs = gauge("open_logs", "Logs that are open");
+        let open_files = gauge("open_files", "Segment files that are open, of log.files.open.max");
+        let producers = gauge("producers", "Idempotent producers remembered, over all logs");
         let failed = gauge("dir_failed", "1 if the log dir has failed and its partitions are given up");
         Metrics {
             appended_batches,
@@ -95,6 +99,8 @@ impl Metrics {
             refused_full,
             damaged_files,
             open_logs,
+            open_files,
+            producers,
             failed,
         }
     }

@@ -26,6 +26,7 @@ mod config;
 mod error;
 mod validate;
 mod producers;
+mod producer_room;
 mod checkpoint;
 mod layout;
 mod index;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use aquifer_runtime::files::{Disk, File};
+use aquifer_runtime::metrics::Gauge;
 use parking_lot::Mutex;
 
 use super::error::lacks_descriptors;
@@ -21,6 +22,7 @@ use super::error::lacks_descriptors;
 pub(crate) struct OpenFiles {
     disk: Disk,
     open_max: usize,
+    shown: Gauge,
     /// Every slot with an open file once, and some that have lost theirs; the clock hand goes round it.
     ring: Mutex<VecDeque<Weak<FileSlot>>>,
 }
@@ -42,8 +44,9 @@ impl FileSlot {
 }
 
 impl OpenFiles {
-    pub(crate) fn new(disk: Disk, open_max: usize) -> OpenFiles {
-        OpenFiles { disk, open_max: open_max.max(1), ring: Mutex::new(VecDeque::new()) }
+    /// `shown` tells how many are open.
+    pub(crate) fn new(disk: Disk, open_max: usize, shown: Gauge) -> OpenFiles {
+        OpenFiles { disk, open_max: open_max.max(1), shown, ring: Mutex::new(VecDeque::new()) }
     }
 
     /// A slot for a file that exists.
@@ -86,6 +89,7 @@ impl OpenFiles {
                 let keep = ring.len() / 2;
                 tracing::warn!(%error, closing = ring.len() - keep, "too many files are open, closing cold ones");
                 close_cold(&mut ring, keep);
+                self.shown.set(i64::try_from(ring.len()).unwrap_or(i64::MAX));
                 drop(ring);
                 open()
             }
@@ -98,6 +102,7 @@ impl OpenFiles {
         let mut ring = self.ring.lock();
         ring.push_back(Arc::downgrade(slot));
         close_cold(&mut ring, self.open_max);
+        self.shown.set(i64::try_from(ring.len()).unwrap_or(i64::MAX));
     }
 
     /// How many files are open, give or take those of logs that are gone.
@@ -130,7 +135,7 @@ mod tests {
     #[test]
     fn cold_files_are_closed_and_opened_again_with_their_bytes() {
         let dir = tempfile::tempdir().unwrap();
-        let files = OpenFiles::new(Disk::host(), 3);
+        let files = OpenFiles::new(Disk::host(), 3, Gauge::default());
         let slots: Vec<_> =
             (0..10u8).map(|n| files.create(dir.path().join(n.to_string())).unwrap()).collect();
         assert!(files.open_count() <= 3);

@@ -16,6 +16,7 @@ use super::keeper::Keeper;
 use super::layout;
 use super::metrics::Metrics;
 use super::open_files::OpenFiles;
+use super::producer_room::ProducerRoom;
 use super::reserve::Reserve;
 
 /// What happened to a directory before it was opened.
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) committer: Committer,
     pub(crate) keeper: Keeper,
     pub(crate) reserve: Reserve,
+    pub(super) producer_room: ProducerRoom,
     pub(crate) past: Past,
     /// Told when damage is found.
     pub(crate) damaged: Notify,
@@ -68,9 +70,10 @@ impl Shared {
             path: path.to_owned(),
             world: world.clone(),
             metrics: metrics.clone(),
-            files: OpenFiles::new(world.disk.clone(), options.files_open_max),
+            files: OpenFiles::new(world.disk.clone(), options.files_open_max, metrics.open_files.clone()),
             indexes: IndexCache::new(options.index_cache_bytes),
             committer: Committer::new(world, health.clone(), metrics.clone()),
+            producer_room: ProducerRoom::new(options.producer_ids_total_max, metrics.producers.clone()),
             keeper: Keeper::new(world, metrics),
             reserve: Reserve::new(&world.disk, &path.join(layout::RESERVE), options.reserve_bytes),
             health,

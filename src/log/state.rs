@@ -11,6 +11,7 @@ use super::checkpoint::RecoveryPoint;
 use super::error::Corruption;
 use super::index::{IndexMark, WrittenIndex};
 use super::open_files::FileSlot;
+use super::producer_room::Share;
 use super::segment::{Sealed, Tail};
 
 /// Where a log stands.
@@ -18,6 +19,8 @@ use super::segment::{Sealed, Tail};
 pub(super) struct State {
     pub(super) sealed: VecDeque<Arc<Sealed>>,
     pub(super) tail: Tail,
+    /// What its producers have of the room for all logs'.
+    pub(super) producer_share: Share,
     pub(super) active: Arc<FileSlot>,
     /// How much earlier than `segment.ms` this segment is closed.
     pub(super) jitter: Duration,

@@ -60,16 +60,16 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
         FrameReader { stream, buffer: BytesMut::new() }
     }
 
-    /// The length of the next frame, at most `bytes_max`; `None` where the stream ends between two frames. Cancel-safe, and free
-    /// to ask again.
-    pub async fn length(&mut self, bytes_max: usize) -> Result<Option<usize>, ReadFrameError> {
+    /// Waits for the length of the next frame, whatever it says; false where the stream ends between two frames. Cancel-safe, and
+    /// free to ask again.
+    pub async fn head(&mut self) -> Result<bool, ReadFrameError> {
         if self.buffer.is_empty() {
             // Waits with little more than nothing: a buffer that is kept for a quiet client is memory for nothing.
             self.buffer = BytesMut::new();
             let mut first = [0; WAITING_BYTES];
             let count = self.stream.read(&mut first).await?;
             if count == 0 {
-                return Ok(None);
+                return Ok(false);
             }
             self.buffer.reserve(READ_BYTES);
             self.buffer.extend_from_slice(&first[..count]);
@@ -77,6 +77,15 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
         while self.buffer.len() < HEAD_BYTES {
             self.buffer.reserve(READ_BYTES);
             self.read_some(HEAD_BYTES).await?;
+        }
+        Ok(true)
+    }
+
+    /// The length of the next frame, at most `bytes_max`; `None` where the stream ends between two frames. Cancel-safe, and free
+    /// to ask again.
+    pub async fn length(&mut self, bytes_max: usize) -> Result<Option<usize>, ReadFrameError> {
+        if !self.head().await? {
+            return Ok(None);
         }
         let head = [self.buffer[0], self.buffer[1], self.buffer[2], self.buffer[3]];
         let length = check_frame_length(i32::from_be_bytes(head), bytes_max);

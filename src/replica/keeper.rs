@@ -222,10 +222,13 @@ impl Keeper {
                 return;
             }
         };
+        let metrics = &self.rules.metrics;
+        metrics.disk_free.set(i64::try_from(space.available.get()).unwrap_or(i64::MAX));
+        metrics.disk_total.set(i64::try_from(space.total.get()).unwrap_or(i64::MAX));
         let (excess, leaving) = (disk::excess(&space, watermark), guard.leaving(now));
         let full = disk::is_full(&space, watermark, leaving);
         if guard.set_full(full) {
-            self.rules.metrics.disk_full.set(i64::from(full));
+            metrics.disk_full.set(i64::from(full));
             let (available, total) = (space.available, space.total);
             match full {
                 true => tracing::error!(%available, %total, "the disk is full: clients' appends are refused"),

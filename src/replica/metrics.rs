@@ -1,6 +1,6 @@
 //! What is counted of replicas: what an operator would otherwise only find in the log.
 
-use aquifer_runtime::metrics::{Counter, Gauge, Registry};
+use aquifer_runtime::metrics::{Counter, Gauge, Registry, Table};
 
 /// Counters of all replicas of a broker. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -37,78 +37,78 @@ pub(crate) struct ReplicaMetrics {
     pub(super) disk_full: Gauge,
     /// Bytes dropped ahead of local retention because the disk was filling.
     pub(super) disk_relieved: Counter,
+    /// Bytes free on the file system of the logs, at the last look.
+    pub(super) disk_free: Gauge,
+    /// Bytes of that file system.
+    pub(super) disk_total: Gauge,
 }
 
 impl ReplicaMetrics {
     pub(crate) fn register(registry: &mut Registry) -> ReplicaMetrics {
         let metrics = ReplicaMetrics::default();
-        let registry = registry.sub_registry_with_prefix("aquifer_replica");
-        let mut counter =
-            |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
-        counter(
-            "archive_failures",
-            "Steps of uploads that failed and are tried again",
-            &metrics.archive_failures,
-        );
-        counter(
-            "archive_stalls",
-            "Times that a partition's uploads were found to stand still",
-            &metrics.stalls,
-        );
-        counter(
-            "archive_overdue",
-            "Claims, uploads, expirations and sweeps given up because they took too long",
-            &metrics.overdue,
-        );
-        counter("archive_fenced", "Claims on manifests lost to another process", &metrics.fenced);
-        counter(
-            "archive_gaps",
-            "Times that records were missing between bucket and local log",
-            &metrics.gaps,
-        );
-        counter(
-            "sweep_failures",
-            "Sweeps of the bucket that failed and are tried again",
-            &metrics.sweep_failures,
-        );
-        counter("logs_restarted", "Logs dropped because the bucket was ahead of them", &metrics.restarted);
-        counter(
-            "retention_failures",
-            "Failures to seal, trim or expire local segments",
-            &metrics.retention_failures,
-        );
-        counter(
-            "scrubs_local",
-            "Times that all local files were looked at for damage",
-            &metrics.scrubs_local,
-        );
-        counter(
-            "scrubs_bucket",
-            "Times that all of this broker's part of the bucket was looked at for damage",
-            &metrics.scrubs_bucket,
-        );
-        counter("mend_failures", "Failures to mend what is damaged, tried again", &metrics.mend_failures);
-        counter("delete_failures", "Failures to remove a deleted partition's log", &metrics.delete_failures);
-        counter(
-            "disk_relieved_bytes",
-            "Bytes dropped ahead of local retention because the disk was filling",
-            &metrics.disk_relieved,
-        );
-        registry.register(
-            "disk_full",
-            "Whether clients' appends are refused because the disk is full: 0 or 1",
-            metrics.disk_full.clone(),
-        );
-        registry.register(
-            "archive_stalled",
-            "Partitions with something to upload whose uploads stand still",
-            metrics.stalled.clone(),
-        );
-        registry.register(
-            "partitions_unopened",
-            "Partitions whose log cannot be opened",
-            metrics.unopened.clone(),
-        );
+        Table::under(registry, "aquifer_replica")
+            .row(
+                "archive_failures",
+                "Steps of uploads that failed and are tried again",
+                &metrics.archive_failures,
+            )
+            .row(
+                "archive_stalled",
+                "Partitions with something to upload whose uploads stand still",
+                &metrics.stalled,
+            )
+            .row(
+                "archive_stalls",
+                "Times that a partition's uploads were found to stand still",
+                &metrics.stalls,
+            )
+            .row(
+                "archive_overdue",
+                "Claims, uploads, expirations and sweeps given up because they took too long",
+                &metrics.overdue,
+            )
+            .row("archive_fenced", "Claims on manifests lost to another process", &metrics.fenced)
+            .row(
+                "archive_gaps",
+                "Times that records were missing between bucket and local log",
+                &metrics.gaps,
+            )
+            .row(
+                "sweep_failures",
+                "Sweeps of the bucket that failed and are tried again",
+                &metrics.sweep_failures,
+            )
+            .row("logs_restarted", "Logs dropped because the bucket was ahead of them", &metrics.restarted)
+            .row(
+                "retention_failures",
+                "Failures to seal, trim or expire local segments",
+                &metrics.retention_failures,
+            )
+            .row(
+                "scrubs_local",
+                "Times that all local files were looked at for damage",
+                &metrics.scrubs_local,
+            )
+            .row(
+                "scrubs_bucket",
+                "Times that all of this broker's part of the bucket was looked at for damage",
+                &metrics.scrubs_bucket,
+            )
+            .row("mend_failures", "Failures to mend what is damaged, tried again", &metrics.mend_failures)
+            .row("delete_failures", "Failures to remove a deleted partition's log", &metrics.delete_failures)
+            .row("partitions_unopened", "Partitions whose log cannot be opened", &metrics.unopened)
+            .row(
+                "disk_full",
+                "1 while clients' appends are refused because the disk is full",
+                &metrics.disk_full,
+            )
+            .row(
+                "disk_relieved_bytes",
+                "Bytes dropped ahead of local retention because the disk was filling",
+                &metrics.disk_relieved,
+            )
+            .row("disk_free_bytes", "Bytes free on the file system of the logs", &metrics.disk_free)
+            .row("disk_bytes", "Bytes of the file system of the logs", &metrics.disk_total);
         metrics
     }
 }

@@ -5,8 +5,12 @@
 //! before the next is started, as in Kafka, so that a client sees the effects of what it sent before.
 //!
 //! Memory: a frame's length is checked before anything is allocated for it, and what arrives of it is paid for from a budget of
-//! all connections, until it is answered. Reading stops while too many answers are outstanding. Answers hold what they hold until
-//! they have left; a client that takes nothing of its answer for long is given up, and sooner if its memory is needed by others.
+//! all connections, until it is answered; what was paid for must arrive in time. Reading stops while too many answers are
+//! outstanding. Answers hold what they hold until they have left; a client that takes nothing of its answer for long is given up,
+//! and sooner if its memory is needed by others.
+//!
+//! A client that leaves is noticed also while its request waits, so that nobody can leave waits behind: what has begun by then
+//! ends within [`LAST_ANSWERS_MAX`].
 //!
 //! An error here ends one connection and nothing else.
 
@@ -35,6 +39,9 @@ const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 /// How long a stopping broker waits for what a connection has started: a sync and a write, not a long poll.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 
+/// How long a client that sends no more may wait for what it has asked for: it may have closed its half of the connection alone.
+const LAST_ANSWERS_MAX: Duration = Duration::from_secs(10);
+
 /// What all connections share.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionLimits {
@@ -44,6 +51,12 @@ pub(crate) struct ConnectionLimits {
     pub(crate) requests: RequestMemory,
     /// A connection on which nothing moves for this long is closed (`connections.max.idle.ms`).
     pub(crate) idle_max: Duration,
+}
+
+struct Arrivals {
+    frames: FrameReader<ReadHalf>,
+    /// What the frame that is arriving holds.
+    held: Held,
 }
 
 struct Outstanding {
@@ -58,9 +71,7 @@ enum Pending {
 
 /// A connection being served.
 pub(crate) struct Connection {
-    frames: FrameReader<ReadHalf>,
-    /// What the frame that is arriving holds.
-    arriving: Held,
+    arrivals: Arrivals,
     writer: WriteHalf,
     peer: SocketAddr,
     limits: ConnectionLimits,
@@ -79,8 +90,7 @@ impl Connection {
         dispatcher: Arc<Dispatcher>,
     ) -> Connection {
         Connection {
-            frames: FrameReader::new(read),
-            arriving: Held::default(),
+            arrivals: Arrivals { frames: FrameReader::new(read), held: Held::default() },
             writer: write,
             peer,
             limits,
@@ -109,13 +119,17 @@ impl Connection {
             Ok(ended) => ended,
         };
         // What was started is answered even when the next request was garbage: its effects have happened.
-        while !self.outstanding.is_empty() {
-            let answer = next_answer(&mut self.outstanding).await;
-            if self.write(answer).await.is_err() {
-                break;
+        let last_answers = async {
+            while !self.outstanding.is_empty() {
+                let answer = next_answer(&mut self.outstanding).await;
+                if self.write(answer).await.is_err() {
+                    break;
+                }
             }
+        };
+        match tokio::time::timeout(LAST_ANSWERS_MAX, last_answers).await {
+            Ok(()) | Err(_) => ended,
         }
-        ended
     }
 
     /// Serves; `Err` when answers cannot be written any more.
@@ -130,7 +144,7 @@ impl Connection {
                 biased;
                 answer = next_answer(&mut self.outstanding) => self.write(answer).await?,
                 () = stopping.cancelled() => return Ok(Ended::Stopping),
-                frame = next_frame(&mut self.frames, &mut self.arriving, &self.limits, &self.world), if may_read => {
+                frame = self.arrivals.next(&self.limits, &self.world, may_read) => {
                     let started = match frame {
                         Ok(Some(frame)) => self.start(frame),
                         Ok(None) => Err(Ended::ByClient),
@@ -157,7 +171,7 @@ impl Connection {
     }
 
     fn start(&mut self, frame: Bytes) -> Result<(), Ended> {
-        let held = std::mem::take(&mut self.arriving);
+        let held = std::mem::take(&mut self.arrivals.held);
         let (answer, serial) = match self.dispatcher.start(frame, self.peer)? {
             Reply::None => return Ok(()),
             Reply::Now(outgoing) => (Pending::Ready(Ok(outgoing)), false),
@@ -170,31 +184,39 @@ impl Connection {
     }
 }
 
-/// Reads one request, for which `arriving` holds memory; `None` when the client has left. Cancel-safe.
-async fn next_frame(
-    frames: &mut FrameReader<ReadHalf>,
-    arriving: &mut Held,
-    limits: &ConnectionLimits,
-    world: &World,
-) -> Result<Option<Bytes>, Ended> {
-    let bytes_max = usize::try_from(limits.frame_bytes_max.get()).unwrap_or(usize::MAX);
-    let Some(length) = frames.length(bytes_max).await? else { return Ok(None) };
-    loop {
-        // Again and again, since a step that was paid for may not have arrived when this was given up.
-        match arriving.deadline() {
-            None => frames.fill(arriving.room().min(length)).await?,
-            Some(deadline) => {
-                match tokio::time::timeout_at(deadline, frames.fill(arriving.room().min(length))).await {
-                    Ok(filled) => filled?,
-                    Err(_) => return Err(Ended::TooSlow { announced: length }),
-                }
+impl Arrivals {
+    /// Reads one request, for which `held` holds memory; `None` when the client has left. Cancel-safe. While nothing may be read
+    /// it waits for the client to leave, or for ever once it has sent more.
+    async fn next(
+        &mut self,
+        limits: &ConnectionLimits,
+        world: &World,
+        may_read: bool,
+    ) -> Result<Option<Bytes>, Ended> {
+        let Arrivals { frames, held } = self;
+        let bytes_max = usize::try_from(limits.frame_bytes_max.get()).unwrap_or(usize::MAX);
+        if !may_read {
+            // What is wrong with a next request is said when its turn comes.
+            return match frames.head().await {
+                Ok(true) => std::future::pending().await,
+                Ok(false) => Ok(None),
+                Err(error) => Err(error.into()),
+            };
+        }
+        let Some(length) = frames.length(bytes_max).await? else { return Ok(None) };
+        loop {
+            // Again and again, since a step that was paid for may not have arrived when this was given up.
+            tokio::select! {
+                biased;
+                filled = frames.fill(held.room().min(length)) => filled?,
+                () = held.lapse(&limits.requests) => return Err(Ended::TooSlow { announced: length }),
             }
+            if held.room() >= length {
+                return Ok(Some(frames.take(length)));
+            }
+            let step = FrameReader::<ReadHalf>::next_step(length, held.room());
+            limits.requests.grow(held, step, world.clock).await;
         }
-        if arriving.room() >= length {
-            return Ok(Some(frames.take(length)));
-        }
-        let step = FrameReader::<ReadHalf>::next_step(length, arriving.room());
-        limits.requests.grow(arriving, step, world.clock.now()).await;
     }
 }
 

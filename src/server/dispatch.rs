@@ -18,6 +18,9 @@ use crate::handlers::context::Context;
 use crate::handlers::{cluster, configs, fetch, offsets, produce, producer_ids, topics, versions};
 use crate::net::api;
 
+/// Elements of all arrays of a request: five times as many as there may be partitions by default, and some 10 MB once decoded.
+const REQUEST_ELEMENTS_MAX: usize = 100_000;
+
 /// An answer on its way; an error ends the connection.
 pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Outgoing, Ended>> + Send>>;
 
@@ -111,7 +114,7 @@ impl Dispatcher {
 
     /// Starts the request in `frame`. An error ends the connection: its bytes cannot be made sense of.
     pub(super) fn start(&self, frame: Bytes, peer: SocketAddr) -> Result<Reply, Ended> {
-        let mut reader = Reader::new(frame);
+        let mut reader = Reader::new(frame).with_elements_max(REQUEST_ELEMENTS_MAX);
         let header = match RequestHeader::decode(&mut reader) {
             Ok(header) if api::is_served(header.api_key, header.api_version) => header,
             Ok(header) => {

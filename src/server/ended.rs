@@ -21,7 +21,7 @@ pub(crate) enum Ended {
     Frame(FrameError),
     #[error("client left in the middle of a request: {arrived} bytes of {announced} had arrived")]
     CutShort { arrived: usize, announced: usize },
-    #[error("request of {announced} bytes arrived too slowly while memory for requests was spent")]
+    #[error("request of {announced} bytes arrived too slowly")]
     TooSlow { announced: usize },
     #[error("request cannot be read: {0}")]
     Request(String),

@@ -3,66 +3,94 @@
 //! A connection pays for a request step by step, as its bytes arrive, so that announcing a large one costs a stranger nothing and
 //! us as little. Paying in steps could end with all of the budget in the hands of requests that each wait for more; so one
 //! request at a time, of those that hold something already, may go on without paying. There is always one that gets on, and
-//! memory is bounded by the budget and one request. Whoever has that favour must be quick ([`Held::deadline`]).
+//! memory is bounded by the budget and one request.
+//!
+//! What was paid for must arrive: each step has its time (`socket.request.arrival.ms`), and much less of it while others wait for
+//! memory ([`Held::lapse`]). So strangers who announce requests and do not send them cannot keep the budget from those who do.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use aquifer_model::ByteCount;
 use aquifer_runtime::budget::{ByteBudget, BytePermit};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use aquifer_runtime::clock::Clock;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-/// How long a request may take to arrive once it arrives at the cost of all others.
-const OVERDRAFT_MAX: Duration = Duration::from_secs(30);
+/// How long what was paid for may take to arrive while others wait for memory.
+const PRESSED_MAX: Duration = Duration::from_secs(3);
+/// Either time is longer by what the bytes need at this rate: a slow line is no attack.
+const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
 /// The budget (`queued.max.request.bytes`).
 #[derive(Debug, Clone)]
 pub(crate) struct RequestMemory {
     budget: ByteBudget,
     overdraft: Arc<Semaphore>,
+    arrival_max: Duration,
+    /// How many wait for memory.
+    waiting: Arc<watch::Sender<usize>>,
 }
+
+/// One that waits, until dropped.
+struct Waiting<'a>(&'a watch::Sender<usize>);
 
 /// What one request holds of it, until it is answered.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     room: usize,
     permit: Option<BytePermit>,
-    overdraft: Option<Overdraft>,
+    overdraft: Option<OwnedSemaphorePermit>,
+    /// The newest step: when it was paid for, and what its bytes take on a slow line.
+    step: Option<(Instant, Duration)>,
 }
 
-#[derive(Debug)]
-struct Overdraft {
-    _only_one: OwnedSemaphorePermit,
-    deadline: Instant,
+impl<'a> Waiting<'a> {
+    fn begin(waiting: &'a watch::Sender<usize>) -> Waiting<'a> {
+        waiting.send_modify(|count| *count += 1);
+        Waiting(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl RequestMemory {
-    pub(crate) fn new(budget: ByteBudget) -> RequestMemory {
-        RequestMemory { budget, overdraft: Arc::new(Semaphore::new(1)) }
+    /// `arrival_max`: how long a step of a request may take to arrive (`socket.request.arrival.ms`).
+    pub(crate) fn new(budget: ByteBudget, arrival_max: Duration) -> RequestMemory {
+        let waiting = Arc::new(watch::Sender::new(0));
+        RequestMemory { budget, overdraft: Arc::new(Semaphore::new(1)), arrival_max, waiting }
     }
 
     /// Waits until `held` has room for `bytes`. Cancel-safe; whoever gives up waits at the end of the queue next time.
-    pub(super) async fn grow(&self, held: &mut Held, bytes: usize, now: Instant) {
+    pub(super) async fn grow(&self, held: &mut Held, bytes: usize, clock: Clock) {
         let more = bytes.saturating_sub(held.room);
         if more == 0 {
             return;
         }
         if held.overdraft.is_none() {
-            let may_overdraw = held.permit.is_some();
-            tokio::select! {
-                biased;
-                permit = self.budget.take(ByteCount(more as u64)) => match &mut held.permit {
-                    Some(have) => have.merge(permit),
-                    None => held.permit = Some(permit),
-                },
-                only_one = self.overdraft.clone().acquire_owned(), if may_overdraw => {
-                    let only_one = only_one.expect("the overdraft is never closed");
-                    held.overdraft = Some(Overdraft { _only_one: only_one, deadline: now + OVERDRAFT_MAX });
-                }
+            match self.budget.try_take(ByteCount(more as u64)) {
+                Some(permit) => held.add(permit),
+                None => self.wait(held, ByteCount(more as u64)).await,
             }
         }
         held.room = bytes;
+        held.step = Some((clock.now(), Duration::from_secs(more as u64 / BYTES_PER_SECOND_MIN)));
+    }
+
+    async fn wait(&self, held: &mut Held, more: ByteCount) {
+        let _waiting = Waiting::begin(&self.waiting);
+        let may_overdraw = held.permit.is_some();
+        tokio::select! {
+            biased;
+            permit = self.budget.take(more) => held.add(permit),
+            only_one = self.overdraft.clone().acquire_owned(), if may_overdraw => {
+                held.overdraft = Some(only_one.expect("the overdraft is never closed"));
+            }
+        }
     }
 }
 
@@ -72,9 +100,22 @@ impl Held {
         self.room
     }
 
-    /// Until when the request must have arrived, if it is in the way of others.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.overdraft.as_ref().map(|overdraft| overdraft.deadline)
+    fn add(&mut self, permit: BytePermit) {
+        match &mut self.permit {
+            Some(have) => have.merge(permit),
+            None => self.permit = Some(permit),
+        }
+    }
+
+    /// Waits until what was paid for should have arrived; for ever while nothing was.
+    pub(super) async fn lapse(&self, memory: &RequestMemory) {
+        let Some((paid, slow_line)) = self.step else { return std::future::pending().await };
+        let pressed = async {
+            // The sender lives as long as any connection.
+            drop(memory.waiting.subscribe().wait_for(|waiting| *waiting > 0).await);
+            tokio::time::sleep_until(paid + PRESSED_MAX + slow_line).await;
+        };
+        drop(tokio::time::timeout_at(paid + memory.arrival_max + slow_line, pressed).await);
     }
 }
 
@@ -84,25 +125,48 @@ mod tests {
 
     use super::*;
 
+    fn memory(budget: &ByteBudget) -> (RequestMemory, Clock) {
+        (RequestMemory::new(budget.clone(), Duration::from_secs(30)), Clock::system())
+    }
+
     #[tokio::test]
     async fn requests_that_hold_all_of_the_budget_get_on_one_by_one() {
         let budget = ByteBudget::new(ByteCount::kib(128));
-        let memory = RequestMemory::new(budget.clone());
-        let now = aquifer_runtime::clock::Clock::system().now();
+        let (memory, clock) = memory(&budget);
         let (mut first, mut second, mut third) = (Held::default(), Held::default(), Held::default());
-        memory.grow(&mut first, 64 << 10, now).await;
-        memory.grow(&mut second, 64 << 10, now).await;
+        memory.grow(&mut first, 64 << 10, clock).await;
+        memory.grow(&mut second, 64 << 10, clock).await;
         assert_eq!(budget.available(), ByteCount::ZERO);
         // Who holds nothing takes nothing from those who do.
-        assert!(memory.grow(&mut third, 1, now).now_or_never().is_none());
-        memory.grow(&mut first, 256 << 10, now).await;
-        assert_eq!((first.room(), first.deadline()), (256 << 10, Some(now + OVERDRAFT_MAX)));
-        assert!(memory.grow(&mut second, 256 << 10, now).now_or_never().is_none());
-        assert_eq!((second.room(), second.deadline()), (64 << 10, None));
+        assert!(memory.grow(&mut third, 1, clock).now_or_never().is_none());
+        memory.grow(&mut first, 256 << 10, clock).await;
+        assert_eq!(first.room(), 256 << 10);
+        assert!(memory.grow(&mut second, 256 << 10, clock).now_or_never().is_none());
+        assert_eq!(second.room(), 64 << 10);
         drop(first);
-        memory.grow(&mut second, 256 << 10, now).await;
-        memory.grow(&mut third, 1, now).await;
+        memory.grow(&mut second, 256 << 10, clock).await;
+        memory.grow(&mut third, 1, clock).await;
         drop((second, third));
         assert_eq!(budget.available(), ByteCount::kib(128));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_paid_for_has_its_time_and_much_less_while_others_wait() {
+        let budget = ByteBudget::new(ByteCount::kib(128));
+        let (memory, clock) = memory(&budget);
+        let mut held = Held::default();
+        assert!(held.lapse(&memory).now_or_never().is_none(), "nothing was paid for");
+        let began = clock.now();
+        memory.grow(&mut held, 128 << 10, clock).await;
+        held.lapse(&memory).await;
+        // Two seconds are what its bytes may take on a slow line.
+        assert_eq!(clock.now() - began, Duration::from_secs(32));
+        let mut other = Held::default();
+        let began = clock.now();
+        tokio::select! {
+            () = memory.grow(&mut other, 1, clock) => panic!("there is no memory for it"),
+            () = held.lapse(&memory) => {}
+        }
+        assert!(clock.now() - began <= Duration::from_millis(1), "its time under pressure was over already");
     }
 }

@@ -6,7 +6,7 @@ use aquifer_runtime::sockets::Stream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::{eventually, in_time};
-use crate::node::Home;
+use crate::node::{Home, Node};
 use crate::tier::{all_is_cold, contents, write};
 
 /// Status and body of a GET, by the few bytes that HTTP needs.
@@ -25,8 +25,8 @@ async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 }
 
 /// One of the metrics, without labels.
-pub(crate) async fn metric(address: SocketAddr, name: &str) -> f64 {
-    let (_, metrics) = get(address, "/metrics").await;
+pub(crate) async fn metric(node: &Node, name: &str) -> f64 {
+    let (_, metrics) = get(node.admin_address(), "/metrics").await;
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     let value = value.unwrap_or_else(|| panic!("{name} is not among the metrics:\n{metrics}"));
     value.parse().expect("a number")
@@ -52,6 +52,13 @@ async fn probes_metrics_and_status_answer() {
         let line = line.unwrap_or_else(|| panic!("{name} is not among the metrics:\n{metrics}"));
         line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).expect("a number")
     };
+    let explained = include_str!("../../docs/operations.md");
+    let unexplained: Vec<&str> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next())
+        .filter(|name| !explained.contains(&format!("`{name}`")))
+        .collect();
+    assert!(unexplained.is_empty(), "docs/operations.md does not say what these mean: {unexplained:?}");
     assert_eq!(value("aquifer_replica_partitions"), 2.0);
     assert_eq!(value("aquifer_replica_partitions_offline"), 0.0);
     assert_eq!(value("aquifer_replica_upload_lag_bytes"), 0.0);

@@ -41,6 +41,8 @@ mod faces;
 mod bad_starts;
 /// Clients that speak something else, or nothing sensible at all.
 mod bad_clients;
+/// Limits, each met.
+mod limits;
 
 /// History in a bucket, read back by ordinary requests.
 mod tier;

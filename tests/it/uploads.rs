@@ -19,13 +19,12 @@ async fn uploads_that_stand_still_are_told_and_go_on() {
     ]);
     let (bucket, disk) = (home.bucket(), World::system().disk);
     let node = home.start().await;
-    let admin = node.admin_address();
     let mut client = node.client().await;
     let topic = client.create("t", 1, &[]).await;
     let mut batches = write(&mut client, &topic, 0, 1_200_000, 51).await;
     let before = contents(0, &batches);
     all_is_cold(&node, before.bytes).await;
-    assert_eq!(metric(admin, "aquifer_replica_archive_stalled").await, 0.0);
+    assert_eq!(metric(&node, "aquifer_replica_archive_stalled").await, 0.0);
 
     // A bucket whose calls fail only after long tries: a call is given up before, and begun again.
     let aside = bucket.with_extension("aside");
@@ -34,12 +33,12 @@ async fn uploads_that_stand_still_are_told_and_go_on() {
     batches.extend(write(&mut client, &topic, 0, 1_200_000, 52).await);
     let all = contents(0, &batches);
     eventually("a standstill, told once", async || {
-        let told = metric(admin, "aquifer_replica_archive_stalls_total").await == 1.0;
-        (told && metric(admin, "aquifer_replica_archive_stalled").await == 1.0).then_some(())
+        let told = metric(&node, "aquifer_replica_archive_stalls_total").await == 1.0;
+        (told && metric(&node, "aquifer_replica_archive_stalled").await == 1.0).then_some(())
     })
     .await;
     eventually("calls given up, more than one", async || {
-        (metric(admin, "aquifer_replica_archive_overdue_total").await > 1.0).then_some(())
+        (metric(&node, "aquifer_replica_archive_overdue_total").await > 1.0).then_some(())
     })
     .await;
 
@@ -48,7 +47,7 @@ async fn uploads_that_stand_still_are_told_and_go_on() {
     disk.rename(&aside, &bucket).expect("the folder can be moved back");
     all_is_cold(&node, all.bytes).await;
     eventually("uploads that move", async || {
-        (metric(admin, "aquifer_replica_archive_stalled").await == 0.0).then_some(())
+        (metric(&node, "aquifer_replica_archive_stalled").await == 0.0).then_some(())
     })
     .await;
     assert_eq!(node.report().local, ByteCount::ZERO);

@@ -173,6 +173,21 @@ impl Broker {
         Ok(Duration::from_millis((ticks[0] + ticks[1]) * MS_A_TICK))
     }
 
+    /// Physical memory of the process.
+    pub(crate) fn resident_bytes(&self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.server.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in it")?;
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kib << 10)
+    }
+
+    /// Descriptors that the process has open.
+    pub(crate) fn descriptors(&self) -> Result<usize> {
+        let path = format!("/proc/{}/fd", self.server.id());
+        Ok(std::fs::read_dir(&path).with_context(|| format!("listing {path}"))?.count())
+    }
+
     fn wait_until_ready(&mut self) -> Result<()> {
         let admin = &self.admin;
         self.server.wait_for("ready", READY_DEADLINE, || {

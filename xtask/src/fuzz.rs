@@ -19,6 +19,9 @@ const INPUT_BYTES_MAX: u64 = 16 << 10;
 /// The sanitizer keeps freed memory for a while to find its late users; by default that alone would pass the bound.
 const SANITIZER: &str = "quarantine_size_mb=8:malloc_context_size=0:allocator_may_return_null=0";
 
+/// The default of one unit a crate lets one core compile what others wait for.
+const CODEGEN_UNITS: &str = "--codegen-units=16";
+
 /// What cargo-fuzz needs to know of one run.
 struct Rig {
     tools: PathBuf,
@@ -74,7 +77,10 @@ fn install() -> Result<PathBuf> {
 impl Rig {
     fn cargo_fuzz(&self, verb: &str) -> Command {
         let build = places::root().join("target/fuzz");
-        let mut fuzz = command(self.tools.join("cargo-fuzz"), ["fuzz", verb, &self.target, "--target-dir"]);
+        let mut fuzz = command(
+            self.tools.join("cargo-fuzz"),
+            ["fuzz", verb, &self.target, CODEGEN_UNITS, "--target-dir"],
+        );
         // The one place that needs nightly: sanitizers and coverage counters are not in stable.
         fuzz.arg(build).current_dir(places::root()).env("RUSTUP_TOOLCHAIN", "nightly").env_remove("CARGO");
         fuzz

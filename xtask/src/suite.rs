@@ -2,6 +2,7 @@
 
 use crate::flags::Flags;
 use crate::mounted::Kind;
+use crate::prove::hostile::{self, Siege};
 use crate::prove::storefaults::{self, Strength};
 use crate::prove::{Blows, corrupt, diskfault, kill9, planted, powercut, zombies};
 use crate::run::{cargo, run};
@@ -21,6 +22,7 @@ const CUTS: usize = 8;
 const STORE_FAULTS: u64 = 60;
 const HARMED: usize = 40;
 const HARM_SEED: u64 = 1;
+const SIEGE_SECONDS: u64 = 25;
 const PLANTED: &[&str] = &["ack-before-sync", "claim-unchecked"];
 /// Where nothing can be mounted.
 const PLANTED_UNMOUNTED: &[&str] = &["claim-unchecked"];
@@ -51,6 +53,11 @@ fn proofs(stages: &mut Stages) -> Result<()> {
         stages.pass(&format!("nothing is lost, doubled or moved by {KILLS} kills"));
         Ok(())
     });
+    let besieged = stages.stage("proof: hostile clients", |stages| {
+        hostile::run(&binary, &Siege::short(SIEGE_SECONDS))?;
+        stages.pass("a good client works on beside hostile ones");
+        Ok(())
+    });
     let harmed = stages.stage("proof: damaged files and objects", |stages| {
         corrupt::run(&binary, HARMED, HARM_SEED)?;
         stages.pass(&format!("each of {HARMED} and more damaged places is found, none served"));
@@ -71,7 +78,7 @@ fn proofs(stages: &mut Stages) -> Result<()> {
         Ok(())
     });
     let bucket = bad_buckets(stages, &binary);
-    killed.and(harmed).and(broken).and(found).and(bucket)
+    killed.and(besieged).and(harmed).and(broken).and(found).and(bucket)
 }
 
 /// A bucket that fails, and processes that have lost it to others.

@@ -393,6 +393,13 @@ impl File {
     }
 }
 
+/// Lets this process have as many descriptors open as it may allow itself: the soft limit is for programs that use select(2).
+pub fn raise_open_files_max() -> io::Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    Ok(rustix::process::setrlimit(rustix::process::Resource::Nofile, raised)?)
+}
+
 /// How many descriptors this process may have open at once.
 pub fn open_files_max() -> u64 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);

@@ -48,7 +48,7 @@ fn a_file_may_nest_quote_and_list() {
     assert_eq!(names, ["PLAINTEXT=127.0.0.1:9092", "INSIDE=[::1]:9093"]);
     assert_eq!(broker.log.disk_high_watermark, 0.8);
     assert!(!broker.topics.deletable);
-    assert_eq!((broker.connections.count_max, broker.connections.per_address_max), (100, 10));
+    assert_eq!((broker.connections.count_max, broker.connections.per_address_max), (Some(100), Some(10)));
     assert_eq!(broker.topic_defaults.segments.bytes_max, ByteCount::mib(2));
 }
 

@@ -1,0 +1,194 @@
+//! A hostile client, or many, beside a good one: what it does to the good one's rate, and to the broker's memory.
+//!
+//! The good client is the usual one: a producer with `acks=all`, a reader of what arrives, one that reads all time and again;
+//! what they saw is judged in the end. Before and after the attack it works alone; between, each attack goes on in a thread of
+//! its own, from an address of its own, at the lowest priority: this is about the broker's limits, not about who gets the
+//! processor. The broker has the limits that it has by default, but for those below, which would else not be met in so short a time.
+
+use super::{Blows, Rig};
+use crate::broker::Broker;
+use crate::flags::Flags;
+use crate::scenario;
+use anyhow::{Context, Result, ensure};
+use ground::{Attacker, Ground};
+use std::path::Path;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+use vitals::Vitals;
+
+/// Attacks that need no request.
+mod connections;
+/// Where attackers meet the broker.
+mod ground;
+/// Attacks by requests.
+mod requests;
+/// A broker's resident memory and descriptors over time.
+mod vitals;
+
+type Run = fn(&Attacker<'_>);
+
+/// All attacks, by the name that `--only` takes.
+const ATTACKS: &[(&str, Run)] = &[
+    ("drip", connections::drip),
+    ("announce", connections::announce),
+    ("hoard", connections::hoard),
+    ("churn", connections::churn),
+    ("crowd", connections::crowd),
+    ("garbage", connections::garbage),
+    ("arrays", requests::arrays),
+    ("bombs", requests::bombs),
+    ("topics", requests::topics),
+    ("sessions", requests::sessions),
+    ("producers", requests::producers),
+    ("deaf", requests::deaf),
+    ("sips", requests::sips),
+    ("polls", requests::polls),
+];
+
+/// Limits that an attack of minutes is to meet. All else is as it is by default.
+const SETTINGS: &[(&str, &str)] = &[("max.partitions", "2000")];
+
+/// What is to be left of the good client's rate under attack.
+const RATE_SHARE_MIN: f64 = 0.8;
+/// When memory has to have settled: all that is bounded has met its bound by then.
+const SETTLED: Duration = Duration::from_secs(120);
+/// Growth from then on to the end that is put down to the allocator.
+const GROWTH_MB_MAX: u64 = 48;
+const LOOK: Duration = Duration::from_millis(250);
+/// How long the broker may take to be rid of its attackers' connections once they are gone.
+const RID_DEADLINE: Duration = Duration::from_secs(90);
+/// Descriptors that may be more afterwards than before: the good client's own come and go, and topics were made.
+const DESCRIPTORS_MORE_MAX: usize = 200;
+
+/// How it is done.
+#[derive(Debug, Clone)]
+pub(crate) struct Siege {
+    /// How long the attack lasts.
+    pub(crate) seconds: u64,
+    /// Records a second of the good client; 0: as many as go.
+    pub(crate) rate: u64,
+    /// One attack alone.
+    pub(crate) only: String,
+    /// Of the good client's rate alone, at least so much must be left.
+    rate_share_min: f64,
+    /// How much the memory may grow; `None` where the attack is too short to tell.
+    growth_mb_max: Option<u64>,
+}
+
+impl Siege {
+    /// Too short to tell anything of memory over time, and on a machine that does other things, too.
+    pub(crate) fn short(seconds: u64) -> Siege {
+        Siege { seconds, rate: 1_000, only: String::new(), rate_share_min: 0.5, growth_mb_max: None }
+    }
+}
+
+pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
+    let seconds = flags.take("seconds", 600)?;
+    let long = Duration::from_secs(seconds) > 2 * SETTLED;
+    let siege = Siege {
+        seconds,
+        rate: flags.take("rate", 5_000)?,
+        only: flags.take("only", String::new())?,
+        rate_share_min: RATE_SHARE_MIN,
+        growth_mb_max: long.then_some(flags.take("growth-mb-max", GROWTH_MB_MAX)?),
+    };
+    flags.end()?;
+    run(binary, &siege)
+}
+
+/// Attacks a broker, and looks at what that does.
+pub(crate) fn run(binary: &Path, siege: &Siege) -> Result<()> {
+    let attacks: Vec<_> =
+        ATTACKS.iter().filter(|(name, _)| siege.only.is_empty() || siege.only == *name).collect();
+    ensure!(!attacks.is_empty(), "no attack is called '{}'", siege.only);
+    let (_, store) = scenario::store("file", "hostile")?;
+    let broker = Broker::start(binary, "hostile", &store, SETTINGS)?;
+    let mut rig = Rig::start("hostile", &broker, Blows { rate: siege.rate, ..Blows::of(1) })?;
+    rig.goes_on()?;
+    let alone = Duration::from_secs((siege.seconds / 10).clamp(5, 60));
+    let before = rate(&rig, &broker, alone, &mut Vitals::begin())?;
+    let descriptors = broker.descriptors()?;
+    let ground = Ground::new(&broker.bootstrap)?;
+    rig.history.fault("a hostile client")?;
+    let mut vitals = Vitals::begin();
+    let under = thread::scope(|scope| -> Result<f64> {
+        let attackers: Vec<_> = (1..)
+            .zip(&attacks)
+            .map(|(number, (name, run))| {
+                let attacker = ground.attacker(number);
+                let attack = move || -> Result<String> {
+                    attacker.give_way()?;
+                    run(&attacker);
+                    let (blows, rebuffs) = attacker.tally();
+                    Ok(format!("{name}: {blows} blows, {rebuffs} rebuffed"))
+                };
+                scope.spawn(attack)
+            })
+            .collect();
+        let under = rate(&rig, &broker, Duration::from_secs(siege.seconds), &mut vitals);
+        ground.end();
+        for attacker in attackers {
+            let told = attacker.join().map_err(|_| anyhow::anyhow!("an attacker panicked"))??;
+            println!("   {told}");
+        }
+        under
+    })?;
+    let gone = Instant::now();
+    while broker.descriptors()? > descriptors + DESCRIPTORS_MORE_MAX {
+        ensure!(
+            gone.elapsed() < RID_DEADLINE,
+            "{} descriptors are open {RID_DEADLINE:?} after the attack, {descriptors} were before it",
+            broker.descriptors()?
+        );
+        sleep(LOOK);
+    }
+    let rid = gone.elapsed();
+    let after = rate(&rig, &broker, alone, &mut vitals)?;
+    println!("   a good client: {before:.0} records/s alone, {under:.0} under attack, {after:.0} after it");
+    judge(siege, &vitals, before, under)?;
+    let history = rig.finish(&broker)?;
+    history.must_be_clean()?;
+    broker.end()?;
+    println!(
+        "hostile: {} s of {} attacks; {:.0}% of the good client's rate is left; resident memory at most {} MB; descriptors back after {:.1} s",
+        siege.seconds,
+        attacks.len(),
+        100.0 * under / before,
+        vitals.peak_mb(),
+        rid.as_secs_f64(),
+    );
+    Ok(())
+}
+
+fn judge(siege: &Siege, vitals: &Vitals, before: f64, under: f64) -> Result<()> {
+    if let Some(growth_mb_max) = siege.growth_mb_max {
+        let (settled, end) = vitals.settled_and_end_mb(SETTLED)?;
+        println!("   resident memory: {settled} MB when settled, {end} MB at the end");
+        let growth = end.saturating_sub(settled);
+        ensure!(growth <= growth_mb_max, "memory grew by {growth} MB, more than {growth_mb_max}");
+    }
+    let share = under / before;
+    ensure!(share >= siege.rate_share_min, "{:.0}% of the good client's rate is left", share * 100.0);
+    Ok(())
+}
+
+/// How many records a second are acknowledged to the good client for so long.
+fn rate(rig: &Rig, broker: &Broker, during: Duration, vitals: &mut Vitals) -> Result<f64> {
+    let (began, first) = (Instant::now(), rig.soak.acked()?);
+    let mut told = began;
+    while began.elapsed() < during {
+        let look = vitals.look(broker).context("is the broker alive?")?;
+        if told.elapsed() > during / 20 {
+            told = Instant::now();
+            println!(
+                "   {:>4} s: {} MB, {} descriptors, {} acknowledged",
+                began.elapsed().as_secs(),
+                look.resident_mb(),
+                look.descriptors,
+                rig.soak.acked()?
+            );
+        }
+        sleep(LOOK);
+    }
+    Ok((rig.soak.acked()? - first) as f64 / began.elapsed().as_secs_f64())
+}
