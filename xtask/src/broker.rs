@@ -182,10 +182,13 @@ impl Broker {
         Ok(kib << 10)
     }
 
-    /// Descriptors that the process has open.
-    pub(crate) fn descriptors(&self) -> Result<usize> {
+    /// Open sockets: its listeners and its clients' connections.
+    pub(crate) fn sockets(&self) -> Result<usize> {
         let path = format!("/proc/{}/fd", self.server.id());
-        Ok(std::fs::read_dir(&path).with_context(|| format!("listing {path}"))?.count())
+        let open = std::fs::read_dir(&path).with_context(|| format!("listing {path}"))?;
+        // One that is closed meanwhile leads nowhere.
+        let leads_to = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        Ok(leads_to.filter(|target| target.to_string_lossy().starts_with("socket:")).count())
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {

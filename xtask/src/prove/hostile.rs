@@ -22,7 +22,7 @@ mod connections;
 mod ground;
 /// Attacks by requests.
 mod requests;
-/// A broker's resident memory and descriptors over time.
+/// A broker's resident memory and sockets over time.
 mod vitals;
 
 type Run = fn(&Attacker<'_>);
@@ -57,8 +57,8 @@ const GROWTH_MB_MAX: u64 = 48;
 const LOOK: Duration = Duration::from_millis(250);
 /// How long the broker may take to be rid of its attackers' connections once they are gone.
 const RID_DEADLINE: Duration = Duration::from_secs(90);
-/// Descriptors that may be more afterwards than before: the good client's own come and go, and topics were made.
-const DESCRIPTORS_MORE_MAX: usize = 200;
+/// Sockets that may be more afterwards than before: the good client's own come and go.
+const SOCKETS_MORE_MAX: usize = 50;
 
 /// How it is done.
 #[derive(Debug, Clone)]
@@ -107,7 +107,7 @@ pub(crate) fn run(binary: &Path, siege: &Siege) -> Result<()> {
     rig.goes_on()?;
     let alone = Duration::from_secs((siege.seconds / 10).clamp(5, 60));
     let before = rate(&rig, &broker, alone, &mut Vitals::begin())?;
-    let descriptors = broker.descriptors()?;
+    let sockets = broker.sockets()?;
     let ground = Ground::new(&broker.bootstrap)?;
     rig.history.fault("a hostile client")?;
     let mut vitals = Vitals::begin();
@@ -134,11 +134,11 @@ pub(crate) fn run(binary: &Path, siege: &Siege) -> Result<()> {
         under
     })?;
     let gone = Instant::now();
-    while broker.descriptors()? > descriptors + DESCRIPTORS_MORE_MAX {
+    while broker.sockets()? > sockets + SOCKETS_MORE_MAX {
         ensure!(
             gone.elapsed() < RID_DEADLINE,
-            "{} descriptors are open {RID_DEADLINE:?} after the attack, {descriptors} were before it",
-            broker.descriptors()?
+            "{} sockets are open {RID_DEADLINE:?} after the attack, {sockets} were before it",
+            broker.sockets()?
         );
         sleep(LOOK);
     }
@@ -150,7 +150,7 @@ pub(crate) fn run(binary: &Path, siege: &Siege) -> Result<()> {
     history.must_be_clean()?;
     broker.end()?;
     println!(
-        "hostile: {} s of {} attacks; {:.0}% of the good client's rate is left; resident memory at most {} MB; descriptors back after {:.1} s",
+        "hostile: {} s of {} attacks; {:.0}% of the good client's rate is left; resident memory at most {} MB; sockets back after {:.1} s",
         siege.seconds,
         attacks.len(),
         100.0 * under / before,
@@ -181,10 +181,10 @@ fn rate(rig: &Rig, broker: &Broker, during: Duration, vitals: &mut Vitals) -> Re
         if told.elapsed() > during / 20 {
             told = Instant::now();
             println!(
-                "   {:>4} s: {} MB, {} descriptors, {} acknowledged",
+                "   {:>4} s: {} MB, {} sockets, {} acknowledged",
                 began.elapsed().as_secs(),
                 look.resident_mb(),
-                look.descriptors,
+                look.sockets,
                 rig.soak.acked()?
             );
         }

@@ -1,4 +1,4 @@
-//! A broker's resident memory and descriptors over time.
+//! A broker's resident memory and sockets over time.
 
 use crate::broker::Broker;
 use anyhow::{Result, ensure};
@@ -11,7 +11,7 @@ const WINDOW: usize = 20;
 pub(super) struct Look {
     at: Duration,
     resident_bytes: u64,
-    pub(super) descriptors: usize,
+    pub(super) sockets: usize,
 }
 
 /// All looks, in their order.
@@ -30,7 +30,7 @@ impl Vitals {
         let look = Look {
             at: self.began.elapsed(),
             resident_bytes: broker.resident_bytes()?,
-            descriptors: broker.descriptors()?,
+            sockets: broker.sockets()?,
         };
         self.looks.push(look);
         Ok(look)
