@@ -8,7 +8,7 @@ use crate::record::put_varint;
 use crate::time::Timestamp;
 
 /// Collects records, then makes one batch of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct BatchBuilder {
     records: Vec<u8>,
     count: u32,

@@ -31,6 +31,9 @@ pub enum DecompressError {
     Invalid(#[from] io::Error),
 }
 
+/// No reader expands the records of a batch to more, in bytes: what is larger is passed over, or refused where it comes in.
+pub const EXPANDED_BYTES_MAX: usize = 128 << 20;
+
 /// The start of xerial's framing: magic, then two version numbers.
 const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const XERIAL_HEADER_BYTES: usize = 16;

@@ -6,10 +6,13 @@
 //! [`check`] is what the broker runs on uncompressed batches: one pass over the framing, no copy, no allocation. A batch whose
 //! header lies about its records would poison an endless history for every reader, so it must not get in.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::batch::BatchHeader;
-use crate::offset::Offset;
+use crate::compression::{Compression, EXPANDED_BYTES_MAX};
+use crate::offset::{Offset, OffsetRange};
 use crate::time::Timestamp;
 
 /// Why records are not what their batch's header says.
@@ -122,6 +125,56 @@ pub fn read(header: &BatchHeader, records: &Bytes) -> Result<Vec<Record>, Record
         });
     }
     if left.is_empty() { Ok(out) } else { Err(RecordError::Count { found: stated + 1, stated }) }
+}
+
+/// The first record at or after `timestamp`, of those in `within`, of a stored batch whose checksum holds; `packed` is what
+/// follows its header. No record behind it is looked at.
+///
+/// A batch that cannot be opened (nobody looked into it when it came) stands for its records as a whole: whoever begins to read
+/// there misses none of them.
+pub fn first_at_or_after(
+    header: &BatchHeader,
+    packed: &[u8],
+    timestamp: Timestamp,
+    within: OffsetRange,
+) -> Option<(Offset, Timestamp)> {
+    first_record_at_or_after(header, packed, timestamp, within).unwrap_or_else(|| {
+        let offset = header.base_offset.max(within.base);
+        (header.max_timestamp() >= timestamp && offset < within.next)
+            .then_some((offset, header.max_timestamp()))
+    })
+}
+
+/// `None` for a batch that cannot be opened.
+fn first_record_at_or_after(
+    header: &BatchHeader,
+    packed: &[u8],
+    timestamp: Timestamp,
+    within: OffsetRange,
+) -> Option<Option<(Offset, Timestamp)>> {
+    let expanded = match header.compression() {
+        Compression::None => Cow::Borrowed(packed),
+        codec => Cow::Owned(codec.decompress(packed, EXPANDED_BYTES_MAX).ok()?),
+    };
+    let mut left = &expanded[..];
+    for index in 0..header.record_count() {
+        let (fields, rest) = split_record(left, index).ok()?;
+        left = rest;
+        let made = if header.is_log_append_time() {
+            header.max_timestamp()
+        } else {
+            Timestamp(header.base_timestamp().0.wrapping_add(fields.timestamp_delta))
+        };
+        let delta = u64::try_from(fields.offset_delta).ok()?;
+        if delta >= header.offset_count() {
+            return None;
+        }
+        let offset = header.base_offset.plus(delta);
+        if made >= timestamp && within.contains(offset) {
+            return Some(Some((offset, made)));
+        }
+    }
+    Some(None)
 }
 
 /// The shortest record: seven one-byte fields.

@@ -43,6 +43,7 @@ pub(crate) async fn create(context: Arc<Context>, request: CreateTopicsRequest) 
                 Err(error) => Err(error),
             }
         };
+        response.throttle_time_ms = response.throttle_time_ms.max(throttle_ms(outcome.as_ref().err()));
         response.topics.push(created(&context, topic, outcome));
     }
     response
@@ -141,6 +142,7 @@ pub(crate) async fn delete(
                 result.topic_id = deleted.id.uuid();
             }
             Err(error) => {
+                response.throttle_time_ms = response.throttle_time_ms.max(throttle_ms(Some(&error)));
                 result.error_code = errors::of_topic(&error);
                 result.error_message = errors::message(&error);
                 if version < VERSION_DELETE_BY_ID {
@@ -171,6 +173,7 @@ pub(crate) async fn grow(
         } else {
             context.topics.grow(growth(topic), execution).await
         };
+        response.throttle_time_ms = response.throttle_time_ms.max(throttle_ms(outcome.as_ref().err()));
         let (error_code, error_message) = match &outcome {
             Ok(()) => (ErrorCode::NONE, None),
             Err(error) => (errors::of_topic(error), errors::message(error)),
@@ -193,6 +196,14 @@ fn growth(topic: &CreatePartitionsTopic) -> Growth {
             .assignments
             .as_ref()
             .map(|all| all.iter().map(|one| brokers(&one.broker_ids)).collect()),
+    }
+}
+
+/// How long to wait before it is asked again: clients that are refused for a rate go by this alone.
+fn throttle_ms(error: Option<&TopicError>) -> i32 {
+    match error {
+        Some(TopicError::TooFast { wait }) => i32::try_from(wait.as_millis()).unwrap_or(i32::MAX).max(1),
+        _ => 0,
     }
 }
 

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use aquifer_model::batch::HEADER_BYTES;
 use aquifer_model::{BatchError, BatchHeader, ByteCount, LeaderEpoch, Offset, Timestamp};
 use aquifer_runtime::files::File;
-use aquifer_runtime::tasks;
 use bytes::Bytes;
 
 use super::config::LogConfig;
@@ -21,7 +20,7 @@ use super::error::{AppendError, Corruption, FollowerAppendError, is_exhausted};
 use super::handle::Log;
 use super::producers::{Marker, Verdict};
 use super::segment::marker_in;
-use super::state::{Condition, State};
+use super::state::{Condition, Cuts, State};
 use super::validate::{Origin, must_expand, validate};
 use crate::config::{Durability, TimestampType};
 
@@ -49,6 +48,8 @@ pub struct Appended {
     pub outcome: Outcome,
     /// The log start offset.
     pub log_start: Offset,
+    /// Of the log, when this was in it.
+    pub cuts: Cuts,
 }
 
 /// Whether bytes were written.
@@ -106,13 +107,14 @@ impl Log {
         }
         let arrival =
             |timestamp| (config.timestamp_type == TimestampType::LogAppendTime).then_some(timestamp);
-        let log_start = state.log_start;
+        let (log_start, cuts) = (state.log_start, state.cuts);
         match state.tail.producers.judge(&header) {
             Verdict::New => {}
             Verdict::Duplicate { base, last, timestamp } => {
                 self.shared.metrics.duplicate_batches.inc();
                 let outcome = Outcome::Duplicate;
-                return Ok(Appended { base, last, log_append_time: arrival(timestamp), outcome, log_start });
+                let log_append_time = arrival(timestamp);
+                return Ok(Appended { base, last, log_append_time, outcome, log_start, cuts });
             }
             refused => return Err(sequence_error(&header, refused)),
         }
@@ -125,7 +127,8 @@ impl Log {
         self.note(&mut state, &config, &header, marker, now);
         self.written(&mut state, &config, &file, 1, header.size() as u64);
         let (base, last) = (header.base_offset, header.last_offset());
-        Ok(Appended { base, last, log_append_time: arrival(now), outcome: Outcome::Written, log_start })
+        let (log_append_time, outcome) = (arrival(now), Outcome::Written);
+        Ok(Appended { base, last, log_append_time, outcome, log_start, cuts })
     }
 
     /// The same, for batches of any kind: one that must be expanded is looked into away from the threads that serve, a few at a
@@ -134,16 +137,7 @@ impl Log {
         if !must_expand(&append.records, &self.config()) {
             return self.append(append);
         }
-        let place = self.shared.expansions.clone().acquire_owned().await;
-        let place = place.expect("the semaphore is never closed");
-        let log = self.clone();
-        // The thread holds the place: it works on if nobody waits for it any more.
-        tasks::blocking(move || {
-            let appended = log.append(append);
-            drop(place);
-            appended
-        })
-        .await
+        self.expanding(move |log| log.append(append)).await
     }
 
     /// Appends what a leader sent: whole batches that continue this log exactly, with their offsets and epochs. On an error the
@@ -181,8 +175,8 @@ impl Log {
             self.written(&mut state, &config, &file, run as u64, bytes.len() as u64);
             left = &left[run..];
         }
-        let (outcome, log_start) = (Outcome::Written, state.log_start);
-        Ok(Appended { base, last, log_append_time: None, outcome, log_start })
+        let (outcome, log_start, cuts) = (Outcome::Written, state.log_start, state.cuts);
+        Ok(Appended { base, last, log_append_time: None, outcome, log_start, cuts })
     }
 
     /// How many of `headers` go into the open segment; at least the first, for which there is room.

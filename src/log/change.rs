@@ -263,7 +263,7 @@ impl Log {
         state.log_start = state.log_start.min(end);
         state.local_start = state.local_start.min(end);
         state.uncaptured = 0;
-        state.cuts += 1;
+        state.cuts.0 += 1;
         self.sync.cut(end);
         self.depart();
     }
@@ -442,7 +442,7 @@ impl Log {
         let _books = self.books.lock();
         let mut state = self.state.lock();
         state.condition = Condition::Closed;
-        state.cuts += 1;
+        state.cuts.0 += 1;
         self.depart();
         self.forget_damage(|_| true);
         drop(state);

@@ -19,7 +19,7 @@ use super::error::Corruption;
 use super::recovery::Recovered;
 use super::report::{RecoveryFinding, RecoveryReport};
 use super::shared::Shared;
-use super::state::{Books, Captured, Condition, State};
+use super::state::{Books, Captured, Condition, Cuts, State};
 
 /// One partition's local log. All methods may be called from any thread.
 ///
@@ -115,7 +115,7 @@ impl Log {
                 local_start,
                 condition,
                 uncaptured,
-                cuts: 0,
+                cuts: Cuts::default(),
                 tail,
                 producer_share,
             }),
@@ -150,6 +150,11 @@ impl Log {
     /// Has `observer` called each time the synced end has risen; it must be quick. Only one can be set.
     pub fn on_synced(&self, observer: Box<dyn Fn() + Send + Sync>) {
         self.sync.observe(observer);
+    }
+
+    /// How often its end was cut or moved.
+    pub fn cuts(&self) -> Cuts {
+        self.state.lock().cuts
     }
 
     /// The settings in force.

@@ -1,16 +1,17 @@
 //! Lookups by time.
 //!
 //! The time index says from where on to look; from there batches are walked by their headers to the first whose newest record is
-//! new enough, and only that one is opened, and expanded if it is compressed. Exact, but for producers that lie about a compressed
-//! batch's newest timestamp: such a batch is passed over for the next.
+//! new enough, and only that one is opened, and expanded if it is compressed. Exact, but for producers of compressed batches
+//! that nobody looked into: one that lies about its newest timestamp is passed over for the next, one that cannot be opened stands
+//! for its records as a whole.
 
 use std::sync::Arc;
 
 use aquifer_model::batch::HEADER_BYTES;
-use aquifer_model::compression::Compression;
-use aquifer_model::{BatchHeader, LeaderEpoch, Offset, Timestamp, offset_index, record, time_index};
+use aquifer_model::{
+    BatchHeader, LeaderEpoch, Offset, OffsetRange, Timestamp, offset_index, record, time_index,
+};
 use aquifer_runtime::files::File;
-use bytes::Bytes;
 
 use super::error::ReadError;
 use super::handle::Log;
@@ -19,7 +20,6 @@ use super::open_files::FileSlot;
 use super::read::damaged;
 use super::scan::{Depth, Scan, Step};
 use super::segment::Sealed;
-use super::validate::{EXPANDED_BYTES_MAX, expand};
 
 /// A record found by its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ enum Start {
 }
 
 impl Log {
-    /// The first record in `[local start, until)` at or after `timestamp`. Blocks.
+    /// The first record in `[local start, until)` at or after `timestamp`. Blocks, and expands batches: see [`Log::expanding`].
     pub fn offset_for_timestamp(
         &self,
         timestamp: Timestamp,
@@ -58,7 +58,8 @@ impl Log {
         self.steadily(|| self.search(&wanted))
     }
 
-    /// The first of the records in `[local start, until)` with the newest timestamp; `None` if no record has one. Blocks.
+    /// The first of the records in `[local start, until)` with the newest timestamp; `None` if no record has one. Blocks,
+    /// and expands batches.
     pub fn max_timestamp(&self, until: Offset) -> Result<Option<TimedOffset>, ReadError> {
         self.steadily(|| {
             let newest =
@@ -110,10 +111,14 @@ impl Log {
                     continue;
                 }
                 let io = |error| ReadError::io(candidate.slot.path(), error);
-                let batch = Bytes::copy_from_slice(scan.bytes(position, header.size()).map_err(io)?);
-                let found = first_at_or_after(&header, &batch, wanted, start);
-                if let Some(found) = found.map_err(|what| damaged(candidate.slot.path(), position, &what))? {
-                    return Ok(Some(found));
+                let batch = scan.bytes(position, header.size()).map_err(io)?;
+                let Some(packed) = batch.get(HEADER_BYTES..header.size()) else {
+                    return Err(damaged(candidate.slot.path(), position, "the file ends within a batch"));
+                };
+                let within = OffsetRange { base: start, next: wanted.until };
+                let found = record::first_at_or_after(&header, packed, wanted.timestamp, within);
+                if let Some((offset, timestamp)) = found {
+                    return Ok(Some(TimedOffset { offset, timestamp, epoch: header.leader_epoch }));
                 }
             }
         }
@@ -171,27 +176,4 @@ fn next(scan: &mut Scan, slot: &FileSlot) -> Result<Option<(u64, BatchHeader)>, 
         Step::End => Ok(None),
         Step::Damage(error) => Err(damaged(slot.path(), scan.position(), &error.to_string())),
     }
-}
-
-/// The first record of a batch that is new enough and in bounds.
-fn first_at_or_after(
-    header: &BatchHeader,
-    batch: &Bytes,
-    wanted: &Wanted,
-    start: Offset,
-) -> Result<Option<TimedOffset>, String> {
-    let epoch = header.leader_epoch;
-    if batch.len() < header.size() {
-        return Err("the file ends within a batch".to_owned());
-    }
-    let records = batch.slice(HEADER_BYTES..);
-    let records = match header.compression() {
-        Compression::None => records,
-        codec => expand(codec, &records, EXPANDED_BYTES_MAX).map_err(|error| error.to_string())?.into(),
-    };
-    let records = record::read(header, &records).map_err(|error| error.to_string())?;
-    let mut fitting = records.iter().filter(|record| {
-        record.timestamp >= wanted.timestamp && record.offset >= start && record.offset < wanted.until
-    });
-    Ok(fitting.next().map(|record| TimedOffset { offset: record.offset, timestamp: record.timestamp, epoch }))
 }

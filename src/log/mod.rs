@@ -14,7 +14,7 @@
 //!
 //! Files hold record batches exactly as producers sent them, but for base offset and leader epoch. Appends are writes to the
 //! page cache under one short lock; reads take the lock only to find their place. Nothing here waits for the device on an
-//! append, and nothing is asynchronous: whoever wants durability watches the synced end.
+//! append, and nothing is asynchronous but the wait for a place to expand a batch: whoever wants durability watches the synced end.
 //!
 //! Knows no request, no error code, no replica and no bucket: what must not be removed yet, or be seen yet, is told by offsets.
 //!
@@ -47,6 +47,7 @@ mod quarantine;
 mod opening;
 mod recovery;
 mod handle;
+mod expanding;
 mod append;
 mod segments;
 mod books;
@@ -73,6 +74,7 @@ pub use read::{AbortedTxns, AtLeast, Read, Slice};
 pub use report::{RecoveryFinding, RecoveryReport};
 pub use retention::{Keep, removable_before};
 pub use segments::SealedParts;
+pub use state::Cuts;
 pub use validate::Origin;
 
 /// What fuzz targets do with a log's files.

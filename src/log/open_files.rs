@@ -17,13 +17,17 @@ use parking_lot::Mutex;
 
 use super::error::lacks_descriptors;
 
+/// A ring of so few is not looked through for slots that are gone.
+const RING_MIN: usize = 64;
+
 /// The files of one data directory that are open.
 #[derive(Debug)]
 pub(crate) struct OpenFiles {
     disk: Disk,
     open_max: usize,
-    shown: Gauge,
-    /// Every slot with an open file once, and some that have lost theirs; the clock hand goes round it.
+    /// How many are open.
+    open: Gauge,
+    /// Every slot with an open file once, and at most as many that have lost theirs, or are gone; the clock hand goes round it.
     ring: Mutex<VecDeque<Weak<FileSlot>>>,
 }
 
@@ -34,9 +38,32 @@ pub(crate) struct FileSlot {
     file: Mutex<Option<File>>,
     /// Set at each use, cleared as the hand passes; a file passed twice without use is closed.
     used: AtomicBool,
+    /// Of all slots.
+    open: Gauge,
+}
+
+impl Drop for FileSlot {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 impl FileSlot {
+    /// Keeps an open file, unless there is one; whether there was none.
+    fn keep(&self, file: &File) -> bool {
+        let is_new = self.file.lock().replace(file.clone()).is_none();
+        if is_new {
+            self.open.inc();
+        }
+        is_new
+    }
+
+    fn close(&self) {
+        if self.file.lock().take().is_some() {
+            self.open.dec();
+        }
+    }
+
     /// Where the file is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -44,21 +71,24 @@ impl FileSlot {
 }
 
 impl OpenFiles {
-    /// `shown` tells how many are open.
-    pub(crate) fn new(disk: Disk, open_max: usize, shown: Gauge) -> OpenFiles {
-        OpenFiles { disk, open_max: open_max.max(1), shown, ring: Mutex::new(VecDeque::new()) }
+    /// `open` tells how many are open.
+    pub(crate) fn new(disk: Disk, open_max: usize, open: Gauge) -> OpenFiles {
+        OpenFiles { disk, open_max: open_max.max(1), open, ring: Mutex::new(VecDeque::new()) }
     }
 
     /// A slot for a file that exists.
     pub(crate) fn slot(&self, path: PathBuf) -> Arc<FileSlot> {
-        Arc::new(FileSlot { path, file: Mutex::new(None), used: AtomicBool::new(false) })
+        let (file, used, open) = (Mutex::new(None), AtomicBool::new(false), self.open.clone());
+        Arc::new(FileSlot { path, file, used, open })
     }
 
     /// Makes an empty file, or empties one that a crash has left under this name.
     pub(crate) fn create(&self, path: PathBuf) -> io::Result<Arc<FileSlot>> {
         let file = self.with_descriptor(|| self.disk.open_or_create(&path))?;
         file.set_size(aquifer_model::ByteCount::ZERO)?;
-        let slot = Arc::new(FileSlot { path, file: Mutex::new(Some(file)), used: AtomicBool::new(true) });
+        let slot = self.slot(path);
+        slot.used.store(true, Ordering::Relaxed);
+        slot.keep(&file);
         self.admit(&slot);
         Ok(slot)
     }
@@ -74,8 +104,7 @@ impl OpenFiles {
         }
         // Not under the slot's lock: making room takes those of others.
         let file = self.with_descriptor(|| self.disk.open(&slot.path))?;
-        let was_open = slot.file.lock().replace(file.clone()).is_some();
-        if !was_open {
+        if slot.keep(&file) {
             self.admit(slot);
         }
         Ok(file)
@@ -89,7 +118,6 @@ impl OpenFiles {
                 let keep = ring.len() / 2;
                 tracing::warn!(%error, closing = ring.len() - keep, "too many files are open, closing cold ones");
                 close_cold(&mut ring, keep);
-                self.shown.set(i64::try_from(ring.len()).unwrap_or(i64::MAX));
                 drop(ring);
                 open()
             }
@@ -101,13 +129,15 @@ impl OpenFiles {
     fn admit(&self, slot: &Arc<FileSlot>) {
         let mut ring = self.ring.lock();
         ring.push_back(Arc::downgrade(slot));
+        if ring.len() > 2 * self.open_count().max(RING_MIN) {
+            ring.retain(|slot| slot.strong_count() > 0);
+        }
         close_cold(&mut ring, self.open_max);
-        self.shown.set(i64::try_from(ring.len()).unwrap_or(i64::MAX));
     }
 
-    /// How many files are open, give or take those of logs that are gone.
+    /// How many files are open.
     pub(crate) fn open_count(&self) -> usize {
-        self.ring.lock().len()
+        usize::try_from(self.open.get()).unwrap_or(0)
     }
 }
 
@@ -121,7 +151,7 @@ fn close_cold(ring: &mut VecDeque<Weak<FileSlot>>, keep: usize) {
         if slot.used.swap(false, Ordering::Relaxed) {
             ring.push_back(coldest);
         } else {
-            slot.file.lock().take();
+            slot.close();
         }
     }
 }
@@ -151,6 +181,7 @@ mod tests {
             assert_eq!(files.get(slot).unwrap().read_all().unwrap(), [n; 3]);
         }
         drop(slots);
+        assert_eq!(files.open_count(), 0, "those of logs that are gone are not open");
         let last = files.create(dir.path().join("last")).unwrap();
         assert!(files.get(&last).is_ok());
     }

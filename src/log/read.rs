@@ -81,8 +81,9 @@ pub struct Slice {
 struct Place {
     slot: Arc<FileSlot>,
     base: Offset,
-    /// A batch starts here, with this offset, if the index is right; the offset asked for is not before it.
-    floor: OffsetEntry,
+    /// A batch starts at each of these, with this offset, if the index is right; the offset asked for is not before them. The
+    /// last two are for when it is not, or the batch at the first is damaged: the entry before, and the segment's start.
+    floors: [OffsetEntry; 3],
     /// All batches below `until` end here or before.
     ceiling: u64,
     /// Who led while the segment was written.
@@ -171,7 +172,7 @@ impl Log {
         Ok(Found::Tail(Place {
             slot: state.active.clone(),
             base: tail.base,
-            floor: offset_index::floor_entry(entries, tail.base, from),
+            floors: floors(entries, tail.base, from),
             ceiling: offset_index::ceiling(entries, tail.base, until).map_or(tail.bytes, u64::from),
             epochs: tail.epochs.slice(tail.base, tail.end),
         }))
@@ -183,7 +184,7 @@ impl Log {
         self.with_index(sealed, |index| Place {
             slot: sealed.log.clone(),
             base,
-            floor: offset_index::floor_entry(&index.offsets, base, read.from),
+            floors: floors(&index.offsets, base, read.from),
             ceiling: offset_index::ceiling(&index.offsets, base, read.until).map_or(end, u64::from),
             epochs,
         })
@@ -224,6 +225,16 @@ impl Log {
     }
 }
 
+fn floors(entries: &[OffsetEntry], base: Offset, from: Offset) -> [OffsetEntry; 3] {
+    let start = OffsetEntry { relative: 0, position: 0 };
+    let floor = offset_index::floor_entry(entries, base, from);
+    let before = match floor.relative.checked_sub(1) {
+        Some(relative) => offset_index::floor_entry(entries, base, base.plus(relative.into())),
+        None => start,
+    };
+    [floor, before, start]
+}
+
 /// The batches that answer a read, from a file.
 fn gather(
     file: &File,
@@ -232,10 +243,14 @@ fn gather(
     gap: u64,
 ) -> Result<Option<(Bytes, OffsetRange)>, ReadError> {
     let path = place.slot.path();
-    let mut position = u64::from(place.floor.position);
-    let mut expected = place.base.plus(place.floor.relative.into());
-    // Whether what is expected is the index's word, rather than where the batch before ends.
-    let mut by_index = position > 0;
+    let [floor, others @ ..] = &place.floors;
+    let mut others = others.iter();
+    let begin = |floor: &OffsetEntry| {
+        let (position, expected) = (u64::from(floor.position), place.base.plus(floor.relative.into()));
+        // Whether what is expected is the index's word, rather than where the batch before ends.
+        (position, expected, position > 0)
+    };
+    let (mut position, mut expected, mut by_index) = begin(floor);
     // The offset is at most an index interval and a batch behind the floor.
     let wanted = read.bytes_max.get().saturating_add(gap).max(HEADER_BYTES as u64);
     'walk: loop {
@@ -251,10 +266,14 @@ fn gather(
                 Ok(header) => header.is_none_or(|header| header.base_offset == expected),
                 Err(_) => false,
             };
-            if by_index && !is_expected && !planted::is(Planted::IndexTrusted) {
-                // An index is a hint: one that leads astray costs a walk from the segment's start, never a record.
-                tracing::warn!(path = %path.display(), offset = %read.from, "an index entry leads to something else than it says");
-                (position, expected, by_index) = (0, place.base, false);
+            if by_index
+                && !is_expected
+                && !planted::is(Planted::IndexTrusted)
+                && let Some(before) = others.next()
+            {
+                // An index is a hint: one that leads astray costs a longer walk, never a record.
+                tracing::debug!(path = %path.display(), offset = %read.from, "an index entry leads to something else than it says");
+                (position, expected, by_index) = begin(before);
                 continue 'walk;
             }
             let Some(header) = header? else { break };

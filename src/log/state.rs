@@ -30,8 +30,12 @@ pub(super) struct State {
     /// Bytes appended since the last checkpoint was begun.
     pub(super) uncaptured: u64,
     /// Raised by each cut: a checkpoint begun before must not be written after.
-    pub(super) cuts: u64,
+    pub(super) cuts: Cuts,
 }
+
+/// How often the end of a log was cut or moved: while it is the same, what was appended is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cuts(pub(super) u64);
 
 /// What a log can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +78,7 @@ impl Books {
 pub(super) struct Captured {
     pub(super) point: RecoveryPoint,
     pub(super) mark: IndexMark,
-    pub(super) cuts: u64,
+    pub(super) cuts: Cuts,
 }
 
 /// Where the log is to begin, if that changes with the checkpoint.

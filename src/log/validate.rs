@@ -27,9 +27,6 @@ pub enum Origin {
     Coordinator,
 }
 
-/// No topic takes a batch whose records expand to more than this (`record.expanded.bytes.max`).
-pub(super) const EXPANDED_BYTES_MAX: ByteCount = ByteCount::mib(128);
-
 /// Whether `records` must be expanded to be validated: work for many milliseconds, and for much memory.
 pub(super) fn must_expand(records: &Bytes, config: &LogConfig) -> bool {
     let looked_into =
@@ -126,11 +123,7 @@ fn check_records(
     }
 }
 
-pub(super) fn expand(
-    codec: Compression,
-    body: &[u8],
-    bytes_max: ByteCount,
-) -> Result<Vec<u8>, InvalidRecords> {
+fn expand(codec: Compression, body: &[u8], bytes_max: ByteCount) -> Result<Vec<u8>, InvalidRecords> {
     let bytes_max = usize::try_from(bytes_max.get()).unwrap_or(usize::MAX);
     codec.decompress(body, bytes_max).map_err(|error| InvalidRecords::Compressed(error.to_string()))
 }

@@ -64,6 +64,10 @@ impl Replica {
             Ok(Err(_)) => return Err(AckError::NotLeader),
             Ok(Ok(marks)) => *marks,
         };
+        // Dropped since, though offsets are as high again: this leader found that the bucket contradicts its log.
+        if self.log().cuts() != records.appended.cuts {
+            return Err(AckError::NotLeader);
+        }
         // A duplicate's original may have been acknowledged under an older epoch: the watermark alone says it is safe.
         if marks.high_watermark < records.upto {
             return Err(AckError::NotLeader);

@@ -121,9 +121,8 @@ impl Replica {
                 }
             }
         }
-        let replica = self.clone();
         let until = self.upper(isolation);
-        let found = tasks::blocking(move || replica.log().offset_for_timestamp(timestamp, until)).await?;
+        let found = self.log().expanding(move |log| log.offset_for_timestamp(timestamp, until)).await?;
         Ok(found.map(|found| FoundOffset {
             offset: found.offset,
             timestamp: Some(found.timestamp),
@@ -137,9 +136,8 @@ impl Replica {
         isolation: Isolation,
         wait_until: Instant,
     ) -> Result<Option<FoundOffset>, ReadError> {
-        let replica = self.clone();
         let until = self.upper(isolation);
-        let local = tasks::blocking(move || replica.log().max_timestamp(until)).await?;
+        let local = self.log().expanding(move |log| log.max_timestamp(until)).await?;
         let local = local.map(|found| FoundOffset {
             offset: found.offset,
             timestamp: Some(found.timestamp),

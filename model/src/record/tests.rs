@@ -106,3 +106,34 @@ fn old_message_formats_are_named() {
     assert_eq!(BatchHeader::parse(&message), Err(BatchError::Magic(1)));
     assert_eq!(BatchHeader::parse(&message[..10]), Err(BatchError::Short));
 }
+
+#[test]
+fn the_first_record_of_a_time_is_found_or_the_batch_that_cannot_be_opened() {
+    let mut builder = BatchBuilder::new();
+    for timestamp in [10, 30, 20, 40] {
+        builder.push(Timestamp(timestamp), None, Some(b"value"), &[]);
+    }
+    let all = OffsetRange { base: Offset::ZERO, next: Offset::new(4).unwrap() };
+    let late = OffsetRange { base: Offset::new(2).unwrap(), ..all };
+    for codec in [Compression::None, Compression::Lz4] {
+        let bytes = builder.clone().finish(codec).unwrap();
+        let header = BatchHeader::parse(&bytes).unwrap();
+        let find = |timestamp, within| {
+            let found = first_at_or_after(&header, &bytes[HEADER_BYTES..], Timestamp(timestamp), within);
+            found.map(|(offset, timestamp)| (offset.get(), timestamp.0))
+        };
+        assert_eq!(find(5, all), Some((0, 10)));
+        assert_eq!(find(11, all), Some((1, 30)));
+        assert_eq!(find(11, late), Some((2, 20)));
+        assert_eq!(find(41, all), None);
+        if codec != Compression::None {
+            let unreadable = |timestamp, within| {
+                let found = first_at_or_after(&header, b"no lz4", Timestamp(timestamp), within);
+                found.map(|(offset, timestamp)| (offset.get(), timestamp.0))
+            };
+            assert_eq!(unreadable(11, all), Some((0, 40)), "whoever starts there misses nothing");
+            assert_eq!(unreadable(11, late), Some((2, 40)));
+            assert_eq!(unreadable(41, all), None);
+        }
+    }
+}

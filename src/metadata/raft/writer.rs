@@ -106,6 +106,9 @@ fn lone_committed(batch: &[Write]) -> Option<LogId> {
 fn commit(database: &Database, batch: &[Write], committed: Option<LogId>) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
+    // One sync more, so that a start after a crash never takes the commit before for the newest when that one is damaged: with it a
+    // vote would be forgotten. redb then says that it is damaged.
+    transaction.set_two_phase_commit(true);
     {
         let mut entries = transaction.open_table(ENTRIES)?;
         let mut meta = transaction.open_table(META)?;

@@ -93,7 +93,7 @@ impl ReadError {
     pub(crate) fn of_store(error: &StoreError) -> ReadError {
         match error {
             StoreError::NotFound { key } => ReadError::Lost { key: key.clone() },
-            StoreError::TooLarge { key, .. } => {
+            StoreError::TooLarge { key, .. } | StoreError::Short { key, .. } => {
                 ReadError::Corrupt { key: key.clone(), what: error.to_string() }
             }
             other => ReadError::Unavailable { message: other.to_string() },

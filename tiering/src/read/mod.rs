@@ -40,6 +40,7 @@ use aquifer_model::{ByteCount, Offset, TopicPartition};
 use aquifer_runtime::tasks::TaskGroup;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::damage::Damages;
@@ -67,6 +68,8 @@ pub use time::TimeLookup;
 const PAGES_BYTES: ByteCount = ByteCount::mib(16);
 /// How often a read starts over because objects went between manifest and fetch.
 const MOVED_MAX: usize = 3;
+/// Lookups by time that open a batch at the same time. Each may expand it to 128 MiB.
+const LOOKUPS_MAX: usize = 2;
 
 /// Reads all partitions. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -85,6 +88,8 @@ struct Inner {
     entries: Flights<(TopicPartition, Offset), Option<Arc<Entry>>>,
     /// Since when what a reader waits for fails.
     failing: Mutex<HashMap<(TopicPartition, Offset), Instant>>,
+    /// A place for each lookup that opens batches.
+    lookups: Arc<Semaphore>,
     damages: Arc<Damages>,
     metrics: ReadMetrics,
 }
@@ -129,6 +134,7 @@ impl Reader {
             manifests: Flights::new("cold manifest", tasks.clone()),
             entries: Flights::new("cold page", tasks),
             failing: Mutex::default(),
+            lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
             damages,
             store,
             options,

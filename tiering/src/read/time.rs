@@ -8,7 +8,8 @@ use std::sync::Arc;
 use aquifer_model::batch::HEADER_BYTES;
 use aquifer_model::batches::Batches;
 use aquifer_model::record;
-use aquifer_model::{BatchHeader, ByteCount, LeaderEpoch, Offset, Timestamp, time_index};
+use aquifer_model::{ByteCount, LeaderEpoch, Offset, OffsetRange, Timestamp, time_index};
+use aquifer_runtime::tasks;
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -106,9 +107,14 @@ impl Reader {
                 return Ok(TimeLookup::Pending);
             }
             let bytes = Bytes::from(read.slices.concat());
-            let found = first_record(&bytes, at, from);
-            let corrupt = |what: String| ReadError::Corrupt { key: entry.object.to_string(), what };
-            if let Some(found) = found.map_err(corrupt)? {
+            // Expands a batch: not on a thread that serves, and few at a time.
+            let place = self.0.lookups.clone().acquire_owned().await.map_err(|_| ReadError::Stopping)?;
+            let found = tasks::blocking(move || {
+                let found = first_record(&bytes, at, from);
+                drop(place);
+                found
+            });
+            if let Some(found) = found.await {
                 return Ok(found);
             }
             offset = read.next;
@@ -118,39 +124,15 @@ impl Reader {
 }
 
 /// The first record at or after a timestamp and an offset, in a run of batches.
-pub(crate) fn first_record(bytes: &Bytes, at: Timestamp, from: Offset) -> Result<Option<TimeLookup>, String> {
-    for located in Batches::new(bytes) {
+fn first_record(bytes: &Bytes, at: Timestamp, from: Offset) -> Option<TimeLookup> {
+    Batches::new(bytes).find_map(|located| {
         let header = located.header;
         if header.max_timestamp() < at || header.next_offset() <= from {
-            continue;
+            return None;
         }
-        let batch = bytes.slice(located.position..located.position + header.size());
-        if let Some(found) = first_in_batch(&header, &batch, at, from)? {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
+        let packed = &bytes[located.position + HEADER_BYTES..located.position + header.size()];
+        let within = OffsetRange { base: from, next: header.next_offset() };
+        let (offset, timestamp) = record::first_at_or_after(&header, packed, at, within)?;
+        Some(TimeLookup::Found { offset, timestamp, epoch: header.leader_epoch })
+    })
 }
-
-fn first_in_batch(
-    header: &BatchHeader,
-    batch: &Bytes,
-    at: Timestamp,
-    from: Offset,
-) -> Result<Option<TimeLookup>, String> {
-    let packed = batch.slice(HEADER_BYTES..);
-    let records = match header.compression() {
-        aquifer_model::compression::Compression::None => packed,
-        codec => codec.decompress(&packed, RECORDS_BYTES_MAX).map_err(|error| error.to_string())?.into(),
-    };
-    let records = record::read(header, &records).map_err(|error| error.to_string())?;
-    let found = records.into_iter().find(|record| record.timestamp >= at && record.offset >= from);
-    Ok(found.map(|record| TimeLookup::Found {
-        offset: record.offset,
-        timestamp: record.timestamp,
-        epoch: header.leader_epoch,
-    }))
-}
-
-/// No batch unpacks to more; the broker's largest message is far below.
-const RECORDS_BYTES_MAX: usize = 1 << 30;

@@ -138,6 +138,16 @@ pub enum StoreError {
         /// The bound.
         bytes_max: u64,
     },
+    /// An object ends before what its manifest or its own footer says that it holds.
+    #[error("{key} is {bytes} bytes long, its bytes up to {wanted} were asked for")]
+    Short {
+        /// Its key.
+        key: String,
+        /// Its length.
+        bytes: u64,
+        /// Behind the last byte that was asked for.
+        wanted: u64,
+    },
 }
 
 impl StoreError {
@@ -207,6 +217,10 @@ fn generic(operation: Operation, key: String, error: &object_store::Error, raw: 
         Some(400..=499) => Refusal::Request,
         _ if raw.contains("redirect without LOCATION") => Refusal::Region,
         Some(300..=399) => Refusal::Region,
+        // A folder's words for what a bucket answers with 416.
+        _ if raw.contains("Wanted range starting at") || raw.contains("Out of range of file") => {
+            Refusal::Request
+        }
         // Server errors and failed system calls of a local folder: either may come after the deed.
         _ => return StoreError::Indeterminate { operation, key, message },
     };

@@ -268,10 +268,43 @@ impl Store {
     pub async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, StoreError> {
         let wanted = range.end.saturating_sub(range.start);
         let get = || self.get_with(key, GetRange::Bounded(range.clone()));
-        let (bytes, _) = self.repeat(Operation::Get, key.as_str(), wanted, get).await?;
-        self.0.metrics.received.inc_by(bytes.len() as u64);
-        check_length(key, range.start, wanted, bytes.len() as u64)?;
-        Ok(bytes)
+        match self.repeat(Operation::Get, key.as_str(), wanted, get).await {
+            Ok((bytes, _)) if bytes.len() as u64 == wanted => {
+                self.0.metrics.received.inc_by(wanted);
+                Ok(bytes)
+            }
+            Ok((bytes, _)) => Err(self.fewer_came(key, &range, bytes.len() as u64).await),
+            Err(error) => Err(self.of_range(key, &range, error).await),
+        }
+    }
+
+    /// What it means that a range was answered with other than all of its bytes.
+    async fn fewer_came(&self, key: &Key, range: &Range<u64>, received: u64) -> StoreError {
+        let message = format!("bytes {} to {} were asked for, {received} came", range.start, range.end);
+        let unavailable =
+            StoreError::Unavailable { operation: Operation::Get, key: key.to_string(), message };
+        self.unless_short(key, range, unavailable).await
+    }
+
+    /// What it means that a range was refused.
+    async fn of_range(&self, key: &Key, range: &Range<u64>, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Refused { why: Refusal::Request, .. } => self.unless_short(key, range, error).await,
+            error => error,
+        }
+    }
+
+    /// The object may end before the range does: then somebody cut it, and asking again does not help.
+    async fn unless_short(&self, key: &Key, range: &Range<u64>, error: StoreError) -> StoreError {
+        match self.head(key).await {
+            Ok(facts) if facts.size.get() < range.end => {
+                let (bytes, wanted) = (facts.size.get(), range.end);
+                StoreError::Short { key: key.to_string(), bytes, wanted }
+            }
+            Ok(_) => error,
+            Err(StoreError::NotFound { key }) => StoreError::NotFound { key },
+            Err(_) => error,
+        }
     }
 
     /// A range of an object, from `start` to as far as `into` goes: all of it, or an error. `see` is shown the bytes in pieces as
@@ -284,17 +317,18 @@ impl Store {
         see: fn(&mut W, &[u8]),
     ) -> Result<W, StoreError> {
         let wanted = into.len() as u64;
+        let range = start..start + wanted;
         let mut retry = self.retry();
         loop {
             let fill = self.fill(key, start, into, see);
             match self.attempt(Operation::Get, key.as_str(), wanted, fill).await {
                 Err(error) if error.is_transient() => retry.pause(error).await?,
-                Err(error) => return Err(error),
-                Ok((received, seen)) => {
+                Err(error) => return Err(self.of_range(key, &range, error).await),
+                Ok((received, seen)) if received == wanted => {
                     self.0.metrics.received.inc_by(received);
-                    check_length(key, start, wanted, received)?;
                     return Ok(seen);
                 }
+                Ok((received, _)) => return Err(self.fewer_came(key, &range, received).await),
             }
         }
     }
@@ -479,15 +513,6 @@ impl Store {
     pub(crate) fn retry(&self) -> Retry {
         Retry::new(self.clone())
     }
-}
-
-fn check_length(key: &Key, start: u64, wanted: u64, received: u64) -> Result<(), StoreError> {
-    if received == wanted {
-        return Ok(());
-    }
-    let message = format!("{wanted} bytes were asked for from {start}, {received} came");
-    let (operation, why) = (Operation::Get, Refusal::Request);
-    Err(StoreError::Refused { operation, key: key.to_string(), why, message })
 }
 
 fn open_folder(path: &std::path::Path, world: &World) -> Result<Arc<dyn ObjectStore>, OpenError> {

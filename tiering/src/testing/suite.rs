@@ -22,7 +22,7 @@ use crate::manifest::commit::{ClaimError, CommitError};
 use crate::options::Options;
 use crate::path::DataName;
 use crate::read::{ColdRead, ColdRequest, ReadError, TimeLookup};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::tier::{Metrics, Setup, Tier};
 use crate::topic::{TopicRecord, TopicState};
 use crate::upload::UploadError;
@@ -55,6 +55,7 @@ pub async fn run(store: Store, folder: &Path) {
     bench.spills_and_expires().await;
     bench.looks_up_times_and_epochs().await;
     bench.tells_loss_from_removal().await;
+    bench.tells_what_was_cut_short().await;
     bench.keeps_what_went_through_its_grace().await;
     bench.deletes_topics_for_good().await;
     bench.belongs_to_one_cluster().await;
@@ -337,6 +338,24 @@ impl Bench {
         assert_eq!(lost, Err(ReadError::Lost { key: key.to_string() }));
         let report = inspect::verify(&self.store, inspect::VerifyOptions::of(partition.topic)).await;
         assert_eq!(report.expect("it is read").problems.len(), 1);
+    }
+
+    /// A store that is away is asked again, an object that ends early is damaged: the two must not be taken for each other.
+    async fn tells_what_was_cut_short(&self) {
+        let key = path::probe_object(self.partition().topic.uuid(), "short");
+        self.store.put(&key, vec![Bytes::from_static(b"0123456789")]).await.expect("it is written");
+        assert_eq!(&self.store.get_range(&key, 3..10).await.expect("it is there")[..], b"3456789");
+        for range in [5..11, 10..20, 4000..5000] {
+            let read = self.store.get_range(&key, range.clone()).await;
+            assert!(
+                matches!(read, Err(StoreError::Short { bytes: 10, wanted, .. }) if wanted == range.end),
+                "{read:?}"
+            );
+            let mut into = vec![0; (range.end - range.start) as usize];
+            let read = self.store.get_range_into(&key, range.start, &mut into, |(), _| ()).await;
+            assert!(matches!(read, Err(StoreError::Short { bytes: 10, .. })), "{read:?}");
+        }
+        self.store.delete(vec![key]).await.expect("it goes");
     }
 
     async fn keeps_what_went_through_its_grace(&self) {
