@@ -4,8 +4,8 @@ use crate::broker::Broker;
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 
-/// Looks that make one figure: a single one may hit a peak.
-const WINDOW: usize = 20;
+/// The looks of so long make one figure: it goes up and down with each batch that is opened.
+const WINDOW: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
@@ -36,17 +36,26 @@ impl Vitals {
         Ok(look)
     }
 
+    pub(super) fn last_mb(&self) -> u64 {
+        self.looks.last().map_or(0, |look| look.resident_mb())
+    }
+
     pub(super) fn peak_mb(&self) -> u64 {
         self.looks.iter().map(|look| mb(look.resident_bytes)).max().unwrap_or_default()
     }
 
-    /// Resident MB from `settled` on, and at the end: the median of the looks there.
+    /// Resident MB from `settled` on, and in the end: the medians of a minute.
     pub(super) fn settled_and_end_mb(&self, settled: Duration) -> Result<(u64, u64)> {
-        let first = self.looks.iter().position(|look| look.at >= settled).unwrap_or(self.looks.len());
-        let settled = &self.looks[first..];
-        ensure!(settled.len() >= 2 * WINDOW, "{} looks after it settled are too few", settled.len());
-        let (begin, end) = (&settled[..WINDOW], &settled[settled.len() - WINDOW..]);
-        Ok((median_mb(begin), median_mb(end)))
+        let last = self.looks.last().map_or(Duration::ZERO, |look| look.at);
+        ensure!(
+            last >= settled + 2 * WINDOW,
+            "{last:?} are too short to tell what memory does after {settled:?}"
+        );
+        let within = |from: Duration| {
+            let looks = self.looks.iter().filter(move |look| look.at >= from && look.at < from + WINDOW);
+            median_mb(looks.map(|look| look.resident_bytes).collect())
+        };
+        Ok((within(settled), within(last.saturating_sub(WINDOW))))
     }
 }
 
@@ -56,8 +65,7 @@ impl Look {
     }
 }
 
-fn median_mb(looks: &[Look]) -> u64 {
-    let mut bytes: Vec<u64> = looks.iter().map(|look| look.resident_bytes).collect();
+fn median_mb(mut bytes: Vec<u64>) -> u64 {
     bytes.sort_unstable();
     mb(bytes[bytes.len() / 2])
 }
