@@ -30,6 +30,7 @@ use crate::admin::status::StatusSource;
 use crate::config::{self, Config};
 use crate::controller::bucket::BucketRecords;
 use crate::controller::topics::Topics;
+use crate::groups::coordinator::Groups;
 use crate::handlers::answer_memory::AnswerMemory;
 use crate::handlers::context::Context;
 use crate::handlers::fetch_session::FetchSessions;
@@ -358,7 +359,14 @@ impl Started<'_> {
             metadata: metadata.clone(),
             replicas: replicas.clone(),
             tier,
-            topics: Topics::new(metadata.clone(), replicas, configs, self.world.clone(), self.registry),
+topics: Topics::new(
+                metadata.clone(),
+                replicas.clone(),
+                configs.clone(),
+                self.world.clone(),
+                self.registry,
+            ),
+            groups: self.start_groups(metadata, replicas, configs),
             producer_ids: ProducerIds::new(broker.node.id),
             sessions: Mutex::new(FetchSessions::new(
                 broker.fetch.sessions_max as usize,
@@ -371,6 +379,17 @@ impl Started<'_> {
         let budget = ByteBudget::new(broker.connections.queued_bytes_max);
         let (limits, accept) = options::connections(&self.config, budget);
         Arc::new(Acceptor::new(dispatcher, limits, accept, self.registry))
+    }
+
+    fn start_groups(
+        &self,
+        metadata: &Metadata,
+        replicas: Arc<Replicas>,
+        configs: watch::Receiver<Config>,
+    ) -> Arc<Groups> {
+        let groups = Groups::new(metadata.clone(), replicas, configs, self.world.clone());
+        groups.follow(self.back);
+        groups
     }
 
     fn not_ready(&self, reason: &'static str) {

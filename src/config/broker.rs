@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aquifer_model::{BrokerId, ByteCount};
 
+use super::groups::{self, Groups};
 use super::key::{bytes, choice, count, count_or, flag, fraction, list, millis, millis_or_unlimited, text};
 use super::listener::{self, Endpoint, JoinError, Listener};
 use super::reader::Reader;
@@ -36,6 +37,8 @@ pub struct BrokerConfig {
     pub tier: Option<Tier>,
     /// The metadata log.
     pub raft: Raft,
+    /// Consumer groups.
+    pub groups: Groups,
     /// `admin.listen`; `None` if turned off.
     pub admin: Option<Endpoint>,
     /// What the broker says of itself.
@@ -174,6 +177,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> BrokerConfig {
     let log = read_log(r);
     let tier = tier::read(r);
     let topic_defaults = topic::read(r, tier.is_some());
+    let groups = groups::read(r);
     let raft = read_raft(r);
     let admin = read_admin(r);
     let logging = read_logging(r);
@@ -186,6 +190,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> BrokerConfig {
         fetch,
         log,
         tier,
+        groups,
         raft,
         admin,
         logging,

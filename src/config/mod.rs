@@ -28,6 +28,8 @@ mod listener;
 mod topic;
 /// The keys of the bucket.
 mod tier;
+/// The keys of consumer groups.
+mod groups;
 /// A broker's keys.
 mod broker;
 /// Kafka's keys that are not honoured.
@@ -52,6 +54,7 @@ mod tests;
 pub use alter::{Alteration, BrokerScope};
 pub use broker::{BrokerConfig, Connections, Fetch, Log, Logging, LoggingFormat, Node, Raft, Topics};
 pub use describe::Described;
+pub use groups::Groups;
 pub use input::{CommandDefault, FileText, Flag, Sources};
 pub use listener::{Endpoint, Listener};
 pub use problem::{Problem, Problems};

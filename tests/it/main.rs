@@ -32,6 +32,8 @@ mod offsets;
 mod junction;
 /// CreateTopics, CreatePartitions, DeleteTopics.
 mod topics;
+/// Consumer groups.
+mod groups;
 /// DescribeConfigs, IncrementalAlterConfigs.
 mod configs;
 
