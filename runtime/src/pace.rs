@@ -38,7 +38,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_rate_is_kept_and_idleness_is_not_made_up_for() {
         let clock = Clock::system();
-        let mut pace = Pace::new(clock.clone(), Some(ByteCount(1000)));
+        let mut pace = Pace::new(clock, Some(ByteCount(1000)));
         let began = clock.now();
         for _ in 0..4 {
             pace.spent(ByteCount(500)).await;
@@ -48,7 +48,7 @@ mod tests {
         let began = clock.now();
         pace.spent(ByteCount(1000)).await;
         assert_eq!(clock.now() - began, Duration::from_secs(1));
-        Pace::new(clock.clone(), None).spent(ByteCount::mib(1000)).await;
+        Pace::new(clock, None).spent(ByteCount::mib(1000)).await;
         assert_eq!(clock.now() - began, Duration::from_secs(1));
     }
 }

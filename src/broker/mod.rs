@@ -359,7 +359,7 @@ impl Started<'_> {
             metadata: metadata.clone(),
             replicas: replicas.clone(),
             tier,
-topics: Topics::new(
+            topics: Topics::new(
                 metadata.clone(),
                 replicas.clone(),
                 configs.clone(),

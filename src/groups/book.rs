@@ -145,15 +145,8 @@ impl Book {
 
     /// Lets a member into a group, which begins with its first.
     pub(crate) fn join(&mut self, id: &Str, join: Join, ticket: Ticket, now: Now, effects: &mut Effects) {
-        let refusal = if id.is_empty() {
-            Some(GroupError::InvalidGroupId)
-        } else if !join.member_id.is_empty() && !self.groups.contains_key(id) {
-            Some(GroupError::UnknownMember)
-        } else {
-            None
-        };
-        if let Some(error) = refusal {
-            let refused = JoinRefused { error, member_id: join.member_id };
+        if id.is_empty() {
+            let refused = JoinRefused { error: GroupError::InvalidGroupId, member_id: join.member_id };
             return effects.joins.push((ticket, Err(refused)));
         }
         let limits = self.rules.limits;
@@ -163,9 +156,9 @@ impl Book {
 
     /// Tells a member what it is to read.
     pub(crate) fn sync(&mut self, id: &Str, sync: Sync, ticket: Ticket, now: Now, effects: &mut Effects) {
-        match self.groups.get_mut(id) {
-            Some(group) => group.classic.sync(sync, ticket, now, effects),
-            None => effects.syncs.push((ticket, Err(missing(id, GroupError::UnknownMember)))),
+        match self.with_members(id) {
+            Ok(group) => group.classic.sync(sync, ticket, now, effects),
+            Err(error) => effects.syncs.push((ticket, Err(error))),
         }
         self.settle(id);
     }
@@ -179,7 +172,7 @@ impl Book {
         generation: i32,
         now: Now,
     ) -> Result<(), GroupError> {
-        let group = self.groups.get_mut(id).ok_or(missing(id, GroupError::UnknownMember))?;
+        let group = self.with_members(id)?;
         let answer = group.classic.heartbeat(member, instance, generation, now);
         self.settle(id);
         answer
@@ -194,7 +187,7 @@ impl Book {
         effects: &mut Effects,
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         let limits = self.rules.limits;
-        let group = self.groups.get_mut(id).ok_or(missing(id, GroupError::UnknownMember))?;
+        let group = self.with_members(id)?;
         let answers = group.classic.leave(leaving, now, limits, effects);
         self.settle(id);
         Ok(answers)
@@ -209,9 +202,6 @@ impl Book {
         now: Now,
         effects: &mut Effects,
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
-        if id.is_empty() {
-            return Err(GroupError::InvalidGroupId);
-        }
         if committer.generation >= 0 && !self.groups.contains_key(id) {
             return Err(GroupError::IllegalGeneration);
         }
@@ -255,6 +245,9 @@ impl Book {
         partitions: &[(Str, i32)],
         effects: &mut Effects,
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        if id.is_empty() {
+            return Err(GroupError::InvalidGroupId);
+        }
         let group = self.groups.get_mut(id).ok_or(GroupError::NotFound)?;
         let is_consumers = group.classic.protocol_type().is_some_and(|kind| *kind == *subscription::CONSUMER);
         let has_members = group.classic.state() != State::Empty;
@@ -321,6 +314,14 @@ impl Book {
         self.groups.get(id).map(|group| group.classic.view())
     }
 
+    /// A group that may have members. Without a name there is none, though positions can be stored there, as by the oldest clients.
+    fn with_members(&mut self, id: &Str) -> Result<&mut Group, GroupError> {
+        if id.is_empty() {
+            return Err(GroupError::InvalidGroupId);
+        }
+        self.groups.get_mut(id).ok_or(GroupError::UnknownMember)
+    }
+
     fn group(&mut self, id: &Str, now: Now) -> &mut Group {
         self.groups.entry(id.clone()).or_insert_with(|| Group {
             classic: ClassicGroup::new(id.clone(), now),
@@ -369,11 +370,6 @@ impl Group {
         }
         Some(all)
     }
-}
-
-/// A group without a name is no group, whatever is asked of it.
-fn missing(id: &Str, otherwise: GroupError) -> GroupError {
-    if id.is_empty() { GroupError::InvalidGroupId } else { otherwise }
 }
 
 #[cfg(test)]

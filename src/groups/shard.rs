@@ -53,6 +53,8 @@ pub(crate) enum Unavailable {
 type Job = Box<dyn FnOnce(Result<&mut Desk, Unavailable>) + Send>;
 /// An answer that waits until what it rests on is safe.
 type Release = Box<dyn FnOnce(Result<(), Unavailable>) + Send>;
+/// Where a request waits for its answer.
+type Answer<T> = oneshot::Sender<Result<T, Unavailable>>;
 
 /// A way to a shard.
 #[derive(Debug, Clone)]
@@ -179,8 +181,8 @@ struct Desk {
     effects: Effects,
     /// Answers found in this step.
     releases: Vec<Release>,
-    joining: HashMap<Ticket, oneshot::Sender<Result<Result<Joined, JoinRefused>, Unavailable>>>,
-    syncing: HashMap<Ticket, oneshot::Sender<Result<Result<Synced, GroupError>, Unavailable>>>,
+    joining: HashMap<Ticket, Answer<Result<Joined, JoinRefused>>>,
+    syncing: HashMap<Ticket, Answer<Result<Synced, GroupError>>>,
     tickets: u64,
     /// Answers that wait for the high watermark, oldest first.
     waiting: VecDeque<Waiting>,
@@ -215,6 +217,11 @@ impl Task {
                 tokio::select! {
                     () = self.around.cancelled.cancelled() => return,
                     changed = marks.changed() => if changed.is_err() { return },
+                    // Whoever asked before it saw that nobody leads.
+                    job = self.todo.recv() => match job {
+                        Some(job) => job(Err(Unavailable::NotCoordinator)),
+                        None => return,
+                    },
                 }
                 continue;
             };

@@ -14,6 +14,7 @@ use super::context::Context;
 use super::errors;
 use crate::groups::classic::{Join, Leaving, Profile, Sync};
 use crate::groups::effects::Joined;
+use crate::groups::error::GroupError;
 
 /// From here on a first join is answered with an id alone.
 const VERSION_KNOWN_ID: i16 = 4;
@@ -180,6 +181,12 @@ pub(crate) async fn leave(
         Err(error) => {
             let error_code = errors::of_unavailable(&error);
             return LeaveGroupResponse { error_code, ..LeaveGroupResponse::default() };
+        }
+        Ok(Err(error @ GroupError::InvalidGroupId)) => {
+            return LeaveGroupResponse {
+                error_code: errors::of_group(error),
+                ..LeaveGroupResponse::default()
+            };
         }
         // Of a group that is not there, nobody is a member.
         Ok(Err(error)) => vec![errors::of_group(error); leaving.len()],

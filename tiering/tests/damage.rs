@@ -78,7 +78,7 @@ impl Bench {
     }
 
     async fn examine(&self, tier: &Tier) -> Vec<String> {
-        let mut pace = Pace::new(self.world.clock.clone(), None);
+        let mut pace = Pace::new(self.world.clock, None);
         tier.examine(self.partition, &mut pace).await.unwrap();
         tier.damage().into_iter().map(|damaged| damaged.object).collect()
     }

@@ -1,11 +1,12 @@
 use aquifer_model::Timestamp;
+use aquifer_runtime::clock::Clock;
 use bytes::Bytes;
 
 use super::*;
 use crate::groups::classic::Profile;
 
 fn now(seconds: u64) -> Now {
-    thread_local!(static BEGAN: Instant = Instant::now());
+    thread_local!(static BEGAN: Instant = Clock::system().now());
     let passed = Duration::from_secs(seconds);
     Now { at: BEGAN.with(|began| *began) + passed, wall: Timestamp(0).plus(passed) }
 }
@@ -107,13 +108,25 @@ fn who_may_not_commit_leaves_no_trace() {
     let member = Committer { member_id: Str::from("m"), generation: 3, ..outsider() };
     let refused = book.commit(&group, &member, vec![position("t", 1)], now(0), &mut effects);
     assert_eq!(refused, Err(GroupError::IllegalGeneration));
-    let unnamed = book.commit(&Str::EMPTY, &outsider(), vec![position("t", 1)], now(0), &mut effects);
-    assert_eq!(unnamed, Err(GroupError::InvalidGroupId));
     let wordy = Commit { metadata: Str::from("12345"), ..position("t", 1) };
     let kept = book.commit(&group, &outsider(), vec![wordy, position("u", 2)], now(0), &mut effects);
     assert_eq!(kept, Ok(vec![Err(GroupError::MetadataTooLarge), Ok(())]));
     assert_eq!((offset(&book, "g", "t"), offset(&book, "g", "u")), (None, Some(2)));
     assert_eq!(effects.records.len(), 1);
+}
+
+#[test]
+fn without_a_name_positions_can_be_stored_and_nothing_else() {
+    let mut book = book();
+    let mut effects = Effects::default();
+    commit(&mut book, "", "t", 5, 0);
+    assert_eq!(offset(&book, "", "t"), Some(5));
+    let heard = book.heartbeat(&Str::EMPTY, &Str::from("m"), None, 1, now(0));
+    assert_eq!(heard, Err(GroupError::InvalidGroupId));
+    let deleted = book.delete_positions(&Str::EMPTY, &[(Str::from("t"), 0)], &mut effects);
+    assert_eq!(deleted, Err(GroupError::InvalidGroupId));
+    assert_eq!(book.delete(&Str::EMPTY, now(0), &mut effects), Ok(()));
+    assert_eq!(book.len(), 0);
 }
 
 #[test]

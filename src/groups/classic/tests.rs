@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use aquifer_model::Timestamp;
 use aquifer_protocol::Str;
+use aquifer_runtime::clock::Clock;
 use bytes::Bytes;
-use tokio::time::Instant;
 
 use super::*;
 use crate::groups::effects::{Joined, Synced, Ticket};
@@ -21,7 +21,7 @@ struct Table {
 
 impl Table {
     fn new() -> Table {
-        let now = Now { at: Instant::now(), wall: Timestamp(1_000) };
+        let now = Now { at: Clock::system().now(), wall: Timestamp(1_000) };
         let limits = Limits {
             session_timeout_min: Duration::from_secs(6),
             session_timeout_max: Duration::from_secs(1_800),
@@ -114,7 +114,7 @@ impl Table {
         self.wait(6);
         let generation = self.joined(tickets[0]).generation;
         let leader = self.joined(tickets[0]).leader.clone();
-        for member in members.iter().filter(|member| **member != *leader) {
+        for member in members.iter().filter(|member| ***member != *leader) {
             self.sync(member, generation, &[]);
         }
         let all: Vec<(&str, &str)> = members.iter().map(|member| (*member, *member)).collect();
@@ -421,7 +421,7 @@ fn an_old_client_that_led_is_not_told_that_it_leads() {
 #[test]
 fn positions_are_taken_from_members_and_from_outside_while_nobody_is_in() {
     let mut table = Table::new();
-    let mut check = |table: &mut Table, member: &str, generation| {
+    let check = |table: &mut Table, member: &str, generation| {
         let member = Str::from(member);
         table.act(|group, now, _, _| group.check_commit(&member, None, generation, now))
     };
