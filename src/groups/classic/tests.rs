@@ -211,7 +211,7 @@ fn a_first_join_of_a_new_client_gets_an_id_alone() {
     assert_eq!((refused.error, refused.member_id.as_str()), (GroupError::MemberIdRequired, "a"));
     assert!(!table.group.is_empty(), "the id is kept for it");
     let ticket = table.join(again("a"));
-    table.wait(6);
+    table.wait(3);
     assert_eq!(table.joined(ticket).member_id, "a");
     // An id that is not used is forgotten with its session.
     table.join(Join { needs_known_id: true, ..first("b") });
