@@ -234,6 +234,8 @@ fn gather(
     let path = place.slot.path();
     let mut position = u64::from(place.floor.position);
     let mut expected = place.base.plus(place.floor.relative.into());
+    // Whether what is expected is the index's word, rather than where the batch before ends.
+    let mut by_index = position > 0;
     // The offset is at most an index interval and a batch behind the floor.
     let wanted = read.bytes_max.get().saturating_add(gap).max(HEADER_BYTES as u64);
     'walk: loop {
@@ -243,25 +245,29 @@ fn gather(
             .map_err(|error| ReadError::of_read(path, position, error))?;
         let cut_short = (buffer.len() as u64) < count;
         let mut at = 0;
-        while let Some(header) = header_at(&buffer, at, path, position, place.ceiling)? {
-            let found = header.base_offset;
-            let by_index =
-                position + at as u64 == u64::from(place.floor.position) && place.floor.position > 0;
-            if found != expected && by_index && !planted::is(Planted::IndexTrusted) {
+        loop {
+            let header = header_at(&buffer, at, path, position, place.ceiling);
+            let is_expected = match &header {
+                Ok(header) => header.is_none_or(|header| header.base_offset == expected),
+                Err(_) => false,
+            };
+            if by_index && !is_expected && !planted::is(Planted::IndexTrusted) {
                 // An index is a hint: one that leads astray costs a walk from the segment's start, never a record.
-                tracing::warn!(path = %path.display(), offset = %read.from, "an index entry leads to another offset than it says");
-                (position, expected) = (0, place.base);
+                tracing::warn!(path = %path.display(), offset = %read.from, "an index entry leads to something else than it says");
+                (position, expected, by_index) = (0, place.base, false);
                 continue 'walk;
             }
-            if found != expected && !by_index {
-                let what = format!("a batch of offset {found} does not continue the one before");
+            let Some(header) = header? else { break };
+            if !by_index && !is_expected {
+                let what =
+                    format!("a batch of offset {} does not continue the one before", header.base_offset);
                 return Err(damaged(path, position + at as u64, &what));
             }
             if header.next_offset() > read.from {
                 let first = First { position: position + at as u64, at, header };
                 return take(file, place, read, buffer.into(), first);
             }
-            expected = header.next_offset();
+            (expected, by_index) = (header.next_offset(), false);
             at += header.size();
         }
         if cut_short && buffer.len().saturating_sub(at) < HEADER_BYTES {

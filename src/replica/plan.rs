@@ -184,10 +184,12 @@ mod tests {
     async fn a_partition_where_nothing_happens_is_swept_seldom() {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         let (one, two) = (ManifestVersion(1), ManifestVersion(2));
-        let start = aquifer_runtime::clock::Clock::system().now();
-        let mut sweeps = Sweeps::new(start, minutes(1), minutes(5), Duration::ZERO);
-        assert_eq!(sweeps.due(start, one), None);
-        assert_eq!(sweeps.due(start + minutes(1), one), Some(CollectDepth::Orphans));
+        let claimed = aquifer_runtime::clock::Clock::system().now();
+        let mut sweeps = Sweeps::new(claimed, minutes(1), minutes(5), Duration::ZERO);
+        assert_eq!(sweeps.due(claimed, one), None);
+        assert_eq!(sweeps.due(claimed + minutes(1), one), Some(CollectDepth::Orphans));
+        // Late enough that what was there before the claim has had its grace.
+        let start = claimed + minutes(5);
         let left = |left, orphans_left| Some(Collected { left, orphans_left, ..Collected::default() });
         sweeps.swept(start, CollectDepth::Orphans, left(3, 0), one);
         assert_eq!(sweeps.due(start + minutes(4), one), None);
@@ -203,6 +205,7 @@ mod tests {
         assert_eq!(sweeps.due(start + minutes(4), one), None);
         assert_eq!(sweeps.due(start + minutes(5), one), Some(CollectDepth::Orphans));
     }
+
     #[tokio::test]
     async fn what_a_failed_write_leaves_goes_after_its_grace_and_what_it_brings_late_after_that() {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);

@@ -125,9 +125,7 @@ fn a_checkpoint_whose_segments_do_not_join_is_refused() {
 
 #[test]
 fn a_newer_version_is_refused_by_name() {
-    let mut bytes = checkpoint().encode();
-    bytes[5] = 2;
-    let error = Checkpoint::decode(&bytes).unwrap_err();
+    let error = Checkpoint::decode(&of_next_version(&checkpoint().encode())).unwrap_err();
     assert_eq!(
         error.to_string(),
         "checkpoint has version 2, this program knows up to 1: use a newer aquifer"

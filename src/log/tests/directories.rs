@@ -1,5 +1,6 @@
 //! Data directories: locks, formats, many logs, strays, deletion.
 
+use aquifer_model::fuzzing::of_next_version;
 use aquifer_model::{ByteCount, TopicName};
 use aquifer_runtime::files::Disk;
 
@@ -33,8 +34,7 @@ fn what_a_newer_program_wrote_is_refused_and_left_alone() {
         [house.log_folder().join(layout::CHECKPOINT), house.log_folder().join(layout::PARTITION), format]
     {
         let bytes = house.read_file(&path);
-        let mut newer = bytes.clone();
-        newer[5] += 1;
+        let newer = of_next_version(&bytes);
         house.write_file(&path, &newer);
         let message = match house.try_open() {
             Err(error) => error.to_string(),
@@ -190,9 +190,7 @@ fn a_log_that_could_not_be_opened_after_a_kill_was_not_closed_in_order() {
     house.kill();
     let path = house.log_folder().join(layout::PARTITION);
     let bytes = house.read_file(&path);
-    let mut newer = bytes.clone();
-    newer[5] += 1;
-    house.write_file(&path, &newer);
+    house.write_file(&path, &of_next_version(&bytes));
     assert!(house.try_log().is_err());
     house.stop();
     house.write_file(&path, &bytes);

@@ -312,7 +312,7 @@ fn a_closed_segment_that_is_missing_or_short_is_told_and_keeps_nobody_from_anyth
         let log = house.log();
         let files = |log: &Log| log.damage().into_iter().map(|damage| damage.file).collect::<Vec<_>>();
         assert_eq!((log.corruption(), files(&log)), (None, vec![path.clone()]));
-        append(&log, batch(1, 1, 1));
+        log.append(client(batch(1, 1, 1), 2)).unwrap();
         let last = segment.range.next.get() - 1;
         assert!(matches!(log.read(read_from(last)), Err(ReadError::Corrupt(damage)) if damage.file == path));
         for sound in [segment.range.base.get() - 1, segment.range.next.get(), end.get()] {
