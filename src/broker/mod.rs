@@ -38,6 +38,7 @@ use crate::handlers::metrics::HandlerMetrics;
 use crate::lifecycle::{self, Registration};
 use crate::log::{LogDir, OpenDirError};
 use crate::metadata::{Metadata, ProposeError, StartError as MetadataError};
+use crate::replica::cleaner::{Cleaner, CleanerMetrics};
 use crate::replica::keeper::Keeper;
 use crate::replica::scrub::Scrubber;
 use crate::replica::{ReplicaMetrics, Replicas};
@@ -295,7 +296,8 @@ impl Started<'_> {
         lifecycle::enter(&metadata, registered).await?;
         // Now it leads: clients that come at once are not turned away.
         replicas.follow(&metadata, self.back).await;
-        self.start_keepers(&replicas, tier.as_ref(), &metadata, &configs);
+        let cleaning = CleanerMetrics::register(self.registry);
+        self.start_keepers(&replicas, tier.as_ref(), &metadata, &configs, cleaning);
         let url = self.config.broker().tier.as_ref().map(|tier| tier.object_store.to_string());
         let status = StatusSource::new(
             broker.0,
@@ -321,6 +323,7 @@ impl Started<'_> {
         tier: Option<&Tier>,
         metadata: &Metadata,
         configs: &watch::Receiver<Config>,
+        cleaning: CleanerMetrics,
     ) {
         let keeper = Keeper::new(
             replicas.clone(),
@@ -332,6 +335,14 @@ impl Started<'_> {
         self.back.spawn_lasting("keeper", keeper.run());
         let scrub = options::scrub(&self.config);
         Scrubber::new(replicas.clone(), tier.cloned(), scrub, self.world.clone(), self.back.clone()).start();
+        let cleaner = Cleaner::new(
+            replicas.clone(),
+            options::cleaner(&self.config),
+            cleaning,
+            self.world.clone(),
+            self.back.clone(),
+        );
+        self.back.spawn_lasting("cleaner", cleaner.run());
         if let Some(tier) = tier {
             let records = BucketRecords::new(
                 metadata.clone(),

@@ -52,7 +52,9 @@ mod reference;
 mod tests;
 
 pub use alter::{Alteration, BrokerScope};
-pub use broker::{BrokerConfig, Connections, Fetch, Log, Logging, LoggingFormat, Node, Raft, Topics};
+pub use broker::{
+    BrokerConfig, Cleaner, Connections, Fetch, Log, Logging, LoggingFormat, Node, Raft, Topics,
+};
 pub use describe::Described;
 pub use groups::Groups;
 pub use input::{CommandDefault, FileText, Flag, Sources};
@@ -63,5 +65,7 @@ pub use reference::reference;
 pub use resolved::Config;
 pub use source::{Overrides, Source};
 pub use tier::{Tier, TierManifest, TierRead, TierStore, TierUpload};
-pub use topic::{Durability, RecordValidation, Records, Retention, Segments, TimestampType, TopicConfig};
+pub use topic::{
+    Compaction, Durability, RecordValidation, Records, Retention, Segments, TimestampType, TopicConfig,
+};
 pub use values::ValueType;

@@ -80,11 +80,12 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        why: "compaction is not there yet",
+        why: "a broker has one cleaner, which is never off and moves a mebibyte at a time",
         keys: &[
             ("log.cleaner.", None),
             ("log.cleaner.enable", Some("true")),
             ("log.cleaner.threads", Some("1")),
+            ("log.cleaner.io.buffer.size", Some("524288")),
         ],
     },
     Group {

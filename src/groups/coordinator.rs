@@ -165,7 +165,7 @@ impl Groups {
         // Kafka refuses to make the topic on fewer brokers than it shall have replicas, which every first user trips over.
         let replicas = (config.offsets_replication_factor as usize).min(brokers.max(1));
         let settings = [
-            ("cleanup.policy", String::new()),
+            ("cleanup.policy", "compact".to_owned()),
             ("remote.storage.enable", "false".to_owned()),
             ("segment.bytes", config.offsets_segment_bytes.0.to_string()),
         ];

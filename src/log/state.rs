@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) jitter: Duration,
     pub(super) log_start: Offset,
     pub(super) local_start: Offset,
+    /// How far compaction has come; `None` while the log never was to be compacted.
+    pub(super) cleaned: Option<Offset>,
     pub(super) condition: Condition,
     /// Bytes appended since the last checkpoint was begun.
     pub(super) uncaptured: u64,

@@ -14,7 +14,7 @@ use aquifer_model::record::{self, Checked};
 use aquifer_model::{BatchError, BatchHeader, ByteCount, Timestamp};
 use bytes::Bytes;
 
-use super::config::{Cleanup, LogConfig};
+use super::config::LogConfig;
 use super::error::{AppendError, InvalidRecords, TimestampIssue};
 use crate::config::{RecordValidation, TimestampType};
 
@@ -106,7 +106,7 @@ fn check_records(
     body: &Bytes,
     config: &LogConfig,
 ) -> Result<Option<Checked>, InvalidRecords> {
-    let compacted = config.cleanup == Cleanup::Compact;
+    let compacted = config.cleanup.compaction().is_some();
     let checked = match header.compression() {
         Compression::None => record::check(header, body)?,
         codec if compacted || config.record_validation == RecordValidation::Full => {
