@@ -93,7 +93,7 @@ enum Phase {
     /// Reads keys.
     Reading(Walk),
     /// Writes what stays.
-    Writing(Walk, Option<Output>),
+    Writing(Walk, Option<Box<Output>>),
     Done,
 }
 
@@ -233,9 +233,9 @@ impl Pass {
                     return Ok(());
                 }
                 if let Some(full) = output.take() {
-                    self.bytes.1 += put_in(log, full, None)?;
+                    self.bytes.1 += put_in(log, *full, None)?;
                 }
-                *output = Some(Output::begin(log, &next)?);
+                *output = Some(Box::new(Output::begin(log, &next)?));
             }
             Walked::Batch(batch) => {
                 let output = output.as_mut().expect("batches follow their segment");
@@ -262,7 +262,7 @@ impl Pass {
             Walked::End => {
                 let cleaned = self.judge.until;
                 let last = output.take().ok_or(CompactError::Overtaken)?;
-                self.bytes.1 += put_in(log, last, Some(cleaned))?;
+                self.bytes.1 += put_in(log, *last, Some(cleaned))?;
                 self.phase = Phase::Done;
             }
         }
