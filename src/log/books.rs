@@ -126,6 +126,7 @@ impl Log {
         };
         self.write_checkpoint(&checkpoint)?;
         books.point = checkpoint.point;
+        books.names_swaps = false;
         Ok(())
     }
 

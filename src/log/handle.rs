@@ -106,7 +106,7 @@ impl Log {
             folder,
             shared,
             config: RwLock::new(Arc::new(config)),
-            books: Mutex::new(Books { point, written }),
+            books: Mutex::new(Books { point, written, names_swaps: cleaned.is_some() }),
             waiting: Mutex::new(None),
             state: Mutex::new(State {
                 sealed,

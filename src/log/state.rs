@@ -59,6 +59,9 @@ pub(super) struct Books {
     pub(super) point: RecoveryPoint,
     /// How far the index file of the newest segment with one is written.
     pub(super) written: WrittenIndex,
+    /// Whether the checkpoint says of files that they may lie beside their places (`compaction/swap.rs`). While it does, a crash
+    /// would put into the log whatever lies there.
+    pub(super) names_swaps: bool,
 }
 
 impl Books {

@@ -119,12 +119,15 @@ mod tests {
 
     #[test]
     fn a_pass_is_due_by_the_dirty_share_or_by_the_age_of_the_first_dirty_record() {
-        for (lag_max, first, share, due) in [
-            (None, 0, 0.5, true),
-            (None, 0, 0.8, false),
-            (Some(300), NOW - 301, 0.8, true),
-            (Some(300), NOW - 299, 0.8, false),
-            (Some(300), -1, 0.8, true),
+        for (lag_max, first, closed, share, due) in [
+            (None, 0, NOW - 400, 0.5, true),
+            (None, 0, NOW - 400, 0.8, false),
+            (Some(300), NOW - 301, NOW - 200, 0.8, true),
+            (Some(300), NOW - 299, NOW - 200, 0.8, false),
+            // No time, or one in the future, ages from the closing.
+            (Some(300), -1, NOW - 400, 0.8, true),
+            (Some(300), -1, NOW - 200, 0.8, false),
+            (Some(300), NOW + 999, NOW - 400, 0.8, true),
         ] {
             let settings = Compaction {
                 lag_max: lag_max.map(Duration::from_millis),
@@ -135,10 +138,10 @@ mod tests {
                 assert_eq!(facts.range.base, offset(10));
                 Ok(Timestamp(first))
             };
-            let segments = segments(&[OLD, OLD, OLD]);
+            let segments = segments(&[(NOW - 500, closed); 3]);
             let now = Timestamp(NOW);
             let found = dirt(&segments, offset(10), Offset::MAX, &settings, now, asked).unwrap().unwrap();
-            assert_eq!(found.is_due(&settings), due, "{lag_max:?} {first} {share}");
+            assert_eq!(found.is_due(&settings), due, "{lag_max:?} {first} {closed} {share}");
         }
     }
 }

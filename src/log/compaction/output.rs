@@ -19,6 +19,7 @@ use super::super::layout;
 use super::super::segment::{Sealed, Tail, marker_in};
 use super::super::state::Condition;
 use super::pass::CompactError;
+use super::swap::Swapped;
 
 /// Bytes that are written at once.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -52,6 +53,9 @@ pub(super) struct Finished {
 
 impl Output {
     pub(super) fn begin(log: &Log, first: &Arc<Sealed>) -> Result<Output, CompactError> {
+        if log.forget_swaps()? == Swapped::Overtaken {
+            return Err(CompactError::Overtaken);
+        }
         let base = first.facts.range.base;
         let path = layout::cleaned(first.log.path());
         let create = || {
@@ -117,12 +121,26 @@ impl Output {
         Ok(())
     }
 
-    /// Syncs it, with its index; `None`, and nothing is left, if it is what its source is.
+    /// Syncs it, with its index; `None` if it is what its source is. Nothing is left then, nor after an error.
     pub(super) fn finish(mut self, log: &Log) -> Result<Option<Finished>, CompactError> {
-        if !self.is_changed {
-            self.discard(log);
-            return Ok(None);
+        let facts = match self.is_changed {
+            true => self.complete(log),
+            false => Ok(None),
+        };
+        match facts {
+            Ok(Some(facts)) => Ok(Some(Finished { sources: self.sources, facts })),
+            Ok(None) => {
+                self.discard(log);
+                Ok(None)
+            }
+            Err(error) => {
+                self.discard(log);
+                Err(error)
+            }
         }
+    }
+
+    fn complete(&mut self, log: &Log) -> Result<Option<SealedFacts>, CompactError> {
         self.flush(log)?;
         self.tail.builder.note_time();
         let (first, last) = (self.sources.first(), self.sources.last());
@@ -141,22 +159,26 @@ impl Output {
             log.shared.world.disk.sync_dir(log.path())
         };
         sync().map_err(|error| write_failed(log, &self.path, &error))?;
-        Ok(Some(Finished { sources: self.sources, facts }))
+        Ok(Some(facts))
     }
 
     /// Gives it up.
     pub(super) fn discard(self, log: &Log) {
-        log.shared.keeper.remove(&self.path);
+        discard(log, &self.sources);
     }
 }
 
 impl Finished {
     /// Gives it up.
     pub(super) fn discard(self, log: &Log) {
-        if let Some(source) = self.sources.first() {
-            log.shared.keeper.remove(&layout::cleaned(source.log.path()));
-            log.shared.keeper.remove(&layout::cleaned(&source.index_path));
-        }
+        discard(log, &self.sources);
+    }
+}
+
+fn discard(log: &Log, sources: &[Arc<Sealed>]) {
+    if let Some(source) = sources.first() {
+        log.shared.keeper.remove(&layout::cleaned(source.log.path()));
+        log.shared.keeper.remove(&layout::cleaned(&source.index_path));
     }
 }
 

@@ -11,6 +11,8 @@
 //!    hold the old file go on with it, and begin anew if they came too late for that; see `Log::steadily`.
 //! 4. The names are synced; only then can another checkpoint be written, which says nothing of files beside. What was swallowed
 //!    goes. A crash: as after 2.
+//! 5. Before anything is written beside the log again, there is such a checkpoint: by the old one the next start would take a
+//!    file that is not whole.
 //!
 //! All of that with the books held: no cut, trim or other checkpoint comes in between. Kafka renames to `.swap` instead, since
 //! its files are its only record of which segments there are; a list that is replaced as a whole needs no half-way names.
@@ -46,6 +48,18 @@ pub(super) enum Swapped {
 }
 
 impl Log {
+    /// Makes sure that the next start puts nothing into the log that lies beside it. Blocks.
+    pub(super) fn forget_swaps(&self) -> Result<Swapped, ChangeError> {
+        let mut books = self.books.lock();
+        if self.state.lock().condition != Condition::Open {
+            return Ok(Swapped::Overtaken);
+        }
+        if books.names_swaps {
+            self.save(&mut books, None)?;
+        }
+        if books.names_swaps { Ok(Swapped::Overtaken) } else { Ok(Swapped::Done) }
+    }
+
     /// Puts a new segment into the log. With `cleaned`, all below that is clean from then on. Blocks.
     pub(super) fn swap(&self, new: &Finished, cleaned: Option<Offset>) -> Result<Swapped, ChangeError> {
         let mut books = self.books.lock();
@@ -56,6 +70,7 @@ impl Log {
         // What the checkpoint is to say of the rest has to be on disk.
         self.save(&mut books, None)?;
         let sealed = Arc::new(self.sealed_from(new.facts));
+        books.names_swaps = true;
         let checkpoint = self.decide(&books, &sealed, cleaned)?;
         let failed = |(path, error): (PathBuf, io::Error)| {
             // Half a swap is no state to go on from; the next start finishes it.

@@ -126,6 +126,9 @@ fn perform(house: &mut House, model: &mut Model, step: Step) {
             log.trim_local(offset((model.end as f64 * part) as i64)).unwrap();
             let start = log.offsets().local_start.get();
             model.records = model.records.split_off(&start);
+            // Were the checkpoint lost before that, they would be found again.
+            let first = log.bases()[0].get();
+            house.wait("what was trimmed is gone", || house.bases().iter().all(|base| *base >= first));
         }
         Step::LoseCheckpoint => {
             drop(log);
