@@ -32,6 +32,7 @@ pub(super) fn log_dir(config: &Config) -> LogDirOptions {
         producer_id_expiration_ms: log.producer_id_expiration,
         producer_ids_max: log.producer_ids_max as usize,
         producer_ids_total_max: log.producer_ids_total_max as usize,
+        expansions_max: log.expansions_max as usize,
         ..defaults
     }
 }

@@ -133,6 +133,8 @@ pub struct Log {
     pub producer_ids_max: u32,
     /// `log.producer.ids.total.max`.
     pub producer_ids_total_max: u32,
+    /// `log.record.expansions.max`.
+    pub expansions_max: u32,
     /// What compacts the logs of topics that ask for it.
     pub cleaner: Cleaner,
 }
@@ -422,6 +424,10 @@ fn read_log(r: &mut Reader<'_>) -> Log {
                  longest idle.",
             ),
         ),
+        expansions_max: r.read(count("log.record.expansions.max", 2).range(1, 1024).doc(
+            "Compressed batches that are opened at a time to look at their records, over all partitions; more wait. Each takes a \
+             thread and up to twice `record.expanded.bytes.max` of memory.",
+        )),
         cleaner: read_cleaner(r),
     }
 }

@@ -98,6 +98,8 @@ pub struct Records {
     pub batch_bytes_max: ByteCount,
     /// `record.validation`.
     pub validation: RecordValidation,
+    /// `record.expanded.bytes.max`: of the records of a compressed batch that is looked into.
+    pub expanded_bytes_max: ByteCount,
     /// `message.timestamp.type`.
     pub timestamp_type: TimestampType,
     /// `message.timestamp.before.max.ms`: how far behind the broker's clock a record's time may lie.
@@ -384,6 +386,15 @@ fn read_records(r: &mut Reader<'_>) -> Records {
                 .doc(
                     "How closely batches are checked before they are kept: `framing` walks the records of uncompressed \
                      batches and takes compressed ones by their header; `full` opens compressed ones as well.",
+                ),
+        ),
+        expanded_bytes_max: r.read(
+            bytes("record.expanded.bytes.max", 64 * MIB)
+                .range(MIB, 128 * MIB)
+                .synonym("log.record.expanded.bytes.max")
+                .doc(
+                    "Bytes that the records of a compressed batch may have once it is opened, where it is; one that holds more is \
+                     refused. Its consumers would need as much memory at once.",
                 ),
         ),
         timestamp_type: r.read(

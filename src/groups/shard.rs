@@ -352,7 +352,7 @@ impl Task {
                 expiry = desk.now.at + self.around.expiry_interval;
                 desk.book.expire(desk.now, &mut desk.effects);
             }
-            if let Err(error) = self.keep(desk) {
+            if let Err(error) = self.keep(desk).await {
                 return Closed::NotKept(error);
             }
             let told = *marks.borrow_and_update();
@@ -364,11 +364,11 @@ impl Task {
     }
 
     /// Appends what this step wants kept, and puts its answers behind it.
-    fn keep(&self, desk: &mut Desk) -> Result<(), AppendError> {
+    async fn keep(&self, desk: &mut Desk) -> Result<(), AppendError> {
         let bytes_max = self.around.replica.config().records.batch_bytes_max.0 as usize;
         let records = std::mem::take(&mut desk.effects.records);
         for batch in batches(&records, desk.now, bytes_max / 2) {
-            desk.end = self.around.replica.append(batch.into(), Acks::All)?.upto;
+            desk.end = self.around.replica.append(batch.into(), Acks::All).await?.upto;
         }
         let mut releases = std::mem::take(&mut desk.releases);
         for (ticket, joined) in std::mem::take(&mut desk.effects.joins) {

@@ -1,7 +1,7 @@
 //! Produce: append batches to partitions.
 //!
-//! All appends happen when the request is started; what is left is the wait for acknowledgement, during which the connection may
-//! start the next request. That keeps the order of what one client sends and overlaps its waits.
+//! All appends happen while the request is started, mostly without a wait; what is left is the wait for acknowledgement, during
+//! which the connection may start the next request. That keeps the order of what one client sends and overlaps its waits.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ struct Wait {
 }
 
 /// Appends what the request brings.
-pub(crate) fn start(context: &Context, request: ProduceRequest, version: i16) -> Started {
+pub(crate) async fn start(context: &Context, request: ProduceRequest, version: i16) -> Started {
     let acks = match request.acks {
         _ if version < VERSION_MIN => Err(ErrorCode::UNSUPPORTED_VERSION),
         0 => Ok(Acks::None),
@@ -88,7 +88,7 @@ pub(crate) fn start(context: &Context, request: ProduceRequest, version: i16) ->
             ..TopicProduceResponse::default()
         };
         for data in topic_data.partition_data {
-            let (response, wait) = append.partition(topic, data);
+            let (response, wait) = append.partition(topic, data).await;
             if let Some((replica, records)) = wait {
                 let (topic, partition) = (started.response.responses.len(), answer.partition_responses.len());
                 started.waits.push(Wait { replica, records, topic, partition });
@@ -174,7 +174,7 @@ struct Appending<'a> {
 type Waiting = Option<(Arc<Replica>, Acknowledged)>;
 
 impl Appending<'_> {
-    fn partition(
+    async fn partition(
         &self,
         topic: Result<&Arc<Topic>, ErrorCode>,
         data: PartitionProduceData,
@@ -191,7 +191,7 @@ impl Appending<'_> {
             Ok(checked) => checked,
             Err(code) => return (self.refused(topic, index, code, None), None),
         };
-        match replica.append(records, acks) {
+        match replica.append(records, acks).await {
             Ok(records) => {
                 let response = PartitionProduceResponse {
                     index,

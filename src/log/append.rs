@@ -8,10 +8,12 @@
 //! the log dir.
 
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 
 use aquifer_model::batch::HEADER_BYTES;
 use aquifer_model::{BatchError, BatchHeader, ByteCount, LeaderEpoch, Offset, Timestamp};
 use aquifer_runtime::files::File;
+use aquifer_runtime::tasks;
 use bytes::Bytes;
 
 use super::config::LogConfig;
@@ -21,7 +23,7 @@ use super::handle::Log;
 use super::producers::{Marker, Verdict};
 use super::segment::marker_in;
 use super::state::{Condition, State};
-use super::validate::{Origin, validate};
+use super::validate::{Origin, must_expand, validate};
 use crate::config::{Durability, TimestampType};
 
 /// What a leader appends.
@@ -91,7 +93,7 @@ impl From<Refusal> for FollowerAppendError {
 
 impl Log {
     /// Appends one batch as the leader. On return it is in the page cache; [`Log::synced`] tells when it is on the device.
-    /// Takes a few microseconds, so it may run on a thread that serves.
+    /// Takes a few microseconds, unless the batch must be expanded ([`Log::append_away`]), so it may run on a thread that serves.
     pub fn append(&self, append: Append) -> Result<Appended, AppendError> {
         let Append { records, epoch, origin } = append;
         let config = self.config();
@@ -125,6 +127,24 @@ impl Log {
         self.written(&mut state, &config, &file, 1, header.size() as u64);
         let (base, last) = (header.base_offset, header.last_offset());
         Ok(Appended { base, last, log_append_time: arrival(now), outcome: Outcome::Written, log_start })
+    }
+
+    /// The same, for batches of any kind: one that must be expanded is looked into away from the threads that serve, a few at a
+    /// time.
+    pub async fn append_away(self: &Arc<Self>, append: Append) -> Result<Appended, AppendError> {
+        if !must_expand(&append.records, &self.config()) {
+            return self.append(append);
+        }
+        let place = self.shared.expansions.clone().acquire_owned().await;
+        let place = place.expect("the semaphore is never closed");
+        let log = self.clone();
+        // The thread holds the place: it works on if nobody waits for it any more.
+        tasks::blocking(move || {
+            let appended = log.append(append);
+            drop(place);
+            appended
+        })
+        .await
     }
 
     /// Appends what a leader sent: whole batches that continue this log exactly, with their offsets and epochs; in a

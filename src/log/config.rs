@@ -35,6 +35,9 @@ pub struct LogConfig {
     pub durability: Durability,
     /// `record.validation` (ours): how far compressed batches are looked into. Default `framing`.
     pub record_validation: RecordValidation,
+    /// `record.expanded.bytes.max` (ours): what the records of a compressed batch may come to where it is looked into. Default
+    /// 64 MiB.
+    pub record_expanded_bytes_max: ByteCount,
     /// `cleanup.policy`: a compacted topic refuses records without a key and validates fully. Default `delete`.
     pub cleanup: Cleanup,
     /// `file.delete.delay.ms`: how long removed files stay for those who are still reading them. Default 1 minute.
@@ -56,6 +59,7 @@ impl Default for LogConfig {
             timestamp_after_max_ms: Some(Duration::from_secs(60 * 60)),
             durability: Durability::Fsync,
             record_validation: RecordValidation::Framing,
+            record_expanded_bytes_max: ByteCount::mib(64),
             cleanup: Cleanup::Delete,
             file_delete_delay_ms: Duration::from_secs(60),
         }
@@ -114,6 +118,8 @@ pub struct LogDirOptions {
     pub producer_ids_max: usize,
     /// `log.producer.ids.total.max` (ours): the same over all partitions of the directory. Default 200,000.
     pub producer_ids_total_max: usize,
+    /// `log.record.expansions.max` (ours): how many compressed batches are looked into side by side. Default 2.
+    pub expansions_max: usize,
 }
 
 impl Default for LogDirOptions {
@@ -129,6 +135,7 @@ impl Default for LogDirOptions {
             producer_id_expiration_ms: Duration::from_secs(24 * 60 * 60),
             producer_ids_max: 10_000,
             producer_ids_total_max: 200_000,
+            expansions_max: 2,
         }
     }
 }
@@ -149,6 +156,7 @@ impl From<&TopicConfig> for LogConfig {
             timestamp_after_max_ms: Some(topic.records.timestamp_after_max),
             durability: topic.durability,
             record_validation: topic.records.validation,
+            record_expanded_bytes_max: topic.records.expanded_bytes_max,
             cleanup: topic.compaction.map_or(Cleanup::Delete, Cleanup::Compact),
             file_delete_delay_ms: topic.segments.delete_delay,
         }

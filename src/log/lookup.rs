@@ -19,7 +19,7 @@ use super::open_files::FileSlot;
 use super::read::damaged;
 use super::scan::{Depth, Scan, Step};
 use super::segment::Sealed;
-use super::validate::expand;
+use super::validate::{EXPANDED_BYTES_MAX, expand};
 
 /// A record found by its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +187,7 @@ fn first_at_or_after(
     let records = batch.slice(HEADER_BYTES..);
     let records = match header.compression() {
         Compression::None => records,
-        codec => expand(codec, &records).map_err(|error| error.to_string())?.into(),
+        codec => expand(codec, &records, EXPANDED_BYTES_MAX).map_err(|error| error.to_string())?.into(),
     };
     let records = record::read(header, &records).map_err(|error| error.to_string())?;
     let mut fitting = records.iter().filter(|record| {

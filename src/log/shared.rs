@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aquifer_runtime::World;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::committer::Committer;
 use super::config::LogDirOptions;
@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) keeper: Keeper,
     pub(crate) reserve: Reserve,
     pub(super) producer_room: ProducerRoom,
+    /// A place for each batch that is expanded to be looked into.
+    pub(super) expansions: Arc<Semaphore>,
     pub(crate) past: Past,
     /// Told when damage is found.
     pub(crate) damaged: Notify,
@@ -74,6 +76,7 @@ impl Shared {
             indexes: IndexCache::new(options.index_cache_bytes),
             committer: Committer::new(world, health.clone(), metrics.clone()),
             producer_room: ProducerRoom::new(options.producer_ids_total_max, metrics.producers.clone()),
+            expansions: Arc::new(Semaphore::new(options.expansions_max)),
             keeper: Keeper::new(world, metrics),
             reserve: Reserve::new(&world.disk, &path.join(layout::RESERVE), options.reserve_bytes),
             health,

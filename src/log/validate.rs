@@ -27,9 +27,15 @@ pub enum Origin {
     Coordinator,
 }
 
-/// The most that the records of one batch may expand to when they are looked into. A batch that holds more is refused: its
-/// consumers would need as much memory at once.
-const EXPANDED_BYTES_MAX: usize = 128 << 20;
+/// No topic takes a batch whose records expand to more than this (`record.expanded.bytes.max`).
+pub(super) const EXPANDED_BYTES_MAX: ByteCount = ByteCount::mib(128);
+
+/// Whether `records` must be expanded to be validated: work for many milliseconds, and for much memory.
+pub(super) fn must_expand(records: &Bytes, config: &LogConfig) -> bool {
+    let looked_into =
+        config.cleanup.compaction().is_some() || config.record_validation == RecordValidation::Full;
+    looked_into && BatchHeader::parse(records).is_ok_and(|header| header.compression() != Compression::None)
+}
 
 /// Checks the one batch in `records`; gives its header as it will be stored, but for the place in the log.
 pub(crate) fn validate(
@@ -110,7 +116,7 @@ fn check_records(
     let checked = match header.compression() {
         Compression::None => record::check(header, body)?,
         codec if compacted || config.record_validation == RecordValidation::Full => {
-            record::check(header, &expand(codec, body)?)?
+            record::check(header, &expand(codec, body, config.record_expanded_bytes_max)?)?
         }
         _ => return Ok(None),
     };
@@ -120,8 +126,13 @@ fn check_records(
     }
 }
 
-pub(crate) fn expand(codec: Compression, body: &[u8]) -> Result<Vec<u8>, InvalidRecords> {
-    codec.decompress(body, EXPANDED_BYTES_MAX).map_err(|error| InvalidRecords::Compressed(error.to_string()))
+pub(super) fn expand(
+    codec: Compression,
+    body: &[u8],
+    bytes_max: ByteCount,
+) -> Result<Vec<u8>, InvalidRecords> {
+    let bytes_max = usize::try_from(bytes_max.get()).unwrap_or(usize::MAX);
+    codec.decompress(body, bytes_max).map_err(|error| InvalidRecords::Compressed(error.to_string()))
 }
 
 fn check_timestamps(
@@ -144,7 +155,7 @@ fn check_timestamps(
     }
     let expanded = match header.compression() {
         Compression::None => body.clone(),
-        codec => Bytes::from(expand(codec, body)?),
+        codec => Bytes::from(expand(codec, body, config.record_expanded_bytes_max)?),
     };
     // Off the hot path: the producer is told which records.
     let records = record::read(header, &expanded).map_err(InvalidRecords::from)?;

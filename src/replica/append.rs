@@ -31,9 +31,9 @@ pub(crate) struct Acknowledged {
 }
 
 impl Replica {
-    /// Appends one batch. A write to the page cache, done when this returns; with [`Acks::All`] the caller then waits in
-    /// [`Replica::acknowledged`].
-    pub(crate) fn append(&self, records: Bytes, acks: Acks) -> Result<Acknowledged, AppendError> {
+    /// Appends one batch. A write to the page cache, done when this returns, mostly without a wait; with [`Acks::All`] the caller
+    /// then waits in [`Replica::acknowledged`].
+    pub(crate) async fn append(&self, records: Bytes, acks: Acks) -> Result<Acknowledged, AppendError> {
         let epoch = self.check_leader(-1)?;
         let (in_sync, wanted) = self.in_sync();
         if acks == Acks::All && in_sync < wanted {
@@ -42,7 +42,7 @@ impl Replica {
         if self.disk().is_full() {
             return Err(AppendError::DiskFull);
         }
-        let appended = self.log().append(Append { records, epoch, origin: Origin::Client })?;
+        let appended = self.log().append_away(Append { records, epoch, origin: Origin::Client }).await?;
         if self.config().durability == Durability::Replicated || planted::is(Planted::AckBeforeSync) {
             self.advance();
         }

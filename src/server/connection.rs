@@ -146,7 +146,7 @@ impl Connection {
                 () = stopping.cancelled() => return Ok(Ended::Stopping),
                 frame = self.arrivals.next(&self.limits, &self.world, may_read) => {
                     let started = match frame {
-                        Ok(Some(frame)) => self.start(frame),
+                        Ok(Some(frame)) => self.start(frame).await,
                         Ok(None) => Err(Ended::ByClient),
                         Err(ended) => Err(ended),
                     };
@@ -170,9 +170,10 @@ impl Connection {
         }
     }
 
-    fn start(&mut self, frame: Bytes) -> Result<(), Ended> {
+    /// Mostly does not wait. Where it does, for a batch that is looked into, so does all else of this client.
+    async fn start(&mut self, frame: Bytes) -> Result<(), Ended> {
         let held = std::mem::take(&mut self.arrivals.held);
-        let (answer, serial) = match self.dispatcher.start(frame, self.peer)? {
+        let (answer, serial) = match self.dispatcher.start(frame, self.peer).await? {
             Reply::None => return Ok(()),
             Reply::Now(outgoing) => (Pending::Ready(Ok(outgoing)), false),
             Reply::Overlapping(answer) => (Pending::Waiting(answer), false),

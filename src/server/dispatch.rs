@@ -116,7 +116,7 @@ impl Dispatcher {
     }
 
     /// Starts the request in `frame`. An error ends the connection: its bytes cannot be made sense of.
-    pub(super) fn start(&self, frame: Bytes, peer: SocketAddr) -> Result<Reply, Ended> {
+    pub(super) async fn start(&self, frame: Bytes, peer: SocketAddr) -> Result<Reply, Ended> {
         let mut reader = Reader::new(frame).with_elements_max(REQUEST_ELEMENTS_MAX);
         let header = match RequestHeader::decode(&mut reader) {
             Ok(header) if api::is_served(header.api_key, header.api_version) => header,
@@ -136,10 +136,10 @@ impl Dispatcher {
         if let Some((count, _)) = self.metrics.of(header.api_key) {
             count.inc();
         }
-        self.dispatch(&header, &mut reader, peer)
+        self.dispatch(&header, &mut reader, peer).await
     }
 
-    fn dispatch(
+    async fn dispatch(
         &self,
         header: &RequestHeader,
         reader: &mut Reader,
@@ -151,7 +151,7 @@ impl Dispatcher {
                 let request: ApiVersionsRequest = read(reader, version)?;
                 encode(&versions::handle(&request, version), header).map(Reply::Now)
             }
-            ApiKey::Produce => self.produce(header, reader),
+            ApiKey::Produce => self.produce(header, reader).await,
             ApiKey::Fetch => {
                 let request = read(reader, version)?;
                 let answer = fetch::handle(self.context.clone(), request, version);
@@ -210,9 +210,9 @@ impl Dispatcher {
         }
     }
 
-    fn produce(&self, header: &RequestHeader, reader: &mut Reader) -> Result<Reply, Ended> {
+    async fn produce(&self, header: &RequestHeader, reader: &mut Reader) -> Result<Reply, Ended> {
         let request: ProduceRequest = read(reader, header.api_version)?;
-        let started = produce::start(&self.context, request, header.api_version);
+        let started = produce::start(&self.context, request, header.api_version).await;
         match started.unacknowledged() {
             Some(Ok(())) => return Ok(Reply::None),
             Some(Err(words)) => return Err(Ended::UnacknowledgedProduce(words)),

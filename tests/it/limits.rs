@@ -1,5 +1,6 @@
 //! Limits, each met: one more than is allowed is refused, what is allowed goes on, and a metric tells.
 
+use aquifer_model::compression::Compression;
 use aquifer_protocol::messages::api_versions::ApiVersionsRequest;
 use aquifer_protocol::messages::create_topics::CreateTopicsRequest;
 use aquifer_protocol::messages::fetch::FetchRequest;
@@ -8,8 +9,10 @@ use aquifer_protocol::{ApiKey, ErrorCode};
 
 use crate::admin::metric;
 use crate::api_versions::request_bytes;
-use crate::batches::sequenced;
-use crate::client::{Client, creatable, eventually, fetch_request, in_time, wanted};
+use crate::batches::{batch, compressed, now, sequenced};
+use crate::client::{
+    Client, Pipelined, creatable, eventually, fetch_request, in_time, only_produced, produce_request, wanted,
+};
 use crate::node::{Home, Node};
 
 async fn start(sets: &[&str]) -> Node {
@@ -111,6 +114,34 @@ async fn partitions_are_counted_and_paced() {
     client.create("b", 100, &[]).await;
     assert_eq!(error_of_creation(&mut client, "c", 1).await, ErrorCode::THROTTLING_QUOTA_EXCEEDED);
     assert_eq!(metric(&node, "aquifer_topics_refused_rate_total").await, 1.0);
+}
+
+/// Requests in flight together: those that are looked into keep their place among the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_that_are_opened_keep_their_order_and_have_a_bound() {
+    let node = start(&["log.record.expansions.max=1"]).await;
+    let mut client = node.client().await;
+    let topic = client
+        .create("full", 1, &[("record.validation", "full"), ("record.expanded.bytes.max", "1048576")])
+        .await;
+    let mut producer = Pipelined::connect(node.address()).await;
+    let long = "x".repeat(900_000);
+    for number in 0..20 {
+        let records = match number % 2 {
+            0 => compressed(&[(now(), &format!("{number} {long}"))], Compression::Zstd),
+            _ => batch(&[&number.to_string()]),
+        };
+        producer.send(12, &produce_request(&topic, 0, -1, records)).await;
+    }
+    let most = "x".repeat((1 << 20) + 1);
+    let bomb = compressed(&[(now(), &most)], Compression::Zstd);
+    producer.send(12, &produce_request(&topic, 0, -1, bomb)).await;
+    for number in 0..20 {
+        let answer = only_produced(producer.receive().await);
+        assert_eq!((answer.error_code, answer.base_offset), (ErrorCode::NONE, number));
+    }
+    assert_eq!(only_produced(producer.receive().await).error_code, ErrorCode::INVALID_RECORD);
+    assert_eq!(client.end(&topic, 0).await, 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use aquifer_model::record::{self, RawRecord, RecordError};
 use aquifer_model::{BatchHeader, Timestamp};
 
 use super::super::error::InvalidRecords;
-use super::super::validate::expand;
+use super::super::validate::{EXPANDED_BYTES_MAX, expand};
 
 /// What becomes of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(super) fn records<'a>(
         Compression::None => body.into(),
         // No record, and nothing that a codec has written.
         _ if body.is_empty() => body.into(),
-        codec => expand(codec, body)?.into(),
+        codec => expand(codec, body, EXPANDED_BYTES_MAX)?.into(),
     })
 }
 

@@ -11,6 +11,8 @@ mod list;
 mod memory;
 mod metrics;
 mod multipart;
+mod open_error;
+mod retry;
 mod s3;
 mod url;
 
@@ -18,10 +20,8 @@ mod url;
 pub mod certify;
 
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use aquifer_model::{ByteCount, Timestamp};
 use aquifer_runtime::World;
@@ -33,148 +33,20 @@ use object_store::{GetOptions, GetRange, GetResultPayload, ObjectStore, PutMode,
 use uuid::Uuid;
 
 use crate::path::{self, Key, Prefix};
+use retry::Retry;
 
 pub use error::{Operation, Refusal, StoreError};
 #[cfg(feature = "sim")]
 pub use memory::set_memory;
 pub use metrics::{ByOperation, StoreMetrics};
 pub use multipart::Multipart;
+pub use open_error::OpenError;
+pub use retry::StoreOptions;
 pub use s3::{Created, install_tls};
 pub use url::{Location, S3Location};
 
 /// How many objects looks at the store's clock leave: stores do not like it when one is written more than once a second.
 const CLOCK_OBJECTS: u64 = 64;
-
-/// Bounds of a store's requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreOptions {
-    /// `tier.store.deadline.ms`: how long a request is repeated before its failure is given back.
-    pub deadline: Duration,
-    /// `tier.store.attempt.ms`: how long one attempt of a small request may take.
-    pub attempt: Duration,
-    /// `tier.store.bytes.per.second.min`: an attempt that moves bytes may take as much longer as they need at this rate.
-    pub bytes_per_second_min: ByteCount,
-    /// `tier.store.backoff.ms`: the pause before the first repetition; it doubles from there.
-    pub backoff: Duration,
-    /// `tier.store.backoff.max.ms`: the longest pause.
-    pub backoff_max: Duration,
-}
-
-impl Default for StoreOptions {
-    fn default() -> StoreOptions {
-        StoreOptions {
-            deadline: Duration::from_secs(30),
-            attempt: Duration::from_secs(10),
-            bytes_per_second_min: ByteCount::mib(1),
-            backoff: Duration::from_millis(50),
-            backoff_max: Duration::from_secs(3),
-        }
-    }
-}
-
-/// Why a store cannot be opened or used. Each says what to do.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum OpenError {
-    /// The URL cannot be read.
-    #[error("object store URL {url}: {why}")]
-    BadUrl {
-        /// As given.
-        url: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The folder is not there.
-    #[error("object store folder {path} does not exist: create it, or correct the URL")]
-    FolderMissing {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The folder cannot be made or entered.
-    #[error("object store folder {path}: {why}; choose a folder that this user may write")]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// The system's words.
-        why: String,
-    },
-    /// Nobody says where the bucket is.
-    #[error("no region for bucket {bucket}: add ?region=.. to the URL or set AWS_REGION")]
-    NoRegion {
-        /// The bucket.
-        bucket: String,
-    },
-    /// The chain of credentials ends with nothing.
-    #[error(
-        "no AWS credentials for bucket {bucket}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, \
-         or give this machine a role ({why})"
-    )]
-    NoCredentials {
-        /// The bucket.
-        bucket: String,
-        /// The SDK's words.
-        why: String,
-    },
-    /// The bucket is not there.
-    #[error("bucket {bucket} does not exist at {at}: create it, or correct the URL")]
-    BucketMissing {
-        /// The bucket.
-        bucket: String,
-        /// The endpoint, or AWS and the region.
-        at: String,
-    },
-    /// Wrong keys.
-    #[error(
-        "the store at {at} does not accept these credentials: check AWS_ACCESS_KEY_ID and its secret ({why})"
-    )]
-    WrongCredentials {
-        /// The endpoint, or AWS and the region.
-        at: String,
-        /// The store's words.
-        why: String,
-    },
-    /// Keys without the right.
-    #[error(
-        "the credentials for {store} lack a permission; reading, writing, listing and deleting are needed ({why})"
-    )]
-    Permission {
-        /// The store.
-        store: String,
-        /// The store's words.
-        why: String,
-    },
-    /// The bucket is elsewhere.
-    #[error("bucket {bucket} is in another region: correct ?region=.. in the URL ({why})")]
-    WrongRegion {
-        /// The bucket.
-        bucket: String,
-        /// The store's words.
-        why: String,
-    },
-    /// Nobody answers.
-    #[error("no answer from the store at {at}: check that it runs and can be reached from here ({why})")]
-    Unreachable {
-        /// The endpoint, or AWS and the region.
-        at: String,
-        /// The system's words.
-        why: String,
-    },
-    /// The bucket could not be made.
-    #[error("bucket {bucket} could not be created: {why}")]
-    CreateBucket {
-        /// The bucket.
-        bucket: String,
-        /// The store's words.
-        why: String,
-    },
-    /// It answers, but not in a way that can be used.
-    #[error("the store at {at} cannot be used: {why}")]
-    Unusable {
-        /// The endpoint, or AWS and the region.
-        at: String,
-        /// The store's words.
-        why: String,
-    },
-}
 
 /// How an object got into the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -572,9 +444,7 @@ impl Store {
         bytes: u64,
         request: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, StoreError> {
-        let options = &self.0.options;
-        let moving = Duration::from_secs(bytes / options.bytes_per_second_min.get().max(1));
-        let patience = options.attempt + moving;
+        let patience = self.0.options.patience(ByteCount(bytes));
         let began = self.0.world.clock.now();
         let outcome = match tokio::time::timeout(patience, request).await {
             Ok(outcome) => outcome.map_err(|error| error::classify(operation, key, error)),
@@ -607,35 +477,7 @@ impl Store {
     }
 
     pub(crate) fn retry(&self) -> Retry {
-        let clock = &self.0.world.clock;
-        Retry {
-            store: self.clone(),
-            deadline: clock.now() + self.0.options.deadline,
-            pause: self.0.options.backoff,
-        }
-    }
-}
-
-/// Growing, jittered pauses up to a deadline.
-#[derive(Debug)]
-pub(crate) struct Retry {
-    store: Store,
-    deadline: tokio::time::Instant,
-    pause: Duration,
-}
-
-impl Retry {
-    /// Waits before the next attempt; gives the error back once the deadline would pass.
-    pub(crate) async fn pause(&mut self, error: StoreError) -> Result<(), StoreError> {
-        let world = &self.store.0.world;
-        let pause = world.rng.jittered(self.pause);
-        if world.clock.now() + pause >= self.deadline {
-            return Err(error);
-        }
-        tracing::debug!(%error, ?pause, "trying again");
-        tokio::time::sleep(pause).await;
-        self.pause = (self.pause * 2).min(self.store.0.options.backoff_max);
-        Ok(())
+        Retry::new(self.clone())
     }
 }
 
