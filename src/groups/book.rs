@@ -156,8 +156,9 @@ impl Book {
 
     /// Tells a member what it is to read.
     pub(crate) fn sync(&mut self, id: &Str, sync: Sync, ticket: Ticket, now: Now, effects: &mut Effects) {
+        let limits = self.rules.limits;
         match self.with_members(id) {
-            Ok(group) => group.classic.sync(sync, ticket, now, effects),
+            Ok(group) => group.classic.sync(sync, ticket, now, limits, effects),
             Err(error) => effects.syncs.push((ticket, Err(error))),
         }
         self.settle(id);

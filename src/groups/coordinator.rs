@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use aquifer_model::{BrokerId, PartitionIndex, TopicPartition};
+use aquifer_model::{BrokerId, ByteCount, PartitionIndex, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::tasks::TaskGroup;
 use parking_lot::RwLock;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::book::Rules;
 use super::classic::Limits;
-use super::shard::{Shard, Surroundings, Unavailable, shard};
+use super::shard::{Shard, Surroundings, Unavailable, record_bytes_max, shard};
 use crate::config::{self, Config};
 use crate::controller::topics::{NewTopic, TopicError, Topics};
 use crate::metadata::image::BrokerState;
@@ -98,11 +98,12 @@ impl Groups {
             }
             let Some(replica) = self.replicas.get(partition) else { continue };
             let config = self.configs.borrow().broker().groups.clone();
+            let batch_bytes_max = replica.config().records.batch_bytes_max;
             let cancelled = tasks.cancelled().child_token();
             let (shard, task) = shard(Surroundings {
                 replica,
                 world: self.world.clone(),
-                rules: rules(&config),
+                rules: rules(&config, batch_bytes_max),
                 expiry_interval: config.offsets_expiry_interval,
                 commit_timeout: config.commit_timeout,
                 cancelled: cancelled.clone(),
@@ -184,13 +185,14 @@ impl Groups {
     }
 }
 
-fn rules(config: &config::Groups) -> Rules {
+fn rules(config: &config::Groups, batch_bytes_max: ByteCount) -> Rules {
     Rules {
         limits: Limits {
             session_timeout_min: config.session_timeout_min,
             session_timeout_max: config.session_timeout_max,
             initial_rebalance_delay: config.initial_rebalance_delay,
             members_max: config.members_max as usize,
+            record_bytes_max: record_bytes_max(batch_bytes_max),
         },
         offsets_retention: config.offsets_retention,
         metadata_bytes_max: usize::try_from(config.offset_metadata_bytes_max.0).unwrap_or(usize::MAX),

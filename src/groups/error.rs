@@ -29,6 +29,10 @@ pub(crate) enum GroupError {
     NonEmpty,
     #[error("the group is subscribed to this topic")]
     SubscribedToTopic,
+    #[error(
+        "the group's members and assignments come to more than a record may (max.message.bytes of __consumer_offsets)"
+    )]
+    TooLarge,
     #[error("the metadata of an offset is longer than offset.metadata.max.bytes")]
     MetadataTooLarge,
 }

@@ -114,6 +114,11 @@ impl Record {
         Ok(Some(writer.finish()?.into_bytes()))
     }
 
+    /// What key and value come to.
+    pub(crate) fn bytes(&self) -> Result<usize, EncodeError> {
+        Ok(self.key()?.len() + self.value()?.map_or(0, |value| value.len()))
+    }
+
     /// Reads a stored record; `None` if it is of a kind that is not known here.
     pub(crate) fn parse(key: Bytes, value: Option<Bytes>) -> Result<Option<Record>, RecordError> {
         let mut reader = Reader::new(key);

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use aquifer_model::builder::BatchBuilder;
 use aquifer_model::compression::Compression;
-use aquifer_model::{LeaderEpoch, Offset};
+use aquifer_model::{ByteCount, LeaderEpoch, Offset};
 use aquifer_protocol::Str;
 use aquifer_runtime::World;
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,8 @@ use crate::replica::{Acks, Marks, Replica};
 const JOBS_MAX: usize = 1024;
 /// Requests that are judged before what they want kept is appended.
 const JOBS_PER_STEP: usize = 256;
+/// More than a batch's header and the numbers of a record take.
+const FRAMING_BYTES: usize = 128;
 /// How long to wait before a partition that could not be read is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -365,9 +368,9 @@ impl Task {
 
     /// Appends what this step wants kept, and puts its answers behind it.
     async fn keep(&self, desk: &mut Desk) -> Result<(), AppendError> {
-        let bytes_max = self.around.replica.config().records.batch_bytes_max.0 as usize;
+        let bytes_max = record_bytes_max(self.around.replica.config().records.batch_bytes_max);
         let records = std::mem::take(&mut desk.effects.records);
-        for batch in batches(&records, desk.now, bytes_max / 2) {
+        for batch in batches(&records, desk.now, bytes_max) {
             desk.end = self.around.replica.append(batch.into(), Acks::All).await?.upto;
         }
         let mut releases = std::mem::take(&mut desk.releases);
@@ -428,7 +431,12 @@ impl Desk {
     }
 }
 
-/// Records as batches of about so many bytes.
+/// What the records of a batch may come to, less what a batch and a record have around them.
+pub(super) fn record_bytes_max(batch_bytes_max: ByteCount) -> usize {
+    usize::try_from(batch_bytes_max.get()).unwrap_or(usize::MAX).saturating_sub(FRAMING_BYTES)
+}
+
+/// Records as batches of at most so many bytes, unless it is one record alone.
 fn batches(records: &[Record], now: Now, bytes_max: usize) -> Vec<Vec<u8>> {
     let mut batches = Vec::new();
     let mut builder = BatchBuilder::new();
@@ -438,10 +446,11 @@ fn batches(records: &[Record], now: Now, bytes_max: usize) -> Vec<Vec<u8>> {
     for record in records {
         let key = record.key().expect("a group's name fits, or it would not have come in a request");
         let value = record.value().expect("what came in a request's strings fits into a record's");
-        builder.push(now.wall, Some(&key), value.as_deref(), &[]);
-        if builder.size() >= bytes_max {
+        let bytes = key.len() + value.as_ref().map_or(0, Bytes::len) + FRAMING_BYTES;
+        if builder.record_count() > 0 && builder.size() + bytes > bytes_max {
             finish(std::mem::take(&mut builder));
         }
+        builder.push(now.wall, Some(&key), value.as_deref(), &[]);
     }
     if builder.record_count() > 0 {
         finish(builder);

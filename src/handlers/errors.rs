@@ -166,6 +166,8 @@ pub(super) fn of_group(error: GroupError) -> ErrorCode {
         GroupError::NotFound => ErrorCode::GROUP_ID_NOT_FOUND,
         GroupError::NonEmpty => ErrorCode::NON_EMPTY_GROUP,
         GroupError::SubscribedToTopic => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
+        // Kafka's word for it; no other tells a client that trying again is in vain.
+        GroupError::TooLarge => ErrorCode::UNKNOWN_SERVER_ERROR,
         GroupError::MetadataTooLarge => ErrorCode::OFFSET_METADATA_TOO_LARGE,
     }
 }

@@ -25,6 +25,9 @@ const VERSION_SKIP_ASSIGNMENT: i16 = 9;
 /// From here on many members may leave at once.
 const VERSION_MANY_LEAVE: i16 = 3;
 
+/// What a member's id starts with is for people to read; all of a long name would make an id too long to be stored.
+const MEMBER_NAME_BYTES_MAX: usize = 255;
+
 /// Who asks, as groups remember it.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
@@ -61,7 +64,7 @@ pub(crate) async fn join(
 
 fn join_of(context: &Context, request: JoinGroupRequest, caller: Caller, version: i16) -> Join {
     let instance = request.group_instance_id.map(|instance| instance.detached());
-    let name = instance.as_ref().unwrap_or(&caller.client_id);
+    let name = start_of(instance.as_ref().unwrap_or(&caller.client_id), MEMBER_NAME_BYTES_MAX);
     let session_timeout = millis(request.session_timeout_ms);
     let rebalance_timeout = match request.rebalance_timeout_ms {
         // Version 0 has one time for both.
@@ -204,6 +207,12 @@ pub(crate) async fn leave(
         error_code,
     });
     LeaveGroupResponse { members: members.collect(), ..LeaveGroupResponse::default() }
+}
+
+/// So many bytes of it, or a few less where a character would be cut.
+fn start_of(text: &str, bytes_max: usize) -> &str {
+    let end = (0..=bytes_max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 fn millis(millis: i32) -> Duration {

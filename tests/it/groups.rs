@@ -289,3 +289,64 @@ async fn positions_in_a_deleted_topic_do_not_come_back_with_its_name() {
     .await;
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_cannot_be_stored_is_told_and_harms_no_other() {
+    let node = Node::start(&["group.initial.rebalance.delay.ms=0", "offsets.topic.num.partitions=1"]).await;
+    let mut client = node.client().await;
+    coordinator(&mut client, "good", 4).await;
+    let good = join(&mut client, "good", 9).await;
+    sync(&mut client, "good", &good, 5).await;
+
+    let mut vast = join_request("vast", "", 3);
+    vast.protocols[0].metadata = Bytes::from(vec![0; 2 << 20]);
+    let joined = client.call(3, &vast).await;
+    assert_eq!(joined.error_code, ErrorCode::NONE);
+    let request = SyncGroupRequest {
+        group_id: Str::from("vast"),
+        generation_id: joined.generation_id,
+        member_id: joined.member_id.clone(),
+        ..Default::default()
+    };
+    assert_eq!(client.call(3, &request).await.error_code, ErrorCode::UNKNOWN_SERVER_ERROR);
+    let heartbeat = HeartbeatRequest {
+        group_id: Str::from("good"),
+        generation_id: good.generation_id,
+        member_id: good.member_id.clone(),
+        group_instance_id: None,
+    };
+    assert_eq!(client.call(4, &heartbeat).await.error_code, ErrorCode::NONE, "its shard was not read anew");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_member_comes_back_as_another_and_fences_who_it_was() {
+    let node = Node::start(&SETS).await;
+    let mut client = node.client().await;
+    coordinator(&mut client, "g", 4).await;
+    // As long as a name on the wire may be: what is made of it has to fit all the same.
+    let instance = Str::from("i".repeat(32_767));
+    let request = JoinGroupRequest { group_instance_id: Some(instance.clone()), ..join_request("g", "", 9) };
+    let first = client.call(9, &request).await;
+    assert_eq!((first.error_code, first.generation_id), (ErrorCode::NONE, 1));
+    assert_eq!(sync(&mut client, "g", &first, 5).await, "all of it");
+    let again = client.call(9, &request).await;
+    assert_eq!((again.error_code, again.generation_id), (ErrorCode::NONE, 1), "nobody is disturbed");
+    assert_ne!(again.member_id, first.member_id);
+    assert!(again.skip_assignment);
+    assert_eq!(sync(&mut client, "g", &again, 5).await, "all of it");
+    let heartbeat = |member: &Str| HeartbeatRequest {
+        group_id: Str::from("g"),
+        generation_id: 1,
+        member_id: member.clone(),
+        group_instance_id: Some(instance.clone()),
+    };
+    let fenced = client.call(4, &heartbeat(&first.member_id)).await;
+    assert_eq!(fenced.error_code, ErrorCode::FENCED_INSTANCE_ID);
+
+    let node = node.restart().await;
+    let mut client = node.client().await;
+    coordinator(&mut client, "g", 4).await;
+    assert_eq!(client.call(4, &heartbeat(&again.member_id)).await.error_code, ErrorCode::NONE);
+    node.stop().await;
+}

@@ -17,6 +17,7 @@ fn book() -> Book {
         session_timeout_max: Duration::from_secs(1_800),
         initial_rebalance_delay: Duration::ZERO,
         members_max: 100,
+        record_bytes_max: 100_000,
     };
     Book::new(Rules { limits, offsets_retention: Duration::from_secs(1_000), metadata_bytes_max: 4 })
 }

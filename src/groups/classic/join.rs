@@ -232,7 +232,11 @@ impl ClassicGroup {
         }
         self.members.insert(id.clone(), member);
         match self.state {
-            State::Stable if replaced.same_protocols && self.select_protocol() == self.protocol => {
+            State::Stable
+                if replaced.same_protocols
+                    && self.select_protocol() == self.protocol
+                    && self.can_be_stored(limits) =>
+            {
                 self.take_back(&id, join, replaced, effects);
             }
             State::Stable | State::Completing { .. } | State::Empty => self.prepare(now, limits, effects),

@@ -49,6 +49,8 @@ pub(crate) struct Limits {
     /// How long an empty group waits for more members than the first.
     pub(crate) initial_rebalance_delay: Duration,
     pub(crate) members_max: usize,
+    /// The most that a group's record may come to, by what the partition takes.
+    pub(crate) record_bytes_max: usize,
 }
 
 /// How long a member that never was in a generation is waited for: as in Kafka.
@@ -214,6 +216,11 @@ impl ClassicGroup {
             members,
         };
         Record::Group { group: self.id.clone(), value: Some(value) }
+    }
+
+    /// Whether what is stored of it as it stands can be: a group that has outgrown that must not take its neighbours along.
+    fn can_be_stored(&self, limits: Limits) -> bool {
+        self.record().bytes().is_ok_and(|bytes| bytes <= limits.record_bytes_max)
     }
 
     /// Takes a member out; whoever waits for it is told `why`.

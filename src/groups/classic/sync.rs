@@ -22,8 +22,15 @@ pub(crate) struct Sync {
 
 impl ClassicGroup {
     /// Tells a member what it is to read, as soon as that is known.
-    pub(crate) fn sync(&mut self, sync: Sync, ticket: Ticket, now: Now, effects: &mut Effects) {
-        if let Err(error) = self.try_sync(sync, ticket, now, effects) {
+    pub(crate) fn sync(
+        &mut self,
+        sync: Sync,
+        ticket: Ticket,
+        now: Now,
+        limits: Limits,
+        effects: &mut Effects,
+    ) {
+        if let Err(error) = self.try_sync(sync, ticket, now, limits, effects) {
             effects.syncs.push((ticket, Err(error)));
         }
     }
@@ -33,6 +40,7 @@ impl ClassicGroup {
         sync: Sync,
         ticket: Ticket,
         now: Now,
+        limits: Limits,
         effects: &mut Effects,
     ) -> Result<(), GroupError> {
         self.check(&sync.member_id, sync.instance.as_ref())?;
@@ -58,7 +66,7 @@ impl ClassicGroup {
             }
         }
         if is_leader && matches!(self.state, State::Completing { .. }) {
-            self.assign(sync.assignments, now, effects);
+            self.assign(sync.assignments, now, limits, effects);
         }
         if self.state == State::Stable {
             self.hand_out(effects);
@@ -66,11 +74,19 @@ impl ClassicGroup {
         Ok(())
     }
 
-    fn assign(&mut self, assignments: Vec<(Str, Bytes)>, now: Now, effects: &mut Effects) {
+    fn assign(&mut self, assignments: Vec<(Str, Bytes)>, now: Now, limits: Limits, effects: &mut Effects) {
         let mut assignments: HashMap<Str, Bytes> = assignments.into_iter().collect();
         for member in self.members.values_mut() {
             // Whom the leader forgot reads nothing.
             member.assignment = assignments.remove(&member.id).unwrap_or_default();
+        }
+        if !self.can_be_stored(limits) {
+            for member in self.members.values_mut() {
+                if let Some(ticket) = member.syncing.take() {
+                    effects.syncs.push((ticket, Err(GroupError::TooLarge)));
+                }
+            }
+            return self.prepare(now, limits, effects);
         }
         self.set_state(State::Stable, now);
         effects.records.push(self.record());

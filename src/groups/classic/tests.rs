@@ -27,6 +27,7 @@ impl Table {
             session_timeout_max: Duration::from_secs(1_800),
             initial_rebalance_delay: Duration::from_secs(3),
             members_max: 4,
+            record_bytes_max: 2_000,
         };
         Table {
             group: ClassicGroup::new(Str::from("g"), now),
@@ -82,7 +83,7 @@ impl Table {
             protocol: None,
             assignments: assignments.iter().map(|(id, part)| (Str::from(*id), bytes(part))).collect(),
         };
-        self.act(|group, now, _, effects| group.sync(sync, ticket, now, effects));
+        self.act(|group, now, limits, effects| group.sync(sync, ticket, now, limits, effects));
         ticket
     }
 
@@ -378,6 +379,29 @@ fn bounds_are_kept() {
     table.wait(9);
     let back = table.join(again("a"));
     assert!(!table.joins.get(&back).is_some_and(Result::is_err), "who is in is let in again");
+}
+
+#[test]
+fn a_group_that_cannot_be_stored_is_told_and_joins_again() {
+    let mut table = Table::new();
+    let a = table.join(first("a"));
+    let b = table.join(first("b"));
+    table.wait(6);
+    assert_eq!((table.joined(a).generation, table.joined(b).generation), (1, 1));
+    let waiting = table.sync("b", 1, &[]);
+    let vast = "x".repeat(2_000);
+    let leader = table.sync("a", 1, &[("a", &vast)]);
+    for ticket in [waiting, leader] {
+        assert_eq!(table.syncs[&ticket], Err(GroupError::TooLarge));
+    }
+    assert!(table.records.is_empty());
+    assert_eq!(table.heartbeat("a", 1), Err(GroupError::RebalanceInProgress));
+    let a = table.join(again("a"));
+    table.join(again("b"));
+    table.sync("b", 2, &[]);
+    let leader = table.sync("a", 2, &[("a", "x")]);
+    assert_eq!(table.joined(a).generation, 2);
+    assert_eq!(table.syncs[&leader].as_ref().expect("synced").assignment, "x");
 }
 
 #[test]
