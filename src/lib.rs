@@ -16,6 +16,8 @@ pub(crate) mod replica;
 pub(crate) mod lifecycle;
 /// What changes the cluster: topics made, grown, deleted; the bucket's record of them.
 pub(crate) mod controller;
+/// Consumer groups: who belongs to one, who gets what, how far each has read.
+pub(crate) mod groups;
 /// Producers' identities.
 pub(crate) mod transactions;
 /// One file per family of requests: from a request to its answer.

@@ -256,6 +256,39 @@ impl BatchHeader {
         self.attributes & DELETE_HORIZON_BIT != 0
     }
 
+    /// From when on compaction may drop its tombstones, or the marker that it is; `None` before a first pass has seen them.
+    /// Where there is one it stands in place of the base timestamp, and the records' timestamps count from it (KIP-534).
+    pub fn delete_horizon(&self) -> Option<Timestamp> {
+        self.has_delete_horizon().then_some(self.base_timestamp)
+    }
+
+    /// The header of what compaction leaves of this batch: the same offsets, leader, producer and kind. `records` is all that
+    /// follows it, as stored.
+    ///
+    /// # Panics
+    /// For more records than there were, or 2 GiB of them.
+    pub fn thinned(&self, left: &Thinned, records: &[u8]) -> BatchHeader {
+        let Thinned { compression, record_count, base, max_timestamp } = *left;
+        let (base_timestamp, horizon) = match base {
+            BaseTimestamp::OfRecords(timestamp) => (timestamp, 0),
+            BaseTimestamp::DeleteHorizon(timestamp) => (timestamp, DELETE_HORIZON_BIT),
+        };
+        let record_count = i32::try_from(record_count).ok().filter(|count| *count <= self.record_count);
+        let batch_length = i32::try_from(HEADER_BYTES - LENGTH_PREFIX_BYTES + records.len());
+        let mut header = BatchHeader {
+            batch_length: batch_length.expect("batches are bounded far below 2 GiB"),
+            attributes: self.attributes & !(COMPRESSION_BITS | DELETE_HORIZON_BIT)
+                | i16::from(compression.bits())
+                | horizon,
+            base_timestamp,
+            max_timestamp,
+            record_count: record_count.expect("compaction adds no records"),
+            ..*self
+        };
+        header.set_checksum(records);
+        header
+    }
+
     /// The idempotent producer behind it; `None` where there is none.
     pub fn producer(&self) -> Option<BatchProducer> {
         if self.producer_id < 0 {
@@ -273,6 +306,28 @@ impl BatchHeader {
         let last = i64::from(self.base_sequence) + i64::from(self.last_offset_delta);
         (last % (i64::from(i32::MAX) + 1)) as i32
     }
+}
+
+/// What the base timestamp of a batch says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BaseTimestamp {
+    /// Only what the records' timestamps count from.
+    OfRecords(Timestamp),
+    /// That, and when its tombstones may go.
+    DeleteHorizon(Timestamp),
+}
+
+/// What compaction leaves of a batch, as far as its header says.
+#[derive(Debug, Clone, Copy)]
+pub struct Thinned {
+    /// How the records that are left are compressed.
+    pub compression: Compression,
+    /// How many are left; may be none.
+    pub record_count: u32,
+    /// What their timestamps count from.
+    pub base: BaseTimestamp,
+    /// The newest of them, or [`Timestamp::NONE`].
+    pub max_timestamp: Timestamp,
 }
 
 /// Everything that makes up a header that is written here rather than received.

@@ -24,7 +24,7 @@ pub enum RecordError {
     /// A varint of more bytes than its type holds.
     #[error("record {0} has a number that is too long")]
     Number(u32),
-    /// Offsets are dense: record n of a batch has offset delta n.
+    /// A producer's records are dense: record n of a batch has offset delta n. Compaction leaves some out, and the others in order.
     #[error("record {0} has offset delta {1}")]
     OffsetDelta(u32, i64),
     /// Fewer or more records than the header says.
@@ -177,14 +177,87 @@ fn first_record_at_or_after(
     Some(None)
 }
 
+/// A record as it lies in its batch: what compaction goes by, and its bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct RawRecord<'a> {
+    /// Where it lies in its partition.
+    pub offset: Offset,
+    /// When its producer made it, or when it arrived.
+    pub timestamp: Timestamp,
+    /// Null and empty are two things.
+    pub key: Option<&'a [u8]>,
+    /// Whether its value is null: in a compacted topic, that its key is gone.
+    pub is_tombstone: bool,
+    fields: Fields<'a>,
+    whole: &'a [u8],
+}
+
+impl RawRecord<'_> {
+    /// Appends the record as it is to the records of a batch that has the same base offset and base timestamp.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.whole);
+    }
+
+    /// Appends the record to the records of a batch that has the same base offset, but whose base timestamp was `old` and is `new`.
+    pub fn put_rebased(&self, out: &mut Vec<u8>, old: Timestamp, new: Timestamp) {
+        let Fields { attributes, timestamp_delta, behind_timestamp, .. } = self.fields;
+        let mut body = Vec::with_capacity(self.whole.len() + 10);
+        body.push(attributes);
+        put_varint(&mut body, timestamp_delta.wrapping_add(old.0.wrapping_sub(new.0)));
+        body.extend_from_slice(behind_timestamp);
+        put_varint(out, body.len() as i64);
+        out.extend_from_slice(&body);
+    }
+}
+
+/// Shows the uncompressed records of a stored batch one by one, without copying any. Offsets rise, and may leave gaps.
+pub fn walk<E: From<RecordError>>(
+    header: &BatchHeader,
+    records: &[u8],
+    mut show: impl FnMut(RawRecord<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let stated = header.record_count();
+    let mut left = records;
+    let mut least = 0;
+    for index in 0..stated {
+        let (fields, rest) = split_record(left, index)?;
+        let whole = &left[..left.len() - rest.len()];
+        left = rest;
+        let rises = u64::try_from(fields.offset_delta)
+            .is_ok_and(|delta| delta >= least && delta < header.offset_count());
+        if !rises {
+            return Err(RecordError::OffsetDelta(index, fields.offset_delta).into());
+        }
+        least = fields.offset_delta as u64 + 1;
+        let timestamp = match header.is_log_append_time() {
+            true => header.max_timestamp(),
+            false => Timestamp(header.base_timestamp().0.wrapping_add(fields.timestamp_delta)),
+        };
+        let offset = header.base_offset.plus(least - 1);
+        show(RawRecord {
+            offset,
+            timestamp,
+            key: fields.key,
+            is_tombstone: fields.value.is_none(),
+            fields,
+            whole,
+        })?;
+    }
+    if left.is_empty() { Ok(()) } else { Err(RecordError::Count { found: stated + 1, stated }.into()) }
+}
+
 /// The shortest record: seven one-byte fields.
 const RECORD_BYTES_MIN: usize = 7;
 
 /// A header's key and value, as slices of the records.
 type HeaderSlices<'a> = (&'a [u8], Option<&'a [u8]>);
 
+#[derive(Debug, Clone, Copy)]
 struct Fields<'a> {
+    attributes: u8,
     timestamp_delta: i64,
+    /// All from the offset delta on.
+    behind_timestamp: &'a [u8],
     offset_delta: i64,
     key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
@@ -210,8 +283,9 @@ fn split_record(bytes: &[u8], index: u32) -> Result<(Fields<'_>, &[u8]), RecordE
     let body = cursor.take(length)?;
     let rest = cursor.left;
     let mut cursor = Cursor { left: body, index };
-    cursor.take(1)?;
+    let attributes = cursor.take(1)?[0];
     let timestamp_delta = cursor.varint()?;
+    let behind_timestamp = cursor.left;
     let offset_delta = cursor.varint()?;
     let key = cursor.nullable()?;
     let value = cursor.nullable()?;
@@ -220,7 +294,7 @@ fn split_record(bytes: &[u8], index: u32) -> Result<(Fields<'_>, &[u8]), RecordE
     if !cursor.left.is_empty() {
         return Err(RecordError::Framing(index));
     }
-    Ok((Fields { timestamp_delta, offset_delta, key, value, headers }, rest))
+    Ok((Fields { attributes, timestamp_delta, behind_timestamp, offset_delta, key, value, headers }, rest))
 }
 
 struct Cursor<'a> {

@@ -30,6 +30,7 @@ use crate::admin::status::StatusSource;
 use crate::config::{self, Config};
 use crate::controller::bucket::BucketRecords;
 use crate::controller::topics::Topics;
+use crate::groups::coordinator::Groups;
 use crate::handlers::answer_memory::AnswerMemory;
 use crate::handlers::context::Context;
 use crate::handlers::fetch_session::FetchSessions;
@@ -37,6 +38,7 @@ use crate::handlers::metrics::HandlerMetrics;
 use crate::lifecycle::{self, Registration};
 use crate::log::{LogDir, OpenDirError};
 use crate::metadata::{Metadata, ProposeError, StartError as MetadataError};
+use crate::replica::cleaner::{Cleaner, CleanerMetrics};
 use crate::replica::keeper::Keeper;
 use crate::replica::scrub::Scrubber;
 use crate::replica::{ReplicaMetrics, Replicas};
@@ -294,7 +296,8 @@ impl Started<'_> {
         lifecycle::enter(&metadata, registered).await?;
         // Now it leads: clients that come at once are not turned away.
         replicas.follow(&metadata, self.back).await;
-        self.start_keepers(&replicas, tier.as_ref(), &metadata, &configs);
+        let cleaning = CleanerMetrics::register(self.registry);
+        self.start_keepers(&replicas, tier.as_ref(), &metadata, &configs, cleaning);
         let url = self.config.broker().tier.as_ref().map(|tier| tier.object_store.to_string());
         let status = StatusSource::new(
             broker.0,
@@ -320,6 +323,7 @@ impl Started<'_> {
         tier: Option<&Tier>,
         metadata: &Metadata,
         configs: &watch::Receiver<Config>,
+        cleaning: CleanerMetrics,
     ) {
         let keeper = Keeper::new(
             replicas.clone(),
@@ -331,6 +335,14 @@ impl Started<'_> {
         self.back.spawn_lasting("keeper", keeper.run());
         let scrub = options::scrub(&self.config);
         Scrubber::new(replicas.clone(), tier.cloned(), scrub, self.world.clone(), self.back.clone()).start();
+        let cleaner = Cleaner::new(
+            replicas.clone(),
+            options::cleaner(&self.config),
+            cleaning,
+            self.world.clone(),
+            self.back.clone(),
+        );
+        self.back.spawn_lasting("cleaner", cleaner.run());
         if let Some(tier) = tier {
             let records = BucketRecords::new(
                 metadata.clone(),
@@ -358,7 +370,14 @@ impl Started<'_> {
             metadata: metadata.clone(),
             replicas: replicas.clone(),
             tier,
-            topics: Topics::new(metadata.clone(), replicas, configs, self.world.clone(), self.registry),
+            topics: Topics::new(
+                metadata.clone(),
+                replicas.clone(),
+                configs.clone(),
+                self.world.clone(),
+                self.registry,
+            ),
+            groups: self.start_groups(metadata, replicas, configs),
             producer_ids: ProducerIds::new(broker.node.id),
             sessions: Mutex::new(FetchSessions::new(
                 broker.fetch.sessions_max as usize,
@@ -371,6 +390,17 @@ impl Started<'_> {
         let budget = ByteBudget::new(broker.connections.queued_bytes_max);
         let (limits, accept) = options::connections(&self.config, budget);
         Arc::new(Acceptor::new(dispatcher, limits, accept, self.registry))
+    }
+
+    fn start_groups(
+        &self,
+        metadata: &Metadata,
+        replicas: Arc<Replicas>,
+        configs: watch::Receiver<Config>,
+    ) -> Arc<Groups> {
+        let groups = Groups::new(metadata.clone(), replicas, configs, self.world.clone());
+        groups.follow(self.back);
+        groups
     }
 
     fn not_ready(&self, reason: &'static str) {

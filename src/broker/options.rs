@@ -10,9 +10,10 @@ use aquifer_tiering::StoreOptions;
 use tokio::sync::watch;
 
 use crate::config::{self, Config};
-use crate::log::LogDirOptions;
+use crate::log::{CompactOptions, LogDirOptions};
 use crate::metadata::image::{Endpoint, SecurityProtocol};
 use crate::metadata::{self, Image, Metadata};
+use crate::replica::cleaner::CleanerOptions;
 use crate::replica::keeper::KeeperOptions;
 use crate::replica::scrub::ScrubOptions;
 use crate::server::connection::ConnectionLimits;
@@ -90,6 +91,13 @@ pub(super) fn scrub(config: &Config) -> ScrubOptions {
         tier_rate: tier.and_then(|tier| rate(tier.scrub_rate)),
         tier_interval: tier.map_or(NEVER, |tier| tier.scrub_interval),
     }
+}
+
+pub(super) fn cleaner(config: &Config) -> CleanerOptions {
+    let config::Cleaner { dedupe_buffer, load_factor, bytes_per_second_max, backoff } =
+        config.broker().log.cleaner;
+    let pass = CompactOptions { keys_bytes_max: dedupe_buffer, load_factor };
+    CleanerOptions { pass, bytes_per_second_max, backoff }
 }
 
 pub(super) fn store(tier: &config::Tier) -> StoreOptions {

@@ -47,7 +47,8 @@ impl Config {
             keys.alter(current, alterations, |key| unknown::unknown_to_topic(key, self.entries()))?;
         let (after, reading) = self.read_topic(&altered);
         let mut problems = reading.problems;
-        if before.tiered && !after.tiered {
+        // Beside a problem of its own the key counts as not given, which is not what was asked for.
+        if problems.is_empty() && before.tiered && !after.tiered {
             problems.push(Problem {
                 key: "remote.storage.enable".to_owned(),
                 value: Some("false".to_owned()),

@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use aquifer_model::{BrokerId, ByteCount};
 
-use super::key::{bytes, choice, count, count_or, flag, fraction, list, millis, millis_or_unlimited, text};
+use super::groups::{self, Groups};
+use super::key::{
+    bytes, bytes_or_unlimited, choice, count, count_or, flag, fraction, list, millis, millis_or_unlimited,
+    text,
+};
 use super::listener::{self, Endpoint, JoinError, Listener};
 use super::reader::Reader;
 use super::tier::{self, Tier};
@@ -36,6 +40,8 @@ pub struct BrokerConfig {
     pub tier: Option<Tier>,
     /// The metadata log.
     pub raft: Raft,
+    /// Consumer groups.
+    pub groups: Groups,
     /// `admin.listen`; `None` if turned off.
     pub admin: Option<Endpoint>,
     /// What the broker says of itself.
@@ -129,6 +135,21 @@ pub struct Log {
     pub producer_ids_total_max: u32,
     /// `log.record.expansions.max`.
     pub expansions_max: u32,
+    /// What compacts the logs of topics that ask for it.
+    pub cleaner: Cleaner,
+}
+
+/// What compacts the logs of topics that ask for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cleaner {
+    /// `log.cleaner.dedupe.buffer.size`.
+    pub dedupe_buffer: ByteCount,
+    /// `log.cleaner.io.buffer.load.factor`.
+    pub load_factor: f64,
+    /// `log.cleaner.io.max.bytes.per.second`; `None` for no limit.
+    pub bytes_per_second_max: Option<ByteCount>,
+    /// `log.cleaner.backoff.ms`.
+    pub backoff: Duration,
 }
 
 /// The metadata log.
@@ -176,6 +197,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> BrokerConfig {
     let log = read_log(r);
     let tier = tier::read(r);
     let topic_defaults = topic::read(r, tier.is_some());
+    let groups = groups::read(r);
     let raft = read_raft(r);
     let admin = read_admin(r);
     let logging = read_logging(r);
@@ -188,6 +210,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> BrokerConfig {
         fetch,
         log,
         tier,
+        groups,
         raft,
         admin,
         logging,
@@ -405,6 +428,34 @@ fn read_log(r: &mut Reader<'_>) -> Log {
             "Compressed batches that are opened at a time to look at their records, over all partitions; more wait. Each takes a \
              thread and up to twice `record.expanded.bytes.max` of memory.",
         )),
+        cleaner: read_cleaner(r),
+    }
+}
+
+fn read_cleaner(r: &mut Reader<'_>) -> Cleaner {
+    Cleaner {
+        dedupe_buffer: r.read(
+            bytes("log.cleaner.dedupe.buffer.size", 128 * MIB)
+                .range(64 << 10, INT_MAX)
+                .doc(
+                    "Most memory that compaction takes for the keys of a log, 24 bytes each; a log with more is compacted in \
+                     several passes. Taken while a pass runs, and only as much as its log needs.",
+                ),
+        ),
+        load_factor: r.read(
+            fraction("log.cleaner.io.buffer.load.factor", 0.9, 0.1, 0.9)
+                .doc("Share of `log.cleaner.dedupe.buffer.size` that is filled: the fuller, the more keys a pass holds, and the slower it is."),
+        ),
+        bytes_per_second_max: r.read(
+            bytes_or_unlimited("log.cleaner.io.max.bytes.per.second", -1)
+                .range(1, i64::MAX)
+                .doc("Bytes a second that compaction reads and writes, together and at most; -1 for no limit."),
+        ),
+        backoff: r.read(
+            millis("log.cleaner.backoff.ms", 15 * SECOND)
+                .at_least(1)
+                .doc("Milliseconds between two looks for logs to compact while there are none."),
+        ),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aquifer_model::ByteCount;
 
+use super::units::MINUTE;
 use super::values::{Bounds, Values, to_bytes, to_count, to_millis};
 
 /// One setting whose readers get a `T`.
@@ -118,6 +119,12 @@ pub(super) fn bytes_or_unlimited(name: &'static str, default: i64) -> Key<Option
 /// A number of milliseconds.
 pub(super) fn millis(name: &'static str, default: i64) -> Key<Duration> {
     Key::new(name, Values::Int(ANY_SIZE, to_millis), default.to_string())
+}
+
+/// A number of minutes.
+pub(super) fn minutes(name: &'static str, default: i64) -> Key<Duration> {
+    let of = |minutes| to_millis(minutes * MINUTE);
+    Key::new(name, Values::Int(ANY_SIZE, of), default.to_string())
 }
 
 /// A number of milliseconds, or -1.

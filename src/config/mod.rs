@@ -28,6 +28,8 @@ mod listener;
 mod topic;
 /// The keys of the bucket.
 mod tier;
+/// The keys of consumer groups.
+mod groups;
 /// A broker's keys.
 mod broker;
 /// Kafka's keys that are not honoured.
@@ -50,8 +52,11 @@ mod reference;
 mod tests;
 
 pub use alter::{Alteration, BrokerScope};
-pub use broker::{BrokerConfig, Connections, Fetch, Log, Logging, LoggingFormat, Node, Raft, Topics};
+pub use broker::{
+    BrokerConfig, Cleaner, Connections, Fetch, Log, Logging, LoggingFormat, Node, Raft, Topics,
+};
 pub use describe::Described;
+pub use groups::Groups;
 pub use input::{CommandDefault, FileText, Flag, Sources};
 pub use listener::{Endpoint, Listener};
 pub use problem::{Problem, Problems};
@@ -60,5 +65,7 @@ pub use reference::reference;
 pub use resolved::Config;
 pub use source::{Overrides, Source};
 pub use tier::{Tier, TierManifest, TierRead, TierStore, TierUpload};
-pub use topic::{Durability, RecordValidation, Records, Retention, Segments, TimestampType, TopicConfig};
+pub use topic::{
+    Compaction, Durability, RecordValidation, Records, Retention, Segments, TimestampType, TopicConfig,
+};
 pub use values::ValueType;

@@ -89,6 +89,11 @@ impl<'a> Reader<'a> {
         Reader { topic_layer: Some(topic), ..Reader::of_broker(layers) }
     }
 
+    /// Whether it reads a topic's configuration, rather than what brokers have for those without one.
+    pub(super) fn is_topic(&self) -> bool {
+        self.topic_layer.is_some()
+    }
+
     /// Starts a section of the reference.
     pub(super) fn section(&mut self, title: &'static str) {
         self.section = title;

@@ -53,11 +53,15 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        why: "consumer groups are not there yet",
+        why: "groups of KIP-848, share groups and streams groups are not there yet",
         keys: &[
-            ("group.", None),
-            ("offsets.", None),
-            ("offset.metadata.max.bytes", Some("4096")),
+            ("group.consumer.", None),
+            ("group.coordinator.", None),
+            ("group.share.", None),
+            ("group.streams.", None),
+            ("offsets.load.buffer.size", Some("5242880")),
+            ("offsets.topic.compression.codec", Some("0")),
+            ("offsets.commit.required.acks", Some("-1")),
             ("share.", None),
         ],
     },
@@ -76,11 +80,12 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        why: "compaction is not there yet",
+        why: "a broker has one cleaner, which is never off and moves a mebibyte at a time",
         keys: &[
             ("log.cleaner.", None),
             ("log.cleaner.enable", Some("true")),
             ("log.cleaner.threads", Some("1")),
+            ("log.cleaner.io.buffer.size", Some("524288")),
         ],
     },
     Group {

@@ -9,6 +9,7 @@ use super::reader::{Entry, Reader, Reading};
 use super::source::{Layer, Overrides, Source, layer};
 use super::topic::{self, TopicConfig};
 use super::unknown;
+use super::values::list_items;
 
 /// A broker's configuration in force. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -73,6 +74,19 @@ impl Config {
     pub fn topic(&self, overrides: &Overrides) -> (TopicConfig, Vec<Problem>) {
         let (config, reading) = self.read_topic(overrides);
         (config, reading.problems)
+    }
+
+    /// What a topic that is to be made with `overrides` is given: a compacted one that does not ask for a place in the bucket gets
+    /// none, and says so itself, so that it stays out when its policy or the brokers' defaults change.
+    pub fn for_new_topic(&self, overrides: &Overrides) -> Overrides {
+        let (_, reading) = self.read_topic(overrides);
+        let policy = reading.entries.iter().find(|entry| entry.topic == Some("cleanup.policy"));
+        let compacted = policy.is_some_and(|entry| list_items(&entry.in_force().value).contains(&"compact"));
+        let mut given = overrides.clone();
+        if compacted {
+            given.entry("remote.storage.enable".to_owned()).or_insert_with(|| "false".to_owned());
+        }
+        given
     }
 
     pub(super) fn read_topic(&self, overrides: &Overrides) -> (TopicConfig, Reading) {

@@ -17,10 +17,12 @@ use super::units::{DAY, GIB, HOUR, INT_MAX, MIB, MINUTE};
 use super::values::{to_bytes, to_millis};
 
 /// What holds for one topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TopicConfig {
     /// How long records are kept.
     pub retention: Retention,
+    /// How older values of a key leave; `None` for a topic that is not compacted.
+    pub compaction: Option<Compaction>,
     /// How the log is cut into files.
     pub segments: Segments,
     /// Which records are taken, and how.
@@ -33,8 +35,8 @@ pub struct TopicConfig {
     pub min_insync_replicas: u32,
 }
 
-/// How long records are kept; `None` is for ever, or without limit, which is also what an empty `cleanup.policy` makes of the
-/// totals.
+/// How long records are kept; `None` is for ever, or without limit, which is also what a `cleanup.policy` without `delete` makes
+/// of the totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// `retention.ms`.
@@ -45,6 +47,31 @@ pub struct Retention {
     pub local_time: Option<Duration>,
     /// `local.retention.bytes`, a partition, at most the total; on a topic that is not tiered, the total.
     pub local_bytes: Option<ByteCount>,
+}
+
+/// How older values of a key leave a compacted topic.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Compaction {
+    /// `delete.retention.ms`: how long a tombstone stays once a pass has met it.
+    pub delete_retention: Duration,
+    /// `min.compaction.lag.ms`.
+    pub lag_min: Duration,
+    /// `max.compaction.lag.ms`; `None` for none.
+    pub lag_max: Option<Duration>,
+    /// `min.cleanable.dirty.ratio`.
+    pub dirty_ratio_min: f64,
+}
+
+impl Default for Compaction {
+    /// Kafka's.
+    fn default() -> Compaction {
+        Compaction {
+            delete_retention: Duration::from_secs(24 * 60 * 60),
+            lag_min: Duration::ZERO,
+            lag_max: None,
+            dirty_ratio_min: 0.5,
+        }
+    }
 }
 
 /// How the log is cut into files.
@@ -112,7 +139,11 @@ pub enum TimestampType {
 pub(super) fn read(r: &mut Reader<'_>, tier: bool) -> TopicConfig {
     r.section("Retention and tier");
     let tiered = read_tiered(r, tier);
-    let retention = read_retention(r, tier, tiered);
+    let policies = read_policies(r);
+    if r.is_topic() && tiered && policies.compact {
+        r.blame("cleanup.policy", COMPACTED_AND_TIERED.to_owned());
+    }
+    let retention = read_retention(r, tier, tiered, policies);
     r.section("Segments");
     let segments = read_segments(r);
     r.section("Records");
@@ -134,8 +165,32 @@ pub(super) fn read(r: &mut Reader<'_>, tier: bool) -> TopicConfig {
     );
     declare_replication(r);
     r.section("Compaction");
-    declare_compaction(r);
-    TopicConfig { retention, segments, records, tiered, durability, min_insync_replicas }
+    let compaction = read_compaction(r);
+    // What is tiered stays tiered, whatever the brokers' default for the policy becomes.
+    let compaction = Some(compaction).filter(|_| policies.compact && !tiered);
+    TopicConfig { retention, compaction, segments, records, tiered, durability, min_insync_replicas }
+}
+
+/// Why a policy is refused that a later version will take.
+const COMPACTED_AND_TIERED: &str =
+    "a topic cannot be compacted and tiered at once yet: its remote.storage.enable has to be false";
+
+/// What `cleanup.policy` says.
+#[derive(Debug, Clone, Copy, Default)]
+struct Policies {
+    delete: bool,
+    compact: bool,
+}
+
+fn read_policies(r: &mut Reader<'_>) -> Policies {
+    r.read(
+        list("cleanup.policy", "delete", "`delete`, `compact`, both, or nothing to keep all records for ever", policies)
+            .synonym("log.cleanup.policy")
+            .doc(
+                "What lets records go: `delete`, the topic's retention; `compact`, a newer record with the same key. A \
+                 compacted topic takes no record without a key, and is made with `remote.storage.enable=false`.",
+            ),
+    )
 }
 
 fn read_tiered(r: &mut Reader<'_>, tier: bool) -> bool {
@@ -163,13 +218,8 @@ fn read_tiered(r: &mut Reader<'_>, tier: bool) -> bool {
     tiered
 }
 
-fn read_retention(r: &mut Reader<'_>, tier: bool, tiered: bool) -> Retention {
+fn read_retention(r: &mut Reader<'_>, tier: bool, tiered: bool, policies: Policies) -> Retention {
     let (time_default, local_default) = if tier { (-1, DAY) } else { (7 * DAY, AS_TOTAL) };
-    let deletes = r.read(
-        list("cleanup.policy", "delete", "`delete`, or nothing to keep records for ever", cleanup_deletes)
-            .synonym("log.cleanup.policy")
-            .doc("What happens to records past the topic's retention."),
-    );
     let time = r.read(
         millis_or_unlimited("retention.ms", time_default)
             .synonym("log.retention.ms")
@@ -203,7 +253,7 @@ fn read_retention(r: &mut Reader<'_>, tier: bool, tiered: bool) -> Retention {
     );
     let local_bytes =
         r.local_limit("local.retention.bytes", local_bytes, "retention.bytes", bytes, to_bytes, tiered);
-    let (time, bytes) = if deletes { (time, bytes) } else { (None, None) };
+    let (time, bytes) = if policies.delete { (time, bytes) } else { (None, None) };
     match tiered {
         true => Retention { time, bytes, local_time, local_bytes },
         false => Retention { time, bytes, local_time: time, local_bytes: bytes },
@@ -244,23 +294,20 @@ impl Reader<'_> {
     }
 }
 
-fn cleanup_deletes(policies: &[&str]) -> Result<bool, String> {
-    for policy in policies {
+fn policies(named: &[&str]) -> Result<Policies, String> {
+    let mut policies = Policies::default();
+    for policy in named {
         match *policy {
-            "delete" => {}
-            "compact" => {
-                return Err(
-                    "compaction is not supported yet: only \"delete\" or nothing is accepted".to_owned()
-                );
-            }
+            "delete" => policies.delete = true,
+            "compact" => policies.compact = true,
             other => {
                 return Err(format!(
-                    "{other:?} is no cleanup policy: only \"delete\" or nothing is accepted"
+                    "{other:?} is no cleanup policy: only \"delete\", \"compact\", both or nothing is accepted"
                 ));
             }
         }
     }
-    Ok(!policies.is_empty())
+    Ok(policies)
 }
 
 fn read_segments(r: &mut Reader<'_>) -> Segments {
@@ -417,13 +464,15 @@ fn declare_replication(r: &mut Reader<'_>) {
     }
 }
 
-/// As in Kafka, these mean nothing to a topic whose policy is `delete`, which here is every topic for now. They are kept
-/// because tools set them on all topics alike.
-fn declare_compaction(r: &mut Reader<'_>) {
-    r.declare(
+/// As in Kafka, these mean nothing to a topic that is not compacted. They are kept because tools set them on all topics alike.
+fn read_compaction(r: &mut Reader<'_>) -> Compaction {
+    let delete_retention = r.read(
         millis("delete.retention.ms", DAY)
             .synonym("log.cleaner.delete.retention.ms")
-            .doc("Milliseconds that a compacted topic keeps tombstones. Without effect on other topics."),
+            .doc(
+                "Milliseconds that a compacted topic keeps a tombstone once a pass has met it: how long a reader may take from \
+                 the start of the topic to its end without missing that a key is gone. Without effect on other topics.",
+            ),
     );
     let lag_min = r.read(
         millis("min.compaction.lag.ms", 0)
@@ -435,15 +484,18 @@ fn declare_compaction(r: &mut Reader<'_>) {
             .at_least(1)
             .synonym("log.cleaner.max.compaction.lag.ms")
             .doc(
-                "Milliseconds until a record is compacted. Without effect on topics that are not compacted.",
+                "Milliseconds until a record is compacted, however small the dirty share. Without effect on topics that are \
+                 not compacted.",
             ),
     );
     if lag_min > lag_max {
         r.blame("min.compaction.lag.ms", "must not exceed max.compaction.lag.ms".to_owned());
     }
-    r.declare(
+    let dirty_ratio_min = r.read(
         fraction("min.cleanable.dirty.ratio", 0.5, 0.0, 1.0)
             .synonym("log.cleaner.min.cleanable.ratio")
             .doc("Share of a log that is dirty before it is compacted. Without effect on topics that are not compacted."),
     );
+    let lag_max = Some(lag_max).filter(|lag| *lag < to_millis(i64::MAX));
+    Compaction { delete_retention, lag_min, lag_max, dirty_ratio_min }
 }

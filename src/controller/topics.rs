@@ -164,7 +164,11 @@ impl Topics {
     }
 
     /// Makes a topic.
-    pub(crate) async fn create(&self, new: NewTopic, execution: Execution) -> Result<Created, TopicError> {
+    pub(crate) async fn create(
+        &self,
+        mut new: NewTopic,
+        execution: Execution,
+    ) -> Result<Created, TopicError> {
         let name = TopicName::new(&new.name)?;
         let image = self.metadata.image();
         // `apply` judges this again; here it is for the words.
@@ -172,6 +176,7 @@ impl Topics {
             return Err(TopicError::Exists(name));
         }
         let config = self.config.borrow().clone();
+        new.configs = config.for_new_topic(&new.configs);
         config.check_topic(&new.configs).map_err(|problems| TopicError::Config(problems.to_string()))?;
         let partitions = self.assign(&image, &config, &new)?;
         let created = Created {

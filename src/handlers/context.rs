@@ -13,6 +13,7 @@ use super::fetch_session::FetchSessions;
 use super::metrics::HandlerMetrics;
 use crate::config::Config;
 use crate::controller::topics::Topics;
+use crate::groups::coordinator::Groups;
 use crate::metadata::Metadata;
 use crate::replica::Replicas;
 use crate::transactions::ids::ProducerIds;
@@ -27,6 +28,7 @@ pub(crate) struct Context {
     pub(crate) replicas: Arc<Replicas>,
     pub(crate) tier: Option<Tier>,
     pub(crate) topics: Topics,
+    pub(crate) groups: Arc<Groups>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) sessions: Mutex<FetchSessions>,
     /// Memory for records in answers, of all connections together.

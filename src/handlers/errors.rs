@@ -9,6 +9,9 @@ use aquifer_tiering as tiering;
 
 use super::fetch_session::SessionError;
 use crate::controller::topics::TopicError;
+use crate::groups::coordinator::FindError;
+use crate::groups::error::GroupError;
+use crate::groups::shard::Unavailable;
 use crate::log;
 use crate::metadata::{ProposeError, Rejected};
 use crate::replica::error::{AckError, AppendError, DeleteRecordsError, ReadError, RoleError};
@@ -145,6 +148,53 @@ pub(super) fn of_topic(error: &TopicError) -> ErrorCode {
         TopicError::DeletionDisabled => ErrorCode::TOPIC_DELETION_DISABLED,
         TopicError::NotCarriedOut => ErrorCode::REQUEST_TIMED_OUT,
         TopicError::Propose(error) => of_propose(error),
+    }
+}
+
+/// What a group's refusal is called.
+pub(super) fn of_group(error: GroupError) -> ErrorCode {
+    match error {
+        GroupError::InvalidGroupId => ErrorCode::INVALID_GROUP_ID,
+        GroupError::InvalidSessionTimeout => ErrorCode::INVALID_SESSION_TIMEOUT,
+        GroupError::UnknownMember => ErrorCode::UNKNOWN_MEMBER_ID,
+        GroupError::FencedInstance => ErrorCode::FENCED_INSTANCE_ID,
+        GroupError::IllegalGeneration => ErrorCode::ILLEGAL_GENERATION,
+        GroupError::RebalanceInProgress => ErrorCode::REBALANCE_IN_PROGRESS,
+        GroupError::InconsistentProtocol => ErrorCode::INCONSISTENT_GROUP_PROTOCOL,
+        GroupError::MemberIdRequired => ErrorCode::MEMBER_ID_REQUIRED,
+        GroupError::GroupFull => ErrorCode::GROUP_MAX_SIZE_REACHED,
+        GroupError::NotFound => ErrorCode::GROUP_ID_NOT_FOUND,
+        GroupError::NonEmpty => ErrorCode::NON_EMPTY_GROUP,
+        GroupError::SubscribedToTopic => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
+        // Kafka's word for it; no other tells a client that trying again is in vain.
+        GroupError::TooLarge => ErrorCode::UNKNOWN_SERVER_ERROR,
+        GroupError::MetadataTooLarge => ErrorCode::OFFSET_METADATA_TOO_LARGE,
+    }
+}
+
+/// What it is called when groups cannot be asked. Clients retry each.
+pub(super) fn of_unavailable(error: &Unavailable) -> ErrorCode {
+    match error {
+        Unavailable::NotCoordinator => ErrorCode::NOT_COORDINATOR,
+        Unavailable::Loading => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+        Unavailable::NotKept(_) => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+    }
+}
+
+/// What a group's answer is called that is yes or no.
+pub(super) fn of_outcome(outcome: Result<(), GroupError>) -> ErrorCode {
+    outcome.map_or_else(of_group, |()| ErrorCode::NONE)
+}
+
+/// The same, of a group that may not have been asked.
+pub(super) fn of_answer(answer: Result<Result<(), GroupError>, Unavailable>) -> ErrorCode {
+    answer.map_or_else(|error| of_unavailable(&error), of_outcome)
+}
+
+/// What it is called when a coordinator cannot be told.
+pub(super) fn of_find(error: &FindError) -> ErrorCode {
+    match error {
+        FindError::Topic(_) | FindError::NoLeader => ErrorCode::COORDINATOR_NOT_AVAILABLE,
     }
 }
 

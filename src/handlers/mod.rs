@@ -30,3 +30,11 @@ pub(crate) mod configs;
 pub(crate) mod topics;
 /// InitProducerId.
 pub(crate) mod producer_ids;
+/// FindCoordinator.
+pub(crate) mod coordinators;
+/// JoinGroup, SyncGroup, Heartbeat, LeaveGroup.
+pub(crate) mod group_members;
+/// OffsetCommit, OffsetFetch, OffsetDelete.
+pub(crate) mod group_offsets;
+/// ListGroups, DescribeGroups, DeleteGroups.
+pub(crate) mod groups;

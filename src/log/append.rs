@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use super::config::LogConfig;
 use super::error::{AppendError, Corruption, FollowerAppendError, is_exhausted};
+use super::gaps::Gaps;
 use super::handle::Log;
 use super::producers::{Marker, Verdict};
 use super::segment::marker_in;
@@ -140,7 +141,8 @@ impl Log {
         self.expanding(move |log| log.append(append)).await
     }
 
-    /// Appends what a leader sent: whole batches that continue this log exactly, with their offsets and epochs. On an error the
+    /// Appends what a leader sent: whole batches that continue this log exactly, with their offsets and epochs; in a
+    /// compacted log, with gaps where its leader has some. On an error the
     /// batches before the refused one may be in the log, whole.
     pub fn append_as_follower(&self, records: &Bytes) -> Result<Appended, FollowerAppendError> {
         let config = self.config();
@@ -308,8 +310,9 @@ fn sequence_error(header: &BatchHeader, verdict: Verdict) -> AppendError {
 fn check_lineage(state: &State, headers: &[(usize, BatchHeader)]) -> Result<(), FollowerAppendError> {
     let mut expected = state.tail.end;
     let mut current = state.tail.epochs.latest();
+    let gaps = Gaps::of(state.cleaned);
     for (_, header) in headers {
-        if header.base_offset != expected {
+        if !gaps.allow(expected, header.base_offset) {
             return Err(FollowerAppendError::Gap { expected, found: header.base_offset });
         }
         if header.leader_epoch.is_none() || header.leader_epoch < current {

@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 
 use aquifer_model::{ByteCount, Offset};
 
-use super::checkpoint::{Checkpoint, RecoveryPoint};
+use super::checkpoint::{Checkpoint, Compacted, RecoveryPoint};
 use super::error::{ChangeError, is_exhausted};
 use super::handle::Log;
 use super::index::{IndexMark, WrittenIndex};
@@ -122,10 +122,11 @@ impl Log {
             let state = self.state.lock();
             let Starts { log_start, local_start } =
                 starts.unwrap_or(Starts { log_start: state.log_start, local_start: state.local_start });
-            self.checkpoint(&state.sealed, point, Starts { log_start, local_start })
+            self.checkpoint(&state.sealed, point, Starts { log_start, local_start }, state.cleaned)
         };
         self.write_checkpoint(&checkpoint)?;
         books.point = checkpoint.point;
+        books.names_swaps = false;
         Ok(())
     }
 
@@ -194,6 +195,7 @@ impl Log {
         sealed: &VecDeque<Arc<Sealed>>,
         point: RecoveryPoint,
         starts: Starts,
+        cleaned: Option<Offset>,
     ) -> Checkpoint {
         let Starts { log_start, local_start } = starts;
         let within = sealed
@@ -202,7 +204,16 @@ impl Log {
             .filter(|facts| facts.range.base < point.segment && facts.range.next > local_start);
         let high_watermark = Offset::new(self.high_watermark.load(Ordering::Relaxed)).unwrap_or(Offset::ZERO);
         let high_watermark = high_watermark.min(point.offset);
-        Checkpoint { log_start, local_start, high_watermark, sealed: within.collect(), discard: false, point }
+        let compacted = cleaned.map(|cleaned| Compacted::up_to(cleaned.min(point.offset)));
+        Checkpoint {
+            log_start,
+            local_start,
+            high_watermark,
+            sealed: within.collect(),
+            discard: false,
+            compacted,
+            point,
+        }
     }
 
     pub(super) fn write_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), BooksError> {

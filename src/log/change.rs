@@ -204,7 +204,7 @@ impl Log {
                 log_start: state.log_start.min(tail.end),
                 local_start: state.local_start.min(tail.end),
             };
-            self.checkpoint(&state.sealed, point_at(tail), starts)
+            self.checkpoint(&state.sealed, point_at(tail), starts, state.cleaned)
         };
         self.write_checkpoint(&checkpoint)?;
         Ok(checkpoint)
@@ -262,6 +262,7 @@ impl Log {
         state.tail = tail;
         state.log_start = state.log_start.min(end);
         state.local_start = state.local_start.min(end);
+        state.cleaned = state.cleaned.map(|cleaned| cleaned.min(end));
         state.uncaptured = 0;
         state.cuts.0 += 1;
         self.sync.cut(end);
@@ -283,7 +284,8 @@ impl Log {
         let tail = Tail::at(at, epochs, producers);
         let starts = Starts { log_start: log_start.min(at), local_start: at };
         self.note_high_watermark(at);
-        let empty = self.checkpoint(&VecDeque::new(), point_at(&tail), starts);
+        let cleaned = state.cleaned.map(|_| at);
+        let empty = self.checkpoint(&VecDeque::new(), point_at(&tail), starts, cleaned);
         let void = Checkpoint { discard: true, ..empty.clone() };
         self.write_checkpoint(&void).map_err(|error| self.books_failed(error))?;
         let fail = |(path, error): (PathBuf, io::Error)| self.change_failed(&path, &error);
@@ -308,6 +310,7 @@ impl Log {
         state.active = active;
         state.condition = Condition::Open;
         self.replace_tail(&mut state, tail);
+        state.cleaned = cleaned;
         state.log_start = starts.log_start;
         state.local_start = at;
         Ok(())

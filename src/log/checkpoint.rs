@@ -27,6 +27,8 @@ const SNAPSHOT: Format = Format { name: "producer snapshot", magic: *b"AQPS", ve
 
 /// Required: what is on disk is no part of the log any more and must go before anything else is done.
 const TAG_DISCARD: u32 = 0;
+/// Required, for a program that does not know it would take the gaps between batches for damage: how far compaction has come.
+const TAG_COMPACTED: u32 = 1;
 
 /// The bytes of `format`.
 pub(crate) fn encode_directory(uuid: Uuid) -> Vec<u8> {
@@ -125,6 +127,38 @@ pub(crate) struct RecoveryPoint {
     pub(crate) producers: Bytes,
 }
 
+/// How far the compaction of a log has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Compacted {
+    /// Below this every key stands once. Offsets may be missing everywhere.
+    pub(crate) cleaned: Offset,
+    /// Closed segments, by their bases, whose files may lie beside their places still; see `compaction/swap.rs`.
+    pub(crate) swapping: Vec<Offset>,
+}
+
+impl Compacted {
+    pub(crate) fn up_to(cleaned: Offset) -> Compacted {
+        Compacted { cleaned, swapping: Vec::new() }
+    }
+
+    fn encode(&self) -> Bytes {
+        let mut writer = Writer::new();
+        writer.i64(self.cleaned.get());
+        writer.list(&self.swapping, |writer, base| writer.i64(base.get()));
+        writer.tags(&Tags::default());
+        writer.finish().into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Compacted, FormatError> {
+        let mut reader = CHECKPOINT.reader(bytes);
+        let cleaned = offset(&mut reader)?;
+        let swapping = reader.list(8, offset)?;
+        reader.tags(&[])?;
+        reader.end()?;
+        Ok(Compacted { cleaned, swapping })
+    }
+}
+
 /// The contents of `checkpoint`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
@@ -137,6 +171,8 @@ pub(crate) struct Checkpoint {
     pub(crate) sealed: Vec<SealedFacts>,
     /// What is on disk is void: the log is to start empty at the recovery point.
     pub(crate) discard: bool,
+    /// `None` for a log that never was to be compacted.
+    pub(crate) compacted: Option<Compacted>,
 }
 
 impl Checkpoint {
@@ -162,6 +198,9 @@ impl Checkpoint {
         let mut tags = Tags::default();
         if self.discard {
             tags.set_required(TAG_DISCARD, Bytes::new());
+        }
+        if let Some(compacted) = &self.compacted {
+            tags.set_required(TAG_COMPACTED, compacted.encode());
         }
         writer.tags(&tags);
         CHECKPOINT.seal(&writer.finish())
@@ -189,7 +228,9 @@ impl Checkpoint {
         })?;
         let epochs = LeaderEpochs::read(&mut reader)?;
         let producers = Bytes::copy_from_slice(reader.bytes()?);
-        let discard = reader.tags(&[TAG_DISCARD])?.get(TAG_DISCARD).is_some();
+        let tags = reader.tags(&[TAG_DISCARD, TAG_COMPACTED])?;
+        let discard = tags.get(TAG_DISCARD).is_some();
+        let compacted = tags.get(TAG_COMPACTED).map(|value| Compacted::decode(value)).transpose()?;
         reader.end()?;
         let joined = sealed.windows(2).all(|pair| pair[0].range.next == pair[1].range.base)
             && sealed.last().is_none_or(|last| last.range.next == segment);
@@ -197,7 +238,7 @@ impl Checkpoint {
             return Err(CHECKPOINT.invalid("its segments do not join"));
         }
         let point = RecoveryPoint { segment, position, offset: end, epochs, producers };
-        Ok(Checkpoint { point, log_start, local_start, high_watermark, sealed, discard })
+        Ok(Checkpoint { point, log_start, local_start, high_watermark, sealed, discard, compacted })
     }
 }
 

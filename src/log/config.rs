@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use aquifer_model::ByteCount;
+use aquifer_model::{ByteCount, Offset};
 
-use crate::config::{Durability, RecordValidation, TimestampType, TopicConfig};
+use crate::config::{Compaction, Durability, RecordValidation, TimestampType, TopicConfig};
 
 /// A topic's settings, as its logs need them. May be replaced at run time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LogConfig {
     /// `segment.bytes`: a segment is closed before it would grow beyond this. Default 1 GiB, at most 2 GiB - 1.
     pub segment_bytes: ByteCount,
@@ -67,12 +67,27 @@ impl Default for LogConfig {
 }
 
 /// How old records leave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cleanup {
     /// A segment at a time, by age or size.
     Delete,
-    /// A key's older values go.
-    Compact,
+    /// A key's older values go; segments by age or size, too, where the topic asks for both.
+    Compact(Compaction),
+}
+
+impl Cleanup {
+    /// How a log is to be compacted, if it is.
+    pub(crate) fn compaction(self) -> Option<Compaction> {
+        match self {
+            Cleanup::Delete => None,
+            Cleanup::Compact(compaction) => Some(compaction),
+        }
+    }
+
+    /// How far the compaction of a log has come that has just begun to be compacted; `None` if it is not to be.
+    pub(crate) fn start(self) -> Option<Offset> {
+        self.compaction().map(|_| Offset::ZERO)
+    }
 }
 
 /// What a data directory is told when it is opened.
@@ -127,9 +142,11 @@ impl Default for LogDirOptions {
 
 impl From<&TopicConfig> for LogConfig {
     fn from(topic: &TopicConfig) -> LogConfig {
+        // As in Kafka: only what is closed is compacted, so a segment must not stay open for longer than that may take.
+        let lag_max = topic.compaction.and_then(|compaction| compaction.lag_max);
         LogConfig {
             segment_bytes: topic.segments.bytes_max,
-            segment_ms: topic.segments.age_max,
+            segment_ms: lag_max.map_or(topic.segments.age_max, |lag| lag.min(topic.segments.age_max)),
             segment_jitter_ms: topic.segments.jitter_max,
             segment_index_bytes: topic.segments.index_bytes_max,
             index_interval_bytes: topic.segments.index_interval,
@@ -140,7 +157,7 @@ impl From<&TopicConfig> for LogConfig {
             durability: topic.durability,
             record_validation: topic.records.validation,
             record_expanded_bytes_max: topic.records.expanded_bytes_max,
-            cleanup: Cleanup::Delete,
+            cleanup: topic.compaction.map_or(Cleanup::Delete, Cleanup::Compact),
             file_delete_delay_ms: topic.segments.delete_delay,
         }
     }

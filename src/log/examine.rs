@@ -14,6 +14,7 @@ use aquifer_model::{ByteCount, LeaderEpochs, Offset, OffsetRange};
 
 use super::checkpoint::{Checkpoint, Snapshot, decode_partition, encode_partition};
 use super::error::{ChangeError, Corruption, ReadError};
+use super::gaps::Gaps;
 use super::handle::Log;
 use super::index;
 use super::layout;
@@ -33,6 +34,7 @@ pub struct Examination {
     file: aquifer_runtime::files::File,
     expected: Offset,
     epochs: LeaderEpochs,
+    gaps: Gaps,
     departures: u64,
     is_far: bool,
 }
@@ -61,18 +63,19 @@ impl Log {
     /// Begins to look at the segment that starts at `base`; `None` if there is none. Blocks.
     pub fn examine(self: &Arc<Self>, base: Offset) -> Result<Option<Examination>, ReadError> {
         let departures = self.departures.load(Ordering::Acquire);
-        let (slot, range, bytes, epochs) = {
+        let (slot, range, bytes, epochs, gaps) = {
             let state = self.state.lock();
+            let gaps = Gaps::of(state.cleaned);
             let tail = &state.tail;
             if base == tail.base {
                 let range = OffsetRange { base, next: tail.end };
-                (state.active.clone(), range, tail.bytes, tail.epochs.slice(base, tail.end))
+                (state.active.clone(), range, tail.bytes, tail.epochs.slice(base, tail.end), gaps)
             } else {
                 let sealed = state.sealed_at(base).filter(|sealed| sealed.facts.range.base == base);
                 let Some(sealed) = sealed else { return Ok(None) };
                 let range = sealed.facts.range;
                 let epochs = tail.epochs.slice(range.base, range.next);
-                (sealed.log.clone(), range, sealed.facts.bytes.get(), epochs)
+                (sealed.log.clone(), range, sealed.facts.bytes.get(), epochs, gaps)
             }
         };
         let file = match self.shared.files.get(&slot) {
@@ -95,6 +98,7 @@ impl Log {
             file,
             expected: range.base,
             epochs,
+            gaps,
             departures,
             is_far,
         }))
@@ -243,12 +247,12 @@ impl Examination {
                 Err(error) => return Err(error),
             };
             let damage = match step {
-                Step::End if self.expected == self.range.next => break Looked::Sound(read),
+                Step::End if self.gaps.allow(self.expected, self.range.next) => break Looked::Sound(read),
                 Step::End => Some((self.scan.position(), format!("it ends at offset {}", self.expected))),
                 Step::Damage(error) => Some((self.scan.position(), error.to_string())),
                 Step::Batch(position, header) => {
                     let known = self.epochs.epoch_at(header.base_offset);
-                    let what = if header.base_offset != self.expected {
+                    let what = if !self.gaps.allow(self.expected, header.base_offset) {
                         Some(format!("a batch of offset {} follows {}", header.base_offset, self.expected))
                     } else if header.leader_epoch != known {
                         Some(foreign_epoch(&header, known))

@@ -87,6 +87,7 @@ impl Log {
             log_start,
             local_start,
             high_watermark,
+            cleaned,
             condition,
             point,
             written,
@@ -105,7 +106,7 @@ impl Log {
             folder,
             shared,
             config: RwLock::new(Arc::new(config)),
-            books: Mutex::new(Books { point, written }),
+            books: Mutex::new(Books { point, written, names_swaps: cleaned.is_some() }),
             waiting: Mutex::new(None),
             state: Mutex::new(State {
                 sealed,
@@ -113,6 +114,7 @@ impl Log {
                 jitter,
                 log_start,
                 local_start,
+                cleaned,
                 condition,
                 uncaptured,
                 cuts: Cuts::default(),
@@ -164,7 +166,10 @@ impl Log {
 
     /// Replaces the settings; the next append goes by them.
     pub fn set_config(&self, config: LogConfig) {
-        self.state.lock().jitter = jitter(&self.shared, &config);
+        let mut state = self.state.lock();
+        state.jitter = jitter(&self.shared, &config);
+        state.cleaned = state.cleaned.or(config.cleanup.start());
+        drop(state);
         *self.config.write() = Arc::new(config);
     }
 

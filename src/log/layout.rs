@@ -34,6 +34,7 @@ pub(crate) const INDEX: &str = "index";
 pub(crate) const SNAPSHOT: &str = "snapshot";
 pub(crate) const DELETED: &str = ".deleted";
 pub(crate) const TEMPORARY: &str = ".tmp";
+pub(crate) const CLEANED: &str = ".cleaned";
 
 /// A segment's file. Twenty digits, so that names sort as offsets do.
 pub(crate) fn segment_file(folder: &Path, base: Offset, extension: &str) -> PathBuf {
@@ -59,6 +60,13 @@ pub(crate) fn parse_partition(name: &str) -> Option<TopicPartition> {
 pub(crate) fn deleted(path: &Path, number: u64) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}{DELETED}"));
+    PathBuf::from(name)
+}
+
+/// `path` under the name that it has until it takes that path's place, after a compaction.
+pub(crate) fn cleaned(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(CLEANED);
     PathBuf::from(name)
 }
 

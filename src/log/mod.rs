@@ -27,6 +27,7 @@ mod error;
 mod validate;
 mod producers;
 mod producer_room;
+mod gaps;
 mod checkpoint;
 mod layout;
 mod index;
@@ -56,10 +57,12 @@ mod lookup;
 mod change;
 mod examine;
 mod mend;
+mod compaction;
 mod dir;
 
 pub use append::{Append, Appended, Outcome};
 pub use change::Restart;
+pub use compaction::{CompactError, CompactOptions, Compacted, Dirt, Pass, Step};
 pub use config::{Cleanup, LogConfig, LogDirOptions};
 pub use dir::{Found, LogDir, Wanted};
 pub use error::{

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use aquifer_model::format::FormatError;
 use aquifer_model::{ByteCount, Offset, OffsetRange, Timestamp, TopicPartition};
 
-use super::checkpoint::{Checkpoint, RecoveryPoint, SealedFacts, Snapshot};
+use super::checkpoint::{Checkpoint, Compacted, RecoveryPoint, SealedFacts, Snapshot};
+use super::config::Cleanup;
 use super::error::{Corruption, OpenLogError, ReadError};
+use super::gaps::Gaps;
 use super::index;
 use super::layout;
 use super::producers::Producers;
@@ -22,11 +24,18 @@ pub(crate) struct Opening<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) partition: TopicPartition,
     pub(crate) interval: ByteCount,
+    pub(crate) cleanup: Cleanup,
+    /// Whether batches may leave offsets out.
+    pub(crate) gaps: Gaps,
     pub(crate) now: Timestamp,
     /// Of the segments on disk, ascending.
     pub(crate) bases: Vec<Offset>,
     /// Whether there is any index or snapshot.
     pub(crate) has_books: bool,
+    /// Whether there was a checkpoint that cannot be read any more.
+    pub(crate) checkpoint_lost: bool,
+    /// Names of files that compaction was about to put in the place of others.
+    pub(crate) beside: Vec<String>,
 }
 
 impl Opening<'_> {
@@ -58,9 +67,18 @@ impl Opening<'_> {
                 let why = why.unwrap_or_else(|| "it is missing".to_owned());
                 tracing::error!(path = %path.display(), why, "a checkpoint is lost or damaged: reading more of the log again");
                 report.findings.push(RecoveryFinding::CheckpointLost);
+                self.checkpoint_lost = true;
+                self.settle_swaps(None)?;
                 self.without_checkpoint()?
             }
         };
+        if checkpoint.compacted.is_some() {
+            self.gaps = Gaps::Compacted;
+        }
+        if checkpoint.compacted.is_some() || !self.beside.is_empty() {
+            let compacted = checkpoint.compacted.clone().unwrap_or_default();
+            self.settle_swaps(Some((&compacted, &checkpoint.sealed)))?;
+        }
         if checkpoint.discard {
             self.discard()?;
             return Ok(Checkpoint { discard: false, ..checkpoint });
@@ -84,7 +102,7 @@ impl Opening<'_> {
         self.shared.world.disk.sync_dir(self.folder).map_err(Self::io(self.folder))
     }
 
-    fn remove_segment(&self, base: Offset) -> Result<(), OpenLogError> {
+    pub(super) fn remove_segment(&self, base: Offset) -> Result<(), OpenLogError> {
         for extension in [layout::LOG, layout::INDEX, layout::SNAPSHOT] {
             let path = self.path(base, extension);
             self.shared.world.disk.remove(&path).map_err(Self::io(&path))?;
@@ -154,6 +172,8 @@ impl Opening<'_> {
             high_watermark: start.log_start,
             sealed,
             discard: false,
+            // The next pass finds nothing to do in what was clean, and has only read it in vain.
+            compacted: self.cleanup.start().map(Compacted::up_to),
         })
     }
 
@@ -181,7 +201,13 @@ impl Opening<'_> {
 
     fn walk(&self, log: &Path, range: OffsetRange, bytes: ByteCount) -> Result<Tail, OpenLogError> {
         let file = self.shared.world.disk.open_read(log).map_err(Self::io(log))?;
-        let trusted = Trusted { end: bytes.get(), until: range.next, interval: self.interval, now: self.now };
+        let trusted = Trusted {
+            end: bytes.get(),
+            until: range.next,
+            gaps: self.gaps,
+            interval: self.interval,
+            now: self.now,
+        };
         let tail = Tail::at(range.base, Default::default(), Producers::default());
         match replay(tail.clone(), &file, &trusted) {
             Ok(tail) => Ok(tail),
@@ -210,5 +236,6 @@ fn fresh() -> Checkpoint {
         high_watermark: Offset::ZERO,
         sealed: Vec::new(),
         discard: false,
+        compacted: None,
     }
 }

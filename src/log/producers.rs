@@ -101,7 +101,25 @@ impl Marker {
     }
 }
 
+/// The batch that tells most of a producer: whoever replays a log has to come by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LastBatch {
+    /// Its newest records, of which this is the last offset.
+    Records(Offset),
+    /// It has sent nothing since the marker of this epoch.
+    Marker(ProducerEpoch),
+}
+
 impl Producers {
+    /// The last batch of each.
+    pub(crate) fn last_batches(&self) -> HashMap<ProducerId, LastBatch> {
+        let last = |entry: &Entry| match entry.newest() {
+            Some(sent) => LastBatch::Records(sent.last),
+            None => LastBatch::Marker(entry.epoch),
+        };
+        self.entries.iter().map(|(id, entry)| (*id, last(entry))).collect()
+    }
+
     /// How many are remembered.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()

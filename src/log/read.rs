@@ -4,7 +4,9 @@
 //! are walked by their headers to find where the answer starts and ends. What is given was verified on its way from the file,
 //! since whether it came from the page cache or from a disk that has changed it cannot be told: that each batch's checksum
 //! is right, that its offset continues the one before, and that its leader epoch, which the checksum does not cover, is the one
-//! that the log knows. Sound batches before a damaged one are given; a read that begins at it is an error.
+//! that the log knows. Sound batches before a damaged one are given; a read that begins at it is an error. In a log that is
+//! compacted a batch may leave out offsets behind the one before: a read from within such a gap gives the next batch there is, of
+//! whichever segment.
 //!
 //! A read of a page that is not in memory waits for the device: whoever reads far behind the end does so away from the threads
 //! that serve. See [`Log::bytes_behind_tail`].
@@ -25,6 +27,7 @@ use aquifer_runtime::planted::{self, Planted};
 use bytes::Bytes;
 
 use super::error::{Corruption, ReadError};
+use super::gaps::Gaps;
 use super::handle::Log;
 use super::open_files::FileSlot;
 use super::segment::Sealed;
@@ -71,7 +74,8 @@ pub enum AbortedTxns {
 pub struct Slice {
     /// One behind the other, as stored.
     pub bytes: Bytes,
-    /// What they cover; the first may start before the offset asked for. Empty at that offset if there are none.
+    /// What they cover; the first may start before the offset asked for, or, behind a gap that compaction has left, after it.
+    /// Empty at that offset if there are none.
     pub range: OffsetRange,
     /// Those that overlap `range`, if asked for.
     pub aborted: Vec<AbortedTxn>,
@@ -88,12 +92,24 @@ struct Place {
     ceiling: u64,
     /// Who led while the segment was written.
     epochs: LeaderEpochs,
+    gaps: Gaps,
+    /// Where the segment behind this one starts, if nothing from the offset on to there needs to be in this one.
+    behind: Option<Offset>,
+}
+
+/// What a segment holds of an answer.
+enum Gathered {
+    Batches(Bytes, OffsetRange),
+    /// Not what may be given.
+    Nothing,
+    /// No batch from the offset on: compaction has emptied the rest of the segment, and the answer starts in the next.
+    Beyond(Offset),
 }
 
 enum Found {
     Empty,
     Tail(Place),
-    Sealed(Arc<Sealed>, LeaderEpochs),
+    Sealed(Arc<Sealed>, LeaderEpochs, Gaps),
 }
 
 impl Log {
@@ -125,23 +141,35 @@ impl Log {
             range: OffsetRange { base: read.from, next: read.from },
             aborted: Vec::new(),
         };
-        let place = match self.find(read.from, read.until)? {
-            Found::Empty => return Ok(nothing),
-            Found::Tail(place) => place,
-            Found::Sealed(sealed, epochs) => self.place_in(&sealed, epochs, read)?,
+        let interval = self.config().index_interval_bytes.get();
+        let mut read = *read;
+        let (bytes, range) = loop {
+            let place = match self.find(read.from, read.until)? {
+                Found::Empty => return Ok(nothing),
+                Found::Tail(place) => place,
+                Found::Sealed(sealed, epochs, gaps) => self.place_in(&sealed, epochs, gaps, &read)?,
+            };
+            let file = self.file(&place)?;
+            match gather(&file, &place, &read, interval)? {
+                Gathered::Batches(bytes, range) => break (bytes, range),
+                Gathered::Nothing => return Ok(nothing),
+                // Rises with each segment, so there is an end to it.
+                Gathered::Beyond(next) => read.from = next,
+            }
         };
-        let path = place.slot.path();
-        let file = self.shared.files.get(&place.slot).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => damaged(path, 0, "the file is missing"),
-            _ => ReadError::io(path, error),
-        })?;
-        let gap = self.config().index_interval_bytes.get();
-        let Some((bytes, range)) = gather(&file, &place, read, gap)? else { return Ok(nothing) };
         let aborted = match read.aborted {
             AbortedTxns::Skip => Vec::new(),
             AbortedTxns::Include => self.aborted(range)?,
         };
         Ok(Slice { bytes, range, aborted })
+    }
+
+    fn file(&self, place: &Place) -> Result<File, ReadError> {
+        let path = place.slot.path();
+        self.shared.files.get(&place.slot).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => damaged(path, 0, "the file is missing"),
+            _ => ReadError::io(path, error),
+        })
     }
 
     fn find(&self, from: Offset, until: Offset) -> Result<Found, ReadError> {
@@ -159,11 +187,12 @@ impl Log {
         if from >= until || from == tail.end {
             return Ok(Found::Empty);
         }
+        let gaps = Gaps::of(state.cleaned);
         if from < tail.base {
             return match state.sealed_at(from) {
                 Some(sealed) => {
                     let OffsetRange { base, next } = sealed.facts.range;
-                    Ok(Found::Sealed(sealed.clone(), tail.epochs.slice(base, next)))
+                    Ok(Found::Sealed(sealed.clone(), tail.epochs.slice(base, next), gaps))
                 }
                 None => Err(ReadError::BelowLocalStart { local_start: state.local_start }),
             };
@@ -175,18 +204,31 @@ impl Log {
             floors: floors(entries, tail.base, from),
             ceiling: offset_index::ceiling(entries, tail.base, until).map_or(tail.bytes, u64::from),
             epochs: tail.epochs.slice(tail.base, tail.end),
+            gaps,
+            behind: None,
         }))
     }
 
-    fn place_in(&self, sealed: &Sealed, epochs: LeaderEpochs, read: &Read) -> Result<Place, ReadError> {
-        let base = sealed.facts.range.base;
+    fn place_in(
+        &self,
+        sealed: &Sealed,
+        epochs: LeaderEpochs,
+        gaps: Gaps,
+        read: &Read,
+    ) -> Result<Place, ReadError> {
+        let OffsetRange { base, next } = sealed.facts.range;
         let end = sealed.facts.bytes.get();
-        self.with_index(sealed, |index| Place {
-            slot: sealed.log.clone(),
-            base,
-            floors: floors(&index.offsets, base, read.from),
-            ceiling: offset_index::ceiling(&index.offsets, base, read.until).map_or(end, u64::from),
-            epochs,
+        self.with_index(sealed, |index| {
+            let ceiling = offset_index::ceiling(&index.offsets, base, read.until).map_or(end, u64::from);
+            Place {
+                slot: sealed.log.clone(),
+                base,
+                floors: floors(&index.offsets, base, read.from),
+                ceiling,
+                epochs,
+                gaps,
+                behind: Some(next).filter(|_| gaps == Gaps::Compacted && ceiling == end),
+            }
         })
     }
 
@@ -236,12 +278,7 @@ fn floors(entries: &[OffsetEntry], base: Offset, from: Offset) -> [OffsetEntry; 
 }
 
 /// The batches that answer a read, from a file.
-fn gather(
-    file: &File,
-    place: &Place,
-    read: &Read,
-    gap: u64,
-) -> Result<Option<(Bytes, OffsetRange)>, ReadError> {
+fn gather(file: &File, place: &Place, read: &Read, interval: u64) -> Result<Gathered, ReadError> {
     let path = place.slot.path();
     let [floor, others @ ..] = &place.floors;
     let mut others = others.iter();
@@ -252,7 +289,7 @@ fn gather(
     };
     let (mut position, mut expected, mut by_index) = begin(floor);
     // The offset is at most an index interval and a batch behind the floor.
-    let wanted = read.bytes_max.get().saturating_add(gap).max(HEADER_BYTES as u64);
+    let wanted = read.bytes_max.get().saturating_add(interval).max(HEADER_BYTES as u64);
     'walk: loop {
         let count = wanted.min(place.ceiling.saturating_sub(position));
         let buffer = file
@@ -262,8 +299,10 @@ fn gather(
         let mut at = 0;
         loop {
             let header = header_at(&buffer, at, path, position, place.ceiling);
+            // The index names the very batch that lies there.
+            let gaps = if by_index { Gaps::Never } else { place.gaps };
             let is_expected = match &header {
-                Ok(header) => header.is_none_or(|header| header.base_offset == expected),
+                Ok(header) => header.is_none_or(|header| gaps.allow(expected, header.base_offset)),
                 Err(_) => false,
             };
             if by_index
@@ -294,6 +333,9 @@ fn gather(
         }
         position += at as u64;
         if position >= place.ceiling {
+            if place.gaps == Gaps::Compacted {
+                return Ok(place.behind.map_or(Gathered::Nothing, Gathered::Beyond));
+            }
             let what = format!("no batch holds offset {}", read.from);
             return Err(damaged(path, position, &what));
         }
@@ -310,19 +352,13 @@ struct First {
 }
 
 /// From the first batch of the answer on, as much as may be given.
-fn take(
-    file: &File,
-    place: &Place,
-    read: &Read,
-    buffer: Bytes,
-    first: First,
-) -> Result<Option<(Bytes, OffsetRange)>, ReadError> {
+fn take(file: &File, place: &Place, read: &Read, buffer: Bytes, first: First) -> Result<Gathered, ReadError> {
     let path = place.slot.path();
     let base = first.header.base_offset;
     let bytes_max = usize::try_from(read.bytes_max.get()).unwrap_or(usize::MAX);
     let size = first.header.size();
     if size > bytes_max && read.at_least == AtLeast::Nothing {
-        return Ok(None);
+        return Ok(Gathered::Nothing);
     }
     let (buffer, at) = if first.at + size <= buffer.len() {
         (buffer, first.at)
@@ -339,7 +375,7 @@ fn take(
     }
     // Not before it is known to be true: a reader must not wait for ever for what a damaged header says.
     if first.header.next_offset() > read.until {
-        return Ok(None);
+        return Ok(Gathered::Nothing);
     }
     let start = first.position - at as u64;
     let mut next = first.header.next_offset();
@@ -350,13 +386,13 @@ fn take(
         if end > buffer.len() || end - at > bytes_max || header.next_offset() > read.until {
             break;
         }
-        if header.base_offset != next || unsound(&header, &buffer[to..], place).is_some() {
+        if !place.gaps.allow(next, header.base_offset) || unsound(&header, &buffer[to..], place).is_some() {
             break;
         }
         next = header.next_offset();
         to = end;
     }
-    Ok(Some((buffer.slice(at..to), OffsetRange { base, next })))
+    Ok(Gathered::Batches(buffer.slice(at..to), OffsetRange { base, next }))
 }
 
 /// What is wrong with a batch, at the start of `bytes`, that its header alone does not show.

@@ -25,6 +25,7 @@ use super::checkpoint::{Checkpoint, RecoveryPoint, SealedFacts, Snapshot, encode
 use super::config::LogConfig;
 use super::damage::{self, Damage, Lineage, PageCache, Source};
 use super::error::{Corruption, OpenLogError, ReadError};
+use super::gaps::Gaps;
 use super::index::{self, WrittenIndex};
 use super::layout;
 use super::open_files::FileSlot;
@@ -47,6 +48,7 @@ pub(crate) struct Recovered {
     pub(crate) log_start: Offset,
     pub(crate) local_start: Offset,
     pub(crate) high_watermark: Offset,
+    pub(crate) cleaned: Option<Offset>,
     pub(super) condition: Condition,
     pub(crate) point: RecoveryPoint,
     pub(super) written: WrittenIndex,
@@ -69,12 +71,16 @@ pub(crate) fn recover(
         folder,
         partition,
         interval: config.index_interval_bytes,
+        cleanup: config.cleanup,
+        gaps: Gaps::of(config.cleanup.start()),
         now: shared.world.clock.wall(),
         bases: names.iter().filter_map(|name| layout::parse_segment_file(name, layout::LOG)).collect(),
         has_books: names.iter().any(|name| {
             let parse = |extension| layout::parse_segment_file(name, extension);
             parse(layout::INDEX).or(parse(layout::SNAPSHOT)).is_some()
         }),
+        checkpoint_lost: false,
+        beside: names.into_iter().filter(|name| name.ends_with(layout::CLEANED)).collect(),
     };
     let checkpoint = opening.begin(&mut report)?;
     opening.finish(checkpoint, report)
@@ -101,7 +107,9 @@ impl Opening<'_> {
         checkpoint: Checkpoint,
         mut report: RecoveryReport,
     ) -> Result<Recovered, OpenLogError> {
-        let Checkpoint { point, log_start, local_start, high_watermark, sealed, discard: _ } = checkpoint;
+        let Checkpoint { point, log_start, local_start, high_watermark, sealed, compacted, discard: _ } =
+            checkpoint;
+        let cleaned = compacted.map(|compacted| compacted.cleaned).or(self.cleanup.start());
         let (mut tail, mut written) = self.tail_at(&point, &mut report)?;
         let mut sealed: VecDeque<Arc<Sealed>> =
             sealed.into_iter().map(|facts| self.sealed(facts, None)).collect();
@@ -111,7 +119,7 @@ impl Opening<'_> {
         loop {
             let (file, size) = self.open(&active)?;
             let stop = self.walk_on(&mut tail, &file, size, &mut report)?;
-            let next = self.bases.iter().copied().find(|base| *base > tail.base);
+            let next = self.segment_behind(&mut tail, stop.is_end())?;
             let damage = match (stop, next) {
                 (Stop::End, None) => break,
                 (Stop::End, Some(next)) if next == tail.end => {
@@ -147,7 +155,8 @@ impl Opening<'_> {
         if written.base != point.segment {
             written = WrittenIndex::none(point.segment);
         }
-        let high_watermark = high_watermark.min(tail.end);
+        let tail_end = tail.end;
+        let high_watermark = high_watermark.min(tail_end);
         Ok(Recovered {
             sealed,
             tail,
@@ -155,12 +164,30 @@ impl Opening<'_> {
             log_start,
             local_start,
             high_watermark,
+            cleaned: cleaned.map(|cleaned| cleaned.min(tail_end)),
             condition,
             point,
             written,
             unsynced,
             report,
         })
+    }
+
+    /// The segment behind the one that was just walked. One that was appended to ends where the next begins; but where the
+    /// checkpoint is lost the walk goes over compacted ones, too. Behind such a one the next may begin later, and after a crash
+    /// within a swap some may be there still that it has swallowed: those go.
+    fn segment_behind(&mut self, tail: &mut Tail, is_whole: bool) -> Result<Option<Offset>, OpenLogError> {
+        let may_be_compacted = is_whole && self.checkpoint_lost && self.gaps == Gaps::Compacted;
+        loop {
+            let next = self.bases.iter().copied().find(|base| *base > tail.base);
+            let Some(next) = next.filter(|_| may_be_compacted) else { return Ok(next) };
+            if next >= tail.end {
+                tail.end = next;
+                return Ok(Some(next));
+            }
+            self.remove_segment(next)?;
+            self.bases.retain(|base| *base != next);
+        }
     }
 
     fn sealed(&self, facts: SealedFacts, closed: Option<(Arc<FileSlot>, Unwritten)>) -> Arc<Sealed> {
@@ -242,7 +269,8 @@ impl Opening<'_> {
         };
         let file = self.shared.world.disk.open_read(&log).map_err(Self::io(&log))?;
         let end = point.position.min(size.get());
-        let trusted = Trusted { end, until: point.offset, interval: self.interval, now: self.now };
+        let trusted =
+            Trusted { end, until: point.offset, gaps: self.gaps, interval: self.interval, now: self.now };
         let tail = Tail::at(point.segment, Default::default(), start.producers);
         match replay(tail, &file, &trusted) {
             Ok(tail) => Ok(tail.builder),
@@ -275,7 +303,7 @@ impl Opening<'_> {
                 Step::End => break Stop::End,
                 Step::Damage(error) => break Stop::Damage(error.to_string()),
                 Step::Batch(position, header) => {
-                    if let Some(what) = breaks_lineage(tail, &header) {
+                    if let Some(what) = breaks_lineage(tail, &header, self.gaps) {
                         break Stop::Damage(what);
                     }
                     let marker = match header.is_control() {
@@ -350,7 +378,7 @@ impl Opening<'_> {
         let size = file.size().map_err(Self::io(&path))?.get();
         let step = Scan::new(file, Depth::Whole, 0, size).step().map_err(Self::io(&path))?;
         Ok(
-            matches!(step, Step::Batch(_, header) if header.base_offset == base && header.leader_epoch >= lineage.epoch),
+            matches!(step, Step::Batch(_, header) if self.gaps.allow(base, header.base_offset) && header.leader_epoch >= lineage.epoch),
         )
     }
 }
@@ -361,8 +389,14 @@ enum Stop {
     Damage(String),
 }
 
-fn breaks_lineage(tail: &Tail, header: &BatchHeader) -> Option<String> {
-    if header.base_offset != tail.end {
+impl Stop {
+    fn is_end(&self) -> bool {
+        matches!(self, Stop::End)
+    }
+}
+
+fn breaks_lineage(tail: &Tail, header: &BatchHeader, gaps: Gaps) -> Option<String> {
+    if !gaps.allow(tail.end, header.base_offset) {
         return Some(format!("a batch of offset {} follows {}", header.base_offset, tail.end));
     }
     match header.leader_epoch {

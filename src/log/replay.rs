@@ -5,6 +5,7 @@ use aquifer_model::{ByteCount, Offset, Timestamp};
 use aquifer_runtime::files::File;
 
 use super::error::{Corruption, ReadError};
+use super::gaps::Gaps;
 use super::scan::{Depth, Scan, Step};
 use super::segment::{Tail, marker_in};
 
@@ -15,6 +16,8 @@ pub(crate) struct Trusted {
     pub(crate) end: u64,
     /// The offset to stop before.
     pub(crate) until: Offset,
+    /// Whether batches may leave offsets out.
+    pub(crate) gaps: Gaps,
     pub(crate) interval: ByteCount,
     pub(crate) now: Timestamp,
 }
@@ -28,17 +31,17 @@ pub(crate) fn replay(mut tail: Tail, file: &File, trusted: &Trusted) -> Result<T
     let mut scan = Scan::new(file.clone(), Depth::Headers, tail.bytes, trusted.end);
     loop {
         match scan.step().map_err(io)? {
-            Step::End => return Ok(tail),
+            Step::End => return Ok(ended(tail, trusted, trusted.until)),
             Step::Damage(error) => return Err(damaged(scan.position(), error.to_string())),
             Step::Batch(position, header) => {
-                if header.base_offset != tail.end {
+                if !trusted.gaps.allow(tail.end, header.base_offset) {
                     return Err(damaged(
                         position,
                         format!("offset {} follows {}", header.base_offset, tail.end),
                     ));
                 }
                 if header.next_offset() > trusted.until {
-                    return Ok(tail);
+                    return Ok(ended(tail, trusted, header.base_offset.min(trusted.until)));
                 }
                 if !tail.reaches(header.last_offset()) {
                     return Err(damaged(position, "a segment is too large".to_owned()));
@@ -51,4 +54,12 @@ pub(crate) fn replay(mut tail: Tail, file: &File, trusted: &Trusted) -> Result<T
             }
         }
     }
+}
+
+/// A log that ends within a gap ends where it is said to, not with the last batch before.
+fn ended(mut tail: Tail, trusted: &Trusted, at: Offset) -> Tail {
+    if trusted.gaps == Gaps::Compacted {
+        tail.end = tail.end.max(at);
+    }
+    tail
 }

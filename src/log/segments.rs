@@ -13,6 +13,7 @@ use super::append::Refusal;
 use super::checkpoint::{SealedFacts, Snapshot, encode_snapshot};
 use super::config::LogConfig;
 use super::error::{AppendError, Corruption, ReadError, is_exhausted};
+use super::gaps::Gaps;
 use super::handle::{Log, jitter};
 use super::index::{self, Index, IndexMark};
 use super::layout;
@@ -222,7 +223,8 @@ impl Log {
     ) -> Result<Tail, ReadError> {
         let file = self.shared.files.get(log).map_err(|error| ReadError::io(log.path(), error))?;
         let interval = self.config().index_interval_bytes;
-        replay(tail, &file, &Trusted { end: bytes, until, interval, now: self.now() })
+        let gaps = Gaps::of(self.state.lock().cleaned);
+        replay(tail, &file, &Trusted { end: bytes, until, gaps, interval, now: self.now() })
     }
 
     /// The state at the start of a segment (or at the end of the last closed one): from its snapshot, or, where that is lost,

@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) jitter: Duration,
     pub(super) log_start: Offset,
     pub(super) local_start: Offset,
+    /// How far compaction has come; `None` while the log never was to be compacted.
+    pub(super) cleaned: Option<Offset>,
     pub(super) condition: Condition,
     /// Bytes appended since the last checkpoint was begun.
     pub(super) uncaptured: u64,
@@ -61,6 +63,9 @@ pub(super) struct Books {
     pub(super) point: RecoveryPoint,
     /// How far the index file of the newest segment with one is written.
     pub(super) written: WrittenIndex,
+    /// Whether the checkpoint says of files that they may lie beside their places (`compaction/swap.rs`). While it does, a crash
+    /// would put into the log whatever lies there.
+    pub(super) names_swaps: bool,
 }
 
 impl Books {

@@ -9,4 +9,8 @@ mod changes;
 mod times;
 mod transactions;
 mod directories;
+mod compactions;
+mod swaps;
+mod keyed;
+mod keyed_model;
 mod model;

@@ -14,7 +14,7 @@ use aquifer_model::record::{self, Checked};
 use aquifer_model::{BatchError, BatchHeader, ByteCount, Timestamp};
 use bytes::Bytes;
 
-use super::config::{Cleanup, LogConfig};
+use super::config::LogConfig;
 use super::error::{AppendError, InvalidRecords, TimestampIssue};
 use crate::config::{RecordValidation, TimestampType};
 
@@ -30,7 +30,7 @@ pub enum Origin {
 /// Whether `records` must be expanded to be validated: work for many milliseconds, and for much memory.
 pub(super) fn must_expand(records: &Bytes, config: &LogConfig) -> bool {
     let looked_into =
-        config.cleanup == Cleanup::Compact || config.record_validation == RecordValidation::Full;
+        config.cleanup.compaction().is_some() || config.record_validation == RecordValidation::Full;
     looked_into && BatchHeader::parse(records).is_ok_and(|header| header.compression() != Compression::None)
 }
 
@@ -109,7 +109,7 @@ fn check_records(
     body: &Bytes,
     config: &LogConfig,
 ) -> Result<Option<Checked>, InvalidRecords> {
-    let compacted = config.cleanup == Cleanup::Compact;
+    let compacted = config.cleanup.compaction().is_some();
     let checked = match header.compression() {
         Compression::None => record::check(header, body)?,
         codec if compacted || config.record_validation == RecordValidation::Full => {
@@ -123,7 +123,11 @@ fn check_records(
     }
 }
 
-fn expand(codec: Compression, body: &[u8], bytes_max: ByteCount) -> Result<Vec<u8>, InvalidRecords> {
+pub(super) fn expand(
+    codec: Compression,
+    body: &[u8],
+    bytes_max: ByteCount,
+) -> Result<Vec<u8>, InvalidRecords> {
     let bytes_max = usize::try_from(bytes_max.get()).unwrap_or(usize::MAX);
     codec.decompress(body, bytes_max).map_err(|error| InvalidRecords::Compressed(error.to_string()))
 }

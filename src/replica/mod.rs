@@ -38,6 +38,8 @@ pub(crate) mod offsets;
 mod archiving;
 /// Which partitions' segments are to be rolled, uploaded or dropped, and when.
 pub(crate) mod keeper;
+/// When which log is compacted, and how fast.
+pub(crate) mod cleaner;
 /// Finds replicas; opens and closes them as the metadata says.
 pub(crate) mod registry;
 /// Looks for damage, and mends what can be mended.

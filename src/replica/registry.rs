@@ -112,6 +112,11 @@ impl Replicas {
         &self.disk
     }
 
+    /// The image that was last carried out here, to watch.
+    pub(crate) fn applied(&self) -> watch::Receiver<Arc<Image>> {
+        self.applied.subscribe()
+    }
+
     /// Waits until what the metadata now says of a topic has been carried out here; gives whether it was, in time.
     pub(crate) async fn carried_out(&self, image: &Arc<Image>, topic: TopicId, deadline: Instant) -> bool {
         // It rises with the number of partitions, and with each change of the settings.

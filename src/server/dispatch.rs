@@ -7,7 +7,7 @@ use std::sync::Arc;
 use aquifer_protocol::frame::{self, HeaderError, RequestHeader, RequestPrefix};
 use aquifer_protocol::messages::api_versions::ApiVersionsRequest;
 use aquifer_protocol::messages::produce::ProduceRequest;
-use aquifer_protocol::{ApiKey, ErrorCode, Message, Reader, Request, Segments, Writer};
+use aquifer_protocol::{ApiKey, ErrorCode, Message, Reader, Request, Segments, Str, Writer};
 use aquifer_runtime::World;
 use aquifer_runtime::metrics::{Counter, Family, Histogram, Registry, seconds_buckets};
 use bytes::Bytes;
@@ -15,7 +15,10 @@ use bytes::Bytes;
 use super::ended::Ended;
 use crate::handlers::answer_memory::Held;
 use crate::handlers::context::Context;
-use crate::handlers::{cluster, configs, fetch, offsets, produce, producer_ids, topics, versions};
+use crate::handlers::{
+    cluster, configs, coordinators, fetch, group_members, group_offsets, groups, offsets, produce,
+    producer_ids, topics, versions,
+};
 use crate::net::api;
 
 /// Elements of all arrays of a request: five times as many as there may be partitions by default, and some 10 MB once decoded.
@@ -133,10 +136,15 @@ impl Dispatcher {
         if let Some((count, _)) = self.metrics.of(header.api_key) {
             count.inc();
         }
-        self.dispatch(&header, &mut reader).await
+        self.dispatch(&header, &mut reader, peer).await
     }
 
-    async fn dispatch(&self, header: &RequestHeader, reader: &mut Reader) -> Result<Reply, Ended> {
+    async fn dispatch(
+        &self,
+        header: &RequestHeader,
+        reader: &mut Reader,
+        peer: SocketAddr,
+    ) -> Result<Reply, Ended> {
         let version = header.api_version;
         match header.api_key {
             ApiKey::ApiVersions => {
@@ -163,6 +171,29 @@ impl Dispatcher {
             ApiKey::DeleteRecords => self.serial(header, reader, offsets::delete_records),
             ApiKey::InitProducerId => self.serial(header, reader, producer_ids::init),
             ApiKey::IncrementalAlterConfigs => self.serial(header, reader, configs::alter),
+            ApiKey::FindCoordinator => {
+                self.serial(header, reader, |context, request| coordinators::find(context, request, version))
+            }
+            ApiKey::JoinGroup => {
+                let caller = caller(header, peer);
+                self.serial(header, reader, |context, request| {
+                    group_members::join(context, request, caller, version)
+                })
+            }
+            ApiKey::SyncGroup => self.serial(header, reader, group_members::sync),
+            ApiKey::Heartbeat => self.serial(header, reader, group_members::heartbeat),
+            ApiKey::LeaveGroup => self
+                .serial(header, reader, |context, request| group_members::leave(context, request, version)),
+            ApiKey::OffsetCommit => self
+                .serial(header, reader, |context, request| group_offsets::commit(context, request, version)),
+            ApiKey::OffsetFetch => self
+                .serial(header, reader, |context, request| group_offsets::fetch(context, request, version)),
+            ApiKey::OffsetDelete => self.serial(header, reader, group_offsets::delete),
+            ApiKey::ListGroups => self.serial(header, reader, groups::list),
+            ApiKey::DescribeGroups => {
+                self.serial(header, reader, |context, request| groups::describe(context, request, version))
+            }
+            ApiKey::DeleteGroups => self.serial(header, reader, groups::delete),
             ApiKey::OffsetForLeaderEpoch => {
                 let request = read(reader, version)?;
                 encode(&offsets::epoch_ends(&self.context, &request), header).map(Reply::Now)
@@ -244,6 +275,14 @@ impl Dispatcher {
                 .map_err(|error| Ended::Answer(error.to_string()));
         }
         Ok(Reply::Now(refusal(prefix.correlation_id, ErrorCode::UNSUPPORTED_VERSION).into()))
+    }
+}
+
+/// Who asks, as groups remember it; Kafka writes addresses so.
+fn caller(header: &RequestHeader, peer: SocketAddr) -> group_members::Caller {
+    group_members::Caller {
+        client_id: header.client_id.as_ref().map_or(Str::EMPTY, Str::detached),
+        client_host: Str::from(format!("/{}", peer.ip())),
     }
 }
 

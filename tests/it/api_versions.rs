@@ -5,17 +5,28 @@ use std::collections::BTreeMap;
 use aquifer_protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use aquifer_protocol::messages::create_partitions::CreatePartitionsRequest;
 use aquifer_protocol::messages::create_topics::CreateTopicsRequest;
+use aquifer_protocol::messages::delete_groups::DeleteGroupsRequest;
 use aquifer_protocol::messages::delete_records::DeleteRecordsRequest;
 use aquifer_protocol::messages::delete_topics::DeleteTopicsRequest;
 use aquifer_protocol::messages::describe_cluster::DescribeClusterRequest;
 use aquifer_protocol::messages::describe_configs::DescribeConfigsRequest;
+use aquifer_protocol::messages::describe_groups::DescribeGroupsRequest;
 use aquifer_protocol::messages::fetch::FetchRequest;
+use aquifer_protocol::messages::find_coordinator::FindCoordinatorRequest;
+use aquifer_protocol::messages::heartbeat::HeartbeatRequest;
 use aquifer_protocol::messages::incremental_alter_configs::IncrementalAlterConfigsRequest;
 use aquifer_protocol::messages::init_producer_id::InitProducerIdRequest;
+use aquifer_protocol::messages::join_group::JoinGroupRequest;
+use aquifer_protocol::messages::leave_group::LeaveGroupRequest;
+use aquifer_protocol::messages::list_groups::ListGroupsRequest;
 use aquifer_protocol::messages::list_offsets::ListOffsetsRequest;
 use aquifer_protocol::messages::metadata::MetadataRequest;
+use aquifer_protocol::messages::offset_commit::OffsetCommitRequest;
+use aquifer_protocol::messages::offset_delete::OffsetDeleteRequest;
+use aquifer_protocol::messages::offset_fetch::OffsetFetchRequest;
 use aquifer_protocol::messages::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
 use aquifer_protocol::messages::produce::ProduceRequest;
+use aquifer_protocol::messages::sync_group::SyncGroupRequest;
 use aquifer_protocol::{ApiKey, ErrorCode, Request, Str, VersionRange, frame};
 use bytes::{BufMut as _, BytesMut};
 
@@ -49,6 +60,17 @@ async fn every_version_says_the_same() {
         (ApiKey::Fetch, 4, 17),
         (ApiKey::ListOffsets, 1, 11),
         (ApiKey::Metadata, 0, 13),
+        (ApiKey::OffsetCommit, 2, 10),
+        (ApiKey::OffsetFetch, 1, 10),
+        (ApiKey::FindCoordinator, 0, 6),
+        (ApiKey::JoinGroup, 0, 9),
+        (ApiKey::Heartbeat, 0, 4),
+        (ApiKey::LeaveGroup, 0, 5),
+        (ApiKey::SyncGroup, 0, 5),
+        (ApiKey::DescribeGroups, 0, 6),
+        (ApiKey::ListGroups, 0, 5),
+        (ApiKey::DeleteGroups, 0, 2),
+        (ApiKey::OffsetDelete, 0, 0),
         (ApiKey::ApiVersions, 0, 4),
         (ApiKey::CreateTopics, 2, 7),
         (ApiKey::DeleteTopics, 1, 6),
@@ -117,7 +139,8 @@ async fn what_is_not_served_gets_error_35_and_the_connection_lives() {
         (ApiKey::Fetch.code(), 99),
         (ApiKey::Metadata.code(), 14),
         (ApiKey::Produce.code(), 14),
-        (ApiKey::JoinGroup.code(), 5),
+        (ApiKey::JoinGroup.code(), 10),
+        (ApiKey::ShareFetch.code(), 1),
         (500, 0),
         (-7, 0),
         (i16::MAX, i16::MAX),
@@ -159,6 +182,17 @@ async fn every_promised_version_is_answered_in_that_version() {
     check_promise(&mut client, &mut promised, &CreatePartitionsRequest::default()).await;
     check_promise(&mut client, &mut promised, &IncrementalAlterConfigsRequest::default()).await;
     check_promise(&mut client, &mut promised, &DescribeClusterRequest::default()).await;
+    check_promise(&mut client, &mut promised, &FindCoordinatorRequest::default()).await;
+    check_promise(&mut client, &mut promised, &JoinGroupRequest::default()).await;
+    check_promise(&mut client, &mut promised, &SyncGroupRequest::default()).await;
+    check_promise(&mut client, &mut promised, &HeartbeatRequest::default()).await;
+    check_promise(&mut client, &mut promised, &LeaveGroupRequest::default()).await;
+    check_promise(&mut client, &mut promised, &OffsetCommitRequest::default()).await;
+    check_promise(&mut client, &mut promised, &OffsetFetchRequest::default()).await;
+    check_promise(&mut client, &mut promised, &OffsetDeleteRequest::default()).await;
+    check_promise(&mut client, &mut promised, &ListGroupsRequest::default()).await;
+    check_promise(&mut client, &mut promised, &DescribeGroupsRequest::default()).await;
+    check_promise(&mut client, &mut promised, &DeleteGroupsRequest::default()).await;
     assert!(promised.is_empty(), "promised, and not looked at here: {promised:?}");
     node.stop().await;
 }

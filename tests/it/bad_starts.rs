@@ -40,7 +40,7 @@ async fn what_is_configured_wrongly_is_said_and_ends_with_2() {
         ("log.segment.bytes=1", &["log.segment.bytes", "1048576"]),
         ("auto.create.topics.enable=maybe", &["auto.create.topics.enable", "\"maybe\""]),
         ("nonsense", &["nonsense", "key=value"]),
-        ("log.cleanup.policy=compact", &["log.cleanup.policy", "compaction is not supported yet"]),
+        ("log.cleanup.policy=shrink", &["log.cleanup.policy", "is no cleanup policy"]),
         ("ssl.keystore.location=/k", &["ssl.keystore.location", "TLS"]),
         ("listeners=SSL://127.0.0.1:0", &["listeners", "SSL"]),
         ("listeners=127.0.0.1:0", &["listeners"]),

@@ -12,7 +12,7 @@ use crate::batches::batch_of_bytes;
 use crate::client::{Client, eventually};
 use crate::node::Node;
 
-const TOPIC: i8 = 2;
+pub(crate) const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 
 const SOURCE_TOPIC: i8 = 1;
@@ -46,7 +46,7 @@ async fn describe(
 }
 
 /// Value and source of one key.
-async fn value(client: &mut Client, kind: i8, name: &str, key: &str) -> (Option<String>, i8) {
+pub(crate) async fn value(client: &mut Client, kind: i8, name: &str, key: &str) -> (Option<String>, i8) {
     let mut answer = describe(client, 4, kind, name, Some(&[key])).await;
     assert_eq!((answer.error_code, answer.configs.len()), (ErrorCode::NONE, 1), "{key} of {name:?}");
     let config = answer.configs.remove(0);
@@ -253,7 +253,9 @@ async fn lists_are_appended_to_and_subtracted_from() {
         (SUBTRACT, "delete", "", ErrorCode::NONE),
         (APPEND, "delete", "delete", ErrorCode::NONE),
         (APPEND, "delete", "delete", ErrorCode::NONE),
-        (APPEND, "compact", "delete", ErrorCode::INVALID_CONFIG),
+        (APPEND, "shrink", "delete", ErrorCode::INVALID_CONFIG),
+        (APPEND, "compact", "delete,compact", ErrorCode::NONE),
+        (SUBTRACT, "compact", "delete", ErrorCode::NONE),
         (SUBTRACT, "nothing", "delete", ErrorCode::NONE),
     ] {
         let change = [(key, operation, Some(text))];
@@ -298,7 +300,7 @@ async fn changes_that_cannot_be_are_refused_and_change_nothing() {
         (topic, vec![("no.such.key", SET, Some("1"))], invalid),
         (topic, vec![("retention.ms", SET, Some("soon"))], invalid),
         (topic, vec![("segment.bytes", SET, Some("1"))], invalid),
-        (topic, vec![("cleanup.policy", SET, Some("compact"))], invalid),
+        (topic, vec![("cleanup.policy", SET, Some("shrink"))], invalid),
         (topic, vec![("retention.ms", APPEND, Some("1"))], invalid),
         (topic, vec![("retention.ms", SUBTRACT, Some("1"))], invalid),
         (topic, vec![("retention.ms", SET, None)], request),

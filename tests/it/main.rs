@@ -32,6 +32,8 @@ mod offsets;
 mod junction;
 /// CreateTopics, CreatePartitions, DeleteTopics.
 mod topics;
+/// Consumer groups.
+mod groups;
 /// DescribeConfigs, IncrementalAlterConfigs.
 mod configs;
 
@@ -48,6 +50,8 @@ mod limits;
 mod tier;
 /// Retention, local and in the bucket.
 mod retention;
+/// Topics that keep the newest value of each key.
+mod compaction;
 /// The admin port.
 mod admin;
 /// Uploads that do not go as they should.

@@ -130,7 +130,8 @@ async fn topics_that_cannot_be_are_refused() {
         (assigned("assigned", &[(0, &[1]), (1, &[1])]), ok),
         (creatable("t", 1, &[("no.such.key", "1")]), ErrorCode::INVALID_CONFIG),
         (creatable("t", 1, &[("max.message.bytes", "many")]), ErrorCode::INVALID_CONFIG),
-        (creatable("t", 1, &[("cleanup.policy", "compact")]), ErrorCode::INVALID_CONFIG),
+        (creatable("t", 1, &[("cleanup.policy", "shrink")]), ErrorCode::INVALID_CONFIG),
+        (creatable("compacted", 1, &[("cleanup.policy", "compact")]), ok),
         (creatable("t", 1, &[("compression.type", "zstd")]), ErrorCode::INVALID_CONFIG),
         (creatable("t", 1, &[("remote.storage.enable", "true")]), ErrorCode::INVALID_CONFIG),
     ];

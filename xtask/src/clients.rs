@@ -7,6 +7,7 @@ use crate::run::{command, output, run, shown};
 use crate::text::hex;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -174,6 +175,22 @@ impl Client {
         parse(&String::from_utf8_lossy(&done.stdout))
     }
 
+    /// A member of a group, until its stdin closes.
+    pub(crate) fn group_rig(&self, bootstrap: &str, topic: &str, group: &str) -> Result<Command> {
+        let mut rig = self.rig("group", bootstrap, topic)?;
+        rig.args(["--group", group]);
+        Ok(rig)
+    }
+
+    /// Reads what a group has not read yet, as its one member, and commits that; kcat's way.
+    pub(crate) fn read_as_group(&self, bootstrap: &str, topic: &str, group: &str) -> Result<Vec<Passed>> {
+        ensure!(matches!(self, Client::Kcat), "{} has a rig for that", self.name());
+        let mut kcat = command("timeout", [TIMEOUT_SECONDS, "kcat", "-b", bootstrap]);
+        kcat.args(["-X", "auto.offset.reset=earliest", "-e", "-q", "-f", "%p\\t%o\\t%k\\t%s\\n"]);
+        kcat.args(["-G", group, topic]);
+        kcat_records(&output(&mut kcat)?)
+    }
+
     fn rig(&self, what: &str, bootstrap: &str, topic: &str) -> Result<Command> {
         let mut rig = match self {
             Client::Kcat => bail!("kcat has no rig"),
@@ -189,8 +206,8 @@ impl Client {
                 rig
             }
             Client::KafkaJs { modules } => {
-                ensure!(what == "write", "kafkajs cannot assign partitions by hand");
-                let mut node = command("node", [sources("javascript").join("write.js")]);
+                ensure!(what != "read", "kafkajs cannot assign partitions by hand");
+                let mut node = command("node", [sources("javascript").join(format!("{what}.js"))]);
                 node.env("NODE_PATH", modules);
                 node
             }
@@ -248,6 +265,28 @@ fn kcat_read_partition(bootstrap: &str, topic: &str, partition: usize, records: 
     ensure!(status.success(), "kcat ended with {status} on partition {partition}");
     passed.sha256 = hex(&lines.finalize());
     Ok(passed)
+}
+
+/// Lines of partition, offset, key and value, of all partitions mixed.
+fn kcat_records(said: &str) -> Result<Vec<Passed>> {
+    let mut found: BTreeMap<usize, (Passed, Sha256)> = BTreeMap::new();
+    for line in said.split_terminator('\n') {
+        let mut words = line.splitn(3, '\t');
+        let partition: usize = words.next().unwrap_or_default().parse().context("kcat's partition")?;
+        let offset: i64 =
+            words.next().context("a line of kcat has no offset")?.parse().context("kcat's offset")?;
+        let (passed, lines) = found.entry(partition).or_insert_with(|| {
+            let nothing = Passed { partition, count: 0, first: offset, last: -1, sha256: String::new() };
+            (nothing, Sha256::new())
+        });
+        ensure!(offset > passed.last, "partition {partition}: offset {offset} came after {}", passed.last);
+        passed.last = offset;
+        passed.count += 1;
+        lines.update(words.next().unwrap_or_default());
+        lines.update("\n");
+    }
+    let done = |(passed, lines): (Passed, Sha256)| Passed { sha256: hex(&lines.finalize()), ..passed };
+    Ok(found.into_values().map(done).collect())
 }
 
 /// Lines such as `partition=0 count=12 first=0 last=11 sha256=…`.

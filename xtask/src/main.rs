@@ -43,6 +43,10 @@ mod local;
 mod mounted;
 /// Text in by real clients, into the bucket, and out again by others.
 mod scenario;
+/// A member of a group in a process of its own.
+mod member;
+/// Groups of real clients, and others that go on where they were.
+mod groups;
 /// Programs that run beside a broker while something happens to it.
 mod soak;
 /// A loopback of this process's own.

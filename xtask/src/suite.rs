@@ -1,6 +1,7 @@
 //! The whole of `test`, `verify` and `fix`, and the client scenario alone.
 
 use crate::flags::Flags;
+use crate::groups;
 use crate::mounted::Kind;
 use crate::prove::hostile::{self, Siege};
 use crate::prove::storefaults::{self, Strength};
@@ -179,7 +180,8 @@ fn against(stages: &mut Stages, size_mb: u64, bootstrap: &str) -> Result<()> {
     let clients = stages.stage("install clients", |_| clients::install())?;
     let text = stages.stage("gather text", |_| scenario::text(size_mb))?;
     stages.stage(&format!("real clients against {bootstrap}"), |stages| {
-        scenario::run_against(stages, bootstrap, &clients, &text)
+        scenario::run_against(stages, bootstrap, &clients, &text)?;
+        groups::run_against(stages, bootstrap, &clients)
     })
 }
 
@@ -201,5 +203,9 @@ fn real_clients(
         });
         done = done.and(one);
     }
-    done
+    let groups = stages.stage("groups of real clients", |stages| {
+        let (_server, url) = scenario::store("file", "groups")?;
+        groups::run_on(stages, &binary, &url, &clients)
+    });
+    done.and(groups)
 }

@@ -26,6 +26,10 @@ struct FailingCalls {
     writes: Option<io::ErrorKind>,
     syncs: Option<io::ErrorKind>,
     no_descriptors: bool,
+    /// Operations that change something or make it durable.
+    operations: u64,
+    /// After so many of them there are no more.
+    operations_max: Option<u64>,
 }
 
 impl Faults {
@@ -42,6 +46,23 @@ impl Faults {
     /// Whether opening a file fails for want of a descriptor, from now on.
     pub fn exhaust_descriptors(&self, exhausted: bool) {
         self.0.lock().no_descriptors = exhausted;
+    }
+
+    /// After so many more operations that change something or make it durable every one fails, and nothing is changed; `None` ends it.
+    pub fn stop_after(&self, operations: Option<u64>) {
+        let mut calls = self.0.lock();
+        (calls.operations, calls.operations_max) = (0, operations);
+    }
+
+    /// Counts an operation that is to change something.
+    fn check_change(faults: &Option<Faults>) -> io::Result<()> {
+        let Some(faults) = faults else { return Ok(()) };
+        let mut calls = faults.0.lock();
+        calls.operations += 1;
+        match calls.operations_max {
+            Some(max) if calls.operations > max => Err(io::Error::other("the device has stopped")),
+            _ => Ok(()),
+        }
     }
 
     fn check_open(faults: &Option<Faults>) -> io::Result<()> {
@@ -127,12 +148,14 @@ impl Disk {
     /// Opens for reading and writing; makes an empty file where there is none.
     pub fn open_or_create(&self, path: &Path) -> io::Result<File> {
         Faults::check_open(&self.faults)?;
+        Faults::check_change(&self.faults)?;
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         Ok(self.file(file, path))
     }
 
     /// Makes an empty file; one that exists is an error.
     pub fn create_new(&self, path: &Path) -> io::Result<File> {
+        Faults::check_change(&self.faults)?;
         let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         Ok(self.file(file, path))
     }
@@ -163,6 +186,7 @@ impl Disk {
         let mut name = path.as_os_str().to_owned();
         name.push(".tmp");
         let temporary = PathBuf::from(name);
+        Faults::check_change(&self.faults)?;
         let mut file = fs::File::create(&temporary)?;
         if let Some(error) = Faults::check_write(&self.faults) {
             return Err(error);
@@ -171,16 +195,19 @@ impl Disk {
         Faults::check_sync(&self.faults)?;
         file.sync_data()?;
         drop(file);
+        Faults::check_change(&self.faults)?;
         fs::rename(&temporary, path)
     }
 
     /// Renames within a file system. Durable only after the folders are synced.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Faults::check_change(&self.faults)?;
         fs::rename(from, to)
     }
 
     /// Removes a file; one that is not there is no error.
     pub fn remove(&self, path: &Path) -> io::Result<()> {
+        Faults::check_change(&self.faults)?;
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -189,6 +216,7 @@ impl Disk {
 
     /// Removes a folder and all in it; one that is not there is no error.
     pub fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        Faults::check_change(&self.faults)?;
         match fs::remove_dir_all(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -244,6 +272,7 @@ impl Disk {
     /// Makes the names in a folder durable.
     pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        Faults::check_change(&self.faults)?;
         Faults::check_sync(&self.faults)?;
         fs::File::open(path)?.sync_all()
     }
@@ -323,6 +352,7 @@ impl File {
     pub fn write_all_at(&self, position: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         // The kernel takes at most this many slices a call (UIO_MAXIOV).
         const SLICES_MAX: usize = 1024;
+        Faults::check_change(&self.0.faults)?;
         if let Some(error) = Faults::check_write(&self.0.faults) {
             let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
             rustix::io::pwrite(&self.0.file, &bytes[..bytes.len() / 2], position)?;
@@ -348,12 +378,14 @@ impl File {
 
     /// Cuts or extends the file.
     pub fn set_size(&self, size: ByteCount) -> io::Result<()> {
+        Faults::check_change(&self.0.faults)?;
         self.0.file.set_len(size.get())
     }
 
     /// Makes all bytes and the length durable. After an error nothing may be assumed durable, and the call must not be repeated:
     /// the kernel drops the failed pages, and a second call may succeed without them.
     pub fn sync_data(&self) -> io::Result<()> {
+        Faults::check_change(&self.0.faults)?;
         Faults::check_sync(&self.0.faults)?;
         self.0.file.sync_data()
     }

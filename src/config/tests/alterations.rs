@@ -47,7 +47,7 @@ fn altering_a_topic_gives_new_strings_or_all_problems() {
         ),
         (
             &[forget.clone(), ("cleanup.policy", Append(text("compact")))],
-            r#"cleanup.policy = "delete,compact" (topic): compaction is not supported yet: only "delete" or nothing is accepted"#,
+            r#"cleanup.policy = "delete,compact" (topic): a topic cannot be compacted and tiered at once yet: its remote.storage.enable has to be false"#,
         ),
         (
             &[forget.clone(), ("remote.storage.enable", Set(text("false")))],

@@ -8,7 +8,7 @@ fn all_problems_are_told_at_once() {
         file("log.segmnt.bytes = 5\nretention.ms = 5\nsegment.index.bytes = 5\nlog.segment.bytes = 5");
     sources.environment = vec![("AQUIFER_NUM_PARTITION".to_owned(), "4".to_owned())];
     sources.sets =
-        ["node.id=x", "log.dirs=/a,/b", "log.cleanup.policy=compact", "nonsense"].map(str::to_owned).into();
+        ["node.id=x", "log.dirs=/a,/b", "log.cleanup.policy=shrink", "nonsense"].map(str::to_owned).into();
     let problems = Config::load(sources).unwrap_err().to_string();
     let mut lines: Vec<&str> = problems.lines().collect();
     assert_eq!(lines.remove(0), "9 problems in the configuration:");
@@ -17,7 +17,7 @@ fn all_problems_are_told_at_once() {
         lines,
         [
             r#"  flag --set: "nonsense" is no key=value"#,
-            r#"  log.cleanup.policy = "compact" (flag --set): compaction is not supported yet: only "delete" or nothing is accepted"#,
+            r#"  log.cleanup.policy = "shrink" (flag --set): "shrink" is no cleanup policy: only "delete", "compact", both or nothing is accepted"#,
             r#"  log.dirs = "/a,/b" (flag --set): several log directories are not supported yet: name one"#,
             r#"  log.segment.bytes = "5" (file a.toml): must be a whole number, 1048576 to 2147483647"#,
             r#"  log.segmnt.bytes (file a.toml): unknown key; did you mean log.segment.bytes?"#,

@@ -67,9 +67,9 @@ fn topics_configs_that_are_not_allowed() {
             r#"remote.storage.enable = "true" (topic): only the default "false" is accepted: the brokers have no tier: set tier.object.store"#,
         ),
         (
-            &plain,
-            &[("cleanup.policy", "compact,delete")],
-            r#"cleanup.policy = "compact,delete" (topic): compaction is not supported yet: only "delete" or nothing is accepted"#,
+            &tiered,
+            &[("cleanup.policy", "compact,delete"), ("remote.storage.enable", "true")],
+            r#"cleanup.policy = "compact,delete" (topic): a topic cannot be compacted and tiered at once yet: its remote.storage.enable has to be false"#,
         ),
         (
             &plain,
@@ -128,4 +128,46 @@ fn a_stored_topic_that_is_no_longer_allowed_still_has_a_config() {
     assert!(!topic.tiered);
     let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
     assert_eq!(keys, ["remote.storage.enable", "from.the.future"]);
+}
+
+#[test]
+fn a_compacted_topic_is_made_outside_of_the_bucket_and_one_that_is_in_it_stays() {
+    let compact = [("cleanup.policy", "compact")];
+    let (tiered, plain) = (load(&[STORE]), load(&[]));
+    let outside = overrides(&[compact[0], ("remote.storage.enable", "false")]);
+    for config in [&tiered, &plain] {
+        assert_eq!(config.for_new_topic(&overrides(&compact)), outside);
+        assert_eq!(config.for_new_topic(&overrides(&[])), overrides(&[]));
+        let topic = config.check_topic(&outside).unwrap();
+        assert_eq!((topic.compaction, topic.tiered), (Some(Compaction::default()), false));
+        // Compacted alone, it is kept for ever; with `delete`, by its retention.
+        assert_eq!(topic.retention.time, None);
+        let both = overrides(&[("cleanup.policy", "compact, delete"), ("retention.ms", "5")]);
+        let both = config.check_topic(&config.for_new_topic(&both)).unwrap();
+        assert_eq!(both.retention.time, Some(Duration::from_millis(5)));
+        assert!(both.compaction.is_some());
+    }
+    // What asks for both is refused; what the brokers' default would make so stays in the bucket.
+    let both = overrides(&[compact[0], ("remote.storage.enable", "true")]);
+    assert_eq!(tiered.for_new_topic(&both), both);
+    assert!(tiered.check_topic(&both).is_err());
+    let compacting = load(&[STORE, "log.cleanup.policy=compact"]);
+    let (topic, problems) = compacting.topic(&overrides(&[]));
+    assert_eq!((topic.tiered, topic.compaction, problems.len()), (true, None, 1));
+    assert_eq!(compacting.for_new_topic(&overrides(&[])), overrides(&[("remote.storage.enable", "false")]));
+    let settings = [
+        ("delete.retention.ms", "1"),
+        ("min.compaction.lag.ms", "2"),
+        ("max.compaction.lag.ms", "3"),
+        ("min.cleanable.dirty.ratio", "0.25"),
+    ];
+    let set = plain.check_topic(&overrides(&[&compact[..], &settings].concat())).unwrap().compaction.unwrap();
+    let millis = Duration::from_millis;
+    let expected = Compaction {
+        delete_retention: millis(1),
+        lag_min: millis(2),
+        lag_max: Some(millis(3)),
+        dirty_ratio_min: 0.25,
+    };
+    assert_eq!(set, expected);
 }

@@ -41,7 +41,13 @@ fn checkpoint() -> Checkpoint {
         high_watermark: offset(205),
         sealed: vec![facts(100, 150), facts(150, 200)],
         discard: false,
+        compacted: None,
     }
+}
+
+fn compacted_checkpoint() -> Checkpoint {
+    let compacted = Compacted { cleaned: offset(130), swapping: vec![offset(100), offset(150)] };
+    Checkpoint { compacted: Some(compacted), ..checkpoint() }
 }
 
 fn producers() -> Producers {
@@ -86,6 +92,11 @@ fn durable_bytes_are_as_they_were() {
             Checkpoint { discard: true, ..checkpoint() }.encode(),
             include_str!("../golden/checkpoint_discard.hex"),
         ),
+        (
+            "checkpoint of a compacted log",
+            compacted_checkpoint().encode(),
+            include_str!("../golden/checkpoint_compacted.hex"),
+        ),
         ("snapshot", snapshot().encode(), include_str!("../golden/snapshot.hex")),
         ("index chunk", crate::log::index::golden_chunk(), include_str!("../golden/index_chunk.hex")),
     ] {
@@ -104,8 +115,10 @@ fn what_was_written_is_read() {
     assert_eq!(decode_boot(&encode_boot("8e5c0a1d")).as_deref(), Ok("8e5c0a1d"));
     assert_eq!(decode_partition(&encode_partition(partition, &topic)), Ok((partition, topic)));
     for discard in [false, true] {
-        let checkpoint = Checkpoint { discard, ..checkpoint() };
-        assert_eq!(Checkpoint::decode(&checkpoint.encode()), Ok(checkpoint));
+        for checkpoint in [checkpoint(), compacted_checkpoint()] {
+            let checkpoint = Checkpoint { discard, ..checkpoint };
+            assert_eq!(Checkpoint::decode(&checkpoint.encode()), Ok(checkpoint));
+        }
     }
     assert_eq!(Snapshot::decode(&snapshot().encode()), Ok(snapshot()));
 }
@@ -175,6 +188,7 @@ proptest! {
             encode_partition(partition, &topic),
             encode_boot("8e5c0a1d"),
             checkpoint().encode(),
+            compacted_checkpoint().encode(),
             snapshot().encode(),
             crate::log::index::golden_chunk(),
         ];

@@ -259,7 +259,7 @@ fn check_epochs(log: &Log, model: &Model) {
 }
 
 /// Every index is what a walk of its segment gives.
-fn check_indexes(log: &Log) {
+pub(super) fn check_indexes(log: &Log) {
     let sealed: Vec<_> = log.state.lock().sealed.iter().cloned().collect();
     let nothing = |base| checkpoint::Snapshot { offset: base, ..checkpoint::Snapshot::default() };
     for sealed in &sealed {

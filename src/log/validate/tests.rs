@@ -3,6 +3,8 @@ use aquifer_model::builder::BatchBuilder;
 use aquifer_model::{ProducerEpoch, ProducerId};
 
 use super::*;
+use crate::config::Compaction;
+use crate::log::Cleanup;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -111,7 +113,7 @@ fn compressed_records_are_looked_into_only_where_asked() {
     check(&config, forged(garbage, b"no gzip"), Ok(()));
     for config in [
         LogConfig { record_validation: RecordValidation::Full, ..config.clone() },
-        LogConfig { cleanup: Cleanup::Compact, ..config },
+        LogConfig { cleanup: Cleanup::Compact(Compaction::default()), ..config },
     ] {
         let found = validate(&forged(garbage, b"no gzip").into(), Origin::Client, &config, NOW);
         assert!(matches!(found, Err(AppendError::Invalid(InvalidRecords::Compressed(_)))), "{found:?}");
@@ -120,7 +122,7 @@ fn compressed_records_are_looked_into_only_where_asked() {
 
 #[test]
 fn a_compacted_topic_needs_keys() {
-    let config = LogConfig { cleanup: Cleanup::Compact, ..LogConfig::default() };
+    let config = LogConfig { cleanup: Cleanup::Compact(Compaction::default()), ..LogConfig::default() };
     for codec in [Compression::None, Compression::Lz4] {
         check(&config, batch(codec, &[(0, Some("a")), (0, Some("b"))]), Ok(()));
         check(&config, batch(codec, &[(0, Some("a")), (0, None)]), Err(InvalidRecords::Keyless(1).into()));

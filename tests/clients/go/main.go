@@ -1,4 +1,5 @@
-// Franz-go against a broker: `read` gives the SHA-256 of each partition, `write` produces lines and gives what it wrote.
+// Franz-go against a broker: `read` gives the SHA-256 of each partition, `write` produces lines and gives what it wrote,
+// `group` is a member of a group.
 // See tests/clients/README.md for the interface that all clients share.
 package main
 
@@ -71,7 +72,7 @@ func (p partitions) print() {
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(errors.New("usage: clients read|write|soak|watch --bootstrap H:P --topic T ..."))
+		fail(errors.New("usage: clients read|write|group|soak|watch --bootstrap H:P --topic T ..."))
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	bootstrap := flags.String("bootstrap", "", "host:port")
@@ -87,6 +88,7 @@ func main() {
 	valueBytes := flags.Int("value-bytes", 512, "soak: padding of a value")
 	producer := flags.Int64("producer", 1, "soak: which one it is in the history")
 	drain := flags.Duration("drain", time.Minute, "soak: how long the last records may take to be answered")
+	groupName := flags.String("group", "", "group: its name")
 	reader := flags.String("reader", "watch", "watch: its name in the history")
 	written := flags.String("history", "", "soak, watch: the file for what was sent, told and read")
 	flags.Parse(os.Args[2:])
@@ -101,6 +103,8 @@ func main() {
 		fail(read(ctx, *bootstrap, *topic, *partition, *from, *until))
 	case "write":
 		fail(write(ctx, *bootstrap, *topic, *codec, os.Stdin))
+	case "group":
+		fail(group(ctx, *bootstrap, *topic, *groupName, os.Stdin))
 	case "soak":
 		run := &soaking{
 			topic: *topic, producer: *producer, recordsMax: *records, recordsPerSec: *rate, valueBytes: *valueBytes,

@@ -1,4 +1,4 @@
-// The Java client against a broker: `read` and `write`, as tests/clients/README.md says.
+// The Java client against a broker: `read`, `write` and `group`, as tests/clients/README.md says.
 
 import java.io.BufferedInputStream;
 import java.io.ByteArrayOutputStream;
@@ -7,14 +7,19 @@ import java.security.MessageDigest;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
+import java.util.Collection;
 import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.TreeMap;
+import java.util.TreeSet;
 import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.stream.Collectors;
+import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -64,6 +69,7 @@ public final class Client {
             switch (words[0]) {
                 case "read" -> read(options);
                 case "write" -> write(options);
+                case "group" -> group(options);
                 default -> throw new IllegalArgumentException("no such command: " + words[0]);
             }
         } catch (Exception error) {
@@ -158,6 +164,73 @@ public final class Client {
         }
         if (failure.get() != null) {
             throw failure.get();
+        }
+        print(found);
+    }
+
+    /** What a member has to read, told each time that it changes. */
+    private static final class Owned implements ConsumerRebalanceListener {
+        private final TreeSet<Integer> partitions = new TreeSet<>();
+
+        @Override
+        public void onPartitionsAssigned(Collection<TopicPartition> now) {
+            now.forEach(partition -> partitions.add(partition.partition()));
+            tell();
+        }
+
+        @Override
+        public void onPartitionsRevoked(Collection<TopicPartition> gone) {
+            gone.forEach(partition -> partitions.remove(partition.partition()));
+            tell();
+        }
+
+        private void tell() {
+            System.out.println("assigned="
+                + partitions.stream().map(String::valueOf).collect(Collectors.joining(",")));
+        }
+    }
+
+    /** Reads as a member of a group, and commits what it has read, until stdin closes. */
+    private static void group(Map<String, String> options) throws Exception {
+        Properties properties = new Properties();
+        properties.put("bootstrap.servers", options.get("bootstrap"));
+        properties.put("group.id", options.get("group"));
+        properties.put("auto.offset.reset", "earliest");
+        properties.put("enable.auto.commit", "false");
+        properties.put("heartbeat.interval.ms", "500");
+        AtomicBoolean leave = new AtomicBoolean();
+        Thread watch = new Thread(() -> {
+            try {
+                System.in.transferTo(java.io.OutputStream.nullOutputStream());
+            } catch (java.io.IOException ended) {
+                // As good as closed.
+            }
+            leave.set(true);
+        });
+        watch.setDaemon(true);
+        watch.start();
+        Instant deadline = Instant.now().plus(timeout(options));
+        Map<Integer, Seen> found = new TreeMap<>();
+        long read = 0;
+        try (var consumer = new KafkaConsumer<>(properties, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+            consumer.subscribe(List.of(options.get("topic")), new Owned());
+            while (!leave.get()) {
+                if (Instant.now().isAfter(deadline)) {
+                    throw new TimeoutException("not asked to leave in time");
+                }
+                var records = consumer.poll(Duration.ofMillis(200));
+                for (ConsumerRecord<byte[], byte[]> record : records) {
+                    if (!found.containsKey(record.partition())) {
+                        found.put(record.partition(), new Seen());
+                    }
+                    found.get(record.partition()).add(record.partition(), record.offset(), record.key(), record.value());
+                    read += 1;
+                }
+                if (!records.isEmpty()) {
+                    consumer.commitSync();
+                    System.out.println("read=" + read);
+                }
+            }
         }
         print(found);
     }

@@ -1,8 +1,9 @@
-"""kafka-python against a broker: `read` and `write`, as tests/clients/README.md says."""
+"""kafka-python against a broker: `read`, `write` and `group`, as tests/clients/README.md says."""
 
 import argparse
 import hashlib
 import sys
+import threading
 import time
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -98,18 +99,52 @@ def write(options):
     show(found)
 
 
+def group(options):
+    deadline = time.monotonic() + options.timeout
+    consumer = KafkaConsumer(
+        options.topic,
+        bootstrap_servers=options.bootstrap,
+        group_id=options.group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        heartbeat_interval_ms=500,
+    )
+    leave = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.buffer.read(), leave.set()), daemon=True).start()
+    found, told, read = {}, None, 0
+    while not leave.is_set():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not asked to leave after {options.timeout} s")
+        polled = consumer.poll(timeout_ms=200)
+        owned = ",".join(str(number) for number in sorted(partition.partition for partition in consumer.assignment()))
+        if owned != told:
+            told = owned
+            print(f"assigned={owned}", flush=True)
+        for partition, records in polled.items():
+            seen = found.setdefault(partition.partition, Seen())
+            for record in records:
+                seen.add(record.partition, record.offset, record.key, record.value)
+            read += len(records)
+        if polled:
+            consumer.commit()
+            print(f"read={read}", flush=True)
+    consumer.close()
+    show(found)
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("command", choices=["read", "write"])
+    parser.add_argument("command", choices=["read", "write", "group"])
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--topic", required=True)
+    parser.add_argument("--group")
     parser.add_argument("--partition", default="all")
     parser.add_argument("--from", dest="start", default="earliest")
     parser.add_argument("--until", default="end")
     parser.add_argument("--compression", default="none", choices=["none", "gzip", "snappy", "lz4", "zstd"])
     parser.add_argument("--timeout", default="300s", type=lambda text: int(text.removesuffix("s")))
     options = parser.parse_args()
-    {"read": read, "write": write}[options.command](options)
+    {"read": read, "write": write, "group": group}[options.command](options)
 
 
 if __name__ == "__main__":

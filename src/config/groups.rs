@@ -1,0 +1,99 @@
+//! The keys of consumer groups.
+
+use std::time::Duration;
+
+use aquifer_model::ByteCount;
+
+use super::key::{bytes, count, millis, minutes};
+use super::reader::Reader;
+use super::units::{HOUR, INT_MAX, MIB, MINUTE, SECOND};
+
+/// Consumer groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Groups {
+    /// `group.min.session.timeout.ms`.
+    pub session_timeout_min: Duration,
+    /// `group.max.session.timeout.ms`.
+    pub session_timeout_max: Duration,
+    /// `group.initial.rebalance.delay.ms`.
+    pub initial_rebalance_delay: Duration,
+    /// `group.max.size`.
+    pub members_max: u32,
+    /// `offsets.topic.num.partitions`.
+    pub offsets_partitions: u32,
+    /// `offsets.topic.replication.factor`.
+    pub offsets_replication_factor: u32,
+    /// `offsets.topic.segment.bytes`.
+    pub offsets_segment_bytes: ByteCount,
+    /// `offsets.retention.minutes`.
+    pub offsets_retention: Duration,
+    /// `offsets.retention.check.interval.ms`.
+    pub offsets_expiry_interval: Duration,
+    /// `offset.metadata.max.bytes`.
+    pub offset_metadata_bytes_max: ByteCount,
+    /// `offsets.commit.timeout.ms`.
+    pub commit_timeout: Duration,
+}
+
+pub(super) fn read(r: &mut Reader<'_>) -> Groups {
+    r.section("Consumer groups");
+    let groups = Groups {
+        session_timeout_min: r.read(
+            millis("group.min.session.timeout.ms", 6 * SECOND)
+                .range(1, INT_MAX)
+                .doc("Shortest session that a member of a classic group may ask for, in milliseconds."),
+        ),
+        session_timeout_max: r.read(
+            millis("group.max.session.timeout.ms", 30 * MINUTE)
+                .range(1, INT_MAX)
+                .doc("Longest session that a member of a classic group may ask for, in milliseconds."),
+        ),
+        initial_rebalance_delay: r.read(
+            millis("group.initial.rebalance.delay.ms", 3 * SECOND)
+                .range(0, INT_MAX)
+                .doc("Milliseconds that an empty group waits for more members once the first has joined."),
+        ),
+        members_max: r.read(
+            count("group.max.size", 10_000).at_least(1).doc("Members that a classic group may have."),
+        ),
+        offsets_partitions: r.read(
+            count("offsets.topic.num.partitions", 50)
+                .range(1, 10_000)
+                .doc("Partitions of `__consumer_offsets` when it is made; groups are spread over them. Later changes are not honoured."),
+        ),
+        offsets_replication_factor: r.read(
+            count("offsets.topic.replication.factor", 3)
+                .range(1, 1_000)
+                .doc("Replicas of `__consumer_offsets` when it is made; as many as there are brokers, if these are fewer."),
+        ),
+        offsets_segment_bytes: r.read(
+            bytes("offsets.topic.segment.bytes", 100 * MIB)
+                .range(MIB, INT_MAX)
+                .doc("Bytes at which a segment of `__consumer_offsets` is sealed. Small segments are compacted sooner."),
+        ),
+        offsets_retention: r.read(
+            minutes("offsets.retention.minutes", 7 * 24 * 60)
+                .range(1, INT_MAX)
+                .doc("Minutes that a group's positions are kept once its last member has left, and of topics that it reads no more."),
+        ),
+        offsets_expiry_interval: r.read(
+            millis("offsets.retention.check.interval.ms", 10 * MINUTE)
+                .range(1, 24 * HOUR)
+                .doc("Milliseconds between two looks for positions that are too old."),
+        ),
+        offset_metadata_bytes_max: r.read(
+            bytes("offset.metadata.max.bytes", 4096)
+                .range(0, 32_767)
+                .doc("Bytes of text that a client may store beside a position."),
+        ),
+        commit_timeout: r.read(
+            millis("offsets.commit.timeout.ms", 5 * SECOND)
+                .range(1, INT_MAX)
+                .doc("Milliseconds that a change of a group may take to be acknowledged by the in-sync replicas."),
+        ),
+    };
+    if groups.session_timeout_min > groups.session_timeout_max {
+        r.blame("group.min.session.timeout.ms", "must not exceed group.max.session.timeout.ms".to_owned());
+    }
+    groups
+}

@@ -1,0 +1,247 @@
+//! A group of the classic protocol, in which the members' leader assigns: a state machine, pure.
+//!
+//! ```text
+//!            first member              all joined, or time is up            the leader's assignment
+//!   Empty ----------------> Preparing ---------------------------> Completing ---------------------> Stable
+//!     ^                      |    ^                                    |                               |
+//!     +----- all left -------+    +---- a member comes, goes, or does not sync, or the leader rejoins -+
+//! ```
+//!
+//! Every way in takes what time it is and tells what it wants done in [`Effects`]. A request that waits is known by its
+//! [`Ticket`]; it is answered by whatever ends the wait.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use aquifer_model::Timestamp;
+use aquifer_protocol::Str;
+use tokio::time::Instant;
+
+use super::effects::{Effects, JoinRefused, Now};
+use super::error::GroupError;
+use super::record::{GroupValue, Record};
+use member::Member;
+
+/// A member.
+mod member;
+/// Coming in, and the round of joining.
+mod join;
+/// The assignment, handed in and handed out.
+mod sync;
+/// Staying and leaving.
+mod leave;
+/// What is told of a group.
+mod view;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use join::Join;
+pub(crate) use leave::Leaving;
+pub(crate) use member::Profile;
+pub(crate) use sync::Sync;
+pub(crate) use view::View;
+
+/// What groups are held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) session_timeout_min: Duration,
+    pub(crate) session_timeout_max: Duration,
+    /// How long an empty group waits for more members than the first.
+    pub(crate) initial_rebalance_delay: Duration,
+    pub(crate) members_max: usize,
+    /// The most that a group's record may come to, by what the partition takes.
+    pub(crate) record_bytes_max: usize,
+}
+
+/// How long a member that never was in a generation is waited for: as in Kafka.
+const NEW_MEMBER_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Where a group stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Empty,
+    /// Members join, until all have or the time is up.
+    Preparing(Round),
+    /// The generation stands, and its leader assigns; who has not synced by then is given up.
+    Completing {
+        until: Instant,
+    },
+    Stable,
+}
+
+/// A round of joining.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Round {
+    until: Instant,
+    /// Of a group that was empty, which waits a little for others to come.
+    first: Option<FirstRound>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FirstRound {
+    /// How much longer it may be put off.
+    left: Duration,
+    /// Somebody came since it was put off last.
+    grew: bool,
+}
+
+/// A group.
+#[derive(Debug)]
+pub(crate) struct ClassicGroup {
+    id: Str,
+    state: State,
+    /// Since when, for those who judge by it how long the group has been empty.
+    since: Timestamp,
+    /// `None` until the first member comes; a group that only stores positions never has one.
+    protocol_type: Option<Str>,
+    protocol: Option<Str>,
+    generation: i32,
+    leader: Option<Str>,
+    members: BTreeMap<Str, Member>,
+    instances: HashMap<Str, Str>,
+    /// Ids that were given out and not been used yet, and until when they may be.
+    pending: BTreeMap<Str, Instant>,
+}
+
+impl ClassicGroup {
+    /// A group without members.
+    pub(crate) fn new(id: Str, now: Now) -> ClassicGroup {
+        ClassicGroup {
+            id,
+            state: State::Empty,
+            since: now.wall,
+            protocol_type: None,
+            protocol: None,
+            generation: 0,
+            leader: None,
+            members: BTreeMap::new(),
+            instances: HashMap::new(),
+            pending: BTreeMap::new(),
+        }
+    }
+
+    /// A group as it was stored. Its members have their whole session time again, since nobody knows when they were heard of last.
+    pub(crate) fn restored(id: Str, value: GroupValue, now: Now) -> ClassicGroup {
+        let mut group = ClassicGroup::new(id, now);
+        let protocol = value.protocol;
+        group.state = if value.members.is_empty() { State::Empty } else { State::Stable };
+        group.since = if value.state_since < 0 { now.wall } else { Timestamp(value.state_since) };
+        group.protocol_type = Some(value.protocol_type).filter(|kind| !kind.is_empty());
+        group.generation = value.generation;
+        group.leader = value.leader;
+        for stored in value.members {
+            let member = Member::restored(stored, protocol.as_ref(), now.at);
+            if let Some(instance) = &member.instance {
+                group.instances.insert(instance.clone(), member.id.clone());
+            }
+            group.members.insert(member.id.clone(), member);
+        }
+        group.protocol = protocol;
+        group
+    }
+
+    /// Where it stands.
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether it has neither members nor ids that members were given.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state == State::Empty && self.pending.is_empty()
+    }
+
+    /// Whether it was only ever used to store positions.
+    pub(crate) fn is_simple(&self) -> bool {
+        self.protocol_type.is_none()
+    }
+
+    /// When [`ClassicGroup::tick`] has something to do next.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let of_state = match self.state {
+            State::Preparing(round) => Some(round.until),
+            State::Completing { until } => Some(until),
+            State::Empty | State::Stable => None,
+        };
+        let members = self.members.values().map(|member| member.deadline);
+        of_state.into_iter().chain(members).chain(self.pending.values().copied()).min()
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, now: Now, limits: Limits, effects: &mut Effects) {
+        self.expire(now, limits, effects);
+        match self.state {
+            State::Preparing(round) if round.until <= now.at => self.end_round(round, now, limits, effects),
+            State::Completing { until } if until <= now.at => self.give_up_unsynced(now, limits, effects),
+            State::Empty | State::Stable | State::Preparing(_) | State::Completing { .. } => {}
+        }
+    }
+
+    fn set_state(&mut self, state: State, now: Now) {
+        self.state = state;
+        self.since = now.wall;
+    }
+
+    /// The member that speaks, if it is one and is who it says.
+    fn check(&self, member: &Str, instance: Option<&Str>) -> Result<(), GroupError> {
+        if let Some(instance) = instance {
+            match self.instances.get(instance) {
+                None => return Err(GroupError::UnknownMember),
+                Some(current) if current != member => return Err(GroupError::FencedInstance),
+                Some(_) => {}
+            }
+        }
+        if self.members.contains_key(member) { Ok(()) } else { Err(GroupError::UnknownMember) }
+    }
+
+    /// How long a round may take: as long as the most patient member.
+    fn rebalance_timeout(&self) -> Duration {
+        self.members.values().map(|member| member.profile.rebalance_timeout).max().unwrap_or_default()
+    }
+
+    fn hear_of(&mut self, member: &Str, now: Now) {
+        if let Some(member) = self.members.get_mut(member) {
+            member.deadline = now.at + member.profile.session_timeout;
+        }
+    }
+
+    /// What is stored of it as it stands.
+    fn record(&self) -> Record {
+        let members = self.members.values().map(|member| member.stored(self.protocol.as_ref())).collect();
+        let value = GroupValue {
+            protocol_type: self.protocol_type.clone().unwrap_or(Str::EMPTY),
+            generation: self.generation,
+            protocol: self.protocol.clone(),
+            leader: self.leader.clone(),
+            state_since: self.since.0,
+            members,
+        };
+        Record::Group { group: self.id.clone(), value: Some(value) }
+    }
+
+    /// Whether what is stored of it as it stands can be: a group that has outgrown that must not take its neighbours along.
+    fn can_be_stored(&self, limits: Limits) -> bool {
+        self.record().bytes().is_ok_and(|bytes| bytes <= limits.record_bytes_max)
+    }
+
+    /// Takes a member out; whoever waits for it is told `why`.
+    fn remove(&mut self, id: &Str, why: GroupError, effects: &mut Effects) {
+        let Some(member) = self.members.remove(id) else { return };
+        if let Some(instance) = &member.instance {
+            self.instances.remove(instance);
+        }
+        if self.leader.as_ref() == Some(id) {
+            self.leader = self.members.keys().next().cloned();
+        }
+        answer_both(&member, why, effects);
+    }
+}
+
+/// Ends both waits that a member may be in.
+fn answer_both(member: &Member, why: GroupError, effects: &mut Effects) {
+    if let Some(ticket) = member.joining {
+        effects.joins.push((ticket, Err(JoinRefused { error: why, member_id: member.id.clone() })));
+    }
+    if let Some(ticket) = member.syncing {
+        effects.syncs.push((ticket, Err(why)));
+    }
+}

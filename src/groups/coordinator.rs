@@ -1,0 +1,223 @@
+//! The shards of this broker, and which group belongs to which.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use aquifer_model::{BrokerId, ByteCount, PartitionIndex, TopicPartition};
+use aquifer_runtime::World;
+use aquifer_runtime::tasks::TaskGroup;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::book::Rules;
+use super::classic::Limits;
+use super::shard::{Shard, Surroundings, Unavailable, record_bytes_max, shard};
+use crate::config::{self, Config};
+use crate::controller::topics::{NewTopic, TopicError, Topics};
+use crate::metadata::image::BrokerState;
+use crate::metadata::{Delta, Image, Metadata};
+use crate::replica::Replicas;
+
+/// The topic that groups are kept in.
+pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// Finds and asks the groups of this broker.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    metadata: Metadata,
+    replicas: Arc<Replicas>,
+    configs: watch::Receiver<Config>,
+    world: World,
+    shards: RwLock<HashMap<TopicPartition, Running>>,
+    /// Held while the topic is made: whoever comes meanwhile waits for the same one.
+    making: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Running {
+    shard: Shard,
+    cancelled: CancellationToken,
+}
+
+/// Why it cannot be said who coordinates a group.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FindError {
+    #[error("{OFFSETS_TOPIC} cannot be made: {0}")]
+    Topic(#[from] TopicError),
+    #[error("the group's partition of {OFFSETS_TOPIC} has no leader")]
+    NoLeader,
+}
+
+impl Groups {
+    pub(crate) fn new(
+        metadata: Metadata,
+        replicas: Arc<Replicas>,
+        configs: watch::Receiver<Config>,
+        world: World,
+    ) -> Arc<Groups> {
+        let making = tokio::sync::Mutex::new(());
+        Arc::new(Groups { metadata, replicas, configs, world, shards: RwLock::default(), making })
+    }
+
+    /// Starts a shard for each partition of the topic that is on this broker, until `tasks` is stopped.
+    pub(crate) fn follow(self: &Arc<Groups>, tasks: &TaskGroup) {
+        let (groups, tasks_of_shards) = (self.clone(), tasks.clone());
+        let cancelled = tasks.cancelled().clone();
+        let mut carried_out = self.replicas.applied();
+        tasks.spawn("groups", async move {
+            let mut before = carried_out.borrow().clone();
+            loop {
+                let image = carried_out.borrow_and_update().clone();
+                groups.start_shards(&image, &tasks_of_shards);
+                groups.forget_deleted(&Delta::between(&before, &image)).await;
+                before = image;
+                tokio::select! {
+                    () = cancelled.cancelled() => return,
+                    changed = carried_out.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+    }
+
+    fn start_shards(&self, image: &Image, tasks: &TaskGroup) {
+        let topic = image.topic_named(OFFSETS_TOPIC);
+        let mut shards = self.shards.write();
+        shards.retain(|partition, running| {
+            let is_there = topic.is_some_and(|topic| topic.id == partition.topic);
+            if !is_there {
+                running.cancelled.cancel();
+            }
+            is_there
+        });
+        let Some(topic) = topic else { return };
+        for index in (0..).take(topic.partitions.len()) {
+            let partition = TopicPartition { topic: topic.id, partition: PartitionIndex(index) };
+            if shards.contains_key(&partition) {
+                continue;
+            }
+            let Some(replica) = self.replicas.get(partition) else { continue };
+            let config = self.configs.borrow().broker().groups.clone();
+            let batch_bytes_max = replica.config().records.batch_bytes_max;
+            let cancelled = tasks.cancelled().child_token();
+            let (shard, task) = shard(Surroundings {
+                replica,
+                world: self.world.clone(),
+                rules: rules(&config, batch_bytes_max),
+                expiry_interval: config.offsets_expiry_interval,
+                commit_timeout: config.commit_timeout,
+                cancelled: cancelled.clone(),
+            });
+            tasks.spawn("group-shard", task);
+            shards.insert(partition, Running { shard, cancelled });
+        }
+    }
+
+    /// Positions in a topic that was deleted say nothing of one that is made again under its name.
+    async fn forget_deleted(&self, delta: &Delta) {
+        for topic in &delta.topics_deleted {
+            for shard in self.shards() {
+                let name = topic.name.clone();
+                let forgotten = shard.ask(move |book, _, effects| book.forget_topic(&name, effects)).await;
+                if let Err(error) = forgotten {
+                    tracing::warn!(topic = %topic.name, %error, "positions in a deleted topic stay until they are too old");
+                }
+            }
+        }
+    }
+
+    /// The shard of a group, if it is on this broker.
+    pub(crate) fn shard_of(&self, group: &str) -> Result<Shard, Unavailable> {
+        let image = self.metadata.image();
+        let topic = image.topic_named(OFFSETS_TOPIC).ok_or(Unavailable::NotCoordinator)?;
+        let index = partition_of(group, topic.partitions.len());
+        let partition = TopicPartition { topic: topic.id, partition: PartitionIndex(index) };
+        self.shards
+            .read()
+            .get(&partition)
+            .map(|running| running.shard.clone())
+            .ok_or(Unavailable::NotCoordinator)
+    }
+
+    /// All shards of this broker.
+    pub(crate) fn shards(&self) -> Vec<Shard> {
+        self.shards.read().values().map(|running| running.shard.clone()).collect()
+    }
+
+    /// Who coordinates a group. Makes the topic if nobody ever asked.
+    pub(crate) async fn coordinator_of(&self, topics: &Topics, group: &str) -> Result<BrokerId, FindError> {
+        if self.metadata.image().topic_named(OFFSETS_TOPIC).is_none() {
+            self.make_topic(topics).await?;
+        }
+        let image = self.metadata.image();
+        let topic = image.topic_named(OFFSETS_TOPIC).ok_or(FindError::NoLeader)?;
+        let partition = topic.partition(PartitionIndex(partition_of(group, topic.partitions.len())));
+        partition.and_then(|partition| partition.leader).ok_or(FindError::NoLeader)
+    }
+
+    async fn make_topic(&self, topics: &Topics) -> Result<(), TopicError> {
+        let _making = self.making.lock().await;
+        let image = self.metadata.image();
+        if image.topic_named(OFFSETS_TOPIC).is_some() {
+            return Ok(());
+        }
+        let config = self.configs.borrow().broker().groups.clone();
+        let brokers = image.brokers().filter(|broker| broker.state == BrokerState::Active).count();
+        // Kafka refuses to make the topic on fewer brokers than it shall have replicas, which every first user trips over.
+        let replicas = (config.offsets_replication_factor as usize).min(brokers.max(1));
+        let settings = [
+            ("cleanup.policy", "compact".to_owned()),
+            ("remote.storage.enable", "false".to_owned()),
+            ("segment.bytes", config.offsets_segment_bytes.0.to_string()),
+        ];
+        let new = NewTopic {
+            name: OFFSETS_TOPIC.to_owned(),
+            partitions: i32::try_from(config.offsets_partitions).unwrap_or(i32::MAX),
+            replication_factor: i16::try_from(replicas).unwrap_or(i16::MAX),
+            assignments: BTreeMap::new(),
+            configs: settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        };
+        match topics.create(new, topics.patience()).await {
+            // Another broker was faster.
+            Ok(_) | Err(TopicError::Exists(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn rules(config: &config::Groups, batch_bytes_max: ByteCount) -> Rules {
+    Rules {
+        limits: Limits {
+            session_timeout_min: config.session_timeout_min,
+            session_timeout_max: config.session_timeout_max,
+            initial_rebalance_delay: config.initial_rebalance_delay,
+            members_max: config.members_max as usize,
+            record_bytes_max: record_bytes_max(batch_bytes_max),
+        },
+        offsets_retention: config.offsets_retention,
+        metadata_bytes_max: usize::try_from(config.offset_metadata_bytes_max.0).unwrap_or(usize::MAX),
+    }
+}
+
+/// Which partition of so many a group belongs to: Kafka's choice, by which its tools find a group's records.
+fn partition_of(group: &str, partitions: usize) -> i32 {
+    // Java's hash of a string, over its UTF-16 units; of the one number that has no absolute value, Kafka makes 0.
+    let hash =
+        group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let hash = hash.checked_abs().unwrap_or(0);
+    hash % i32::try_from(partitions.max(1)).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::partition_of;
+
+    #[test]
+    fn a_group_lies_where_kafka_puts_it() {
+        // As Java computes them: "my-group".hashCode() is -1906497762, "polygenelubricants".hashCode() is -2^31.
+        assert_eq!(partition_of("", 50), 0);
+        assert_eq!(partition_of("a", 50), 97 % 50);
+        assert_eq!(partition_of("my-group", 50), 12);
+        assert_eq!(partition_of("polygenelubricants", 50), 0);
+    }
+}

@@ -1,0 +1,28 @@
+//! Consumer groups: who belongs to one, who gets what, and how far each has read.
+//!
+//! A group belongs to a partition of `__consumer_offsets` by the hash of its name, and is coordinated by the broker that leads
+//! this partition. There, a *shard* holds all groups of that partition: a state that is a function of the partition's records
+//! (and of clocks, which only ever cost a member its place), and one task that owns it. Each request is judged by the pure state
+//! machines, what must outlive the broker is appended as records in Kafka's own format, and no answer leaves before they are
+//! acknowledged. What cannot be written is as if it had never been: the shard is dropped and read again.
+
+/// What a group can refuse, and why.
+pub(crate) mod error;
+/// What `__consumer_offsets` stores: Kafka's record formats.
+pub(crate) mod record;
+/// What a state machine wants done.
+pub(crate) mod effects;
+/// Groups of the classic protocol: pure.
+pub(crate) mod classic;
+/// What a member says that it reads.
+mod subscription;
+/// How far a group has read: pure.
+pub(crate) mod positions;
+/// All groups of one partition of `__consumer_offsets`: pure.
+pub(crate) mod book;
+/// A book, read from its partition.
+mod load;
+/// One task that owns a book, its log and its clock.
+pub(crate) mod shard;
+/// The shards of this broker, and which group belongs to which.
+pub(crate) mod coordinator;
