@@ -179,3 +179,34 @@ fn what_is_trimmed_or_deleted_is_not_damaged_any_more() {
     assert_eq!((log.damage(), log.damaged_segments()), (vec![], vec![]));
     assert_eq!(log.shared.metrics.damaged_files.get(), 0);
 }
+
+#[test]
+fn a_copy_that_is_given_up_leaves_nothing() {
+    let mut house = House::new();
+    let log = filled(&mut house);
+    let range = log.sealed_segments()[1].range;
+    let path = house.file(range.base.get(), layout::LOG);
+    let sound = house.read_file(&path);
+    let copies = |house: &House| {
+        let entries = Disk::host().list(&house.log_folder()).unwrap();
+        entries.into_iter().filter(|entry| entry.name.ends_with(layout::TEMPORARY)).count()
+    };
+    poke(&path, 900, b"something else");
+    assert!(matches!(look(&log, range.base), Looked::Damaged(_)));
+    // The bucket went away.
+    let mut mending = log.mend(range.base).unwrap().unwrap();
+    mending.write(&[Bytes::copy_from_slice(&sound[..500])]).unwrap();
+    assert_eq!(copies(&house), 1);
+    drop(mending);
+    house.wait("what is left of the copy is removed", || copies(&house) == 0);
+    // The disk is full.
+    house.faults.fail_writes(Some(std::io::ErrorKind::StorageFull));
+    assert!(matches!(mend(&log, range, &sound), Err(MendError::Io { .. })));
+    house.faults.fail_writes(None);
+    house.wait("what is left of the copy is removed", || copies(&house) == 0);
+    // It was the copy of something else.
+    assert!(matches!(mend(&log, range, &sound[..500]), Err(MendError::Copy { .. })));
+    house.wait("what is left of the copy is removed", || copies(&house) == 0);
+    mend(&log, range, &sound).unwrap();
+    assert_eq!((copies(&house), log.damage()), (0, vec![]));
+}
