@@ -38,6 +38,7 @@ use crate::lifecycle::{self, Registration};
 use crate::log::{LogDir, OpenDirError};
 use crate::metadata::{Metadata, ProposeError, StartError as MetadataError};
 use crate::replica::keeper::Keeper;
+use crate::replica::mending::Mender;
 use crate::replica::scrub::Scrubber;
 use crate::replica::{ReplicaMetrics, Replicas};
 use crate::server::dispatch::Dispatcher;
@@ -321,17 +322,15 @@ impl Started<'_> {
         metadata: &Metadata,
         configs: &watch::Receiver<Config>,
     ) {
-        let keeper = Keeper::new(
-            replicas.clone(),
-            tier.cloned(),
-            options::keeper(&self.config),
-            self.world.clone(),
-            self.back.clone(),
-        );
+        let options = options::keeper(&self.config);
+        let rules = options.archive_rules(replicas);
+        let keeper =
+            Keeper::new(replicas.clone(), tier.cloned(), options, self.world.clone(), self.back.clone());
         self.back.spawn_lasting("keeper", keeper.run());
         let scrub = options::scrub(&self.config);
         Scrubber::new(replicas.clone(), tier.cloned(), scrub, self.world.clone(), self.back.clone()).start();
         if let Some(tier) = tier {
+            Mender::new(replicas.clone(), tier.clone(), rules, self.world.clone()).start(self.back);
             let records = BucketRecords::new(
                 metadata.clone(),
                 tier.clone(),

@@ -16,6 +16,8 @@ use aquifer_runtime::planted::{self, Planted};
 use aquifer_runtime::tasks;
 use aquifer_tiering::gc::Retention;
 use aquifer_tiering::manifest::commit::{ClaimError, CommitError};
+use aquifer_tiering::manifest::load::ManifestError;
+use aquifer_tiering::read::ReadError;
 use aquifer_tiering::tier::Claimed;
 use aquifer_tiering::upload::{SegmentSource, UploadError};
 use aquifer_tiering::{Manifest, Tier, TieredUpTo};
@@ -25,9 +27,8 @@ use super::archive::{ArchiveStatus, Held, Step};
 use super::metrics::ReplicaMetrics;
 use super::plan::{Resume, Sweeps, covered, resume, trimmable};
 use super::state::{Replica, Role};
-use super::watchdog::Sight;
 use crate::log;
-use crate::log::{Keep, SealedSum};
+use crate::log::{Keep, SealedParts, SealedSum};
 
 /// How work on a partition ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub(super) enum Done {
 
 /// How the work is done.
 #[derive(Debug, Clone)]
-pub(super) struct ArchiveRules {
+pub(crate) struct ArchiveRules {
     /// Wait after a first failure; doubles with each in a row.
     pub(super) retry_min: Duration,
     /// Longest such wait.
@@ -101,7 +102,7 @@ impl Replica {
     }
 
     /// Whether a sealed segment waits that may be uploaded.
-    fn has_segment_due(&self, tiered_end: Offset) -> bool {
+    pub(super) fn has_segment_due(&self, tiered_end: Offset) -> bool {
         if self.log().sealed_end() <= tiered_end {
             return false;
         }
@@ -109,48 +110,8 @@ impl Replica {
         resumed.is_some_and(|segment| segment.range.next <= self.last_stable())
     }
 
-    /// Looks whether uploads move, and tells if they do not. Gives whether they stand still, whatever the reason: a bucket that is
-    /// away, a claim that was lost, a call that hangs, a task that is gone.
-    pub(super) fn watch_uploads(&self, now: Instant, rules: &ArchiveRules) -> bool {
-        let tiered_end = self.tiered_end();
-        let has_work = match self.role() {
-            Role::Recovering(_) => true,
-            Role::Leader(_) => {
-                self.config().tiered && self.has_segment_due(tiered_end.unwrap_or(Offset::ZERO))
-            }
-            Role::NotLeading | Role::Offline(_) => false,
-        };
-        let sight = self.archive().watchdog.lock().look(now, has_work, tiered_end, rules.stall_after);
-        let (partition, topic) = (self.partition(), self.topic());
-        match sight {
-            Sight::Moving => false,
-            Sight::Still => true,
-            Sight::MovesAgain => {
-                tracing::info!(%partition, %topic, "uploads move again");
-                false
-            }
-            Sight::Tell { standing, again } => {
-                if !again {
-                    rules.metrics.stalls.inc();
-                }
-                let step = *self.archive().step.lock();
-                let doing = step.map_or_else(
-                    || "nothing".to_owned(),
-                    |(step, since)| format!("{step}, for {:?}", now.duration_since(since)),
-                );
-                let ArchiveStatus { error, failures, fenced, .. } = self.archive_status();
-                let waiting = self.upload_lag();
-                tracing::error!(
-                    %partition, %topic, ?standing, doing, failures, error, fenced = fenced.is_some(),
-                    segments = waiting.segments, bytes = %waiting.bytes, "uploads stand still"
-                );
-                true
-            }
-        }
-    }
-
     /// Makes one call of the tier, and gives it up when it takes longer than it may. What it has begun is settled by the next one.
-    async fn within<T, E: Into<ArchiveError>>(
+    pub(super) async fn within<T, E: Into<ArchiveError>>(
         &self,
         step: Step,
         bytes: ByteCount,
@@ -219,7 +180,7 @@ impl Replica {
     }
 
     /// What failed, or was sent more than once, may have left something in the bucket, or bring it there later.
-    fn note_doubt(&self, held: &mut Held, failed: bool) {
+    pub(super) fn note_doubt(&self, held: &mut Held, failed: bool) {
         if held.claimed.take_doubt() || failed {
             held.sweeps.doubt(self.world().clock.now());
         }
@@ -329,14 +290,8 @@ impl Replica {
             if planted::is(Planted::TrimBeforeManifest) {
                 self.log().trim_local(segment.range.next)?;
             }
-            let source = SegmentSource {
-                segment: parts.facts,
-                log: parts.log,
-                aborted: parts.aborted,
-                producers: parts.producers,
-            };
             let bytes = segment.log_bytes;
-            let upload = Box::pin(claimed.upload(source));
+            let upload = Box::pin(claimed.upload(source_of(parts)));
             let uploaded = self.within(Step::Upload, bytes, rules, upload).await;
             if let Err(ArchiveError::Upload(UploadError::LocalCorrupt(_) | UploadError::LocalShort { .. })) =
                 &uploaded
@@ -428,7 +383,7 @@ impl Replica {
         }
     }
 
-    fn settle(
+    pub(super) fn settle(
         &self,
         error: &ArchiveError,
         epoch: LeaderEpoch,
@@ -468,6 +423,11 @@ impl Replica {
     }
 }
 
+pub(super) fn source_of(parts: SealedParts) -> SegmentSource {
+    let SealedParts { facts, log, offset_index: _, time_index: _, aborted, producers } = parts;
+    SegmentSource { segment: facts, log, aborted, producers }
+}
+
 /// Whether retention may have something to take. A history that never ends need not even be looked at: its oldest entries lie in a
 /// page, which may have to be fetched.
 fn may_expire(manifest: &Manifest, retention: Retention) -> bool {
@@ -478,7 +438,7 @@ fn may_expire(manifest: &Manifest, retention: Retention) -> bool {
 
 /// Why a step did not succeed.
 #[derive(Debug, thiserror::Error)]
-enum ArchiveError {
+pub(super) enum ArchiveError {
     #[error(transparent)]
     Claim(#[from] ClaimError),
     #[error(transparent)]
@@ -486,7 +446,7 @@ enum ArchiveError {
     #[error(transparent)]
     Upload(#[from] UploadError),
     #[error(transparent)]
-    Tail(#[from] aquifer_tiering::read::ReadError),
+    Tail(#[from] ReadError),
     #[error("the manifest has entries but no tail")]
     NoTail,
     #[error(
@@ -502,7 +462,7 @@ enum ArchiveError {
 }
 
 impl ArchiveError {
-    fn is_fenced(&self) -> bool {
+    pub(super) fn is_fenced(&self) -> bool {
         match self {
             ArchiveError::Claim(ClaimError::Fenced(_) | ClaimError::Deleted) => true,
             ArchiveError::Commit(CommitError::Fenced(_)) => true,
@@ -516,6 +476,28 @@ impl ArchiveError {
             | ArchiveError::NoTail
             | ArchiveError::Gap { .. }
             | ArchiveError::Overdue { .. }
+            | ArchiveError::LogRead(_)
+            | ArchiveError::LogChange(_) => false,
+        }
+    }
+
+    /// Whether the bucket has failed or is away, so that whatever else is asked of it would fail, too.
+    pub(super) fn is_of_bucket(&self) -> bool {
+        match self {
+            ArchiveError::Overdue { .. } | ArchiveError::Tail(ReadError::Unavailable { .. }) => true,
+            ArchiveError::Claim(ClaimError::Manifest(error))
+            | ArchiveError::Commit(CommitError::Manifest(error))
+            | ArchiveError::Upload(UploadError::Commit(CommitError::Manifest(error))) => {
+                matches!(error, ManifestError::Store(_))
+            }
+            ArchiveError::Upload(error) => matches!(error, UploadError::Store(_)),
+            ArchiveError::Claim(ClaimError::Fenced(_) | ClaimError::Deleted)
+            | ArchiveError::Commit(
+                CommitError::Fenced(_) | CommitError::Invalid(_) | CommitError::Superseded(_),
+            )
+            | ArchiveError::Tail(_)
+            | ArchiveError::NoTail
+            | ArchiveError::Gap { .. }
             | ArchiveError::LogRead(_)
             | ArchiveError::LogChange(_) => false,
         }
