@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquifer_model::{ByteCount, LeaderEpoch, Offset, SealedSegment, Timestamp};
+use aquifer_model::{ByteCount, LeaderEpoch, Offset, OffsetRange, SealedSegment, Timestamp};
 use aquifer_runtime::planted::{self, Planted};
 use aquifer_runtime::tasks;
 use aquifer_tiering::gc::Retention;
@@ -166,17 +166,33 @@ impl Replica {
             Some(held) => held,
             None => held.insert(self.claim(tier, epoch, rules).await?),
         };
-        let done = self.upload_sealed(&mut held.claimed, epoch, rules).await;
-        self.note_doubt(held, done.is_err());
-        if done.as_ref().is_ok_and(|done| *done == Done::More) {
-            return done;
+        let uploaded = self.upload_sealed(&mut held.claimed, epoch, rules).await;
+        self.note_doubt(held, uploaded.is_err());
+        match &uploaded {
+            Ok(Done::More) => return uploaded,
+            Err(error) if error.is_fenced() => return uploaded,
+            // A segment that cannot be uploaded must not keep the bucket from letting go of what is old.
+            Ok(Done::Idle | Done::Retry | Done::Stopped) | Err(_) => {}
         }
-        let done = done?;
+        let kept = self.let_go(held, rules).await;
+        match (uploaded, kept) {
+            (_, Err(error)) if error.is_fenced() => Err(error),
+            (Ok(done), kept) => kept.map(|()| done),
+            (Err(error), Ok(())) => Err(error),
+            (Err(error), Err(also)) => {
+                rules.metrics.retention_failures.inc();
+                tracing::warn!(partition = %self.partition(), topic = %self.topic(), error = %also, "cannot let go of what is old in the bucket");
+                Err(error)
+            }
+        }
+    }
+
+    /// Expires what retention does not keep, and sweeps.
+    async fn let_go(self: &Arc<Replica>, held: &mut Held, rules: &ArchiveRules) -> Result<(), ArchiveError> {
         let expired = self.expire(&mut held.claimed, rules).await;
         self.note_doubt(held, expired.is_err());
         expired?;
-        self.sweep(held, rules).await?;
-        Ok(done)
+        self.sweep(held, rules).await
     }
 
     /// What failed, or was sent more than once, may have left something in the bucket, or bring it there later.
@@ -281,6 +297,9 @@ impl Replica {
             if segment.range.next > self.last_stable() || self.role() != Role::Leader(epoch) {
                 return Ok(Done::Idle);
             }
+            if self.log().damaged_segments().contains(&segment.range) {
+                return Err(ArchiveError::Damaged { range: segment.range });
+            }
             let replica = self.clone();
             let base = segment.range.base;
             // Gone from the local disk in the meantime: the next turn sees where the log now starts.
@@ -296,7 +315,7 @@ impl Replica {
             if let Err(ArchiveError::Upload(UploadError::LocalCorrupt(_) | UploadError::LocalShort { .. })) =
                 &uploaded
             {
-                // Notes which file it is, and where.
+                // Notes which file it is, and where; what is noted is not read and sent again.
                 let replica = self.clone();
                 tasks::blocking(move || replica.log().examine_whole(base)).await?;
             }
@@ -453,6 +472,10 @@ pub(super) enum ArchiveError {
         "records from offset {missing} to {first_base} are neither in the bucket nor on this disk: uploads wait for an operator"
     )]
     Gap { missing: Offset, first_base: Offset },
+    #[error(
+        "the segment of offsets {range} is damaged on this disk and is not in the bucket: uploads wait for an operator"
+    )]
+    Damaged { range: OffsetRange },
     #[error("gave up to {step}: it took longer than {patience:?}")]
     Overdue { step: Step, patience: Duration },
     #[error(transparent)]
@@ -475,6 +498,7 @@ impl ArchiveError {
             | ArchiveError::Tail(_)
             | ArchiveError::NoTail
             | ArchiveError::Gap { .. }
+            | ArchiveError::Damaged { .. }
             | ArchiveError::Overdue { .. }
             | ArchiveError::LogRead(_)
             | ArchiveError::LogChange(_) => false,
@@ -498,6 +522,7 @@ impl ArchiveError {
             | ArchiveError::Tail(_)
             | ArchiveError::NoTail
             | ArchiveError::Gap { .. }
+            | ArchiveError::Damaged { .. }
             | ArchiveError::LogRead(_)
             | ArchiveError::LogChange(_) => false,
         }

@@ -42,6 +42,33 @@ async fn counts(node: &Node, name: &str, least: f64) {
     eventually(name, async || (metric(node, name).await >= least).then_some(())).await;
 }
 
+/// A segment that cannot be uploaded is told, is not sent again and again, and keeps the bucket from nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_segment_that_is_nowhere_else_stops_uploads_and_nothing_more() {
+    let home = Home::tiered(&[
+        "admin.listen=127.0.0.1:0",
+        "tier.roll.ms=600000",
+        "tier.upload.retry.backoff.ms=10",
+        "tier.upload.retry.backoff.max.ms=20",
+    ]);
+    let node = home.start().await;
+    let mut client = node.client().await;
+    let topic = client.create("t", 1, &[]).await;
+    write(&mut client, &topic, 0, 1_400_000, 61).await;
+    node.reports("a segment is in the bucket", |report| report.objects == 1).await;
+    let end = tiered_end(&mut client, &topic).await;
+    // The open one, which goes up once it is closed.
+    harm(segments(&home).last().expect("there is an open segment"));
+    write(&mut client, &topic, 0, 1_400_000, 62).await;
+    counts(&node, "aquifer_log_damaged_files", 1.0).await;
+    counts(&node, "aquifer_replica_archive_failures_total", 8.0).await;
+    assert_eq!(metric(&node, "aquifer_tier_upload_corrupt_total").await, 1.0, "it is sent once");
+    // Retention in the bucket goes on.
+    delete_records(&mut client, &topic, 0, end).await;
+    node.reports("what is old is gone", |report| report.objects == 0).await;
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_segment_that_the_log_starts_within_is_mended_too() {
     let home = Home::tiered(&["admin.listen=127.0.0.1:0", "log.local.retention.ms=3600000"]);
