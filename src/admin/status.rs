@@ -1,5 +1,6 @@
 //! What the broker knows of itself, as JSON, and the gauges that follow from it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -210,15 +211,20 @@ impl StatusSource {
 
     fn partitions(&self) -> Vec<PartitionView> {
         let tiered = self.tier.as_ref().map(|(tier, _)| tier.status()).unwrap_or_default();
-        let tiered: std::collections::HashMap<TopicPartition, PartitionStatus> =
+        let tiered: HashMap<TopicPartition, PartitionStatus> =
             tiered.into_iter().map(|status| (status.partition, status)).collect();
         let mut replicas = self.replicas.all();
         replicas.sort_by_cached_key(|replica| (replica.topic().clone(), replica.partition().partition));
-        let damage = self.tier.as_ref().map(|(tier, _)| tier.damage()).unwrap_or_default();
+        let mut damage: HashMap<TopicPartition, Vec<String>> = HashMap::new();
+        for damaged in self.tier.as_ref().map(|(tier, _)| tier.damage()).unwrap_or_default() {
+            damage
+                .entry(damaged.partition)
+                .or_default()
+                .push(format!("{}: {}", damaged.object, damaged.what));
+        }
         let views = replicas.iter().map(|replica| {
             let mut view = self.view(replica, tiered.get(&replica.partition()));
-            let here = damage.iter().filter(|damaged| damaged.partition == replica.partition());
-            view.damaged.extend(here.map(|damaged| format!("{}: {}", damaged.object, damaged.what)));
+            view.damaged.extend(damage.remove(&replica.partition()).unwrap_or_default());
             view
         });
         // Those without a log come last: they have no more to tell than why.

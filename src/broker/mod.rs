@@ -40,6 +40,7 @@ use crate::log::{LogDir, OpenDirError};
 use crate::metadata::{Metadata, ProposeError, StartError as MetadataError};
 use crate::replica::cleaner::{Cleaner, CleanerMetrics};
 use crate::replica::keeper::Keeper;
+use crate::replica::mending::Mender;
 use crate::replica::scrub::Scrubber;
 use crate::replica::{ReplicaMetrics, Replicas};
 use crate::server::dispatch::Dispatcher;
@@ -325,13 +326,10 @@ impl Started<'_> {
         configs: &watch::Receiver<Config>,
         cleaning: CleanerMetrics,
     ) {
-        let keeper = Keeper::new(
-            replicas.clone(),
-            tier.cloned(),
-            options::keeper(&self.config),
-            self.world.clone(),
-            self.back.clone(),
-        );
+        let options = options::keeper(&self.config);
+        let rules = options.archive_rules(replicas);
+        let keeper =
+            Keeper::new(replicas.clone(), tier.cloned(), options, self.world.clone(), self.back.clone());
         self.back.spawn_lasting("keeper", keeper.run());
         let scrub = options::scrub(&self.config);
         Scrubber::new(replicas.clone(), tier.cloned(), scrub, self.world.clone(), self.back.clone()).start();
@@ -344,6 +342,7 @@ impl Started<'_> {
         );
         self.back.spawn_lasting("cleaner", cleaner.run());
         if let Some(tier) = tier {
+            Mender::new(replicas.clone(), tier.clone(), rules, self.world.clone()).start(self.back);
             let records = BucketRecords::new(
                 metadata.clone(),
                 tier.clone(),

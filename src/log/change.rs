@@ -447,7 +447,7 @@ impl Log {
         state.condition = Condition::Closed;
         state.cuts.0 += 1;
         self.depart();
-        self.forget_damage(|_| true);
+        self.end_damage();
         drop(state);
         self.sync.retire();
     }

@@ -21,6 +21,7 @@ use super::layout;
 use super::read::foreign_epoch;
 use super::scan::{Depth, Scan, Step};
 use super::segment::Sealed;
+use super::state::Condition;
 
 /// What lies closer to the end than this is in the page cache for readers, and is to stay.
 const TAIL_BYTES: ByteCount = ByteCount::mib(64);
@@ -60,11 +61,14 @@ impl Log {
         sealed.chain([state.tail.base]).collect()
     }
 
-    /// Begins to look at the segment that starts at `base`; `None` if there is none. Blocks.
+    /// Begins to look at the segment that starts at `base`; `None` if there is none, or the log is closed or deleted. Blocks.
     pub fn examine(self: &Arc<Self>, base: Offset) -> Result<Option<Examination>, ReadError> {
         let departures = self.departures.load(Ordering::Acquire);
         let (slot, range, bytes, epochs, gaps) = {
             let state = self.state.lock();
+            if state.condition == Condition::Closed {
+                return Ok(None);
+            }
             let gaps = Gaps::of(state.cleaned);
             let tail = &state.tail;
             if base == tail.base {
@@ -81,6 +85,9 @@ impl Log {
         let file = match self.shared.files.get(&slot) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if self.departures.load(Ordering::Acquire) != departures {
+                    return Ok(None);
+                }
                 let what = "the file is missing".to_owned();
                 self.note_damage(&Corruption { file: slot.path().to_owned(), position: 0, what });
                 return Ok(None);
@@ -119,6 +126,9 @@ impl Log {
     pub fn examine_books(&self, base: Offset) -> Result<(), ReadError> {
         let sealed = {
             let state = self.state.lock();
+            if state.condition == Condition::Closed {
+                return Ok(());
+            }
             state.sealed_at(base).filter(|sealed| sealed.facts.range.base == base).cloned()
         };
         if let Some(sealed) = sealed.filter(|sealed| sealed.unwritten.lock().is_none()) {
@@ -238,7 +248,6 @@ impl Examination {
     pub fn go_on(&mut self, bytes: ByteCount) -> Result<Looked, ReadError> {
         let began = self.scan.position();
         let looked = loop {
-            let read = ByteCount(self.scan.position() - began);
             let at = self.scan.position();
             let step = match self.scan.step().map_err(|error| ReadError::of_read(self.file.path(), at, error))
             {
@@ -246,6 +255,7 @@ impl Examination {
                 Err(ReadError::Corrupt(corruption)) => break Looked::Damaged(corruption),
                 Err(error) => return Err(error),
             };
+            let read = ByteCount(self.scan.position() - began);
             let damage = match step {
                 Step::End if self.gaps.allow(self.expected, self.range.next) => break Looked::Sound(read),
                 Step::End => Some((self.scan.position(), format!("it ends at offset {}", self.expected))),
@@ -275,11 +285,20 @@ impl Examination {
         if self.is_far && end > began {
             self.file.advise_unneeded(began, end - began);
         }
-        if let Looked::Damaged(corruption) = &looked {
-            if self.log.departures.load(Ordering::Acquire) != self.departures {
-                return Ok(Looked::Gone);
+        let has_departed = self.log.departures.load(Ordering::Acquire) != self.departures;
+        match &looked {
+            Looked::Damaged(_) if has_departed => return Ok(Looked::Gone),
+            Looked::Damaged(corruption) => self.log.note_damage(corruption),
+            // What was misread once, or brought back by an operator, is damaged no longer. Damage in the end of a log lies behind
+            // what was looked at here.
+            Looked::Sound(_) if !has_departed => {
+                let unsettled = self.log.corruption();
+                let path = self.file.path();
+                if unsettled.is_none_or(|corruption| corruption.file != path) {
+                    self.log.forget_damage(|file| file == path);
+                }
             }
-            self.log.note_damage(corruption);
+            Looked::Sound(_) | Looked::More(_) | Looked::Gone => {}
         }
         Ok(looked)
     }

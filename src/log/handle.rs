@@ -44,7 +44,15 @@ pub struct Log {
     /// Raised whenever bytes that were once in the log leave it, so that a read that overlapped can tell.
     pub(super) departures: AtomicU64,
     /// What was found to be damaged and is not mended yet, by file.
-    damage: Mutex<BTreeMap<PathBuf, Corruption>>,
+    damage: Mutex<Damaged>,
+}
+
+/// Files that are damaged.
+#[derive(Debug, Default)]
+struct Damaged {
+    files: BTreeMap<PathBuf, Corruption>,
+    /// The log was deleted: whoever still looks at it finds nothing worth telling.
+    is_over: bool,
 }
 
 /// Where a log begins and ends; taken together.
@@ -314,16 +322,16 @@ impl Log {
 
     /// What is known to be damaged on this disk: of each file what was found first. Readers are refused that, and nothing else.
     pub fn damage(&self) -> Vec<Corruption> {
-        self.damage.lock().values().cloned().collect()
+        self.damage.lock().files.values().cloned().collect()
     }
 
     /// The closed segments that are damaged.
     pub fn damaged_segments(&self) -> Vec<OffsetRange> {
         let damage = self.damage.lock();
-        if damage.is_empty() {
+        if damage.files.is_empty() {
             return Vec::new();
         }
-        let files: Vec<PathBuf> = damage.keys().cloned().collect();
+        let files: Vec<PathBuf> = damage.files.keys().cloned().collect();
         drop(damage);
         let state = self.state.lock();
         let damaged = state.sealed.iter().filter(|sealed| files.iter().any(|file| file == sealed.log.path()));
@@ -332,22 +340,33 @@ impl Log {
 
     /// Takes note of damage, and tells whoever mends. Said and counted once for each file.
     pub(super) fn note_damage(&self, corruption: &Corruption) {
-        let first = self.damage.lock().insert(corruption.file.clone(), corruption.clone()).is_none();
-        if first {
-            self.shared.metrics.corruptions.inc();
+        {
+            let mut damage = self.damage.lock();
+            if damage.is_over || damage.files.contains_key(&corruption.file) {
+                return;
+            }
+            damage.files.insert(corruption.file.clone(), corruption.clone());
+            // Under the lock, so that nobody takes away what was not added yet.
             self.shared.metrics.damaged_files.inc();
-            tracing::error!(log = %self.partition, topic = %self.topic, %corruption, "a file of a log is damaged");
-            self.shared.damaged.notify_one();
         }
+        self.shared.metrics.corruptions.inc();
+        tracing::error!(log = %self.partition, topic = %self.topic, %corruption, "a file of a log is damaged");
+        self.shared.damaged.notify_one();
     }
 
     /// Forgets the damage of files that `is_over` says are whole again, or gone.
     pub(super) fn forget_damage(&self, is_over: impl Fn(&Path) -> bool) {
         let mut damage = self.damage.lock();
-        let before = damage.len();
-        damage.retain(|file, _| !is_over(file));
-        let over = before - damage.len();
+        let before = damage.files.len();
+        damage.files.retain(|file, _| !is_over(file));
+        let over = before - damage.files.len();
         self.shared.metrics.damaged_files.dec_by(i64::try_from(over).unwrap_or(i64::MAX));
+    }
+
+    /// Forgets all damage, and takes note of none from now on: the log is about to go.
+    pub(super) fn end_damage(&self) {
+        self.damage.lock().is_over = true;
+        self.forget_damage(|_| true);
     }
 
     pub(super) fn depart(&self) {

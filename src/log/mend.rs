@@ -1,15 +1,17 @@
 //! Replaces a damaged closed segment by a copy of it that lay elsewhere.
 //!
-//! The copy is written beside the segment, under a name that the next start removes, and read back with every checksum; only
-//! if it holds exactly the segment's offsets, under the leaders that the log knows, does it take the segment's name. A crash
-//! before the rename leaves the damage as it was, one after it the sound segment. The index goes with the damaged bytes
-//! that it may have been made from; the next reader makes it anew.
+//! The copy is written beside the segment, and read back from the device with every checksum; only if it holds exactly the
+//! segment's offsets, under the leaders that the log knows, does it take the segment's name. One that does not come to that, for
+//! whatever reason, is removed: it must not fill a disk that has no room for it, and none is begun where there is none. A crash
+//! before the rename leaves the damage as it was and a copy that the next start removes, one after it the sound segment. The
+//! index goes with the damaged bytes that it may have been made from; the next reader makes it anew.
 //!
 //! It does not know where the copy comes from, nor whether it may be believed.
 
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aquifer_model::{ByteCount, LeaderEpochs, OffsetRange};
 use aquifer_runtime::files::File;
@@ -20,8 +22,12 @@ use super::checkpoint::SealedFacts;
 use super::error::ChangeError;
 use super::handle::Log;
 use super::layout;
+use super::read::foreign_epoch;
 use super::scan::{Depth, Scan, Step};
 use super::segment::Sealed;
+
+/// What a copy leaves free for what is appended meanwhile.
+const ROOM_LEFT_MIN: ByteCount = ByteCount::mib(64);
 
 /// Why a segment was not replaced; it is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +41,14 @@ pub enum MendError {
         position: u64,
         /// What was found.
         what: String,
+    },
+    /// The disk has no room for both the damaged segment and its copy.
+    #[error("no room for a copy of {needed} bytes with {available} bytes free")]
+    NoRoom {
+        /// The copy's size.
+        needed: ByteCount,
+        /// What is free.
+        available: ByteCount,
     },
     /// The segment left the log meanwhile.
     #[error("the segment is not part of the log any more")]
@@ -52,7 +66,7 @@ pub enum MendError {
     Books(#[from] ChangeError),
 }
 
-/// A copy that is being written.
+/// A copy that is being written. Dropped, it is removed.
 #[derive(Debug)]
 pub struct Mending {
     log: Arc<Log>,
@@ -61,10 +75,12 @@ pub struct Mending {
     path: PathBuf,
     copy: File,
     bytes: u64,
+    /// It has taken the segment's name.
+    is_placed: bool,
 }
 
 impl Log {
-    /// Begins a copy of the closed segment that holds `offset`; `None` if there is none. Blocks.
+    /// Begins a copy of the closed segment that holds `offset`; `None` if there is none, and refused without room for it. Blocks.
     pub fn mend(self: &Arc<Self>, offset: aquifer_model::Offset) -> Result<Option<Mending>, MendError> {
         let (sealed, epochs) = {
             let state = self.state.lock();
@@ -72,16 +88,23 @@ impl Log {
             let OffsetRange { base, next } = sealed.facts.range;
             (sealed, state.tail.epochs.slice(base, next))
         };
+        let (disk, needed) = (&self.shared.world.disk, sealed.facts.bytes);
+        let space = disk.space(self.path());
+        let space = space.map_err(|error| MendError::Io { path: self.path().to_owned(), error })?;
+        if space.available < needed + ROOM_LEFT_MIN {
+            return Err(MendError::NoRoom { needed, available: space.available });
+        }
+        // A name of its own: one that was given up is perhaps still to be removed.
         let mut path = sealed.log.path().as_os_str().to_owned();
-        path.push(layout::TEMPORARY);
+        path.push(format!(".{}{}", self.shared.number(), layout::TEMPORARY));
         let path = PathBuf::from(path);
         let open = || {
-            let copy = self.shared.world.disk.open_or_create(&path)?;
+            let copy = disk.open_or_create(&path)?;
             copy.set_size(ByteCount::ZERO)?;
             Ok(copy)
         };
         let copy = open().map_err(|error| MendError::Io { path: path.clone(), error })?;
-        Ok(Some(Mending { log: self.clone(), sealed, epochs, path, copy, bytes: 0 }))
+        Ok(Some(Mending { log: self.clone(), sealed, epochs, path, copy, bytes: 0, is_placed: false }))
     }
 }
 
@@ -102,23 +125,17 @@ impl Mending {
     }
 
     /// Verifies the copy and puts it in the segment's place; durable on return. Blocks.
-    pub fn finish(self) -> Result<(), MendError> {
-        let log = self.log.clone();
-        let outcome = self.replace();
-        match &outcome {
-            Ok(()) | Err(MendError::Books(_)) => {}
-            // What is left of the copy is removed at the next start at the latest.
-            Err(_) => log.shared.keeper.remove(&self.path),
-        }
-        outcome
-    }
-
-    fn replace(&self) -> Result<(), MendError> {
-        let io = |error| MendError::Io { path: self.path.clone(), error };
+    pub fn finish(mut self) -> Result<(), MendError> {
+        let path = self.path.clone();
+        let io = |error| MendError::Io { path: path.clone(), error };
         self.copy.sync_data().map_err(io)?;
+        // What the page cache has is what was written, not what the device has made of it.
+        self.copy.forget_clean_pages();
         self.verify()?;
-        let (log, shared) = (&self.log, &self.log.shared);
-        let target = self.sealed.log.path();
+        let log = self.log.clone();
+        let shared = &log.shared;
+        let sealed = self.sealed.clone();
+        let target = sealed.log.path();
         // Nothing is trimmed, cut or written to the books meanwhile.
         let mut books = log.books.lock();
         {
@@ -131,6 +148,7 @@ impl Mending {
                 return Err(MendError::Gone);
             }
             shared.world.disk.rename(&self.path, target).map_err(io)?;
+            self.is_placed = true;
             let unwritten = state.sealed[at].unwritten.lock().take();
             if unwritten.is_none() {
                 shared.keeper.remove(&self.sealed.index_path);
@@ -168,13 +186,25 @@ impl Mending {
                 Step::Damage(error) => return Err(wrong(scan.position(), error.to_string())),
                 Step::Batch(position, header) => {
                     let known = self.epochs.epoch_at(header.base_offset);
-                    if header.base_offset != expected || header.leader_epoch != known {
-                        let what = format!("offset {} follows {expected}", header.base_offset);
+                    if header.base_offset != expected {
+                        let what = format!("offset {} where {expected} belongs", header.base_offset);
                         return Err(wrong(position, what));
+                    }
+                    if header.leader_epoch != known {
+                        return Err(wrong(position, foreign_epoch(&header, known)));
                     }
                     expected = header.next_offset();
                 }
             }
+        }
+    }
+}
+
+impl Drop for Mending {
+    fn drop(&mut self) {
+        if !self.is_placed {
+            // By the keeper, since whoever drops it may not block.
+            self.log.shared.keeper.remove_later([std::mem::take(&mut self.path)], Duration::ZERO);
         }
     }
 }

@@ -31,6 +31,7 @@ pub(super) enum Step {
     Upload,
     Expire,
     Sweep,
+    Mend,
 }
 
 impl fmt::Display for Step {
@@ -41,6 +42,7 @@ impl fmt::Display for Step {
             Step::Upload => "upload a segment",
             Step::Expire => "drop what retention does not keep",
             Step::Sweep => "sweep the bucket",
+            Step::Mend => "mend what is damaged in the bucket",
         })
     }
 }

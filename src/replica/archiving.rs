@@ -11,11 +11,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquifer_model::{ByteCount, LeaderEpoch, Offset, SealedSegment, Timestamp};
+use aquifer_model::{ByteCount, LeaderEpoch, Offset, OffsetRange, SealedSegment, Timestamp};
 use aquifer_runtime::planted::{self, Planted};
 use aquifer_runtime::tasks;
 use aquifer_tiering::gc::Retention;
 use aquifer_tiering::manifest::commit::{ClaimError, CommitError};
+use aquifer_tiering::manifest::load::ManifestError;
+use aquifer_tiering::read::ReadError;
 use aquifer_tiering::tier::Claimed;
 use aquifer_tiering::upload::{SegmentSource, UploadError};
 use aquifer_tiering::{Manifest, Tier, TieredUpTo};
@@ -25,9 +27,8 @@ use super::archive::{ArchiveStatus, Held, Step};
 use super::metrics::ReplicaMetrics;
 use super::plan::{Resume, Sweeps, covered, resume, trimmable};
 use super::state::{Replica, Role};
-use super::watchdog::Sight;
 use crate::log;
-use crate::log::{Keep, SealedSum};
+use crate::log::{Keep, SealedParts, SealedSum};
 
 /// How work on a partition ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub(super) enum Done {
 
 /// How the work is done.
 #[derive(Debug, Clone)]
-pub(super) struct ArchiveRules {
+pub(crate) struct ArchiveRules {
     /// Wait after a first failure; doubles with each in a row.
     pub(super) retry_min: Duration,
     /// Longest such wait.
@@ -101,7 +102,7 @@ impl Replica {
     }
 
     /// Whether a sealed segment waits that may be uploaded.
-    fn has_segment_due(&self, tiered_end: Offset) -> bool {
+    pub(super) fn has_segment_due(&self, tiered_end: Offset) -> bool {
         if self.log().sealed_end() <= tiered_end {
             return false;
         }
@@ -109,48 +110,8 @@ impl Replica {
         resumed.is_some_and(|segment| segment.range.next <= self.last_stable())
     }
 
-    /// Looks whether uploads move, and tells if they do not. Gives whether they stand still, whatever the reason: a bucket that is
-    /// away, a claim that was lost, a call that hangs, a task that is gone.
-    pub(super) fn watch_uploads(&self, now: Instant, rules: &ArchiveRules) -> bool {
-        let tiered_end = self.tiered_end();
-        let has_work = match self.role() {
-            Role::Recovering(_) => true,
-            Role::Leader(_) => {
-                self.config().tiered && self.has_segment_due(tiered_end.unwrap_or(Offset::ZERO))
-            }
-            Role::NotLeading | Role::Offline(_) => false,
-        };
-        let sight = self.archive().watchdog.lock().look(now, has_work, tiered_end, rules.stall_after);
-        let (partition, topic) = (self.partition(), self.topic());
-        match sight {
-            Sight::Moving => false,
-            Sight::Still => true,
-            Sight::MovesAgain => {
-                tracing::info!(%partition, %topic, "uploads move again");
-                false
-            }
-            Sight::Tell { standing, again } => {
-                if !again {
-                    rules.metrics.stalls.inc();
-                }
-                let step = *self.archive().step.lock();
-                let doing = step.map_or_else(
-                    || "nothing".to_owned(),
-                    |(step, since)| format!("{step}, for {:?}", now.duration_since(since)),
-                );
-                let ArchiveStatus { error, failures, fenced, .. } = self.archive_status();
-                let waiting = self.upload_lag();
-                tracing::error!(
-                    %partition, %topic, ?standing, doing, failures, error, fenced = fenced.is_some(),
-                    segments = waiting.segments, bytes = %waiting.bytes, "uploads stand still"
-                );
-                true
-            }
-        }
-    }
-
     /// Makes one call of the tier, and gives it up when it takes longer than it may. What it has begun is settled by the next one.
-    async fn within<T, E: Into<ArchiveError>>(
+    pub(super) async fn within<T, E: Into<ArchiveError>>(
         &self,
         step: Step,
         bytes: ByteCount,
@@ -205,21 +166,37 @@ impl Replica {
             Some(held) => held,
             None => held.insert(self.claim(tier, epoch, rules).await?),
         };
-        let done = self.upload_sealed(&mut held.claimed, epoch, rules).await;
-        self.note_doubt(held, done.is_err());
-        if done.as_ref().is_ok_and(|done| *done == Done::More) {
-            return done;
+        let uploaded = self.upload_sealed(&mut held.claimed, epoch, rules).await;
+        self.note_doubt(held, uploaded.is_err());
+        match &uploaded {
+            Ok(Done::More) => return uploaded,
+            Err(error) if error.is_fenced() => return uploaded,
+            // A segment that cannot be uploaded must not keep the bucket from letting go of what is old.
+            Ok(Done::Idle | Done::Retry | Done::Stopped) | Err(_) => {}
         }
-        let done = done?;
+        let kept = self.let_go(held, rules).await;
+        match (uploaded, kept) {
+            (_, Err(error)) if error.is_fenced() => Err(error),
+            (Ok(done), kept) => kept.map(|()| done),
+            (Err(error), Ok(())) => Err(error),
+            (Err(error), Err(also)) => {
+                rules.metrics.retention_failures.inc();
+                tracing::warn!(partition = %self.partition(), topic = %self.topic(), error = %also, "cannot let go of what is old in the bucket");
+                Err(error)
+            }
+        }
+    }
+
+    /// Expires what retention does not keep, and sweeps.
+    async fn let_go(self: &Arc<Replica>, held: &mut Held, rules: &ArchiveRules) -> Result<(), ArchiveError> {
         let expired = self.expire(&mut held.claimed, rules).await;
         self.note_doubt(held, expired.is_err());
         expired?;
-        self.sweep(held, rules).await?;
-        Ok(done)
+        self.sweep(held, rules).await
     }
 
     /// What failed, or was sent more than once, may have left something in the bucket, or bring it there later.
-    fn note_doubt(&self, held: &mut Held, failed: bool) {
+    pub(super) fn note_doubt(&self, held: &mut Held, failed: bool) {
         if held.claimed.take_doubt() || failed {
             held.sweeps.doubt(self.world().clock.now());
         }
@@ -320,6 +297,9 @@ impl Replica {
             if segment.range.next > self.last_stable() || self.role() != Role::Leader(epoch) {
                 return Ok(Done::Idle);
             }
+            if self.log().damaged_segments().contains(&segment.range) {
+                return Err(ArchiveError::Damaged { range: segment.range });
+            }
             let replica = self.clone();
             let base = segment.range.base;
             // Gone from the local disk in the meantime: the next turn sees where the log now starts.
@@ -329,19 +309,13 @@ impl Replica {
             if planted::is(Planted::TrimBeforeManifest) {
                 self.log().trim_local(segment.range.next)?;
             }
-            let source = SegmentSource {
-                segment: parts.facts,
-                log: parts.log,
-                aborted: parts.aborted,
-                producers: parts.producers,
-            };
             let bytes = segment.log_bytes;
-            let upload = Box::pin(claimed.upload(source));
+            let upload = Box::pin(claimed.upload(source_of(parts)));
             let uploaded = self.within(Step::Upload, bytes, rules, upload).await;
             if let Err(ArchiveError::Upload(UploadError::LocalCorrupt(_) | UploadError::LocalShort { .. })) =
                 &uploaded
             {
-                // Notes which file it is, and where.
+                // Notes which file it is, and where; what is noted is not read and sent again.
                 let replica = self.clone();
                 tasks::blocking(move || replica.log().examine_whole(base)).await?;
             }
@@ -428,7 +402,7 @@ impl Replica {
         }
     }
 
-    fn settle(
+    pub(super) fn settle(
         &self,
         error: &ArchiveError,
         epoch: LeaderEpoch,
@@ -468,6 +442,11 @@ impl Replica {
     }
 }
 
+pub(super) fn source_of(parts: SealedParts) -> SegmentSource {
+    let SealedParts { facts, log, offset_index: _, time_index: _, aborted, producers } = parts;
+    SegmentSource { segment: facts, log, aborted, producers }
+}
+
 /// Whether retention may have something to take. A history that never ends need not even be looked at: its oldest entries lie in a
 /// page, which may have to be fetched.
 fn may_expire(manifest: &Manifest, retention: Retention) -> bool {
@@ -478,7 +457,7 @@ fn may_expire(manifest: &Manifest, retention: Retention) -> bool {
 
 /// Why a step did not succeed.
 #[derive(Debug, thiserror::Error)]
-enum ArchiveError {
+pub(super) enum ArchiveError {
     #[error(transparent)]
     Claim(#[from] ClaimError),
     #[error(transparent)]
@@ -486,13 +465,17 @@ enum ArchiveError {
     #[error(transparent)]
     Upload(#[from] UploadError),
     #[error(transparent)]
-    Tail(#[from] aquifer_tiering::read::ReadError),
+    Tail(#[from] ReadError),
     #[error("the manifest has entries but no tail")]
     NoTail,
     #[error(
         "records from offset {missing} to {first_base} are neither in the bucket nor on this disk: uploads wait for an operator"
     )]
     Gap { missing: Offset, first_base: Offset },
+    #[error(
+        "the segment of offsets {range} is damaged on this disk and is not in the bucket: uploads wait for an operator"
+    )]
+    Damaged { range: OffsetRange },
     #[error("gave up to {step}: it took longer than {patience:?}")]
     Overdue { step: Step, patience: Duration },
     #[error(transparent)]
@@ -502,7 +485,7 @@ enum ArchiveError {
 }
 
 impl ArchiveError {
-    fn is_fenced(&self) -> bool {
+    pub(super) fn is_fenced(&self) -> bool {
         match self {
             ArchiveError::Claim(ClaimError::Fenced(_) | ClaimError::Deleted) => true,
             ArchiveError::Commit(CommitError::Fenced(_)) => true,
@@ -515,7 +498,31 @@ impl ArchiveError {
             | ArchiveError::Tail(_)
             | ArchiveError::NoTail
             | ArchiveError::Gap { .. }
+            | ArchiveError::Damaged { .. }
             | ArchiveError::Overdue { .. }
+            | ArchiveError::LogRead(_)
+            | ArchiveError::LogChange(_) => false,
+        }
+    }
+
+    /// Whether the bucket has failed or is away, so that whatever else is asked of it would fail, too.
+    pub(super) fn is_of_bucket(&self) -> bool {
+        match self {
+            ArchiveError::Overdue { .. } | ArchiveError::Tail(ReadError::Unavailable { .. }) => true,
+            ArchiveError::Claim(ClaimError::Manifest(error))
+            | ArchiveError::Commit(CommitError::Manifest(error))
+            | ArchiveError::Upload(UploadError::Commit(CommitError::Manifest(error))) => {
+                matches!(error, ManifestError::Store(_))
+            }
+            ArchiveError::Upload(error) => matches!(error, UploadError::Store(_)),
+            ArchiveError::Claim(ClaimError::Fenced(_) | ClaimError::Deleted)
+            | ArchiveError::Commit(
+                CommitError::Fenced(_) | CommitError::Invalid(_) | CommitError::Superseded(_),
+            )
+            | ArchiveError::Tail(_)
+            | ArchiveError::NoTail
+            | ArchiveError::Gap { .. }
+            | ArchiveError::Damaged { .. }
             | ArchiveError::LogRead(_)
             | ArchiveError::LogChange(_) => false,
         }

@@ -58,6 +58,22 @@ pub(crate) struct KeeperOptions {
     pub(crate) disk_high_watermark: f64,
 }
 
+impl KeeperOptions {
+    /// What of it holds for all work between a partition and the bucket.
+    pub(crate) fn archive_rules(&self, replicas: &Replicas) -> ArchiveRules {
+        ArchiveRules {
+            retry_min: self.retry_min,
+            retry_max: self.retry_max,
+            sweep_interval: self.sweep_interval,
+            late_write_max: self.late_write_max,
+            deadline: self.upload_deadline,
+            bytes_per_second_min: self.bytes_per_second_min,
+            stall_after: self.stall_after,
+            metrics: replicas.metrics().clone(),
+        }
+    }
+}
+
 /// Looks over all partitions.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -82,16 +98,7 @@ impl Keeper {
         world: World,
         group: TaskGroup,
     ) -> Arc<Keeper> {
-        let rules = ArchiveRules {
-            retry_min: options.retry_min,
-            retry_max: options.retry_max,
-            sweep_interval: options.sweep_interval,
-            late_write_max: options.late_write_max,
-            deadline: options.upload_deadline,
-            bytes_per_second_min: options.bytes_per_second_min,
-            stall_after: options.stall_after,
-            metrics: replicas.metrics().clone(),
-        };
+        let rules = options.archive_rules(&replicas);
         Arc::new(Keeper {
             uploads: Arc::new(Semaphore::new(options.uploads_max)),
             recoveries: Arc::new(Semaphore::new(RECOVERIES_MAX)),

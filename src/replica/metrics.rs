@@ -29,6 +29,8 @@ pub(crate) struct ReplicaMetrics {
     pub(super) scrubs_local: Counter,
     /// Times that all of the bucket was.
     pub(super) scrubs_bucket: Counter,
+    /// Failures to look at something in search of damage.
+    pub(super) scrub_failures: Counter,
     /// Failures to mend something.
     pub(super) mend_failures: Counter,
     /// Failures to remove a deleted partition's log.
@@ -93,6 +95,11 @@ impl ReplicaMetrics {
                 "scrubs_bucket",
                 "Times that all of this broker's part of the bucket was looked at for damage",
                 &metrics.scrubs_bucket,
+            )
+            .row(
+                "scrub_failures",
+                "Files and parts of the bucket that could not be searched for damage, tried again",
+                &metrics.scrub_failures,
             )
             .row("mend_failures", "Failures to mend what is damaged, tried again", &metrics.mend_failures)
             .row("delete_failures", "Failures to remove a deleted partition's log", &metrics.delete_failures)

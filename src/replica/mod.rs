@@ -36,14 +36,18 @@ pub(crate) mod read;
 pub(crate) mod offsets;
 /// One partition's way into the bucket: claim, upload, expire.
 mod archiving;
+/// Tells when a partition's uploads stand still.
+mod standstill;
 /// Which partitions' segments are to be rolled, uploaded or dropped, and when.
 pub(crate) mod keeper;
 /// When which log is compacted, and how fast.
 pub(crate) mod cleaner;
 /// Finds replicas; opens and closes them as the metadata says.
 pub(crate) mod registry;
-/// Looks for damage, and mends what can be mended.
+/// Looks for damage.
 pub(crate) mod scrub;
+/// Mends what is damaged and has a sound copy.
+pub(crate) mod mending;
 
 pub(crate) use append::{Acknowledged, Acks};
 pub(crate) use metrics::ReplicaMetrics;

@@ -102,6 +102,11 @@ impl Replicas {
         self.open.read().values().cloned().collect()
     }
 
+    /// The partitions whose replicas are open, in no order.
+    pub(super) fn partitions(&self) -> Vec<TopicPartition> {
+        self.open.read().keys().copied().collect()
+    }
+
     /// Where the logs lie.
     pub(super) fn logs(&self) -> &Arc<LogDir> {
         &self.logs

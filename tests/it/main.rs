@@ -56,5 +56,7 @@ mod compaction;
 mod admin;
 /// Uploads that do not go as they should.
 mod uploads;
+/// Bytes that change below a running broker.
+mod damage;
 /// What a broker still knows after it stopped, was killed, or lost its local logs.
 mod restarts;

@@ -90,6 +90,15 @@ impl Damages {
         }
     }
 
+    /// Forgets all of a partition.
+    pub(crate) fn forget_all(&self, partition: TopicPartition) {
+        let mut known = self.known.lock();
+        let before = known.len();
+        known.retain(|_, damaged| damaged.partition != partition);
+        let gone = before - known.len();
+        self.metrics.damaged.dec_by(i64::try_from(gone).unwrap_or(i64::MAX));
+    }
+
     pub(crate) fn all(&self) -> Vec<DamagedObject> {
         self.known.lock().values().cloned().collect()
     }

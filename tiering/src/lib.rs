@@ -26,8 +26,8 @@ pub mod upload;
 pub mod damage;
 /// A range's way back: locate, fetch, read ahead.
 pub mod read;
-/// Is a segment in the bucket what was uploaded?
-mod examine;
+/// Is what a manifest names in the bucket as it was uploaded?
+pub mod examine;
 /// What goes: retention, removed objects, orphans.
 pub mod gc;
 /// The façade: partitions, their claims and their readers.

@@ -18,15 +18,15 @@ use tokio::time::Instant;
 
 use crate::cluster::{self, AdoptError, ClusterMarker, Identity};
 use crate::damage::{DamagedObject, Damages, ScrubMetrics};
-use crate::examine::{self, Counted, Fault};
+use crate::examine::{Damaged, Examiner};
 use crate::gc::{CollectDepth, Collected, Expired, GcMetrics, Retention, Sweeper};
 use crate::manifest::commit::{self, ClaimError, CommitError, ManifestWriter};
 use crate::manifest::load::{self, ManifestError};
-use crate::manifest::locate::{self, Located};
+use crate::manifest::locate;
 use crate::manifest::view::View;
-use crate::manifest::{Claim, Entry, Manifest, ManifestVersion, PageRef, TieredUpTo};
+use crate::manifest::{Claim, Entry, Manifest, ManifestVersion, TieredUpTo};
 use crate::options::Options;
-use crate::path::{self, Key};
+use crate::path;
 use crate::read::{ColdRead, ColdRequest, ReadError, ReadMetrics, Reader, Tail, TimeLookup};
 use crate::store::{Store, StoreError};
 use crate::topic::{self, TopicRecord};
@@ -109,6 +109,7 @@ struct Inner {
     uploader: Uploader,
     reader: Reader,
     sweeper: Sweeper,
+    examiner: Examiner,
     damages: Arc<Damages>,
 }
 
@@ -124,7 +125,10 @@ impl Tier {
             options: options.clone(),
             metrics: metrics.gc,
         };
+        let examiner =
+            Examiner { store: store.clone(), pages: reader.pages().clone(), damages: damages.clone() };
         Tier(Arc::new(Inner {
+            examiner,
             uploader: Uploader::new(store.clone(), options.clone(), metrics.upload),
             reader,
             sweeper,
@@ -194,6 +198,12 @@ impl Tier {
         self.0.reader.read(&self.view(request.partition), request).await
     }
 
+    /// Reads as [`Tier::read`] does, but also what lies before the log's start in a segment that reaches beyond it: for a copy of
+    /// that segment, and for no consumer.
+    pub async fn copy(&self, request: ColdRequest) -> Result<ColdRead, ReadError> {
+        self.0.reader.copy(&self.view(request.partition), request).await
+    }
+
     /// Finds the first record at or after a timestamp.
     pub async fn offset_for_timestamp(
         &self,
@@ -224,105 +234,22 @@ impl Tier {
         self.0.damages.wait().await;
     }
 
-    /// Looks whether all that the manifest names of a partition is in the bucket as it was uploaded, at this pace. What is not is
-    /// noted as damage, and what was and is no longer is forgotten.
-    pub async fn examine(&self, partition: TopicPartition, pace: &mut Pace) -> Result<(), ReadError> {
-        let Some(manifest) = self.view(partition).known() else { return Ok(()) };
-        for page in manifest.pages() {
-            match load::read_page(&self.0.store, partition, page).await {
-                Ok(entries) => {
-                    self.0.damages.forget(page.object.as_str());
-                    self.examine_all(partition, &entries, pace).await?;
-                }
-                Err(error) => match ReadError::of_manifest(&error) {
-                    ReadError::Corrupt { key, what } => self.0.damages.note(partition, &key, &what),
-                    ReadError::Lost { key } if self.names_page(partition, page) => {
-                        self.0.damages.note(partition, &key, "a named page is not there");
-                    }
-                    ReadError::Lost { .. } => {}
-                    error => return Err(error),
-                },
-            }
-        }
-        self.examine_all(partition, manifest.entries(), pace).await
-    }
-
-    async fn examine_all(
+    /// Looks whether all that the newest manifest names of a partition behind an offset is in the bucket as it was uploaded, at this
+    /// pace. What is not is noted as damage, and what was and is no longer is forgotten. The offset moves on with what was looked
+    /// at, so that a look which fails can go on from there.
+    pub async fn examine(
         &self,
         partition: TopicPartition,
-        entries: &[Entry],
+        from: &mut Offset,
         pace: &mut Pace,
     ) -> Result<(), ReadError> {
-        for entry in entries {
-            let mut counted = Counted::default();
-            let looked = self.examine_one(partition, entry, pace, &mut counted).await?;
-            self.0.damages.metrics.bytes.inc_by(counted.bytes);
-            let object = entry.object.as_str();
-            match looked {
-                // Retention may have taken it meanwhile.
-                Err(Fault(what)) if self.names(partition, entry).await? => {
-                    self.0.damages.note(partition, object, &what);
-                }
-                _ => self.0.damages.forget(object),
-            }
-        }
-        Ok(())
+        self.0.examiner.examine(&self.view(partition), from, pace).await
     }
 
-    async fn examine_one(
-        &self,
-        partition: TopicPartition,
-        entry: &Entry,
-        pace: &mut Pace,
-        counted: &mut Counted,
-    ) -> Result<Result<(), Fault>, ReadError> {
-        let index = match examine::tail(&self.0.store, partition, entry).await? {
-            Ok(index) => index,
-            Err(fault) => return Ok(Err(fault)),
-        };
-        match examine::log(&self.0.store, entry, &index, pace, counted).await {
-            Ok(looked) => Ok(looked),
-            Err(error) => match ReadError::of_store(&error) {
-                ReadError::Lost { .. } => Ok(Err(Fault("a named object is not there".to_owned()))),
-                error => Err(error),
-            },
-        }
-    }
-
-    fn names_page(&self, partition: TopicPartition, page: &PageRef) -> bool {
-        self.view(partition).known().is_some_and(|newest| newest.pages().contains(page))
-    }
-
-    /// Whether the newest manifest known still has this entry.
-    async fn names(&self, partition: TopicPartition, entry: &Entry) -> Result<bool, ReadError> {
-        let known = self.entry_at(partition, entry.range().base).await?;
-        Ok(known.is_some_and(|known| known.object == entry.object))
-    }
-
-    /// The entry of the newest manifest known that covers an offset.
-    async fn entry_at(&self, partition: TopicPartition, offset: Offset) -> Result<Option<Entry>, ReadError> {
-        let Some(manifest) = self.view(partition).known() else { return Ok(None) };
-        match locate::by_offset(&manifest, offset) {
-            Located::Entry(entry) => Ok(Some(entry.clone())),
-            Located::Page(page) => {
-                let entries = self.0.reader.pages().get(partition, page).await;
-                let entries = entries.map_err(|error| ReadError::of_manifest(&error))?;
-                Ok(locate::entry_by_offset(&entries, offset).cloned())
-            }
-            Located::Nowhere => Ok(None),
-        }
-    }
-
-    /// What a damaged data object held, as far as it is named still; one that is not is forgotten.
-    pub async fn damaged_entry(&self, damaged: &DamagedObject) -> Result<Option<Entry>, ReadError> {
-        let name = Key::parse(&damaged.object).and_then(|key| path::parse_data(&key));
-        let Some(name) = name else { return Ok(None) };
-        let entry = self.entry_at(damaged.partition, name.base).await?;
-        let entry = entry.filter(|entry| entry.object.as_str() == damaged.object);
-        if entry.is_none() && damaged.object.ends_with(path::DATA_SUFFIX) {
-            self.0.damages.forget(&damaged.object);
-        }
-        Ok(entry)
+    /// What a damaged object is to the newest manifest known; one that is nothing to it any more is forgotten.
+    pub async fn identify(&self, damaged: &DamagedObject) -> Result<Option<Damaged>, ReadError> {
+        let view = self.0.views.lock().get(&damaged.partition).cloned();
+        self.0.examiner.identify(view.as_deref(), damaged).await
     }
 
     /// What this process knows, by partition.
@@ -361,9 +288,10 @@ impl Tier {
         Ok(all)
     }
 
-    /// Forgets a partition that this broker no longer hosts.
+    /// Forgets a partition that this broker no longer hosts, and its damage.
     pub fn forget(&self, partition: TopicPartition) {
         self.0.views.lock().remove(&partition);
+        self.0.damages.forget_all(partition);
     }
 
     fn view(&self, partition: TopicPartition) -> Arc<View> {
@@ -469,7 +397,10 @@ impl Claimed {
         let newest = self.writer.newest().clone();
         let (partition, key) = (newest.partition(), path::manifest(newest.partition(), newest.version().0));
         let what = match load::version(&self.tier.store, partition, newest.version()).await {
-            Ok(Some(found)) if found == newest => return Ok(false),
+            Ok(Some(found)) if found == newest => {
+                self.tier.damages.forget(key.as_str());
+                return Ok(false);
+            }
             Ok(Some(_)) => "it is not the version that was committed".to_owned(),
             Ok(None) => "it is not there".to_owned(),
             Err(error @ ManifestError::Store(_)) => return Err(error.into()),

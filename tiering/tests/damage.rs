@@ -9,10 +9,12 @@ use aquifer_model::{BrokerId, ByteCount, Offset, PartitionIndex, TopicId, TopicP
 use aquifer_runtime::World;
 use aquifer_runtime::pace::Pace;
 use aquifer_runtime::tasks::TaskGroup;
+use aquifer_tiering::examine::Damaged;
+use aquifer_tiering::gc::Retention;
 use aquifer_tiering::inspect::{VerifyOptions, verify};
 use aquifer_tiering::manifest::{Entry, Manifest};
 use aquifer_tiering::path::{self, Key};
-use aquifer_tiering::read::ColdRequest;
+use aquifer_tiering::read::{ColdRequest, ReadError};
 use aquifer_tiering::store::{Store, StoreMetrics, StoreOptions};
 use aquifer_tiering::testing::segments::{Recipe, epoch_of, offset_of};
 use aquifer_tiering::tier::{Claimed, Metrics, Setup, Tier};
@@ -78,8 +80,8 @@ impl Bench {
     }
 
     async fn examine(&self, tier: &Tier) -> Vec<String> {
-        let mut pace = Pace::new(self.world.clock, None);
-        tier.examine(self.partition, &mut pace).await.unwrap();
+        let (mut from, mut pace) = (Offset::ZERO, Pace::new(self.world.clock, None));
+        tier.examine(self.partition, &mut from, &mut pace).await.unwrap();
         tier.damage().into_iter().map(|damaged| damaged.object).collect()
     }
 
@@ -146,9 +148,16 @@ async fn a_damaged_object_is_found_told_once_and_replaced_from_the_local_segment
             let report = verify(&bench.store, VerifyOptions::default().deep()).await.unwrap();
             assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
             let damaged = tier.damage().pop().unwrap();
-            let entry = tier.damaged_entry(&damaged).await.unwrap().unwrap();
-            // Another segment's bytes are no replacement.
+            let Some(Damaged::Segment(entry)) = tier.identify(&damaged).await.unwrap() else {
+                panic!("{damaged:?} is named")
+            };
+            // Another segment's bytes are no replacement, nor are others at the same offsets; neither is even sent.
             assert!(!claimed.replace(bench.sources[4].clone(), &entry).await.unwrap());
+            let base = source.segment.range.base;
+            let other = Recipe { timestamp: 5, ..Recipe::small(base.get()) }.source(bench._folder.path());
+            let before = object_at(&bench, base).await.len();
+            assert!(!claimed.replace(other, &entry).await.unwrap());
+            assert_eq!(object_at(&bench, base).await.len(), before);
             let before = claimed.manifest();
             assert!(claimed.replace(source.clone(), &entry).await.unwrap());
             assert_eq!(bench.examine(&tier).await, Vec::<String>::new());
@@ -172,6 +181,95 @@ async fn a_damaged_page_is_told_and_forgotten_once_it_is_whole() {
     assert_eq!(report.problems[0].object.as_deref(), Some(page.as_str()));
     bench.harm(&page, 50).await;
     assert_eq!(bench.examine(&tier).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn damage_that_nothing_names_any_more_is_forgotten() {
+    let (bench, tier, mut claimed) = bench().await;
+    let gone = |tier: Tier| async move {
+        let damaged = tier.damage().pop().expect("it was noted");
+        let identified = tier.identify(&damaged).await.unwrap();
+        assert_eq!(identified.is_none(), tier.damage().is_empty(), "what is nothing any more is forgotten");
+        identified.is_none()
+    };
+    // A page from which retention took something is another page.
+    let page = claimed.manifest().pages()[0].object.clone();
+    let read = ColdRequest {
+        partition: bench.partition,
+        offset: Offset::ZERO,
+        bytes_max: ByteCount::mib(1),
+        upper: Offset::MAX,
+        wait_until: bench.world.clock.now() + Duration::from_secs(10),
+    };
+    tier.read(read).await.unwrap();
+    bench.harm(&page, 50).await;
+    assert_eq!(bench.examine(&tier).await, [page.to_string()]);
+    assert!(!gone(tier.clone()).await);
+    let start = Some(bench.sources[0].segment.range.next);
+    claimed.expire(Retention { start, ..Retention::default() }).await.unwrap();
+    assert!(!claimed.manifest().pages().iter().any(|known| known.object == page));
+    assert!(gone(tier.clone()).await);
+    // A manifest that was superseded.
+    let version = claimed.manifest().version().0;
+    let key = path::manifest(bench.partition, version);
+    bench.harm(&key, 60).await;
+    assert_eq!(bench.examine(&tier).await, [key.to_string()]);
+    assert_eq!(bench.metrics.scrub.damaged.get(), 1);
+    assert!(!gone(tier.clone()).await);
+    claimed.set_log_start(bench.sources[2].segment.range.base).await.unwrap();
+    assert!(gone(tier.clone()).await);
+    // All of a partition that is not here any more.
+    let object = claimed.manifest().entries()[0].object.clone();
+    bench.harm(&object, 30).await;
+    assert_eq!(bench.examine(&tier).await, [object.to_string()]);
+    tier.forget(bench.partition);
+    assert_eq!((tier.damage(), bench.metrics.scrub.damaged.get()), (vec![], 0));
+}
+
+/// A search goes on where the bucket failed, and begins with a manifest that nobody has needed yet.
+#[tokio::test]
+async fn a_search_that_fails_goes_on_from_there() {
+    let (bench, _, claimed) = bench().await;
+    let partition = bench.partition;
+    let last = claimed.manifest().entries().last().unwrap().object.clone();
+    drop(claimed);
+    bench.harm(&last, 30).await;
+    let tier = bench.tier();
+    let (mut from, mut pace) = (Offset::ZERO, Pace::new(bench.world.clock, None));
+    tier.examine(partition, &mut from, &mut pace).await.unwrap();
+    assert_eq!(tier.damage()[0].object, last.to_string());
+    assert_eq!(from, bench.sources[SEGMENTS - 1].segment.range.next);
+    // What was looked at is not read again.
+    let bytes = bench.metrics.scrub.bytes.get();
+    tier.examine(partition, &mut from, &mut pace).await.unwrap();
+    assert_eq!(bench.metrics.scrub.bytes.get(), bytes);
+    let mut middle = bench.sources[SEGMENTS / 2].segment.range.base;
+    tier.examine(partition, &mut middle, &mut pace).await.unwrap();
+    let half: u64 = bench.sources[SEGMENTS / 2..].iter().map(|source| source.segment.log_bytes.get()).sum();
+    assert!(bench.metrics.scrub.bytes.get() - bytes <= half);
+}
+
+#[tokio::test]
+async fn a_copy_of_a_segment_may_begin_before_the_log_does() {
+    let (bench, tier, mut claimed) = bench().await;
+    let source = &bench.sources[3];
+    let range = source.segment.range;
+    let inside = offset_of(range.base.get() + 45);
+    claimed.set_log_start(inside).await.unwrap();
+    claimed.expire(Retention { start: Some(inside), ..Retention::default() }).await.unwrap();
+    let request = ColdRequest {
+        partition: bench.partition,
+        offset: range.base,
+        bytes_max: ByteCount::mib(1),
+        upper: range.next,
+        wait_until: bench.world.clock.now() + Duration::from_secs(10),
+    };
+    assert!(matches!(tier.read(request).await, Err(ReadError::OutOfRange { .. })), "no consumer gets it");
+    let copied = tier.copy(request).await.unwrap();
+    assert_eq!(copied.slices.concat(), Recipe::small(range.base.get()).log());
+    // What is named no longer is not to be had.
+    let gone = ColdRequest { offset: Offset::ZERO, ..request };
+    assert!(matches!(tier.copy(gone).await, Err(ReadError::OutOfRange { .. })));
 }
 
 #[tokio::test]

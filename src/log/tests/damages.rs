@@ -179,3 +179,80 @@ fn what_is_trimmed_or_deleted_is_not_damaged_any_more() {
     assert_eq!((log.damage(), log.damaged_segments()), (vec![], vec![]));
     assert_eq!(log.shared.metrics.damaged_files.get(), 0);
 }
+
+#[test]
+fn a_copy_that_is_given_up_leaves_nothing() {
+    let mut house = House::new();
+    let log = filled(&mut house);
+    let range = log.sealed_segments()[1].range;
+    let path = house.file(range.base.get(), layout::LOG);
+    let sound = house.read_file(&path);
+    let copies = |house: &House| {
+        let entries = Disk::host().list(&house.log_folder()).unwrap();
+        entries.into_iter().filter(|entry| entry.name.ends_with(layout::TEMPORARY)).count()
+    };
+    poke(&path, 900, b"something else");
+    assert!(matches!(look(&log, range.base), Looked::Damaged(_)));
+    // The bucket went away.
+    let mut mending = log.mend(range.base).unwrap().unwrap();
+    mending.write(&[Bytes::copy_from_slice(&sound[..500])]).unwrap();
+    assert_eq!(copies(&house), 1);
+    drop(mending);
+    house.wait("what is left of the copy is removed", || copies(&house) == 0);
+    // The disk is full.
+    house.faults.fail_writes(Some(std::io::ErrorKind::StorageFull));
+    assert!(matches!(mend(&log, range, &sound), Err(MendError::Io { .. })));
+    house.faults.fail_writes(None);
+    house.wait("what is left of the copy is removed", || copies(&house) == 0);
+    // It was the copy of something else.
+    assert!(matches!(mend(&log, range, &sound[..500]), Err(MendError::Copy { .. })));
+    house.wait("what is left of the copy is removed", || copies(&house) == 0);
+    mend(&log, range, &sound).unwrap();
+    assert_eq!((copies(&house), log.damage()), (0, vec![]));
+}
+
+#[test]
+fn a_log_that_is_deleted_while_it_is_looked_at_is_not_damaged() {
+    let mut house = House::new();
+    house.options.files_open_max = 2;
+    let log = filled(&mut house);
+    let bases = log.bases();
+    let mut begun = log.examine(bases[0]).unwrap().unwrap();
+    poke(&house.file(bases[0].get(), layout::LOG), 900, b"something else");
+    poke(&house.file(bases[1].get(), layout::LOG), 900, b"something else");
+    assert!(matches!(look(&log, bases[1]), Looked::Damaged(_)));
+    assert_eq!(log.shared.metrics.damaged_files.get(), 1);
+    house.dir().delete(log.partition()).unwrap();
+    for base in bases {
+        assert!(log.examine(base).unwrap().is_none());
+        log.examine_books(base).unwrap();
+    }
+    log.examine_log_books().unwrap();
+    assert_eq!(begun.go_on(ByteCount(u64::MAX)).unwrap(), Looked::Gone);
+    // A reader that was under way.
+    log.note_damage(&Corruption { file: log.path().join("x"), position: 0, what: "late".to_owned() });
+    assert_eq!((log.damage(), log.shared.metrics.damaged_files.get()), (vec![], 0));
+}
+
+#[test]
+fn what_is_sound_again_is_damaged_no_longer_and_every_byte_of_it_was_read() {
+    let mut house = House::new();
+    let log = filled(&mut house);
+    let segment = log.sealed_segments()[1].clone();
+    let path = house.file(segment.range.base.get(), layout::LOG);
+    let sound = house.read_file(&path);
+    poke(&path, 70, &[!sound[70]]);
+    assert!(matches!(look(&log, segment.range.base), Looked::Damaged(_)));
+    assert_eq!(log.damage().len(), 1);
+    poke(&path, 70, &sound[70..71]);
+    let mut examination = log.examine(segment.range.base).unwrap().unwrap();
+    let mut told = ByteCount::ZERO;
+    loop {
+        match examination.go_on(ByteCount(1000)).unwrap() {
+            Looked::More(bytes) => told += bytes,
+            Looked::Sound(bytes) => break told += bytes,
+            looked => panic!("{looked:?}"),
+        }
+    }
+    assert_eq!((told, log.damage()), (segment.log_bytes, vec![]));
+}

@@ -94,6 +94,15 @@ struct Inner {
     metrics: ReadMetrics,
 }
 
+/// What of a history may be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// What consumers may: from the log's start on.
+    FromLogStart,
+    /// All that is named. The oldest segment may begin before the log's start.
+    AllNamed,
+}
+
 /// Why a read stops early.
 enum Stop {
     /// Its wait is over; what it waits for goes on.
@@ -149,9 +158,23 @@ impl Reader {
 
     /// Reads from an offset on.
     pub async fn read(&self, view: &Arc<View>, request: ColdRequest) -> Result<ColdRead, ReadError> {
+        self.read_within(Reach::FromLogStart, view, request).await
+    }
+
+    /// The same, also before the log's start, as far as something is named there.
+    pub(crate) async fn copy(&self, view: &Arc<View>, request: ColdRequest) -> Result<ColdRead, ReadError> {
+        self.read_within(Reach::AllNamed, view, request).await
+    }
+
+    async fn read_within(
+        &self,
+        reach: Reach,
+        view: &Arc<View>,
+        request: ColdRequest,
+    ) -> Result<ColdRead, ReadError> {
         let mut moved = 0;
         loop {
-            match self.try_read(view, request).await {
+            match self.try_read(reach, view, request).await {
                 Err(Stop::Failed(ReadError::Lost { key })) => {
                     // Its name may have gone since the manifest was read; a fresh one tells.
                     moved += 1;
@@ -240,9 +263,9 @@ impl Reader {
         Ok(())
     }
 
-    async fn try_read(&self, view: &Arc<View>, request: ColdRequest) -> Result<ColdRead, Stop> {
+    async fn try_read(&self, reach: Reach, view: &Arc<View>, request: ColdRequest) -> Result<ColdRead, Stop> {
         let until = request.wait_until;
-        let (manifest, entry) = self.find(view, request.offset, until).await?;
+        let (manifest, entry) = self.find(reach, view, request.offset, until).await?;
         let index = match tokio::time::timeout_at(until, self.0.indexes.get(&entry)).await {
             Ok(index) => index?,
             Err(_) => return Err(Stop::Pending),
@@ -267,6 +290,7 @@ impl Reader {
     /// The manifest, and the entry that covers an offset.
     async fn find(
         &self,
+        reach: Reach,
         view: &Arc<View>,
         offset: Offset,
         until: Instant,
@@ -281,7 +305,7 @@ impl Reader {
             start: manifest.log_start(),
             end: manifest.end().unwrap_or(manifest.log_start()),
         };
-        if offset < manifest.log_start() {
+        if reach == Reach::FromLogStart && offset < manifest.log_start() {
             return Err(out.into());
         }
         let entry = self.entry(&manifest, offset, until).await?.ok_or(out)?;

@@ -156,12 +156,7 @@ impl Uploader {
         let Some(cut) = cut(&manifest, &source).await? else {
             return Ok(writer.proof());
         };
-        let name = DataName {
-            base: cut.range.base,
-            incarnation: writer.claimed().incarnation.0,
-            epoch: writer.claimed().epoch,
-            unique: self.store.world().rng.uuid(),
-        };
+        let name = fresh_name(&self.store, cut.range.base, writer.claimed());
         let key = path::data_object(manifest.partition(), &name);
         let (entry, sent) = self.send(manifest.partition(), &name, key, cut, source).await?;
         writer.note_sent(sent);
@@ -184,19 +179,18 @@ impl Uploader {
         writer.settle_pending().await?;
         let Some(cut) = cut_of(&source, damaged.range()).await? else { return Ok(None) };
         let partition = writer.newest().partition();
-        let name = DataName {
-            base: cut.range.base,
-            incarnation: writer.claimed().incarnation.0,
-            epoch: writer.claimed().epoch,
-            unique: self.store.world().rng.uuid(),
-        };
+        let name = fresh_name(&self.store, cut.range.base, writer.claimed());
+        // Nothing is sent that could not take the place: each attempt would leave an object that nothing names.
+        let scanned = self.reader(&cut, &source).read_through().await?;
+        let index = describe(partition, &name, &cut, source.clone(), scanned);
+        if !is_same(&index.segment, index.log_crc, damaged) {
+            return Ok(None);
+        }
         let key = path::data_object(partition, &name);
         let (fresh, sent) = self.send(partition, &name, key, cut, source).await?;
         writer.note_sent(sent);
-        // What was sealed when stays what it was.
-        let segment = SealedSegment { sealed_at: damaged.segment.sealed_at, ..fresh.segment.clone() };
-        if segment != damaged.segment || fresh.log_crc != damaged.log_crc {
-            // Sound, but not what was uploaded once: no replacement. It is an orphan, and swept like one.
+        if !is_same(&fresh.segment, fresh.log_crc, damaged) {
+            // The file has changed since it was scanned. It is an orphan, and swept like one.
             return Ok(None);
         }
         let fresh = Entry { generation: damaged.generation, tags: damaged.tags.clone(), ..fresh };
@@ -272,8 +266,7 @@ impl Uploader {
         source: SegmentSource,
     ) -> Result<(Entry, Sent), UploadError> {
         let log_bytes = cut.end - cut.position;
-        let scan = Scan::new(cut.range, cut.epochs.clone(), self.options.index_interval);
-        let reader = LogReader::new(source.log.clone(), cut.position, cut.end, scan);
+        let reader = self.reader(&cut, &source);
         let describe = |scanned: Scanned| describe(partition, name, &cut, source.clone(), scanned);
         let single = log_bytes <= self.options.upload_multipart_threshold.get();
         let (index, tail_bytes, sent) = if single {
@@ -285,6 +278,11 @@ impl Uploader {
         };
         let image_bytes = index.segment.log_bytes + ByteCount(tail_bytes as u64);
         Ok((Entry::new(index.segment, key, image_bytes, index.log_crc), sent))
+    }
+
+    fn reader(&self, cut: &Cut, source: &SegmentSource) -> LogReader {
+        let scan = Scan::new(cut.range, cut.epochs.clone(), self.options.index_interval);
+        LogReader::new(source.log.clone(), cut.position, cut.end, scan)
     }
 
     /// One request. Its bytes are held until it ends.
@@ -417,15 +415,22 @@ impl Waiting {
     }
 }
 
+/// A name that was never used, for what this claim is about to write.
+fn fresh_name(store: &Store, base: Offset, claim: Claim) -> DataName {
+    let unique = store.world().rng.uuid();
+    DataName { base, incarnation: claim.incarnation.0, epoch: claim.epoch, unique }
+}
+
 /// The key of a page that this claim is about to write.
 pub(crate) fn fresh_page(store: &Store, manifest: &Manifest, claim: Claim) -> Key {
-    let name = DataName {
-        base: manifest.first().unwrap_or(Offset::ZERO),
-        incarnation: claim.incarnation.0,
-        epoch: claim.epoch,
-        unique: store.world().rng.uuid(),
-    };
+    let name = fresh_name(store, manifest.first().unwrap_or(Offset::ZERO), claim);
     path::page(manifest.partition(), &name)
+}
+
+/// Whether a local segment is the one that was uploaded once. When it was sealed here says nothing.
+fn is_same(segment: &SealedSegment, log_crc: u32, uploaded: &Entry) -> bool {
+    let segment = SealedSegment { sealed_at: uploaded.segment.sealed_at, ..segment.clone() };
+    segment == uploaded.segment && log_crc == uploaded.log_crc
 }
 
 /// What of the segment is missing in the tier; `None` if nothing is.

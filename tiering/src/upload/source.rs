@@ -70,6 +70,17 @@ impl LogReader {
         Ok((self, pieces))
     }
 
+    /// Reads to the end, for what the scan says of it.
+    pub(super) async fn read_through(mut self) -> Result<Scanned, UploadError> {
+        loop {
+            let (rest, pieces) = self.read(PIECE_BYTES).await?;
+            if pieces.is_empty() {
+                return rest.finish();
+            }
+            self = rest;
+        }
+    }
+
     pub(super) fn finish(self) -> Result<Scanned, UploadError> {
         Ok(self.scan.finish()?)
     }
