@@ -22,6 +22,11 @@ use crate::replica::Replicas;
 /// The topic that groups are kept in.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
+/// Whether a topic is the brokers' own: clients may read it, and not write to it.
+pub(crate) fn is_internal(topic: &str) -> bool {
+    topic == OFFSETS_TOPIC
+}
+
 /// Finds and asks the groups of this broker.
 #[derive(Debug)]
 pub(crate) struct Groups {
@@ -154,7 +159,8 @@ impl Groups {
         partition.and_then(|partition| partition.leader).ok_or(FindError::NoLeader)
     }
 
-    async fn make_topic(&self, topics: &Topics) -> Result<(), TopicError> {
+    /// Makes the topic as groups need it, if it is not there.
+    pub(crate) async fn make_topic(&self, topics: &Topics) -> Result<(), TopicError> {
         let _making = self.making.lock().await;
         let image = self.metadata.image();
         if image.topic_named(OFFSETS_TOPIC).is_some() {
