@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use aquifer_model::{BrokerId, PartitionIndex, TopicPartition};
+use aquifer_model::{BrokerId, ByteCount, PartitionIndex, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::tasks::TaskGroup;
 use parking_lot::RwLock;
@@ -11,8 +11,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::book::Rules;
-use super::classic::Limits;
-use super::shard::{Shard, Surroundings, Unavailable, shard};
+use super::classic::{Limits, MemberLimits};
+use super::error::Unavailable;
+use super::metrics::GroupMetrics;
+use super::shard::{Shard, Surroundings, shard};
 use crate::config::{self, Config};
 use crate::controller::topics::{NewTopic, TopicError, Topics};
 use crate::metadata::image::BrokerState;
@@ -34,6 +36,7 @@ pub(crate) struct Groups {
     replicas: Arc<Replicas>,
     configs: watch::Receiver<Config>,
     world: World,
+    metrics: GroupMetrics,
     shards: RwLock<HashMap<TopicPartition, Running>>,
     /// Held while the topic is made: whoever comes meanwhile waits for the same one.
     making: tokio::sync::Mutex<()>,
@@ -60,9 +63,31 @@ impl Groups {
         replicas: Arc<Replicas>,
         configs: watch::Receiver<Config>,
         world: World,
+        metrics: GroupMetrics,
     ) -> Arc<Groups> {
         let making = tokio::sync::Mutex::new(());
-        Arc::new(Groups { metadata, replicas, configs, world, shards: RwLock::default(), making })
+        Arc::new(Groups { metadata, replicas, configs, world, metrics, shards: RwLock::default(), making })
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &GroupMetrics {
+        &self.metrics
+    }
+
+    /// What members may say of themselves.
+    pub(crate) fn member_limits(&self) -> MemberLimits {
+        let config = self.configs.borrow().broker().groups.clone();
+        MemberLimits {
+            bytes_max: usize::try_from(config.member_bytes_max.0).unwrap_or(usize::MAX),
+            protocols_max: config.member_protocols_max as usize,
+        }
+    }
+
+    /// What a batch of records may come to in a group's partition: more than that cannot be stored of it.
+    pub(crate) fn batch_bytes_max(&self, group: &str) -> usize {
+        let replica = self.partition_of(group).ok().and_then(|partition| self.replicas.get(partition));
+        let bytes_max = replica.map_or(ByteCount::ZERO, |replica| replica.config().records.batch_bytes_max);
+        usize::try_from(bytes_max.0).unwrap_or(usize::MAX)
     }
 
     /// Starts a shard for each partition of the topic that is on this broker, until `tasks` is stopped.
@@ -106,6 +131,8 @@ impl Groups {
             let cancelled = tasks.cancelled().child_token();
             let (shard, task) = shard(Surroundings {
                 replica,
+                metadata: self.metadata.clone(),
+                metrics: self.metrics.clone(),
                 world: self.world.clone(),
                 rules: rules(&config),
                 expiry_interval: config.offsets_expiry_interval,
@@ -121,10 +148,12 @@ impl Groups {
     async fn forget_deleted(&self, delta: &Delta) {
         for topic in &delta.topics_deleted {
             for shard in self.shards() {
-                let name = topic.name.clone();
-                let forgotten = shard.ask(move |book, _, effects| book.forget_topic(&name, effects)).await;
+                let (name, id) = (topic.name.clone(), topic.id);
+                let forgotten =
+                    shard.ask(move |book, _, effects| book.forget_topic(&name, id, effects)).await;
                 if let Err(error) = forgotten {
-                    tracing::warn!(topic = %topic.name, %error, "positions in a deleted topic stay until they are too old");
+                    // A shard that does not serve looks for them when it begins to.
+                    tracing::debug!(topic = %topic.name, %error, "positions in a deleted topic stay for now");
                 }
             }
         }
@@ -132,15 +161,19 @@ impl Groups {
 
     /// The shard of a group, if it is on this broker.
     pub(crate) fn shard_of(&self, group: &str) -> Result<Shard, Unavailable> {
-        let image = self.metadata.image();
-        let topic = image.topic_named(OFFSETS_TOPIC).ok_or(Unavailable::NotCoordinator)?;
-        let index = partition_of(group, topic.partitions.len());
-        let partition = TopicPartition { topic: topic.id, partition: PartitionIndex(index) };
+        let partition = self.partition_of(group)?;
         self.shards
             .read()
             .get(&partition)
             .map(|running| running.shard.clone())
             .ok_or(Unavailable::NotCoordinator)
+    }
+
+    fn partition_of(&self, group: &str) -> Result<TopicPartition, Unavailable> {
+        let image = self.metadata.image();
+        let topic = image.topic_named(OFFSETS_TOPIC).ok_or(Unavailable::NotCoordinator)?;
+        let index = partition_of(group, topic.partitions.len());
+        Ok(TopicPartition { topic: topic.id, partition: PartitionIndex(index) })
     }
 
     /// All shards of this broker.
@@ -197,9 +230,13 @@ fn rules(config: &config::Groups) -> Rules {
             session_timeout_max: config.session_timeout_max,
             initial_rebalance_delay: config.initial_rebalance_delay,
             members_max: config.members_max as usize,
+            // Until the shard says otherwise.
+            batch_bytes_max: usize::MAX,
         },
         offsets_retention: config.offsets_retention,
         metadata_bytes_max: usize::try_from(config.offset_metadata_bytes_max.0).unwrap_or(usize::MAX),
+        groups_max: config.groups_max as usize,
+        pending_max: config.pending_max as usize,
     }
 }
 

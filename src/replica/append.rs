@@ -35,6 +35,31 @@ impl Replica {
     /// [`Replica::acknowledged`].
     pub(crate) fn append(&self, records: Bytes, acks: Acks) -> Result<Acknowledged, AppendError> {
         let epoch = self.check_leader(-1)?;
+        self.append_checked(epoch, records, acks)
+    }
+
+    /// Appends one batch that was decided on under this epoch, with [`Acks::All`]: under another it would be another's decision.
+    pub(crate) fn append_under(
+        &self,
+        epoch: LeaderEpoch,
+        records: Bytes,
+    ) -> Result<Acknowledged, AppendError> {
+        let epoch = self.check_leader(epoch.get())?;
+        self.append_checked(epoch, records, Acks::All)
+    }
+
+    /// Whether an append with [`Acks::All`] would find enough replicas, and room.
+    pub(crate) fn takes_records(&self) -> bool {
+        let (in_sync, wanted) = self.in_sync();
+        in_sync >= wanted && !self.disk().is_full()
+    }
+
+    fn append_checked(
+        &self,
+        epoch: LeaderEpoch,
+        records: Bytes,
+        acks: Acks,
+    ) -> Result<Acknowledged, AppendError> {
         let (in_sync, wanted) = self.in_sync();
         if acks == Acks::All && in_sync < wanted {
             return Err(AppendError::NotEnoughReplicas { in_sync, wanted });
