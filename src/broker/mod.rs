@@ -31,6 +31,7 @@ use crate::config::{self, Config};
 use crate::controller::bucket::BucketRecords;
 use crate::controller::topics::Topics;
 use crate::groups::coordinator::Groups;
+use crate::groups::metrics::GroupMetrics;
 use crate::handlers::answer_memory::AnswerMemory;
 use crate::handlers::context::Context;
 use crate::handlers::fetch_session::FetchSessions;
@@ -361,6 +362,8 @@ impl Started<'_> {
         tier: Option<Tier>,
         configs: watch::Receiver<Config>,
     ) -> Arc<Acceptor> {
+        let counted = GroupMetrics::register(self.registry);
+        let groups = self.start_groups(metadata, replicas.clone(), configs.clone(), counted);
         let broker = self.config.broker();
         let context = Arc::new(Context {
             broker: broker.node.id,
@@ -369,14 +372,8 @@ impl Started<'_> {
             metadata: metadata.clone(),
             replicas: replicas.clone(),
             tier,
-            topics: Topics::new(
-                metadata.clone(),
-                replicas.clone(),
-                configs.clone(),
-                self.world.clone(),
-                self.registry,
-            ),
-            groups: self.start_groups(metadata, replicas, configs),
+            topics: Topics::new(metadata.clone(), replicas, configs, self.world.clone(), self.registry),
+            groups,
             producer_ids: ProducerIds::new(broker.node.id),
             sessions: Mutex::new(FetchSessions::new(
                 broker.fetch.sessions_max as usize,
@@ -396,8 +393,9 @@ impl Started<'_> {
         metadata: &Metadata,
         replicas: Arc<Replicas>,
         configs: watch::Receiver<Config>,
+        metrics: GroupMetrics,
     ) -> Arc<Groups> {
-        let groups = Groups::new(metadata.clone(), replicas, configs, self.world.clone());
+        let groups = Groups::new(metadata.clone(), replicas, configs, self.world.clone(), metrics);
         groups.follow(self.back);
         groups
     }

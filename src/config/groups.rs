@@ -19,6 +19,14 @@ pub struct Groups {
     pub initial_rebalance_delay: Duration,
     /// `group.max.size`.
     pub members_max: u32,
+    /// `group.member.bytes.max`.
+    pub member_bytes_max: ByteCount,
+    /// `group.member.protocols.max`.
+    pub member_protocols_max: u32,
+    /// `groups.per.partition.max`.
+    pub groups_max: u32,
+    /// `group.pending.ids.max`.
+    pub pending_max: u32,
     /// `offsets.topic.num.partitions`.
     pub offsets_partitions: u32,
     /// `offsets.topic.replication.factor`.
@@ -55,6 +63,26 @@ pub(super) fn read(r: &mut Reader<'_>) -> Groups {
         ),
         members_max: r.read(
             count("group.max.size", 10_000).at_least(1).doc("Members that a classic group may have."),
+        ),
+        member_bytes_max: r.read(
+            bytes("group.member.bytes.max", MIB)
+                .range(1, INT_MAX)
+                .doc("Bytes that a member may say of itself when it joins: its protocols, what it tells its leader under each, and its names. The broker remembers them for as long as the member is in."),
+        ),
+        member_protocols_max: r.read(
+            count("group.member.protocols.max", 100)
+                .at_least(1)
+                .doc("Protocols (assignors) that a member may offer when it joins; clients offer one or a few."),
+        ),
+        groups_max: r.read(
+            count("groups.per.partition.max", 100_000)
+                .at_least(1)
+                .doc("Groups that one partition of `__consumer_offsets` may hold. Another is refused with POLICY_VIOLATION; those that are there are served."),
+        ),
+        pending_max: r.read(
+            count("group.pending.ids.max", 10_000)
+                .at_least(1)
+                .doc("Member ids that were given out and have not been used, by partition of `__consumer_offsets`. Beyond, the oldest are forgotten, and whoever uses one begins anew."),
         ),
         offsets_partitions: r.read(
             count("offsets.topic.num.partitions", 50)

@@ -2,10 +2,11 @@
 //!
 //! A group exists for as long as it has members, positions, or ids that it gave out.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
-use aquifer_model::LeaderEpoch;
+use aquifer_model::{LeaderEpoch, TopicId};
 use aquifer_protocol::Str;
 use tokio::time::Instant;
 
@@ -14,7 +15,10 @@ use super::effects::{Effects, JoinRefused, Now, Ticket};
 use super::error::GroupError;
 use super::positions::{Aging, Positions};
 use super::record::{OffsetKey, OffsetValue, Record};
-use super::subscription;
+use super::subscription::{self, Subscribed};
+
+/// Groups, and records, that one step of expiry handles, so that others get their turn.
+const EXPIRED_PER_STEP: usize = 1_000;
 
 /// What a book goes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,15 +27,21 @@ pub(crate) struct Rules {
     /// How long positions outlive their group's last member.
     pub(crate) offsets_retention: Duration,
     pub(crate) metadata_bytes_max: usize,
+    pub(crate) groups_max: usize,
+    /// Ids that may be given out and not used yet, of all groups together.
+    pub(crate) pending_max: usize,
 }
 
 /// The groups.
 #[derive(Debug)]
 pub(crate) struct Book {
     rules: Rules,
-    groups: HashMap<Str, Group>,
-    /// When each group has something to do next; of groups that wait for nothing, nothing.
+    groups: BTreeMap<Str, Group>,
+    /// When each group has something to do next, or before; of groups that wait for nothing, nothing.
     deadlines: BTreeSet<(Instant, Str)>,
+    /// Ids that groups gave out, oldest first, whether or not they were used since.
+    pending: VecDeque<(Str, Str)>,
+    pending_forgotten: u64,
 }
 
 #[derive(Debug)]
@@ -45,6 +55,7 @@ struct Group {
 #[derive(Debug, Clone)]
 pub(crate) struct Commit {
     pub(crate) topic: Str,
+    pub(crate) topic_id: TopicId,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
     pub(crate) leader_epoch: Option<LeaderEpoch>,
@@ -73,7 +84,18 @@ pub(crate) struct Listed {
 impl Book {
     /// No groups.
     pub(crate) fn new(rules: Rules) -> Book {
-        Book { rules, groups: HashMap::new(), deadlines: BTreeSet::new() }
+        Book {
+            rules,
+            groups: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            pending: VecDeque::new(),
+            pending_forgotten: 0,
+        }
+    }
+
+    /// Takes what a batch of records may come to now; it may change while a book is open.
+    pub(crate) fn limit_batches(&mut self, bytes_max: usize) {
+        self.rules.limits.batch_bytes_max = bytes_max;
     }
 
     /// Takes what a stored record says.
@@ -97,6 +119,47 @@ impl Book {
         }
     }
 
+    /// Begins to serve what was replayed: sessions run from now on, and positions are taken back that are in no topic that
+    /// `is_there`, since it may have been deleted while nobody served.
+    pub(crate) fn open(
+        &mut self,
+        mut is_there: impl FnMut(&str, Option<TopicId>) -> bool,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let limits = self.rules.limits;
+        let ids: Vec<Str> = self.groups.keys().cloned().collect();
+        for id in ids {
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.classic.resume(now, limits, effects);
+                let orphans = group.positions.orphans(&id, &mut is_there);
+                group.take(orphans, effects);
+            }
+            self.settle(&id);
+        }
+    }
+
+    /// Takes back what these records, of which nothing was stored, have changed.
+    pub(crate) fn undo(&mut self, records: &[Record], before: Vec<Record>, now: Now) {
+        let limits = self.rules.limits;
+        for record in before.into_iter().rev() {
+            self.replay(record, now);
+        }
+        for record in records {
+            let Record::Group { group: id, value: Some(_) } = record else { continue };
+            if let Some(group) = self.groups.get_mut(id) {
+                // Nobody waits in such a group: all were answered, and are told that it did not happen.
+                group.classic.not_kept(now, limits, &mut Effects::default());
+            }
+            self.settle(id);
+        }
+    }
+
+    /// Ids that were forgotten unused for want of room, since the book was opened.
+    pub(crate) fn pending_forgotten(&self) -> u64 {
+        self.pending_forgotten
+    }
+
     /// How many groups there are.
     pub(crate) fn len(&self) -> usize {
         self.groups.len()
@@ -107,9 +170,11 @@ impl Book {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Does what is due.
+    /// Does what is due, each group once: what is due again at once waits for the next call.
     pub(crate) fn tick(&mut self, now: Now, effects: &mut Effects) {
-        while let Some((_, id)) = self.deadlines.first().filter(|(at, _)| *at <= now.at).cloned() {
+        let due: Vec<Str> =
+            self.deadlines.iter().take_while(|(at, _)| *at <= now.at).map(|(_, id)| id.clone()).collect();
+        for id in due {
             let limits = self.rules.limits;
             if let Some(group) = self.groups.get_mut(&id) {
                 group.classic.tick(now, limits, effects);
@@ -118,29 +183,36 @@ impl Book {
         }
     }
 
-    /// Takes back the positions that are too old, and the groups that have nothing left.
-    pub(crate) fn expire(&mut self, now: Now, effects: &mut Effects) {
-        let ids: Vec<Str> = self.groups.keys().cloned().collect();
-        for id in ids {
-            let Some(group) = self.groups.get_mut(&id) else { continue };
-            let reads = group.reads();
-            let is_read = |topic: &str| reads.iter().flatten().any(|read| *read == *topic);
-            let aging = match group.classic.empty_since() {
-                _ if group.classic.is_simple() => Aging::EachSinceCommitted,
-                Some(since) => Aging::Since(since),
-                None if reads.is_some() => Aging::Except(&is_read),
-                None => Aging::Never,
-            };
-            let records = group.positions.expired(&id, &aging, now.wall, self.rules.offsets_retention);
-            group.take(records, effects);
-            if group.positions.is_empty() && group.classic.is_empty() {
-                if !group.classic.is_simple() {
-                    effects.records.push(Record::Group { group: id.clone(), value: None });
-                }
-                group.classic = ClassicGroup::new(id.clone(), now);
+    /// Takes back the positions that are too old, and the groups that have nothing left, of some groups behind `after`. Gives the
+    /// last of them, to go on from; nothing once all were looked at.
+    pub(crate) fn expire(&mut self, after: Option<&Str>, now: Now, effects: &mut Effects) -> Option<Str> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.groups.range::<Str, _>((from, Bound::Unbounded));
+        let ids: Vec<Str> = behind.take(EXPIRED_PER_STEP).map(|(id, _)| id.clone()).collect();
+        let is_last = ids.len() < EXPIRED_PER_STEP;
+        for id in &ids {
+            self.expire_group(id, now, effects);
+            if effects.records.len() >= EXPIRED_PER_STEP {
+                return Some(id.clone());
             }
-            self.settle(&id);
         }
+        ids.last().filter(|_| !is_last).cloned()
+    }
+
+    fn expire_group(&mut self, id: &Str, now: Now, effects: &mut Effects) {
+        let Some(group) = self.groups.get_mut(id) else { return };
+        let aging = match (group.classic.empty_since(), group.classic.subscribed()) {
+            _ if group.classic.is_simple() => Aging::EachSinceCommitted,
+            (Some(since), _) => Aging::Since(since),
+            (None, Subscribed::To(read)) if group.classic.state() == State::Stable => Aging::Except(read),
+            (None, _) => Aging::Never,
+        };
+        let records = group.positions.expired(id, &aging, now.wall, self.rules.offsets_retention);
+        group.take(records, effects);
+        if group.positions.is_empty() && group.classic.is_empty() {
+            group.end(id, now, effects);
+        }
+        self.settle(id);
     }
 
     /// Lets a member into a group, which begins with its first.
@@ -149,9 +221,38 @@ impl Book {
             let refused = JoinRefused { error: GroupError::InvalidGroupId, member_id: join.member_id };
             return effects.joins.push((ticket, Err(refused)));
         }
+        if let Err(error) = self.admit(id) {
+            let refused = JoinRefused { error, member_id: join.member_id };
+            return effects.joins.push((ticket, Err(refused)));
+        }
         let limits = self.rules.limits;
-        self.group(id, now).classic.join(join, ticket, now, limits, effects);
+        let fresh_id = join.fresh_id.clone();
+        let classic = &mut self.group(id, now).classic;
+        classic.join(join, ticket, now, limits, effects);
+        if classic.is_pending(&fresh_id) {
+            self.pending.push_back((id.clone(), fresh_id));
+            self.forget_pending(now, effects);
+        }
         self.settle(id);
+    }
+
+    /// Whether there is room for the group, if it is not there yet.
+    fn admit(&self, id: &Str) -> Result<(), GroupError> {
+        let fits = self.groups.len() < self.rules.groups_max || self.groups.contains_key(id);
+        if fits { Ok(()) } else { Err(GroupError::TooManyGroups) }
+    }
+
+    /// Of ids that were given out only so many are remembered: whoever means to use one does so at once.
+    fn forget_pending(&mut self, now: Now, effects: &mut Effects) {
+        while self.pending.len() > self.rules.pending_max {
+            let Some((id, member)) = self.pending.pop_front() else { return };
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            if group.classic.is_pending(&member) {
+                group.classic.forget_pending(&member, now, effects);
+                self.pending_forgotten += 1;
+                self.settle(&id);
+            }
+        }
     }
 
     /// Tells a member what it is to read.
@@ -173,10 +274,8 @@ impl Book {
         generation: i32,
         now: Now,
     ) -> Result<(), GroupError> {
-        let group = self.with_members(id)?;
-        let answer = group.classic.heartbeat(member, instance, generation, now);
-        self.settle(id);
-        answer
+        // It puts a deadline off, which is seen when the deadline comes: all members are looked at then, not each time.
+        self.with_members(id)?.classic.heartbeat(member, instance, generation, now)
     }
 
     /// Members go.
@@ -206,7 +305,8 @@ impl Book {
         if committer.generation >= 0 && !self.groups.contains_key(id) {
             return Err(GroupError::IllegalGeneration);
         }
-        let Rules { metadata_bytes_max, .. } = self.rules;
+        self.admit(id)?;
+        let Rules { metadata_bytes_max, limits, .. } = self.rules;
         let group = self.group(id, now);
         let Committer { member_id, instance, generation, retention } = committer;
         let allowed = group.classic.check_commit(member_id, instance.as_ref(), *generation, now);
@@ -221,16 +321,22 @@ impl Book {
                 let value = OffsetValue {
                     offset: commit.offset,
                     leader_epoch: commit.leader_epoch,
+                    topic_id: Some(commit.topic_id),
                     metadata: commit.metadata,
                     committed: now.wall,
                     expires: retention.map(|retention| now.wall.plus(retention)),
                 };
-                group.take(vec![Record::Offset { key, value: Some(value) }], effects);
+                let record = Record::Offset { key, value: Some(value) };
+                if record.batch_bytes_max() > limits.batch_bytes_max {
+                    answers.push(Err(GroupError::PositionTooLarge));
+                    continue;
+                }
+                group.take(vec![record], effects);
                 answers.push(Ok(()));
             }
             answers
         });
-        self.settle(id);
+        self.drop_if_nothing(id);
         answers
     }
 
@@ -255,20 +361,23 @@ impl Book {
         if has_members && !is_consumers {
             return Err(GroupError::NonEmpty);
         }
-        let reads = group.reads();
         let mut answers = Vec::with_capacity(partitions.len());
         for (topic, partition) in partitions {
-            let is_read = reads.as_ref().is_none_or(|reads| reads.contains(topic));
+            let is_read = match group.classic.subscribed() {
+                Subscribed::To(topics) => topics.contains(topic),
+                Subscribed::Unknown => true,
+            };
             if has_members && is_read {
                 answers.push(Err(GroupError::SubscribedToTopic));
                 continue;
             }
-            let records =
-                group.positions.tombstones(id, |named, index, _| named == topic && index == *partition);
-            group.take(records, effects);
+            if group.positions.get(topic, *partition).is_some() {
+                let key = OffsetKey { group: id.clone(), topic: topic.clone(), partition: *partition };
+                group.take(vec![Record::Offset { key, value: None }], effects);
+            }
             answers.push(Ok(()));
         }
-        self.settle(id);
+        self.drop_if_nothing(id);
         Ok(answers)
     }
 
@@ -280,23 +389,23 @@ impl Book {
         }
         let records = group.positions.tombstones(id, |_, _, _| true);
         group.take(records, effects);
-        if !group.classic.is_simple() {
-            effects.records.push(Record::Group { group: id.clone(), value: None });
-        }
-        group.classic = ClassicGroup::new(id.clone(), now);
+        group.end(id, now, effects);
         self.settle(id);
         Ok(())
     }
 
-    /// Takes back all positions in a topic that is no more.
-    pub(crate) fn forget_topic(&mut self, topic: &str, effects: &mut Effects) {
+    /// Takes back all positions in a topic that is no more; not those in another that has its name by now.
+    pub(crate) fn forget_topic(&mut self, topic: &str, topic_id: TopicId, effects: &mut Effects) {
         let ids: Vec<Str> = self.groups.keys().cloned().collect();
         for id in ids {
             if let Some(group) = self.groups.get_mut(&id) {
-                let records = group.positions.tombstones(&id, |named, _, _| **named == *topic);
+                let stays = |named: &str, of: Option<TopicId>| {
+                    *named != *topic || of.is_some_and(|of| of != topic_id)
+                };
+                let records = group.positions.orphans(&id, stays);
                 group.take(records, effects);
             }
-            self.settle(&id);
+            self.drop_if_nothing(&id);
         }
     }
 
@@ -342,7 +451,15 @@ impl Book {
             self.deadlines.insert((next, id.clone()));
         }
         group.deadline = next;
+        self.drop_if_nothing(id);
+    }
+
+    fn drop_if_nothing(&mut self, id: &Str) {
+        let Some(group) = self.groups.get(id) else { return };
         if group.classic.is_empty() && group.classic.is_simple() && group.positions.is_empty() {
+            if let Some(deadline) = group.deadline {
+                self.deadlines.remove(&(deadline, id.clone()));
+            }
             self.groups.remove(id);
         }
     }
@@ -353,23 +470,21 @@ impl Group {
     fn take(&mut self, records: Vec<Record>, effects: &mut Effects) {
         for record in records {
             if let Record::Offset { key, value } = &record {
+                let before = self.positions.get(&key.topic, key.partition).cloned();
+                effects.before.push(Record::Offset { key: key.clone(), value: before });
                 self.positions.note(key, value.clone());
             }
             effects.records.push(record);
         }
     }
 
-    /// What its members read, if that can be said.
-    fn reads(&self) -> Option<BTreeSet<Str>> {
-        let is_consumers = self.classic.protocol_type().is_some_and(|kind| *kind == *subscription::CONSUMER);
-        if !is_consumers || self.classic.state() != State::Stable {
-            return None;
+    /// Ends a group that nobody is in. One that only stored positions was never stored itself.
+    fn end(&mut self, id: &Str, now: Now, effects: &mut Effects) {
+        if !self.classic.is_simple() {
+            effects.before.push(self.classic.record());
+            effects.records.push(Record::Group { group: id.clone(), value: None });
         }
-        let mut all = BTreeSet::new();
-        for metadata in self.classic.subscriptions() {
-            all.extend(subscription::topics(&metadata)?);
-        }
-        Some(all)
+        self.classic = ClassicGroup::new(id.clone(), now);
     }
 }
 

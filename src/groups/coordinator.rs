@@ -11,8 +11,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::book::Rules;
-use super::classic::Limits;
-use super::shard::{Shard, Surroundings, Unavailable, record_bytes_max, shard};
+use super::classic::{Limits, MemberLimits};
+use super::error::Unavailable;
+use super::metrics::GroupMetrics;
+use super::shard::{Shard, Surroundings, shard};
 use crate::config::{self, Config};
 use crate::controller::topics::{NewTopic, TopicError, Topics};
 use crate::metadata::image::BrokerState;
@@ -22,6 +24,11 @@ use crate::replica::Replicas;
 /// The topic that groups are kept in.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
+/// Whether a topic is the brokers' own: clients may read it, and not write to it.
+pub(crate) fn is_internal(topic: &str) -> bool {
+    topic == OFFSETS_TOPIC
+}
+
 /// Finds and asks the groups of this broker.
 #[derive(Debug)]
 pub(crate) struct Groups {
@@ -29,6 +36,7 @@ pub(crate) struct Groups {
     replicas: Arc<Replicas>,
     configs: watch::Receiver<Config>,
     world: World,
+    metrics: GroupMetrics,
     shards: RwLock<HashMap<TopicPartition, Running>>,
     /// Held while the topic is made: whoever comes meanwhile waits for the same one.
     making: tokio::sync::Mutex<()>,
@@ -55,9 +63,31 @@ impl Groups {
         replicas: Arc<Replicas>,
         configs: watch::Receiver<Config>,
         world: World,
+        metrics: GroupMetrics,
     ) -> Arc<Groups> {
         let making = tokio::sync::Mutex::new(());
-        Arc::new(Groups { metadata, replicas, configs, world, shards: RwLock::default(), making })
+        Arc::new(Groups { metadata, replicas, configs, world, metrics, shards: RwLock::default(), making })
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &GroupMetrics {
+        &self.metrics
+    }
+
+    /// What members may say of themselves.
+    pub(crate) fn member_limits(&self) -> MemberLimits {
+        let config = self.configs.borrow().broker().groups.clone();
+        MemberLimits {
+            bytes_max: usize::try_from(config.member_bytes_max.0).unwrap_or(usize::MAX),
+            protocols_max: config.member_protocols_max as usize,
+        }
+    }
+
+    /// What a batch of records may come to in a group's partition: more than that cannot be stored of it.
+    pub(crate) fn batch_bytes_max(&self, group: &str) -> usize {
+        let replica = self.partition_of(group).ok().and_then(|partition| self.replicas.get(partition));
+        let bytes_max = replica.map_or(ByteCount::ZERO, |replica| replica.config().records.batch_bytes_max);
+        usize::try_from(bytes_max.0).unwrap_or(usize::MAX)
     }
 
     /// Starts a shard for each partition of the topic that is on this broker, until `tasks` is stopped.
@@ -98,12 +128,13 @@ impl Groups {
             }
             let Some(replica) = self.replicas.get(partition) else { continue };
             let config = self.configs.borrow().broker().groups.clone();
-            let batch_bytes_max = replica.config().records.batch_bytes_max;
             let cancelled = tasks.cancelled().child_token();
             let (shard, task) = shard(Surroundings {
                 replica,
+                metadata: self.metadata.clone(),
+                metrics: self.metrics.clone(),
                 world: self.world.clone(),
-                rules: rules(&config, batch_bytes_max),
+                rules: rules(&config),
                 expiry_interval: config.offsets_expiry_interval,
                 commit_timeout: config.commit_timeout,
                 cancelled: cancelled.clone(),
@@ -117,10 +148,12 @@ impl Groups {
     async fn forget_deleted(&self, delta: &Delta) {
         for topic in &delta.topics_deleted {
             for shard in self.shards() {
-                let name = topic.name.clone();
-                let forgotten = shard.ask(move |book, _, effects| book.forget_topic(&name, effects)).await;
+                let (name, id) = (topic.name.clone(), topic.id);
+                let forgotten =
+                    shard.ask(move |book, _, effects| book.forget_topic(&name, id, effects)).await;
                 if let Err(error) = forgotten {
-                    tracing::warn!(topic = %topic.name, %error, "positions in a deleted topic stay until they are too old");
+                    // A shard that does not serve looks for them when it begins to.
+                    tracing::debug!(topic = %topic.name, %error, "positions in a deleted topic stay for now");
                 }
             }
         }
@@ -128,15 +161,19 @@ impl Groups {
 
     /// The shard of a group, if it is on this broker.
     pub(crate) fn shard_of(&self, group: &str) -> Result<Shard, Unavailable> {
-        let image = self.metadata.image();
-        let topic = image.topic_named(OFFSETS_TOPIC).ok_or(Unavailable::NotCoordinator)?;
-        let index = partition_of(group, topic.partitions.len());
-        let partition = TopicPartition { topic: topic.id, partition: PartitionIndex(index) };
+        let partition = self.partition_of(group)?;
         self.shards
             .read()
             .get(&partition)
             .map(|running| running.shard.clone())
             .ok_or(Unavailable::NotCoordinator)
+    }
+
+    fn partition_of(&self, group: &str) -> Result<TopicPartition, Unavailable> {
+        let image = self.metadata.image();
+        let topic = image.topic_named(OFFSETS_TOPIC).ok_or(Unavailable::NotCoordinator)?;
+        let index = partition_of(group, topic.partitions.len());
+        Ok(TopicPartition { topic: topic.id, partition: PartitionIndex(index) })
     }
 
     /// All shards of this broker.
@@ -155,7 +192,8 @@ impl Groups {
         partition.and_then(|partition| partition.leader).ok_or(FindError::NoLeader)
     }
 
-    async fn make_topic(&self, topics: &Topics) -> Result<(), TopicError> {
+    /// Makes the topic as groups need it, if it is not there.
+    pub(crate) async fn make_topic(&self, topics: &Topics) -> Result<(), TopicError> {
         let _making = self.making.lock().await;
         let image = self.metadata.image();
         if image.topic_named(OFFSETS_TOPIC).is_some() {
@@ -185,17 +223,20 @@ impl Groups {
     }
 }
 
-fn rules(config: &config::Groups, batch_bytes_max: ByteCount) -> Rules {
+fn rules(config: &config::Groups) -> Rules {
     Rules {
         limits: Limits {
             session_timeout_min: config.session_timeout_min,
             session_timeout_max: config.session_timeout_max,
             initial_rebalance_delay: config.initial_rebalance_delay,
             members_max: config.members_max as usize,
-            record_bytes_max: record_bytes_max(batch_bytes_max),
+            // Until the shard says otherwise.
+            batch_bytes_max: usize::MAX,
         },
         offsets_retention: config.offsets_retention,
         metadata_bytes_max: usize::try_from(config.offset_metadata_bytes_max.0).unwrap_or(usize::MAX),
+        groups_max: config.groups_max as usize,
+        pending_max: config.pending_max as usize,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Why a group refuses. What a client makes of each is said in its code, and that is chosen in `handlers/errors.rs`.
+//! Why a group refuses, or cannot be asked. What a client makes of each is said in its code, and that is chosen in
+//! `handlers/errors.rs`.
 
 /// Why a group refuses a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,10 +30,36 @@ pub(crate) enum GroupError {
     NonEmpty,
     #[error("the group is subscribed to this topic")]
     SubscribedToTopic,
+    #[error("the group with what its members say and read does not fit into a record (max.message.bytes)")]
+    GroupTooLarge,
+    #[error("the position does not fit into a record (max.message.bytes)")]
+    PositionTooLarge,
     #[error(
-        "the group's members and assignments come to more than a record may (max.message.bytes of __consumer_offsets)"
+        "the member says more of itself than group.member.bytes.max and group.member.protocols.max allow"
     )]
-    TooLarge,
+    MemberTooLarge,
+    #[error("the partition has as many groups as it may (groups.per.partition.max)")]
+    TooManyGroups,
     #[error("the metadata of an offset is longer than offset.metadata.max.bytes")]
     MetadataTooLarge,
+}
+
+/// Why a shard does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unavailable {
+    /// Ask the broker that leads the group's partition.
+    #[error("this broker does not coordinate the group")]
+    NotCoordinator,
+    /// Ask again soon.
+    #[error("the group is being read from __consumer_offsets")]
+    Loading,
+    /// It did not happen: ask again.
+    #[error("what was asked could not be written: {0}")]
+    NotWritten(String),
+    /// It may yet be: ask again.
+    #[error("what was asked was written, and not acknowledged in time")]
+    NotAcknowledged,
+    /// It may have happened: ask again, once it was read what did.
+    #[error("it is not known whether what was asked is stored: {0}")]
+    Lost(String),
 }

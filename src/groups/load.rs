@@ -7,10 +7,12 @@ use aquifer_model::compression::Compression;
 use aquifer_model::{ByteCount, Offset, record};
 use aquifer_runtime::World;
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::book::Book;
 use super::effects::Now;
-use super::record::Record;
+use super::metrics::GroupMetrics;
+use super::record::{Record, RecordError};
 use crate::log::AtLeast;
 use crate::replica::Replica;
 use crate::replica::error::ReadError;
@@ -33,12 +35,14 @@ pub(super) enum LoadError {
     Batch(Offset, String),
 }
 
-/// Reads all that is acknowledged from `from` on into the book, and gives where it ends.
+/// Reads all that is acknowledged from `from` on into the book, and gives where it ends; less once it is cancelled.
 pub(super) async fn load(
     replica: &Arc<Replica>,
     book: &mut Book,
     from: Offset,
     world: &World,
+    metrics: &GroupMetrics,
+    cancelled: &CancellationToken,
 ) -> Result<Offset, LoadError> {
     let mut next = from.max(replica.log().offsets().start);
     loop {
@@ -52,14 +56,14 @@ pub(super) async fn load(
             Found::Hot(batches) => batches,
             Found::Cold(_) => return Err(LoadError::NotLocal(next)),
         };
-        if batches.size() == 0 {
+        if batches.size() == 0 || cancelled.is_cancelled() {
             return Ok(next);
         }
         let now = Now { at: world.clock.now(), wall: world.clock.wall() };
         for slice in batches.slices {
             for located in Batches::new(&slice) {
                 if located.header.base_offset >= next {
-                    take(book, &slice, &located, now)?;
+                    take(book, &slice, &located, now, metrics)?;
                 }
                 next = next.max(located.header.next_offset());
             }
@@ -68,7 +72,13 @@ pub(super) async fn load(
     }
 }
 
-fn take(book: &mut Book, slice: &Bytes, located: &Located, now: Now) -> Result<(), LoadError> {
+fn take(
+    book: &mut Book,
+    slice: &Bytes,
+    located: &Located,
+    now: Now,
+    metrics: &GroupMetrics,
+) -> Result<(), LoadError> {
     let header = &located.header;
     let unreadable = |error: &dyn std::fmt::Display| LoadError::Batch(header.base_offset, error.to_string());
     if header.is_control() {
@@ -88,7 +98,17 @@ fn take(book: &mut Book, slice: &Bytes, located: &Located, now: Now) -> Result<(
         match Record::parse(key, stored.value) {
             Ok(Some(record)) => book.replay(record, now),
             Ok(None) => {}
-            Err(error) => return Err(unreadable(&error)),
+            // It means something, and to go on without it would be to serve less than was stored.
+            Err(error @ RecordError::Version { .. }) => return Err(unreadable(&error)),
+            // It never meant anything here; whoever wrote it must not keep all groups of the partition from being served.
+            Err(RecordError::Decode(error)) => {
+                metrics.records_skipped.inc();
+                tracing::warn!(
+                    batch = %header.base_offset,
+                    %error,
+                    "a record of __consumer_offsets cannot be read and is passed over"
+                );
+            }
         }
     }
     Ok(())

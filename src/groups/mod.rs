@@ -4,7 +4,8 @@
 //! this partition. There, a *shard* holds all groups of that partition: a state that is a function of the partition's records
 //! (and of clocks, which only ever cost a member its place), and one task that owns it. Each request is judged by the pure state
 //! machines, what must outlive the broker is appended as records in Kafka's own format, and no answer leaves before they are
-//! acknowledged. What cannot be written is as if it had never been: the shard is dropped and read again.
+//! acknowledged. What was not written is as if it had never been: memory is taken back to what it was. Where that cannot be said,
+//! the shard is dropped and read again.
 
 /// What a group can refuse, and why.
 pub(crate) mod error;
@@ -12,16 +13,22 @@ pub(crate) mod error;
 pub(crate) mod record;
 /// What a state machine wants done.
 pub(crate) mod effects;
+/// What a member says that it reads.
+pub(crate) mod subscription;
 /// Groups of the classic protocol: pure.
 pub(crate) mod classic;
-/// What a member says that it reads.
-mod subscription;
 /// How far a group has read: pure.
 pub(crate) mod positions;
 /// All groups of one partition of `__consumer_offsets`: pure.
 pub(crate) mod book;
+/// Records as batches that the log takes.
+mod batches;
+/// What is counted of groups.
+pub(crate) mod metrics;
 /// A book, read from its partition.
 mod load;
+/// An open book, and who waits for it.
+mod desk;
 /// One task that owns a book, its log and its clock.
 pub(crate) mod shard;
 /// The shards of this broker, and which group belongs to which.

@@ -1,9 +1,9 @@
 //! How far a group has read, partition by partition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use aquifer_model::Timestamp;
+use aquifer_model::{Timestamp, TopicId};
 use aquifer_protocol::Str;
 
 use super::record::{OffsetKey, OffsetValue, Record};
@@ -21,7 +21,7 @@ pub(crate) enum Aging<'a> {
     /// Nobody ever was: each position by itself.
     EachSinceCommitted,
     /// Members read these topics, whose positions stay; others age by themselves.
-    Except(&'a dyn Fn(&str) -> bool),
+    Except(&'a BTreeSet<Str>),
     /// It cannot be said what the members read.
     Never,
 }
@@ -60,6 +60,15 @@ impl Positions {
         })
     }
 
+    /// The records that take back every position in a topic that `is_there` denies.
+    pub(crate) fn orphans(
+        &self,
+        group: &Str,
+        mut is_there: impl FnMut(&str, Option<TopicId>) -> bool,
+    ) -> Vec<Record> {
+        self.tombstones(group, |topic, _, value| !is_there(topic, value.topic_id))
+    }
+
     /// The records that take back every position that `is_gone`.
     pub(crate) fn tombstones(
         &self,
@@ -83,16 +92,14 @@ impl Positions {
         retention: Duration,
     ) -> Vec<Record> {
         self.tombstones(group, |topic, _, value| {
-            if let Some(expires) = value.expires {
-                return expires <= now;
-            }
             let since = match aging {
                 Aging::Never => return false,
-                Aging::Except(is_read) if is_read(topic) => return false,
+                Aging::Except(read) if read.contains(topic) => return false,
                 Aging::Except(_) | Aging::EachSinceCommitted => value.committed,
                 Aging::Since(empty) => (*empty).max(value.committed),
             };
-            now.since(since) >= retention
+            // Whatever its client asked for, a position in use stays.
+            value.expires.map_or_else(|| now.since(since) >= retention, |expires| expires <= now)
         })
     }
 }

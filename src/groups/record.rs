@@ -1,10 +1,11 @@
 //! What `__consumer_offsets` stores, in Kafka's own formats, so that its tools read ours and a copied topic is understood.
 //!
 //! A key starts with the number of its kind, a value with the version of its layout. Kinds 0 and 1 are offsets, 2 is a classic
-//! group; a null value takes back what was said under its key. Of values the newest layout is written that every Kafka since 2.1
-//! reads; all older ones are read. A kind that is not known here is skipped and kept, as Kafka does.
+//! group; a null value takes back what was said under its key. Of groups the newest layout is written that every Kafka since 2.3
+//! reads, of offsets the one in which Kafka 4.1 says which topic it means, by id; all older ones are read. A kind that is not known here is skipped and kept, as Kafka does.
 
-use aquifer_model::{LeaderEpoch, Timestamp};
+use aquifer_model::batch::HEADER_BYTES;
+use aquifer_model::{LeaderEpoch, Timestamp, TopicId};
 use aquifer_protocol::{DecodeError, EncodeError, Reader, Str, Writer};
 use bytes::Bytes;
 
@@ -12,12 +13,21 @@ const KIND_OFFSET_OLD: i16 = 0;
 const KIND_OFFSET: i16 = 1;
 const KIND_GROUP: i16 = 2;
 
-const OFFSET_VERSION: i16 = 3;
+/// Of a position whose topic's id is not known.
+const OFFSET_VERSION_WITHOUT_ID: i16 = 3;
+/// The one layout that holds a time of expiry; it has neither a leader epoch nor an id. Kafka writes it as well where it must.
+const OFFSET_VERSION_EXPIRING: i16 = 1;
 const OFFSET_VERSION_MAX: i16 = 4;
+/// The tagged field of an offset's value that says which topic it means.
+const TAG_TOPIC_ID: u32 = 0;
 const GROUP_VERSION: i16 = 3;
 const GROUP_VERSION_MAX: i16 = 4;
 /// From here on, in both values, lengths are compact and tagged fields follow.
 const FLEXIBLE_FROM: i16 = 4;
+/// More than a record takes besides key and value, and these besides their strings and byte arrays.
+const RECORD_BYTES_EXTRA: usize = 128;
+/// The same of a member in a group's value.
+const MEMBER_BYTES_EXTRA: usize = 32;
 /// The fewest bytes of a member in a group's value.
 const MEMBER_BYTES_MIN: usize = 8;
 
@@ -44,6 +54,8 @@ pub(crate) struct OffsetValue {
     /// The next offset to read. Not checked against the log: what a client commits is its own affair.
     pub(crate) offset: i64,
     pub(crate) leader_epoch: Option<LeaderEpoch>,
+    /// Of several topics that had the same name one after the other, the one that was read; `None` where an old broker did not say.
+    pub(crate) topic_id: Option<TopicId>,
     pub(crate) metadata: Str,
     pub(crate) committed: Timestamp,
     /// When it is forgotten, if its client said so (OffsetCommit up to version 4).
@@ -114,9 +126,16 @@ impl Record {
         Ok(Some(writer.finish()?.into_bytes()))
     }
 
-    /// What key and value come to.
-    pub(crate) fn bytes(&self) -> Result<usize, EncodeError> {
-        Ok(self.key()?.len() + self.value()?.map_or(0, |value| value.len()))
+    /// The most bytes that a batch with nothing else in it takes.
+    pub(crate) fn batch_bytes_max(&self) -> usize {
+        let said = match self {
+            Record::Offset { key, value } => {
+                let metadata = value.as_ref().map_or(0, |value| value.metadata.len());
+                key.group.len() + key.topic.len() + metadata
+            }
+            Record::Group { group, value } => group.len() + value.as_ref().map_or(0, GroupValue::bytes_max),
+        };
+        HEADER_BYTES + RECORD_BYTES_EXTRA + said
     }
 
     /// Reads a stored record; `None` if it is of a kind that is not known here.
@@ -142,17 +161,28 @@ impl Record {
 
 impl OffsetValue {
     fn write(&self, writer: &mut Writer) -> Result<(), EncodeError> {
-        // The one layout that holds a time of expiry has no leader epoch; Kafka writes it as well where it must.
-        let version = if self.expires.is_some() { 1 } else { OFFSET_VERSION };
+        let version = match (self.expires, self.topic_id) {
+            (Some(_), _) => OFFSET_VERSION_EXPIRING,
+            (None, None) => OFFSET_VERSION_WITHOUT_ID,
+            (None, Some(_)) => OFFSET_VERSION_MAX,
+        };
+        let flexible = version >= FLEXIBLE_FROM;
         writer.i16(version);
         writer.i64(self.offset);
-        if version == OFFSET_VERSION {
+        if version != OFFSET_VERSION_EXPIRING {
             writer.i32(self.leader_epoch.map_or(-1, LeaderEpoch::get));
         }
-        writer.string(false, &self.metadata)?;
+        writer.string(flexible, &self.metadata)?;
         writer.i64(self.committed.0);
         if let Some(expires) = self.expires {
             writer.i64(expires.0);
+        }
+        if let Some(topic) = self.topic_id.filter(|_| flexible) {
+            writer.unsigned_varint(1);
+            writer.tagged_field(TAG_TOPIC_ID, |writer| {
+                writer.uuid(topic.uuid());
+                Ok(())
+            })?;
         }
         Ok(())
     }
@@ -166,11 +196,34 @@ impl OffsetValue {
         let metadata = reader.string(flexible)?.detached();
         let committed = Timestamp(reader.i64()?);
         let expires = if version == 1 { Some(reader.i64()?).filter(|time| *time >= 0) } else { None };
-        Ok(OffsetValue { offset, leader_epoch, metadata, committed, expires: expires.map(Timestamp) })
+        let mut topic_id = None;
+        if flexible {
+            reader.tagged_fields(|reader, tag| {
+                let is_known = tag == TAG_TOPIC_ID;
+                if is_known {
+                    topic_id = Some(TopicId::new(reader.uuid()?)).filter(|id| *id != TopicId::ZERO);
+                }
+                Ok(is_known)
+            })?;
+        }
+        let expires = expires.map(Timestamp);
+        Ok(OffsetValue { offset, leader_epoch, topic_id, metadata, committed, expires })
     }
 }
 
 impl GroupValue {
+    fn bytes_max(&self) -> usize {
+        let length = |text: &Option<Str>| text.as_ref().map_or(0, |text| text.len());
+        let of_member = |member: &MemberValue| {
+            let MemberValue { member_id, instance, client_id, client_host, subscription, assignment, .. } =
+                member;
+            let names = member_id.len() + length(instance) + client_id.len() + client_host.len();
+            MEMBER_BYTES_EXTRA + names + subscription.len() + assignment.len()
+        };
+        let names = self.protocol_type.len() + length(&self.protocol) + length(&self.leader);
+        names + self.members.iter().map(of_member).sum::<usize>()
+    }
+
     fn write(&self, writer: &mut Writer) -> Result<(), EncodeError> {
         writer.i16(GROUP_VERSION);
         writer.string(false, &self.protocol_type)?;

@@ -1,63 +1,43 @@
 //! The task that owns a book: it reads the book from its partition when this broker begins to lead that, judges what is asked,
 //! appends what must be kept, and lets answers go once it is.
 //!
-//! Everything asked in one go is appended as one batch, so that a thousand commits cost one sync. Answers wait for the high
-//! watermark in the order in which they were found, those that merely read among them: nobody is told what could still be lost.
-//! If the partition is led elsewhere, or cannot be written to, the book is dropped, whoever waits is told to ask again, and it is
-//! read anew.
+//! Everything asked in one go is appended together, so that a thousand commits cost one sync. While the partition takes no
+//! records (a full disk, too few replicas) each request is judged alone, so that those who only read are served. If the partition
+//! is led elsewhere, or it is not known what of a step was written, the book is dropped, whoever waits is told to ask again, and
+//! it is read anew.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquifer_model::builder::BatchBuilder;
-use aquifer_model::compression::Compression;
-use aquifer_model::{ByteCount, LeaderEpoch, Offset};
+use aquifer_model::{ByteCount, LeaderEpoch, Offset, TopicId};
 use aquifer_protocol::Str;
 use aquifer_runtime::World;
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::batches::batches;
 use super::book::{Book, Rules};
 use super::classic::{Join, Sync};
-use super::effects::{Effects, JoinRefused, Joined, Now, Synced, Ticket};
-use super::error::GroupError;
+use super::desk::Desk;
+use super::effects::{Effects, JoinRefused, Joined, Now, Synced};
+use super::error::{GroupError, Unavailable};
 use super::load::{LoadError, load};
-use super::record::Record;
-use crate::replica::error::AppendError;
-use crate::replica::{Acks, Marks, Replica};
+use super::metrics::GroupMetrics;
+use crate::log;
+use crate::metadata::Metadata;
+use crate::replica::error::{AppendError, RoleError};
+use crate::replica::{Marks, Replica};
 
 /// Requests that may wait for one shard; who comes later waits to be let in.
 const JOBS_MAX: usize = 1024;
 /// Requests that are judged before what they want kept is appended.
 const JOBS_PER_STEP: usize = 256;
-/// More than a batch's header and the numbers of a record take.
-const FRAMING_BYTES: usize = 128;
 /// How long to wait before a partition that could not be read is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Why a shard does not answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unavailable {
-    /// Ask the broker that leads the group's partition.
-    #[error("this broker does not coordinate the group")]
-    NotCoordinator,
-    /// Ask again soon.
-    #[error("the group is being read from __consumer_offsets")]
-    Loading,
-    /// Ask again; whether it was done is not known.
-    #[error("what was asked could not be kept: {0}")]
-    NotKept(String),
-}
-
 /// What a shard can be asked to do; it is told if it will not be done.
 type Job = Box<dyn FnOnce(Result<&mut Desk, Unavailable>) + Send>;
-/// An answer that waits until what it rests on is safe.
-type Release = Box<dyn FnOnce(Result<(), Unavailable>) + Send>;
-/// Where a request waits for its answer.
-type Answer<T> = oneshot::Sender<Result<T, Unavailable>>;
 
 /// A way to a shard.
 #[derive(Debug, Clone)]
@@ -94,7 +74,7 @@ impl Shard {
             Err(unavailable) => drop(answer.send(Err(unavailable))),
             Ok(desk) => {
                 let found = ask(&mut desk.book, desk.now, &mut desk.effects);
-                desk.releases.push(Box::new(move |kept| drop(answer.send(kept.map(|()| found)))));
+                desk.answer(Box::new(move |kept| drop(answer.send(kept.map(|()| found)))));
             }
         });
         self.send(job, answered).await
@@ -110,8 +90,7 @@ impl Shard {
         let job: Job = Box::new(move |desk| match desk {
             Err(unavailable) => drop(answer.send(Err(unavailable))),
             Ok(desk) => {
-                let ticket = desk.ticket();
-                desk.joining.insert(ticket, answer);
+                let ticket = desk.wait_to_join(answer);
                 desk.book.join(&group, join, ticket, desk.now, &mut desk.effects);
             }
         });
@@ -128,8 +107,7 @@ impl Shard {
         let job: Job = Box::new(move |desk| match desk {
             Err(unavailable) => drop(answer.send(Err(unavailable))),
             Ok(desk) => {
-                let ticket = desk.ticket();
-                desk.syncing.insert(ticket, answer);
+                let ticket = desk.wait_to_sync(answer);
                 desk.book.sync(&group, sync, ticket, desk.now, &mut desk.effects);
             }
         });
@@ -155,6 +133,8 @@ impl Shard {
 /// What a shard needs of the outside.
 pub(super) struct Surroundings {
     pub(super) replica: Arc<Replica>,
+    pub(super) metadata: Metadata,
+    pub(super) metrics: GroupMetrics,
     pub(super) world: World,
     pub(super) rules: Rules,
     /// Between two looks for positions that are too old.
@@ -177,26 +157,13 @@ struct Task {
     status: watch::Sender<Status>,
 }
 
-/// A book that is open, and who waits for it.
-struct Desk {
-    book: Book,
-    now: Now,
-    effects: Effects,
-    /// Answers found in this step.
-    releases: Vec<Release>,
-    joining: HashMap<Ticket, Answer<Result<Joined, JoinRefused>>>,
-    syncing: HashMap<Ticket, Answer<Result<Synced, GroupError>>>,
-    tickets: u64,
-    /// Answers that wait for the high watermark, oldest first.
-    waiting: VecDeque<Waiting>,
-    /// Where what was appended last ends.
-    end: Offset,
-}
-
-struct Waiting {
-    upto: Offset,
-    deadline: Instant,
-    releases: Vec<Release>,
+/// What came of reading a book.
+enum Opened {
+    Desk(Box<Desk>),
+    /// The partition is led elsewhere, or under another epoch.
+    Deposed,
+    /// The broker stops.
+    Stopped,
 }
 
 /// Why a book is closed.
@@ -205,8 +172,15 @@ enum Closed {
     Stopped,
     /// The partition is led elsewhere, or under another epoch.
     Deposed,
-    /// What had to be kept could not be.
-    NotKept(AppendError),
+    /// It is not known what of a step was written.
+    Lost(AppendError),
+}
+
+/// Why a step's records are not all in the log.
+enum Unwritten {
+    /// None of them is.
+    None(String),
+    Closed(Closed),
 }
 
 impl Task {
@@ -230,41 +204,55 @@ impl Task {
             };
             self.status.send_replace(Status::Loading);
             let mut desk = match self.open(epoch, &mut marks).await {
-                Ok(Some(desk)) => desk,
-                Ok(None) => continue,
+                Ok(Opened::Desk(desk)) => desk,
+                Ok(Opened::Deposed) => continue,
+                Ok(Opened::Stopped) => return self.stop(),
                 Err(error) => {
                     let partition = self.around.replica.partition();
                     tracing::error!(%partition, %error, "groups cannot be read from their partition; trying again");
-                    tokio::select! {
-                        () = self.around.cancelled.cancelled() => return,
-                        () = tokio::time::sleep(RETRY) => {}
+                    if self.pause().await {
+                        continue;
                     }
-                    continue;
+                    return self.stop();
                 }
             };
             self.status.send_replace(Status::Serving);
             let closed = self.serve(&mut desk, epoch, &mut marks).await;
             let why = match &closed {
                 Closed::Stopped | Closed::Deposed => Unavailable::NotCoordinator,
-                Closed::NotKept(error) => {
+                Closed::Lost(error) => {
                     let partition = self.around.replica.partition();
                     tracing::error!(%partition, %error, "groups cannot be kept in their partition; reading it again");
-                    Unavailable::NotKept(error.to_string())
+                    self.around.metrics.shards_reread.inc();
+                    Unavailable::Lost(error.to_string())
                 }
             };
             desk.close(&why);
             self.status.send_replace(Status::Loading);
             self.refuse_all(&why);
-            if matches!(closed, Closed::Stopped) {
-                self.status.send_replace(Status::NotLeading);
-                return;
-            }
-            if matches!(closed, Closed::NotKept(_)) {
-                tokio::select! {
-                    () = self.around.cancelled.cancelled() => return,
-                    () = tokio::time::sleep(RETRY) => {}
+            match closed {
+                Closed::Stopped => return self.stop(),
+                Closed::Deposed => {}
+                Closed::Lost(_) => {
+                    if !self.pause().await {
+                        return self.stop();
+                    }
                 }
             }
+        }
+    }
+
+    /// Ends for good.
+    fn stop(&mut self) {
+        self.status.send_replace(Status::NotLeading);
+        self.refuse_all(&Unavailable::NotCoordinator);
+    }
+
+    /// Waits before a partition is tried again; false if the broker stops.
+    async fn pause(&self) -> bool {
+        tokio::select! {
+            () = self.around.cancelled.cancelled() => false,
+            () = tokio::time::sleep(RETRY) => true,
         }
     }
 
@@ -275,12 +263,12 @@ impl Task {
         }
     }
 
-    /// Reads all that was ever acknowledged into a book; nothing if this broker leads no more.
+    /// Reads all that was ever acknowledged into a book.
     async fn open(
         &mut self,
         epoch: LeaderEpoch,
         marks: &mut watch::Receiver<Marks>,
-    ) -> Result<Option<Desk>, LoadError> {
+    ) -> Result<Opened, LoadError> {
         let replica = self.around.replica.clone();
         let mut book = Book::new(self.around.rules);
         let began = self.around.world.clock.now();
@@ -288,32 +276,37 @@ impl Task {
         let end = replica.log().end();
         let mut next = Offset::ZERO;
         loop {
-            next = load(&replica, &mut book, next, &self.around.world).await?;
+            let Surroundings { world, metrics, cancelled, .. } = &self.around;
+            next = load(&replica, &mut book, next, world, metrics, cancelled).await?;
+            if cancelled.is_cancelled() {
+                return Ok(Opened::Stopped);
+            }
             if next >= end {
                 break;
             }
             tokio::select! {
-                () = self.around.cancelled.cancelled() => return Ok(None),
+                () = cancelled.cancelled() => return Ok(Opened::Stopped),
                 changed = marks.changed() => {
-                    if changed.is_err() || marks.borrow_and_update().leading != Some(epoch) {
-                        return Ok(None);
+                    if changed.is_err() {
+                        return Ok(Opened::Stopped);
+                    }
+                    if marks.borrow_and_update().leading != Some(epoch) {
+                        return Ok(Opened::Deposed);
                     }
                 }
             }
         }
         let took = began.elapsed();
         tracing::debug!(partition = %replica.partition(), groups = book.len(), ?took, "groups are read");
-        Ok(Some(Desk {
-            book,
-            now: self.now(),
-            effects: Effects::default(),
-            releases: Vec::new(),
-            joining: HashMap::new(),
-            syncing: HashMap::new(),
-            tickets: 0,
-            waiting: VecDeque::new(),
-            end: next,
-        }))
+        let mut desk = Desk::new(book, next, self.now(), &self.around.metrics);
+        // It knows at least what was known under any earlier epoch, and so every topic that a position was stored of.
+        let image = self.around.metadata.image();
+        let is_there = |name: &str, id: Option<TopicId>| match id {
+            Some(id) => image.topic(id).is_some(),
+            None => image.topic_named(name).is_some(),
+        };
+        desk.book.open(is_there, desk.now, &mut desk.effects);
+        Ok(Opened::Desk(Box::new(desk)))
     }
 
     fn now(&self) -> Now {
@@ -326,37 +319,43 @@ impl Task {
         epoch: LeaderEpoch,
         marks: &mut watch::Receiver<Marks>,
     ) -> Closed {
-        let mut expiry = self.now().at + self.around.expiry_interval;
+        let mut expiry = Expiry { due: self.now().at + self.around.expiry_interval, after: None };
+        // What opening the book takes back.
+        if let Err(closed) = self.keep(desk, epoch) {
+            return closed;
+        }
         loop {
-            let late = desk.waiting.front().map(|waiting| waiting.deadline);
-            let due =
-                [desk.book.next_deadline(), late, Some(expiry)].into_iter().flatten().min().unwrap_or(expiry);
-            tokio::select! {
+            let due = [desk.book.next_deadline(), desk.next_deadline(), Some(expiry.due)];
+            let due = due.into_iter().flatten().min().unwrap_or(expiry.due);
+            let job = tokio::select! {
                 () = self.around.cancelled.cancelled() => return Closed::Stopped,
                 changed = marks.changed() => {
                     if changed.is_err() {
                         return Closed::Stopped;
                     }
+                    None
                 }
                 job = self.todo.recv() => {
                     let Some(job) = job else { return Closed::Stopped };
-                    desk.now = self.now();
-                    job(Ok(desk));
-                    for _ in 1..JOBS_PER_STEP {
-                        let Ok(job) = self.todo.try_recv() else { break };
-                        job(Ok(desk));
-                    }
+                    Some(job)
                 }
-                () = tokio::time::sleep_until(due) => {}
+                () = tokio::time::sleep_until(due) => None,
+            };
+            // Before anything is judged: another may lead by now, and have judged otherwise.
+            if marks.borrow().leading != Some(epoch) {
+                return Closed::Deposed;
             }
             desk.now = self.now();
-            desk.book.tick(desk.now, &mut desk.effects);
-            if expiry <= desk.now.at {
-                expiry = desk.now.at + self.around.expiry_interval;
-                desk.book.expire(desk.now, &mut desk.effects);
+            desk.book.limit_batches(self.batch_bytes_max());
+            if let Some(job) = job {
+                self.work(desk, job);
+                if let Err(closed) = self.keep(desk, epoch) {
+                    return closed;
+                }
             }
-            if let Err(error) = self.keep(desk).await {
-                return Closed::NotKept(error);
+            self.tick(desk, &mut expiry);
+            if let Err(closed) = self.keep(desk, epoch) {
+                return closed;
             }
             let told = *marks.borrow_and_update();
             if told.leading != Some(epoch) {
@@ -366,94 +365,95 @@ impl Task {
         }
     }
 
+    /// Does a job, and those that came since.
+    fn work(&mut self, desk: &mut Desk, job: Job) {
+        job(Ok(desk));
+        let jobs = if self.around.replica.takes_records() { JOBS_PER_STEP } else { 1 };
+        for _ in 1..jobs {
+            let Ok(job) = self.todo.try_recv() else { break };
+            job(Ok(desk));
+        }
+    }
+
+    /// Does what is due.
+    fn tick(&self, desk: &mut Desk, expiry: &mut Expiry) {
+        desk.book.tick(desk.now, &mut desk.effects);
+        if expiry.due <= desk.now.at {
+            expiry.after = desk.book.expire(expiry.after.as_ref(), desk.now, &mut desk.effects);
+            if expiry.after.is_none() {
+                expiry.due = desk.now.at + self.around.expiry_interval;
+            }
+        }
+    }
+
     /// Appends what this step wants kept, and puts its answers behind it.
-    async fn keep(&self, desk: &mut Desk) -> Result<(), AppendError> {
-        let bytes_max = record_bytes_max(self.around.replica.config().records.batch_bytes_max);
-        let records = std::mem::take(&mut desk.effects.records);
-        for batch in batches(&records, desk.now, bytes_max) {
-            desk.end = self.around.replica.append(batch.into(), Acks::All).await?.upto;
-        }
-        let mut releases = std::mem::take(&mut desk.releases);
-        for (ticket, joined) in std::mem::take(&mut desk.effects.joins) {
-            if let Some(answer) = desk.joining.remove(&ticket) {
-                releases.push(Box::new(move |kept| drop(answer.send(kept.map(|()| joined)))));
+    fn keep(&self, desk: &mut Desk, epoch: LeaderEpoch) -> Result<(), Closed> {
+        match self.append(desk, epoch) {
+            Ok(()) => desk.written(self.around.commit_timeout),
+            Err(Unwritten::Closed(closed)) => return Err(closed),
+            Err(Unwritten::None(why)) => {
+                let partition = self.around.replica.partition();
+                tracing::warn!(%partition, why, "groups cannot be written to their partition now");
+                self.around.metrics.steps_not_written.inc();
+                desk.not_written(&Unavailable::NotWritten(why));
             }
-        }
-        for (ticket, synced) in std::mem::take(&mut desk.effects.syncs) {
-            if let Some(answer) = desk.syncing.remove(&ticket) {
-                releases.push(Box::new(move |kept| drop(answer.send(kept.map(|()| synced)))));
-            }
-        }
-        if !releases.is_empty() {
-            let deadline = desk.now.at + self.around.commit_timeout;
-            desk.waiting.push_back(Waiting { upto: desk.end, deadline, releases });
         }
         Ok(())
     }
-}
 
-impl Desk {
-    fn ticket(&mut self) -> Ticket {
-        self.tickets += 1;
-        Ticket(self.tickets)
-    }
-
-    /// Gives the answers that are safe now; tells those that waited too long that nobody knows.
-    fn release(&mut self, high_watermark: Offset) {
-        while let Some(waiting) = self.waiting.front() {
-            let kept = if waiting.upto <= high_watermark {
-                Ok(())
-            } else if waiting.deadline <= self.now.at {
-                Err(Unavailable::NotKept("not acknowledged in time".to_owned()))
-            } else {
-                return;
-            };
-            let releases = self.waiting.pop_front().map(|waiting| waiting.releases);
-            for release in releases.into_iter().flatten() {
-                release(kept.clone());
+    fn append(&self, desk: &mut Desk, epoch: LeaderEpoch) -> Result<(), Unwritten> {
+        let batches = batches(&desk.effects.records, desk.now, self.batch_bytes_max());
+        let mut is_first = true;
+        for batch in batches.map_err(|error| Unwritten::None(error.to_string()))? {
+            match self.around.replica.append_under(epoch, batch) {
+                Ok(records) => desk.end = records.upto,
+                Err(error) if is_first && wrote_nothing(&error) => {
+                    return Err(Unwritten::None(error.to_string()));
+                }
+                Err(AppendError::Role(_)) => return Err(Unwritten::Closed(Closed::Deposed)),
+                Err(error) => return Err(Unwritten::Closed(Closed::Lost(error))),
             }
+            is_first = false;
         }
+        Ok(())
     }
 
-    /// Tells everybody who waits that it is over.
-    fn close(&mut self, why: &Unavailable) {
-        let waiting = std::mem::take(&mut self.waiting).into_iter().flat_map(|waiting| waiting.releases);
-        for release in waiting.chain(std::mem::take(&mut self.releases)) {
-            release(Err(why.clone()));
-        }
-        for (_, answer) in self.joining.drain() {
-            // Whoever asked may be gone.
-            let _ = answer.send(Err(why.clone()));
-        }
-        for (_, answer) in self.syncing.drain() {
-            let _ = answer.send(Err(why.clone()));
-        }
+    fn batch_bytes_max(&self) -> usize {
+        let ByteCount(bytes_max) = self.around.replica.config().records.batch_bytes_max;
+        usize::try_from(bytes_max).unwrap_or(usize::MAX)
     }
 }
 
-/// What the records of a batch may come to, less what a batch and a record have around them.
-pub(super) fn record_bytes_max(batch_bytes_max: ByteCount) -> usize {
-    usize::try_from(batch_bytes_max.get()).unwrap_or(usize::MAX).saturating_sub(FRAMING_BYTES)
+/// When positions that are too old are looked for, and behind which group.
+struct Expiry {
+    due: Instant,
+    after: Option<Str>,
 }
 
-/// Records as batches of at most so many bytes, unless it is one record alone.
-fn batches(records: &[Record], now: Now, bytes_max: usize) -> Vec<Vec<u8>> {
-    let mut batches = Vec::new();
-    let mut builder = BatchBuilder::new();
-    let mut finish = |builder: BatchBuilder| {
-        batches.push(builder.finish(Compression::None).expect("nothing is compressed"));
-    };
-    for record in records {
-        let key = record.key().expect("a group's name fits, or it would not have come in a request");
-        let value = record.value().expect("what came in a request's strings fits into a record's");
-        let bytes = key.len() + value.as_ref().map_or(0, Bytes::len) + FRAMING_BYTES;
-        if builder.record_count() > 0 && builder.size() + bytes > bytes_max {
-            finish(std::mem::take(&mut builder));
-        }
-        builder.push(now.wall, Some(&key), value.as_deref(), &[]);
+/// Whether a refused batch surely is not in the log, and the next may be taken.
+fn wrote_nothing(error: &AppendError) -> bool {
+    match error {
+        AppendError::NotEnoughReplicas { .. } | AppendError::DiskFull => true,
+        AppendError::Role(error) => match error {
+            RoleError::NotLeader
+            | RoleError::FencedEpoch { .. }
+            | RoleError::UnknownEpoch { .. }
+            | RoleError::Offline(_)
+            | RoleError::Recovering => false,
+        },
+        AppendError::Log(error) => match error {
+            log::AppendError::TooLarge { .. }
+            | log::AppendError::SegmentTooLarge { .. }
+            | log::AppendError::Batch(_)
+            | log::AppendError::Invalid(_)
+            | log::AppendError::Timestamp { .. }
+            | log::AppendError::OutOfOrderSequence { .. }
+            | log::AppendError::ProducerFenced { .. }
+            | log::AppendError::Full => true,
+            log::AppendError::StaleEpoch { .. }
+            | log::AppendError::Failed
+            | log::AppendError::Corrupt(_)
+            | log::AppendError::Closed => false,
+        },
     }
-    if builder.record_count() > 0 {
-        finish(builder);
-    }
-    batches
 }

@@ -16,6 +16,7 @@ use super::context::Context;
 use super::errors;
 use super::topics_by;
 use crate::controller::topics::{NewTopic, TopicError};
+use crate::groups::coordinator::is_internal;
 use crate::metadata::Image;
 use crate::metadata::image::{Broker, BrokerState, Endpoint, Partition, Topic};
 
@@ -66,10 +67,14 @@ async fn create_missing(context: &Context, image: &Image, wanted: &MetadataReque
     {
         return false;
     }
-    let created = context.topics.create(NewTopic::by_default(name), context.topics.patience()).await;
+    let created = if is_internal(name) {
+        context.groups.make_topic(&context.topics).await
+    } else {
+        context.topics.create(NewTopic::by_default(name), context.topics.patience()).await.map(drop)
+    };
     match created {
-        Ok(created) => {
-            tracing::info!(topic = name, id = %created.id, "topic created on first use");
+        Ok(()) => {
+            tracing::info!(topic = name, "topic created on first use");
             true
         }
         // Counted where it is refused; a line each would let strangers fill the disk that this log lies on.
@@ -110,6 +115,7 @@ fn described(image: &Image, topic: &Topic) -> MetadataResponseTopic {
     MetadataResponseTopic {
         name: Some(Str::from(topic.name.as_str())),
         topic_id: topic.id.uuid(),
+        is_internal: is_internal(&topic.name),
         partitions: partitions.collect(),
         topic_authorized_operations: OPERATIONS_NOT_ASKED,
         ..MetadataResponseTopic::default()

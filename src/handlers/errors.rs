@@ -10,8 +10,7 @@ use aquifer_tiering as tiering;
 use super::fetch_session::SessionError;
 use crate::controller::topics::TopicError;
 use crate::groups::coordinator::FindError;
-use crate::groups::error::GroupError;
-use crate::groups::shard::Unavailable;
+use crate::groups::error::{GroupError, Unavailable};
 use crate::log;
 use crate::metadata::{ProposeError, Rejected};
 use crate::replica::error::{AckError, AppendError, DeleteRecordsError, ReadError, RoleError};
@@ -166,8 +165,11 @@ pub(super) fn of_group(error: GroupError) -> ErrorCode {
         GroupError::NotFound => ErrorCode::GROUP_ID_NOT_FOUND,
         GroupError::NonEmpty => ErrorCode::NON_EMPTY_GROUP,
         GroupError::SubscribedToTopic => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
-        // Kafka's word for it; no other tells a client that trying again is in vain.
-        GroupError::TooLarge => ErrorCode::UNKNOWN_SERVER_ERROR,
+        // As in Kafka, whose members go on by joining again.
+        GroupError::GroupTooLarge => ErrorCode::UNKNOWN_SERVER_ERROR,
+        GroupError::PositionTooLarge => ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
+        // Limits of the operator's that Kafka does not have.
+        GroupError::MemberTooLarge | GroupError::TooManyGroups => ErrorCode::POLICY_VIOLATION,
         GroupError::MetadataTooLarge => ErrorCode::OFFSET_METADATA_TOO_LARGE,
     }
 }
@@ -175,9 +177,20 @@ pub(super) fn of_group(error: GroupError) -> ErrorCode {
 /// What it is called when groups cannot be asked. Clients retry each.
 pub(super) fn of_unavailable(error: &Unavailable) -> ErrorCode {
     match error {
-        Unavailable::NotCoordinator => ErrorCode::NOT_COORDINATOR,
+        Unavailable::NotCoordinator | Unavailable::Lost(_) => ErrorCode::NOT_COORDINATOR,
         Unavailable::Loading => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
-        Unavailable::NotKept(_) => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+        Unavailable::NotWritten(_) | Unavailable::NotAcknowledged => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+    }
+}
+
+/// The same of a read of positions: consumers before 3.9 fail on COORDINATOR_NOT_AVAILABLE there, so Kafka never says it.
+pub(super) fn of_unread(error: &Unavailable) -> ErrorCode {
+    match error {
+        Unavailable::Loading => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+        Unavailable::NotCoordinator
+        | Unavailable::Lost(_)
+        | Unavailable::NotWritten(_)
+        | Unavailable::NotAcknowledged => ErrorCode::NOT_COORDINATOR,
     }
 }
 
@@ -245,4 +258,19 @@ fn of_rejected(rejected: &Rejected) -> ErrorCode {
 /// An error's words, for the fields that carry them.
 pub(super) fn message(error: &dyn std::fmt::Display) -> Option<Str> {
     Some(Str::from(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_of_positions_is_never_told_what_old_consumers_fail_on() {
+        let not_written = Unavailable::NotWritten("full".to_owned());
+        let all = [Unavailable::NotCoordinator, Unavailable::NotAcknowledged, not_written];
+        for unavailable in all.into_iter().chain([Unavailable::Lost("why".to_owned())]) {
+            assert_eq!(of_unread(&unavailable), ErrorCode::NOT_COORDINATOR);
+        }
+        assert_eq!(of_unread(&Unavailable::Loading), ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+    }
 }

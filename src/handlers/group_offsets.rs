@@ -1,9 +1,10 @@
 //! OffsetCommit, OffsetFetch, OffsetDelete: how far a group has read.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquifer_model::{LeaderEpoch, PartitionIndex};
+use aquifer_model::{LeaderEpoch, PartitionIndex, TopicId};
 use aquifer_protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitResponse, OffsetCommitResponsePartition,
     OffsetCommitResponseTopic,
@@ -22,6 +23,7 @@ use uuid::Uuid;
 use super::context::Context;
 use super::{errors, topics_by};
 use crate::groups::book::{Commit, Committer};
+use crate::groups::error::GroupError;
 use crate::groups::positions::Positions;
 use crate::metadata::Image;
 use crate::metadata::image::Topic;
@@ -87,6 +89,7 @@ fn has_partition(topic: &Topic, partition: i32) -> bool {
 fn commit_of(topic: &Topic, partition: &OffsetCommitRequestPartition) -> Commit {
     Commit {
         topic: Str::from(topic.name.as_str()),
+        topic_id: topic.id,
         partition: partition.partition_index,
         offset: partition.committed_offset,
         leader_epoch: LeaderEpoch::new(partition.committed_leader_epoch),
@@ -127,9 +130,21 @@ async fn keep(context: &Context, request: &OffsetCommitRequest, commits: Vec<Com
     });
     match kept.await {
         Err(error) => Kept::All(errors::of_unavailable(&error)),
-        Ok((false, Err(_))) if version >= VERSION_GROUP_NOT_FOUND => Kept::All(ErrorCode::GROUP_ID_NOT_FOUND),
-        Ok((_, Err(error))) => Kept::All(errors::of_group(error)),
-        Ok((_, Ok(each))) => Kept::Each(each.into_iter().map(errors::of_outcome).collect()),
+        Ok((false, Err(GroupError::IllegalGeneration))) if version >= VERSION_GROUP_NOT_FOUND => {
+            Kept::All(ErrorCode::GROUP_ID_NOT_FOUND)
+        }
+        Ok((_, Err(error))) => {
+            if error == GroupError::TooManyGroups {
+                context.groups.metrics().groups_refused.inc();
+            }
+            Kept::All(errors::of_group(error))
+        }
+        Ok((_, Ok(each))) => {
+            if each.contains(&Err(GroupError::PositionTooLarge)) {
+                context.groups.metrics().records_refused.inc();
+            }
+            Kept::Each(each.into_iter().map(errors::of_outcome).collect())
+        }
     }
 }
 
@@ -140,8 +155,10 @@ pub(crate) async fn fetch(
     version: i16,
 ) -> OffsetFetchResponse {
     if version >= VERSION_MANY_GROUPS {
-        let mut groups = Vec::with_capacity(request.groups.len());
-        for wanted in request.groups {
+        let mut groups = Vec::new();
+        // One answer for each is all that a client can tell apart, however often it asks.
+        let mut named = HashSet::new();
+        for wanted in request.groups.into_iter().filter(|wanted| named.insert(wanted.group_id.clone())) {
             groups.push(fetch_group(&context, wanted, version).await);
         }
         return OffsetFetchResponse { groups, ..OffsetFetchResponse::default() };
@@ -182,20 +199,39 @@ async fn fetch_group(
 ) -> OffsetFetchResponseGroup {
     let image = context.metadata.image();
     let group_id = wanted.group_id;
-    let group = group_id.detached();
-    let positions = match context.groups.shard_of(&group) {
-        Ok(shard) => shard.ask(move |book, _, _| book.positions(&group).cloned()).await,
+    let found = match context.groups.shard_of(&group_id) {
+        Ok(shard) => {
+            let (image, group, topics) = (image.clone(), group_id.clone(), wanted.topics.clone());
+            // Looked up where they are: to copy all positions of a group for each question would cost the others their turn.
+            shard
+                .ask(move |book, _, _| {
+                    let none = Positions::default();
+                    let positions = book.positions(&group).unwrap_or(&none);
+                    told(&image, positions, topics, version)
+                })
+                .await
+        }
         Err(error) => Err(error),
     };
-    let (positions, error_code) = match positions {
-        Ok(positions) => (positions.unwrap_or_default(), ErrorCode::NONE),
-        Err(error) => (Positions::default(), errors::of_unavailable(&error)),
-    };
-    let topics = match wanted.topics {
-        Some(topics) => topics.into_iter().map(|topic| asked(&image, &positions, topic, version)).collect(),
-        None => all(&image, &positions, version),
+    let (topics, error_code) = match found {
+        Ok(topics) => (topics, ErrorCode::NONE),
+        Err(error) => {
+            (told(&image, &Positions::default(), wanted.topics, version), errors::of_unread(&error))
+        }
     };
     OffsetFetchResponseGroup { group_id, topics, error_code }
+}
+
+fn told(
+    image: &Image,
+    positions: &Positions,
+    topics: Option<Vec<OffsetFetchRequestTopics>>,
+    version: i16,
+) -> Vec<OffsetFetchResponseTopics> {
+    match topics {
+        Some(topics) => topics.into_iter().map(|topic| asked(image, positions, topic, version)).collect(),
+        None => all(image, positions, version),
+    }
 }
 
 fn asked(
@@ -211,7 +247,7 @@ fn asked(
         Ok(wanted.name.clone())
     };
     let partitions = wanted.partition_indexes.into_iter().map(|index| match &name {
-        Ok(name) => position(positions, name, index),
+        Ok(name) => position(image, positions, name, index),
         Err(error) => OffsetFetchResponsePartitions { error_code: *error, ..none(index) },
     });
     OffsetFetchResponseTopics {
@@ -223,24 +259,29 @@ fn asked(
 
 fn all(image: &Image, positions: &Positions, version: i16) -> Vec<OffsetFetchResponseTopics> {
     let mut topics: Vec<OffsetFetchResponseTopics> = Vec::new();
-    for (name, index, _) in positions.all() {
+    for (name, index, value) in positions.all() {
         let topic_id = image.topic_named(name).map_or(Uuid::nil(), |topic| topic.id.uuid());
         if version >= VERSION_TOPIC_IDS && topic_id.is_nil() {
             // It cannot be named.
+            continue;
+        }
+        if value.topic_id.is_some_and(|id| !topic_id.is_nil() && id.uuid() != topic_id) {
             continue;
         }
         if topics.last().is_none_or(|last| last.name != *name) {
             topics.push(OffsetFetchResponseTopics { name: name.clone(), topic_id, partitions: Vec::new() });
         }
         if let Some(topic) = topics.last_mut() {
-            topic.partitions.push(position(positions, name, index));
+            topic.partitions.push(position(image, positions, name, index));
         }
     }
     topics
 }
 
-fn position(positions: &Positions, topic: &str, index: i32) -> OffsetFetchResponsePartitions {
-    match positions.get(topic, index) {
+fn position(image: &Image, positions: &Positions, topic: &str, index: i32) -> OffsetFetchResponsePartitions {
+    // One in a topic that had the name before says nothing of the one that has it now.
+    let is_of = |id: TopicId| image.topic_named(topic).is_none_or(|topic| topic.id == id);
+    match positions.get(topic, index).filter(|value| value.topic_id.is_none_or(is_of)) {
         None => none(index),
         Some(value) => OffsetFetchResponsePartitions {
             committed_offset: value.offset,
@@ -264,10 +305,14 @@ fn none(index: i32) -> OffsetFetchResponsePartitions {
 /// Takes positions back.
 pub(crate) async fn delete(context: Arc<Context>, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
     let group = request.group_id.detached();
+    let image = context.metadata.image();
+    let is_known =
+        |name: &str, index: i32| image.topic_named(name).is_some_and(|topic| has_partition(topic, index));
     let named = request.topics.iter().flat_map(|topic| {
-        topic.partitions.iter().map(|partition| (topic.name.detached(), partition.partition_index))
+        topic.partitions.iter().map(|partition| (topic.name.clone(), partition.partition_index))
     });
-    let partitions: Vec<(Str, i32)> = named.collect();
+    let known = named.filter(|(name, index)| is_known(name, *index));
+    let partitions: Vec<(Str, i32)> = known.map(|(name, index)| (name.detached(), index)).collect();
     let answer = match context.groups.shard_of(&group) {
         Ok(shard) => {
             shard.ask(move |book, _, effects| book.delete_positions(&group, &partitions, effects)).await
@@ -291,7 +336,11 @@ pub(crate) async fn delete(context: Arc<Context>, request: OffsetDeleteRequest) 
             .into_iter()
             .map(|partition| OffsetDeleteResponsePartition {
                 partition_index: partition.partition_index,
-                error_code: codes.next().unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR),
+                error_code: if is_known(&topic.name, partition.partition_index) {
+                    codes.next().unwrap_or(ErrorCode::UNKNOWN_SERVER_ERROR)
+                } else {
+                    ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+                },
             })
             .collect(),
         name: topic.name,

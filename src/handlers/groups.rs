@@ -1,5 +1,6 @@
 //! ListGroups, DescribeGroups, DeleteGroups: what operators see of groups, and how they end them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use aquifer_protocol::messages::delete_groups::{
@@ -14,7 +15,7 @@ use aquifer_protocol::{ErrorCode, Str};
 use super::context::Context;
 use super::errors;
 use crate::groups::classic::View;
-use crate::groups::shard::Unavailable;
+use crate::groups::error::Unavailable;
 
 /// From here on a group that is not there has an error.
 const VERSION_NOT_FOUND: i16 = 6;
@@ -57,8 +58,9 @@ pub(crate) async fn describe(
     request: DescribeGroupsRequest,
     version: i16,
 ) -> DescribeGroupsResponse {
-    let mut groups = Vec::with_capacity(request.groups.len());
-    for group_id in request.groups {
+    let mut groups = Vec::new();
+    let mut named = HashSet::new();
+    for group_id in request.groups.into_iter().filter(|group| named.insert(group.clone())) {
         let group = group_id.detached();
         let found = match context.groups.shard_of(&group) {
             Ok(shard) => shard.ask(move |book, _, _| book.describe(&group)).await,

@@ -22,6 +22,7 @@ use super::cluster::leader_of;
 use super::context::Context;
 use super::errors;
 use super::topics_by;
+use crate::groups::coordinator::is_internal;
 use crate::log;
 use crate::metadata::Image;
 use crate::metadata::image::Topic;
@@ -182,6 +183,9 @@ impl Appending<'_> {
         let index = data.index;
         let checked = self.acks.and_then(|acks| {
             let topic = topic?;
+            if is_internal(&topic.name) {
+                return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
+            }
             let replica = topics_by::replica(self.context, topic, index)?;
             let records = data.records.into_bytes();
             self.check_batch(&records)?;

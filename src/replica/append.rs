@@ -35,19 +35,42 @@ impl Replica {
     /// then waits in [`Replica::acknowledged`].
     pub(crate) async fn append(&self, records: Bytes, acks: Acks) -> Result<Acknowledged, AppendError> {
         let epoch = self.check_leader(-1)?;
+        self.check_room(acks)?;
+        let appended = self.log().append_away(Append { records, epoch, origin: Origin::Client }).await?;
+        Ok(self.note_appended(epoch, appended))
+    }
+
+    /// Appends one uncompressed batch that was decided on under this epoch, with [`Acks::All`]: under another it would be
+    /// another's decision.
+    pub(crate) fn append_under(
+        &self,
+        epoch: LeaderEpoch,
+        records: Bytes,
+    ) -> Result<Acknowledged, AppendError> {
+        let epoch = self.check_leader(epoch.get())?;
+        self.check_room(Acks::All)?;
+        let appended = self.log().append(Append { records, epoch, origin: Origin::Client })?;
+        Ok(self.note_appended(epoch, appended))
+    }
+
+    /// Whether an append with [`Acks::All`] would find enough replicas, and room.
+    pub(crate) fn takes_records(&self) -> bool {
+        self.check_room(Acks::All).is_ok()
+    }
+
+    fn check_room(&self, acks: Acks) -> Result<(), AppendError> {
         let (in_sync, wanted) = self.in_sync();
         if acks == Acks::All && in_sync < wanted {
             return Err(AppendError::NotEnoughReplicas { in_sync, wanted });
         }
-        if self.disk().is_full() {
-            return Err(AppendError::DiskFull);
-        }
-        let appended = self.log().append_away(Append { records, epoch, origin: Origin::Client }).await?;
+        if self.disk().is_full() { Err(AppendError::DiskFull) } else { Ok(()) }
+    }
+
+    fn note_appended(&self, epoch: LeaderEpoch, appended: Appended) -> Acknowledged {
         if self.config().durability == Durability::Replicated || planted::is(Planted::AckBeforeSync) {
             self.advance();
         }
-        let upto = appended.last.next();
-        Ok(Acknowledged { appended, epoch, upto })
+        Acknowledged { appended, epoch, upto: appended.last.next() }
     }
 
     /// Waits until the records are acknowledged.

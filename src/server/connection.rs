@@ -5,7 +5,8 @@
 //! before the next is started, as in Kafka, so that a client sees the effects of what it sent before.
 //!
 //! Memory: a frame's length is checked before anything is allocated for it, and what arrives of it is paid for from a budget of
-//! all connections, until it is answered; what was paid for must arrive in time. Reading stops while too many answers are
+//! all connections, until it is answered, or until it waits for other clients and its bytes are gone; what was paid for must
+//! arrive in time. Reading stops while too many answers are
 //! outstanding. Answers hold what they hold until they have left; a client that takes nothing of its answer for long is given up,
 //! and sooner if its memory is needed by others.
 //!
@@ -172,12 +173,16 @@ impl Connection {
 
     /// Mostly does not wait. Where it does, for a batch that is looked into, so does all else of this client.
     async fn start(&mut self, frame: Bytes) -> Result<(), Ended> {
-        let held = std::mem::take(&mut self.arrivals.held);
+        let mut held = std::mem::take(&mut self.arrivals.held);
         let (answer, serial) = match self.dispatcher.start(frame, self.peer).await? {
             Reply::None => return Ok(()),
             Reply::Now(outgoing) => (Pending::Ready(Ok(outgoing)), false),
             Reply::Overlapping(answer) => (Pending::Waiting(answer), false),
             Reply::Serial(answer) => (Pending::Waiting(answer), true),
+            Reply::Parked(answer) => {
+                held = Held::default();
+                (Pending::Waiting(answer), true)
+            }
         };
         self.serial = serial;
         self.outstanding.push_back(Outstanding { answer, _held: held });

@@ -60,6 +60,8 @@ pub(super) enum Reply {
     Overlapping(Answer),
     /// It is not done before its answer is there.
     Serial(Answer),
+    /// The same, of one that may wait for others for minutes, and needs nothing of the request meanwhile.
+    Parked(Answer),
 }
 
 /// Starts requests.
@@ -176,11 +178,13 @@ impl Dispatcher {
             }
             ApiKey::JoinGroup => {
                 let caller = caller(header, peer);
-                self.serial(header, reader, |context, request| {
+                self.parked(header, reader, |context, request| {
                     group_members::join(context, request, caller, version)
                 })
             }
-            ApiKey::SyncGroup => self.serial(header, reader, group_members::sync),
+            ApiKey::SyncGroup => {
+                self.parked(header, reader, |context, request| group_members::sync(context, request, version))
+            }
             ApiKey::Heartbeat => self.serial(header, reader, group_members::heartbeat),
             ApiKey::LeaveGroup => self
                 .serial(header, reader, |context, request| group_members::leave(context, request, version)),
@@ -226,6 +230,23 @@ impl Dispatcher {
         ))
     }
 
+    /// `handle` copies what it needs of the request before it gives the answer to wait for.
+    fn parked<R, F>(
+        &self,
+        header: &RequestHeader,
+        reader: &mut Reader,
+        handle: impl FnOnce(Arc<Context>, R) -> F,
+    ) -> Result<Reply, Ended>
+    where
+        R: Request,
+        R::Response: Send,
+        F: Future<Output = R::Response> + Send + 'static,
+    {
+        let request: R = read(reader, header.api_version)?;
+        let answer = handle(self.context.clone(), request);
+        Ok(Reply::Parked(self.answer(header, answer, |response| (response, None))))
+    }
+
     fn serial<R, F>(
         &self,
         header: &RequestHeader,
@@ -252,7 +273,8 @@ impl Dispatcher {
         let began = self.context.world.clock.now();
         let clock = self.context.world.clock;
         let time = self.metrics.of(header.api_key).map(|(_, time)| time.clone());
-        let header = header.clone();
+        // The client's name is a piece of the request, which would stay whole for it.
+        let header = RequestHeader { client_id: None, ..*header };
         Box::pin(async move {
             let (response, memory) = split(answer.await);
             if let Some(time) = time {

@@ -8,8 +8,12 @@ use aquifer_protocol::messages::heartbeat::HeartbeatRequest;
 use aquifer_protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
 use aquifer_protocol::messages::leave_group::{LeaveGroupRequest, MemberIdentity};
 use aquifer_protocol::messages::list_groups::ListGroupsRequest;
+use aquifer_protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use aquifer_protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use aquifer_protocol::messages::offset_delete::{
+    OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
 };
 use aquifer_protocol::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
@@ -18,6 +22,7 @@ use aquifer_protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestA
 use aquifer_protocol::{ErrorCode, Str};
 use bytes::Bytes;
 
+use crate::batches::batch;
 use crate::client::{Client, Topic, eventually};
 use crate::node::Node;
 
@@ -81,6 +86,8 @@ async fn sync(client: &mut Client, group: &str, joined: &JoinGroupResponse, vers
         group_id: Str::from(group),
         generation_id: joined.generation_id,
         member_id: joined.member_id.clone(),
+        protocol_type: (version >= 5).then(|| Str::from("consumer")),
+        protocol_name: (version >= 5).then(|| Str::from("range")),
         assignments: vec![assignment],
         ..Default::default()
     };
@@ -291,31 +298,125 @@ async fn positions_in_a_deleted_topic_do_not_come_back_with_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_that_cannot_be_stored_is_told_and_harms_no_other() {
-    let node = Node::start(&["group.initial.rebalance.delay.ms=0", "offsets.topic.num.partitions=1"]).await;
+async fn the_topic_of_groups_is_the_brokers_own() {
+    let node = Node::start(&SETS).await;
     let mut client = node.client().await;
-    coordinator(&mut client, "good", 4).await;
-    let good = join(&mut client, "good", 9).await;
-    sync(&mut client, "good", &good, 5).await;
+    let name = Str::from("__consumer_offsets");
+    let asked = MetadataRequestTopic { name: Some(name.clone()), ..Default::default() };
+    let request =
+        MetadataRequest { topics: Some(vec![asked]), allow_auto_topic_creation: true, ..Default::default() };
+    let found = client.call(12, &request).await.topics.remove(0);
+    assert_eq!((found.error_code, found.is_internal), (ErrorCode::NONE, true));
+    assert_eq!(found.partitions.len(), 4, "as offsets.topic.num.partitions has it");
+    let topic = Topic { name, id: found.topic_id };
+    let refused = client.produce(&topic, 0, &batch(&["poison"])).await;
+    assert_eq!(refused.error_code, ErrorCode::INVALID_TOPIC_EXCEPTION);
+    coordinator(&mut client, "g", 4).await;
+    node.stop().await;
+}
 
-    let mut vast = join_request("vast", "", 3);
-    vast.protocols[0].metadata = Bytes::from(vec![0; 2 << 20]);
-    let joined = client.call(3, &vast).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn names_as_long_as_strings_may_be_fit_into_records() {
+    let node = Node::start(&SETS).await;
+    let mut client = node.client().await;
+    coordinator(&mut client, "g", 4).await;
+    let instance = Str::from("i".repeat(32_767));
+    let request = JoinGroupRequest { group_instance_id: Some(instance), ..join_request("g", "", 9) };
+    let joined = client.call(9, &request).await;
     assert_eq!(joined.error_code, ErrorCode::NONE);
-    let request = SyncGroupRequest {
-        group_id: Str::from("vast"),
+    assert!(joined.member_id.len() < 300);
+    assert_eq!(sync(&mut client, "g", &joined, 5).await, "all of it");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_says_too_much_is_refused() {
+    let node = Node::start(&[SETS[0], SETS[1], "group.member.bytes.max=1000"]).await;
+    let mut client = node.client().await;
+    coordinator(&mut client, "g", 4).await;
+    let protocol = |index: usize, bytes: usize| JoinGroupRequestProtocol {
+        name: Str::from(format!("p{index}")),
+        metadata: Bytes::from(vec![0; bytes]),
+    };
+    let wordy = JoinGroupRequest { protocols: vec![protocol(0, 1_000)], ..join_request("g", "", 9) };
+    assert_eq!(client.call(9, &wordy).await.error_code, ErrorCode::POLICY_VIOLATION);
+    let protocols = (0..101).map(|index| protocol(index, 0)).collect();
+    let many = JoinGroupRequest { protocols, ..join_request("g", "", 9) };
+    assert_eq!(client.call(9, &many).await.error_code, ErrorCode::POLICY_VIOLATION);
+    assert_eq!(join(&mut client, "g", 9).await.error_code, ErrorCode::NONE);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_says_what_was_agreed_on_or_is_refused() {
+    let node = Node::start(&SETS).await;
+    let mut client = node.client().await;
+    coordinator(&mut client, "g", 4).await;
+    let joined = join(&mut client, "g", 9).await;
+    let silent = SyncGroupRequest {
+        group_id: Str::from("g"),
         generation_id: joined.generation_id,
         member_id: joined.member_id.clone(),
         ..Default::default()
     };
-    assert_eq!(client.call(3, &request).await.error_code, ErrorCode::UNKNOWN_SERVER_ERROR);
-    let heartbeat = HeartbeatRequest {
-        group_id: Str::from("good"),
-        generation_id: good.generation_id,
-        member_id: good.member_id.clone(),
-        group_instance_id: None,
+    assert_eq!(client.call(5, &silent).await.error_code, ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+    assert_eq!(client.call(4, &silent).await.error_code, ErrorCode::NONE);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn joins_that_wait_hold_no_memory_for_requests() {
+    let sets = [
+        "group.initial.rebalance.delay.ms=600000",
+        "offsets.topic.num.partitions=4",
+        "socket.request.max.bytes=1048576",
+        "queued.max.request.bytes=1048576",
+    ];
+    let node = Node::start(&sets).await;
+    let mut client = node.client().await;
+    coordinator(&mut client, "g", 4).await;
+    let large = |group: &str| {
+        let metadata = Bytes::from(vec![0; 700 << 10]);
+        let protocols = vec![JoinGroupRequestProtocol { name: Str::from("range"), metadata }];
+        let slow = join_request(group, "", 3);
+        JoinGroupRequest { protocols, rebalance_timeout_ms: 1_000_000, ..slow }
     };
-    assert_eq!(client.call(4, &heartbeat).await.error_code, ErrorCode::NONE, "its shard was not read anew");
+    let mut waiting = Vec::new();
+    for group in ["g", "h", "k", "l"] {
+        let mut member = node.client().await;
+        member.send(3, &large(group)).await;
+        // So much of the next was read that this one must have been started.
+        let refused = client.call(3, &large("")).await;
+        assert_ne!(refused.error_code, ErrorCode::NONE, "a group has a name");
+        waiting.push(member);
+    }
+    drop(waiting);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn positions_are_deleted_in_topics_that_are_there_and_a_group_is_told_of_once() {
+    let node = Node::start(&SETS).await;
+    let mut client = node.client().await;
+    let topic = client.create("t", 1, &[]).await;
+    coordinator(&mut client, "g", 4).await;
+    let request = commit_request("g", &topic, 5, 9);
+    assert_eq!(commit(&mut client, &request, 9).await, ErrorCode::NONE);
+    let partition = |index| OffsetDeleteRequestPartition { partition_index: index };
+    let topics = vec![
+        OffsetDeleteRequestTopic { name: Str::from("none"), partitions: vec![partition(0)] },
+        OffsetDeleteRequestTopic { name: topic.name.clone(), partitions: vec![partition(7), partition(0)] },
+    ];
+    let request = OffsetDeleteRequest { group_id: Str::from("g"), topics };
+    let answer = client.call(0, &request).await;
+    let told = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|one| one.error_code);
+    let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    assert_eq!(told.collect::<Vec<_>>(), [unknown, unknown, ErrorCode::NONE]);
+    assert_eq!(committed(&mut client, "g", &topic, 8).await, (-1, ErrorCode::NONE));
+
+    let asked = || OffsetFetchRequestGroup { group_id: Str::from("g"), topics: None, ..Default::default() };
+    let request = OffsetFetchRequest { groups: vec![asked(), asked()], ..Default::default() };
+    assert_eq!(client.call(9, &request).await.groups.len(), 1);
     node.stop().await;
 }
 

@@ -1,6 +1,6 @@
 //! Coming in, and the round of joining.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use aquifer_protocol::Str;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::super::effects::{Effects, JoinRefused, Joined, JoinedMember, Now, Ticket};
 use super::super::error::GroupError;
 use super::member::{Member, Profile};
-use super::{ClassicGroup, FirstRound, Limits, NEW_MEMBER_PATIENCE, Round, State, answer_both};
+use super::{ClassicGroup, FirstRound, Limits, NEW_MEMBER_PATIENCE, ROUND_MIN, Round, State, answer_both};
 
 /// A request to join.
 #[derive(Debug, Clone)]
@@ -25,12 +25,6 @@ pub(crate) struct Join {
     pub(crate) needs_known_id: bool,
     /// The client's version lets a returning leader leave the assignment as it is (KIP-814).
     pub(crate) may_skip_assignment: bool,
-}
-
-/// Whether the member that returns under another id led the group.
-struct Replaced {
-    leader_before: Option<Str>,
-    same_protocols: bool,
 }
 
 impl ClassicGroup {
@@ -64,7 +58,13 @@ impl ClassicGroup {
         if session < limits.session_timeout_min || session > limits.session_timeout_max {
             return Err(GroupError::InvalidSessionTimeout);
         }
-        self.make_room(join, limits)?;
+        if let Err(full) = self.make_room(join, limits) {
+            // One that is in, and came too late to stay.
+            if let Some(id) = self.known(join).cloned() {
+                self.remove(&id, full, effects);
+            }
+            return Err(full);
+        }
         if !self.fits(join) {
             return Err(GroupError::InconsistentProtocol);
         }
@@ -87,17 +87,25 @@ impl ClassicGroup {
         Ok(())
     }
 
-    /// A group that is full takes back only whom it has, and while it forms only as many as may be.
+    /// A group that is full takes back only whom it has. While it forms it has those who wait to be in: so of a group that was
+    /// larger than it may be now, the last to join again are out.
     fn make_room(&self, join: &Join, limits: Limits) -> Result<(), GroupError> {
-        let known = self.members.contains_key(&join.member_id)
-            || join.instance.as_ref().is_some_and(|instance| self.instances.contains_key(instance));
-        let taken = self.members.len() + self.pending.len();
-        let room = taken < limits.members_max || (taken == limits.members_max && self.is_expected(join));
-        if known || room { Ok(()) } else { Err(GroupError::GroupFull) }
+        let known = self.known(join).and_then(|id| self.members.get(id));
+        let room = match self.state {
+            State::Empty => true,
+            State::Preparing(_) => {
+                let awaited = self.members.values().filter(|member| member.joining.is_some()).count();
+                known.is_some_and(|member| member.joining.is_some()) || awaited < limits.members_max
+            }
+            State::Completing | State::Stable => known.is_some() || self.members.len() < limits.members_max,
+        };
+        if room { Ok(()) } else { Err(GroupError::GroupFull) }
     }
 
-    fn is_expected(&self, join: &Join) -> bool {
-        self.pending.contains_key(&join.member_id)
+    /// The member whose place is asked for.
+    fn known(&self, join: &Join) -> Option<&Str> {
+        let by_instance = join.instance.as_ref().and_then(|instance| self.instances.get(instance));
+        by_instance.or_else(|| self.members.get_key_value(&join.member_id).map(|(id, _)| id))
     }
 
     /// Whether the group would still have a protocol that all know.
@@ -106,22 +114,8 @@ impl ClassicGroup {
         if self.members.is_empty() {
             return !join.protocol_type.is_empty() && !protocols.is_empty();
         }
-        let common = self.common_protocols();
         self.protocol_type.as_ref() == Some(&join.protocol_type)
-            && protocols.iter().any(|(name, _)| common.contains(name))
-    }
-
-    fn common_protocols(&self) -> BTreeSet<Str> {
-        let Some(first) = self.members.values().next() else { return BTreeSet::new() };
-        let known_to_all = |name: &Str| self.members.values().all(|member| member.knows(name));
-        first
-            .profile
-            .protocols
-            .iter()
-            .map(|(name, _)| name)
-            .filter(|name| known_to_all(name))
-            .cloned()
-            .collect()
+            && protocols.iter().any(|(name, _)| self.is_common(name))
     }
 
     fn join_again(
@@ -134,6 +128,10 @@ impl ClassicGroup {
     ) -> Result<(), GroupError> {
         let id = &join.member_id;
         if self.pending.contains_key(id) {
+            // Ids are given out to members without an instance alone; one with both would be in twice.
+            if join.instance.is_some() {
+                return Err(GroupError::UnknownMember);
+            }
             self.add(join, id.clone(), ticket, now, limits, effects);
             return Ok(());
         }
@@ -144,7 +142,7 @@ impl ClassicGroup {
         match self.state {
             State::Empty => return Err(GroupError::UnknownMember),
             // The answer was lost, and is given again.
-            State::Completing { .. } if same => {
+            State::Completing if same => {
                 let members = if is_leader { self.roll() } else { Vec::new() };
                 let joined = self.joined(id.clone(), members);
                 effects.joins.push((ticket, Ok(joined)));
@@ -155,7 +153,7 @@ impl ClassicGroup {
                 self.hear_of(id, now);
             }
             State::Preparing(_) => self.update(id, join, ticket, now, effects),
-            State::Completing { .. } | State::Stable => {
+            State::Completing | State::Stable => {
                 self.update(id, join, ticket, now, effects);
                 self.prepare(now, limits, effects);
             }
@@ -164,14 +162,15 @@ impl ClassicGroup {
     }
 
     fn update(&mut self, id: &Str, join: &Join, ticket: Ticket, now: Now, effects: &mut Effects) {
-        let Some(member) = self.members.get_mut(id) else { return };
+        let Some(mut member) = self.take_out(id) else { return };
         member.profile = join.profile.clone();
         // A request before this one was given up by its client.
         if let Some(given_up) = member.joining.replace(ticket) {
             let refused = JoinRefused { error: GroupError::RebalanceInProgress, member_id: id.clone() };
             effects.joins.push((given_up, Err(refused)));
         }
-        member.deadline = now.at + member.profile.session_timeout;
+        member.hear(now.at);
+        self.insert(member);
     }
 
     fn add(&mut self, join: &Join, id: Str, ticket: Ticket, now: Now, limits: Limits, effects: &mut Effects) {
@@ -197,7 +196,7 @@ impl ClassicGroup {
             owes_sync: false,
             deadline: now.at + NEW_MEMBER_PATIENCE,
         };
-        self.members.insert(id, member);
+        self.insert(member);
         if !matches!(self.state, State::Preparing(_)) {
             self.prepare(now, limits, effects);
         }
@@ -213,40 +212,42 @@ impl ClassicGroup {
         limits: Limits,
         effects: &mut Effects,
     ) {
-        let Some(mut member) = self.members.remove(old) else { return };
+        let Some(mut member) = self.take_out(old) else { return };
         answer_both(&member, GroupError::FencedInstance, effects);
-        let replaced = Replaced {
-            leader_before: self.leader.clone(),
-            same_protocols: member.profile.protocols == join.profile.protocols,
-        };
+        let leader_before = self.leader.clone();
         let id = join.fresh_id.clone();
         (member.joining, member.syncing) = (Some(ticket), None);
         member.id = id.clone();
         member.profile = join.profile.clone();
-        member.deadline = now.at + member.profile.session_timeout;
+        // Its place is not new, whoever has it.
+        member.is_new = false;
+        member.hear(now.at);
         if let Some(instance) = &join.instance {
             self.instances.insert(instance.clone(), id.clone());
         }
         if self.leader.as_ref() == Some(old) {
             self.leader = Some(id.clone());
         }
-        self.members.insert(id.clone(), member);
+        self.insert(member);
         match self.state {
-            State::Stable
-                if replaced.same_protocols
-                    && self.select_protocol() == self.protocol
-                    && self.can_be_stored(limits) =>
-            {
-                self.take_back(&id, join, replaced, effects);
+            // What a member tells its leader may be another each time that it starts (what it owns, for one); for the sake of
+            // that Kafka disturbs nobody either.
+            State::Stable if self.select_protocol() == self.protocol => {
+                let record = self.record();
+                if record.batch_bytes_max() <= limits.batch_bytes_max {
+                    effects.records.push(record);
+                    self.take_back(&id, join, leader_before, effects);
+                } else {
+                    self.prepare(now, limits, effects);
+                }
             }
-            State::Stable | State::Completing { .. } | State::Empty => self.prepare(now, limits, effects),
+            State::Stable | State::Completing | State::Empty => self.prepare(now, limits, effects),
             State::Preparing(_) => {}
         }
     }
 
     /// Nothing changes for the others: the member has its assignment again, and who it is now is stored.
-    fn take_back(&mut self, id: &Str, join: &Join, replaced: Replaced, effects: &mut Effects) {
-        effects.records.push(self.record());
+    fn take_back(&mut self, id: &Str, join: &Join, leader_before: Option<Str>, effects: &mut Effects) {
         let Some(member) = self.members.get_mut(id) else { return };
         let Some(ticket) = member.joining.take() else { return };
         let leads = self.leader.as_ref() == Some(id);
@@ -254,7 +255,7 @@ impl ClassicGroup {
         if join.may_skip_assignment {
             joined.skip_assignment = leads;
             joined.members = if leads { self.roll() } else { Vec::new() };
-        } else if let Some(before) = replaced.leader_before {
+        } else if let Some(before) = leader_before {
             // Told that it leads, it would assign anew, and nobody would be asked to take it.
             joined.leader = before;
         }
@@ -264,9 +265,10 @@ impl ClassicGroup {
     /// Begins a round of joining.
     pub(super) fn prepare(&mut self, now: Now, limits: Limits, effects: &mut Effects) {
         let was_empty = self.state == State::Empty;
-        if matches!(self.state, State::Completing { .. }) {
+        self.sync_until = None;
+        if self.state == State::Completing {
+            self.drop_assignments();
             for member in self.members.values_mut() {
-                member.assignment = Bytes::new();
                 if let Some(ticket) = member.syncing.take() {
                     effects.syncs.push((ticket, Err(GroupError::RebalanceInProgress)));
                 }
@@ -313,20 +315,23 @@ impl ClassicGroup {
         }
         if !self.members.is_empty() && !self.elect_who_joined() {
             // All are static, and none has come back yet: their sessions end the wait.
-            let round = Round { until: now.at + self.rebalance_timeout(), first: None };
-            self.state = State::Preparing(round);
+            let wait = self.rebalance_timeout().max(ROUND_MIN);
+            self.state = State::Preparing(Round { until: now.at + wait, first: None });
             return;
         }
         self.generation = self.generation.checked_add(1).unwrap_or(1);
         if self.members.is_empty() {
             self.protocol = None;
             self.leader = None;
+            self.subscribed = self.subscribe();
             self.set_state(State::Empty, now);
             effects.records.push(self.record());
             return;
         }
         self.protocol = self.select_protocol();
-        self.set_state(State::Completing { until: now.at + self.rebalance_timeout() }, now);
+        self.subscribed = self.subscribe();
+        self.set_state(State::Completing, now);
+        self.sync_until = Some(now.at + self.rebalance_timeout());
         let roll = self.roll();
         let ids: Vec<Str> = self.members.keys().cloned().collect();
         for id in ids {
@@ -335,7 +340,7 @@ impl ClassicGroup {
             let Some(member) = self.members.get_mut(&id) else { continue };
             member.is_new = false;
             member.owes_sync = true;
-            member.deadline = now.at + member.profile.session_timeout;
+            member.hear(now.at);
             if let Some(ticket) = member.joining.take() {
                 effects.joins.push((ticket, Ok(joined)));
             }
@@ -355,16 +360,18 @@ impl ClassicGroup {
 
     /// Each member votes for the best that all know; the most votes win, and of equal ones the leader's better.
     fn select_protocol(&self) -> Option<Str> {
-        let common = self.common_protocols();
-        let voted = |member: &Member| {
-            member.profile.protocols.iter().map(|(name, _)| name).find(|name| common.contains(*name)).cloned()
-        };
-        let votes: Vec<Str> = self.members.values().filter_map(voted).collect();
-        let count = |name: &Str| votes.iter().filter(|vote| *vote == name).count();
+        let mut votes: HashMap<&Str, usize> = HashMap::new();
+        for member in self.members.values() {
+            let mut names = member.profile.protocols.iter().map(|(name, _)| name);
+            if let Some(best) = names.find(|name| self.is_common(name)) {
+                *votes.entry(best).or_default() += 1;
+            }
+        }
+        let count = |name: &Str| votes.get(name).copied().unwrap_or(0);
         let leader = self.leader.as_ref().and_then(|id| self.members.get(id))?;
         let mut best: Option<&Str> = None;
         for (name, _) in &leader.profile.protocols {
-            if common.contains(name) && best.is_none_or(|best| count(name) > count(best)) {
+            if self.is_common(name) && best.is_none_or(|best| count(name) > count(best)) {
                 best = Some(name);
             }
         }

@@ -30,7 +30,7 @@ impl ClassicGroup {
         match self.state {
             State::Empty => Err(GroupError::UnknownMember),
             State::Preparing(_) => Err(GroupError::RebalanceInProgress),
-            State::Completing { .. } | State::Stable => Ok(()),
+            State::Completing | State::Stable => Ok(()),
         }
     }
 
@@ -56,7 +56,7 @@ impl ClassicGroup {
         self.hear_of(member, now);
         match self.state {
             // It knows the generation, so it was told of the round; what it reads may be another's by the time it is heard.
-            State::Completing { .. } => Err(GroupError::RebalanceInProgress),
+            State::Completing => Err(GroupError::RebalanceInProgress),
             State::Empty | State::Preparing(_) | State::Stable => Ok(()),
         }
     }
@@ -111,9 +111,16 @@ impl ClassicGroup {
         self.share_anew(!silent.is_empty(), now, limits, effects);
     }
 
+    /// Forgets an id that was given out and has not been used.
+    pub(crate) fn forget_pending(&mut self, id: &Str, now: Now, effects: &mut Effects) {
+        if self.pending.remove(id).is_some() {
+            self.maybe_end_round(now, effects);
+        }
+    }
+
     /// Those who are left share what the lost ones read.
     fn share_anew(&mut self, lost_somebody: bool, now: Now, limits: Limits, effects: &mut Effects) {
-        if lost_somebody && matches!(self.state, State::Stable | State::Completing { .. }) {
+        if lost_somebody && matches!(self.state, State::Stable | State::Completing) {
             self.prepare(now, limits, effects);
         }
         self.maybe_end_round(now, effects);

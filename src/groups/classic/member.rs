@@ -1,5 +1,6 @@
 //! A member of a classic group.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aquifer_protocol::Str;
@@ -20,6 +21,13 @@ pub(crate) struct Profile {
     pub(crate) session_timeout: Duration,
     /// What it can do, best first, each with words for the leader.
     pub(crate) protocols: Vec<(Str, Bytes)>,
+}
+
+impl Profile {
+    /// The protocols that it can do, each once.
+    pub(super) fn names(&self) -> BTreeSet<&Str> {
+        self.protocols.iter().map(|(name, _)| name).collect()
+    }
 }
 
 /// A member.
@@ -47,14 +55,17 @@ impl Member {
         known.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
     }
 
-    pub(super) fn knows(&self, protocol: &Str) -> bool {
-        self.profile.protocols.iter().any(|(name, _)| name == protocol)
-    }
-
     /// A silent member that waits for an answer of ours is not to blame; but one that never was in a generation is given up all
     /// the same, lest the group wait for a client that is long gone.
     pub(super) fn is_excused(&self) -> bool {
         !self.is_new && (self.joining.is_some() || self.syncing.is_some())
+    }
+
+    /// It was heard of. One that never was in a generation is waited for longer than a session, since it may not heartbeat yet.
+    pub(super) fn hear(&mut self, now: Instant) {
+        if !self.is_new {
+            self.deadline = now + self.profile.session_timeout;
+        }
     }
 
     pub(super) fn stored(&self, protocol: Option<&Str>) -> MemberValue {

@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use aquifer_model::Timestamp;
 use aquifer_protocol::Str;
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::effects::{Effects, JoinRefused, Now};
 use super::error::GroupError;
 use super::record::{GroupValue, Record};
+use super::subscription::Subscribed;
 use member::Member;
 
 /// A member.
@@ -38,7 +40,7 @@ mod tests;
 pub(crate) use join::Join;
 pub(crate) use leave::Leaving;
 pub(crate) use member::Profile;
-pub(crate) use sync::Sync;
+pub(crate) use sync::{Assignments, Sync};
 pub(crate) use view::View;
 
 /// What groups are held to.
@@ -49,12 +51,31 @@ pub(crate) struct Limits {
     /// How long an empty group waits for more members than the first.
     pub(crate) initial_rebalance_delay: Duration,
     pub(crate) members_max: usize,
-    /// The most that a group's record may come to, by what the partition takes.
-    pub(crate) record_bytes_max: usize,
+    /// What a batch of records may come to: what does not fit cannot be stored.
+    pub(crate) batch_bytes_max: usize,
+}
+
+/// What members are held to when they join, before anything of theirs is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemberLimits {
+    pub(crate) bytes_max: usize,
+    pub(crate) protocols_max: usize,
+}
+
+impl MemberLimits {
+    /// Judges a member by how many protocols it offers and by the bytes of all that it says.
+    pub(crate) fn admit(self, protocols: usize, bytes: usize) -> Result<(), GroupError> {
+        let fits = protocols <= self.protocols_max && bytes <= self.bytes_max;
+        if fits { Ok(()) } else { Err(GroupError::MemberTooLarge) }
+    }
 }
 
 /// How long a member that never was in a generation is waited for: as in Kafka.
 const NEW_MEMBER_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long static members of whom none has come back are waited for at least before they are looked at again: some ask for no
+/// time at all.
+const ROUND_MIN: Duration = Duration::from_secs(1);
 
 /// Where a group stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,10 +83,8 @@ pub(crate) enum State {
     Empty,
     /// Members join, until all have or the time is up.
     Preparing(Round),
-    /// The generation stands, and its leader assigns; who has not synced by then is given up.
-    Completing {
-        until: Instant,
-    },
+    /// The generation stands, and its leader assigns.
+    Completing,
     Stable,
 }
 
@@ -99,6 +118,12 @@ pub(crate) struct ClassicGroup {
     leader: Option<Str>,
     members: BTreeMap<Str, Member>,
     instances: HashMap<Str, Str>,
+    /// How many members can do each protocol.
+    knowing: HashMap<Str, usize>,
+    /// What the members of the last generation said that they read; for a group in between two, that is the best there is.
+    subscribed: Subscribed,
+    /// When members of the generation that have not asked what to read are given up; `None` if all have.
+    sync_until: Option<Instant>,
     /// Ids that were given out and not been used yet, and until when they may be.
     pending: BTreeMap<Str, Instant>,
 }
@@ -116,6 +141,9 @@ impl ClassicGroup {
             leader: None,
             members: BTreeMap::new(),
             instances: HashMap::new(),
+            knowing: HashMap::new(),
+            subscribed: Subscribed::Unknown,
+            sync_until: None,
             pending: BTreeMap::new(),
         }
     }
@@ -134,9 +162,10 @@ impl ClassicGroup {
             if let Some(instance) = &member.instance {
                 group.instances.insert(instance.clone(), member.id.clone());
             }
-            group.members.insert(member.id.clone(), member);
+            group.insert(member);
         }
         group.protocol = protocol;
+        group.subscribed = group.subscribe();
         group
     }
 
@@ -150,6 +179,11 @@ impl ClassicGroup {
         self.state == State::Empty && self.pending.is_empty()
     }
 
+    /// Whether this is an id that was given out and has not been used.
+    pub(crate) fn is_pending(&self, member: &Str) -> bool {
+        self.pending.contains_key(member)
+    }
+
     /// Whether it was only ever used to store positions.
     pub(crate) fn is_simple(&self) -> bool {
         self.protocol_type.is_none()
@@ -159,8 +193,8 @@ impl ClassicGroup {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let of_state = match self.state {
             State::Preparing(round) => Some(round.until),
-            State::Completing { until } => Some(until),
-            State::Empty | State::Stable => None,
+            State::Completing | State::Stable => self.sync_until,
+            State::Empty => None,
         };
         let members = self.members.values().map(|member| member.deadline);
         of_state.into_iter().chain(members).chain(self.pending.values().copied()).min()
@@ -171,8 +205,35 @@ impl ClassicGroup {
         self.expire(now, limits, effects);
         match self.state {
             State::Preparing(round) if round.until <= now.at => self.end_round(round, now, limits, effects),
-            State::Completing { until } if until <= now.at => self.give_up_unsynced(now, limits, effects),
-            State::Empty | State::Stable | State::Preparing(_) | State::Completing { .. } => {}
+            State::Completing | State::Stable if self.sync_until.is_some_and(|until| until <= now.at) => {
+                self.give_up_unsynced(now, limits, effects);
+            }
+            State::Empty | State::Stable | State::Preparing(_) | State::Completing => {}
+        }
+    }
+
+    /// Goes on after its partition was read, which may have taken longer than a session: nobody could be heard of meanwhile.
+    pub(crate) fn resume(&mut self, now: Now, limits: Limits, effects: &mut Effects) {
+        for member in self.members.values_mut() {
+            member.deadline = now.at + member.profile.session_timeout;
+        }
+        // Who joins again first stays in, up to `group.max.size`.
+        if self.members.len() > limits.members_max {
+            self.prepare(now, limits, effects);
+        }
+    }
+
+    /// What was to be stored of it could not be, and nobody was told of it: the generation has no assignment, and begins anew.
+    pub(crate) fn not_kept(&mut self, now: Now, limits: Limits, effects: &mut Effects) {
+        if self.state == State::Stable {
+            self.drop_assignments();
+            self.prepare(now, limits, effects);
+        }
+    }
+
+    fn drop_assignments(&mut self) {
+        for member in self.members.values_mut() {
+            member.assignment = Bytes::new();
         }
     }
 
@@ -200,32 +261,66 @@ impl ClassicGroup {
 
     fn hear_of(&mut self, member: &Str, now: Now) {
         if let Some(member) = self.members.get_mut(member) {
-            member.deadline = now.at + member.profile.session_timeout;
+            member.hear(now.at);
         }
     }
 
+    /// Puts a member in. Members come and go by this and [`ClassicGroup::take_out`] alone, which count what they can do.
+    fn insert(&mut self, member: Member) {
+        self.learn(&member.profile);
+        self.members.insert(member.id.clone(), member);
+    }
+
+    fn take_out(&mut self, id: &Str) -> Option<Member> {
+        let member = self.members.remove(id)?;
+        self.unlearn(&member.profile);
+        Some(member)
+    }
+
+    fn learn(&mut self, profile: &Profile) {
+        for name in profile.names() {
+            *self.knowing.entry(name.clone()).or_default() += 1;
+        }
+    }
+
+    fn unlearn(&mut self, profile: &Profile) {
+        for name in profile.names() {
+            if let Some(count) = self.knowing.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.knowing.remove(name);
+                }
+            }
+        }
+    }
+
+    /// Whether all members can do a protocol.
+    fn is_common(&self, protocol: &Str) -> bool {
+        self.knowing.get(protocol) == Some(&self.members.len())
+    }
+
     /// What is stored of it as it stands.
-    fn record(&self) -> Record {
+    pub(crate) fn record(&self) -> Record {
+        self.record_since(self.since)
+    }
+
+    /// The same, of a state that it is about to be in.
+    fn record_since(&self, since: Timestamp) -> Record {
         let members = self.members.values().map(|member| member.stored(self.protocol.as_ref())).collect();
         let value = GroupValue {
             protocol_type: self.protocol_type.clone().unwrap_or(Str::EMPTY),
             generation: self.generation,
             protocol: self.protocol.clone(),
             leader: self.leader.clone(),
-            state_since: self.since.0,
+            state_since: since.0,
             members,
         };
         Record::Group { group: self.id.clone(), value: Some(value) }
     }
 
-    /// Whether what is stored of it as it stands can be: a group that has outgrown that must not take its neighbours along.
-    fn can_be_stored(&self, limits: Limits) -> bool {
-        self.record().bytes().is_ok_and(|bytes| bytes <= limits.record_bytes_max)
-    }
-
     /// Takes a member out; whoever waits for it is told `why`.
     fn remove(&mut self, id: &Str, why: GroupError, effects: &mut Effects) {
-        let Some(member) = self.members.remove(id) else { return };
+        let Some(member) = self.take_out(id) else { return };
         if let Some(instance) = &member.instance {
             self.instances.remove(instance);
         }

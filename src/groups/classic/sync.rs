@@ -17,7 +17,16 @@ pub(crate) struct Sync {
     pub(crate) generation: i32,
     pub(crate) protocol_type: Option<Str>,
     pub(crate) protocol: Option<Str>,
-    pub(crate) assignments: Vec<(Str, Bytes)>,
+    pub(crate) assignments: Assignments,
+}
+
+/// What a leader hands in; nothing, as from others.
+#[derive(Debug, Clone)]
+pub(crate) enum Assignments {
+    /// What each member is to read.
+    Given(Vec<(Str, Bytes)>),
+    /// More than can be stored, and therefore not looked at.
+    TooLarge,
 }
 
 impl ClassicGroup {
@@ -54,7 +63,7 @@ impl ClassicGroup {
         match self.state {
             State::Empty => return Err(GroupError::UnknownMember),
             State::Preparing(_) => return Err(GroupError::RebalanceInProgress),
-            State::Completing { .. } | State::Stable => {}
+            State::Completing | State::Stable => {}
         }
         self.hear_of(&sync.member_id, now);
         let is_leader = self.leader.as_ref() == Some(&sync.member_id);
@@ -65,7 +74,10 @@ impl ClassicGroup {
                 effects.syncs.push((given_up, Err(GroupError::RebalanceInProgress)));
             }
         }
-        if is_leader && matches!(self.state, State::Completing { .. }) {
+        if self.members.values().all(|member| !member.owes_sync) {
+            self.sync_until = None;
+        }
+        if is_leader && self.state == State::Completing {
             self.assign(sync.assignments, now, limits, effects);
         }
         if self.state == State::Stable {
@@ -74,22 +86,37 @@ impl ClassicGroup {
         Ok(())
     }
 
-    fn assign(&mut self, assignments: Vec<(Str, Bytes)>, now: Now, limits: Limits, effects: &mut Effects) {
+    fn assign(&mut self, assignments: Assignments, now: Now, limits: Limits, effects: &mut Effects) {
+        let Assignments::Given(assignments) = assignments else {
+            return self.refuse_assignment(now, limits, effects);
+        };
         let mut assignments: HashMap<Str, Bytes> = assignments.into_iter().collect();
         for member in self.members.values_mut() {
             // Whom the leader forgot reads nothing.
             member.assignment = assignments.remove(&member.id).unwrap_or_default();
         }
-        if !self.can_be_stored(limits) {
-            for member in self.members.values_mut() {
-                if let Some(ticket) = member.syncing.take() {
-                    effects.syncs.push((ticket, Err(GroupError::TooLarge)));
-                }
-            }
-            return self.prepare(now, limits, effects);
+        let record = self.record_since(now.wall);
+        if record.batch_bytes_max() > limits.batch_bytes_max {
+            return self.refuse_assignment(now, limits, effects);
         }
         self.set_state(State::Stable, now);
-        effects.records.push(self.record());
+        effects.records.push(record);
+    }
+
+    /// Nobody reads by what cannot be stored: all are told, and may join again.
+    fn refuse_assignment(&mut self, now: Now, limits: Limits, effects: &mut Effects) {
+        tracing::warn!(
+            group = %self.id,
+            members = self.members.len(),
+            "the group's assignment does not fit into a record; raise max.message.bytes of __consumer_offsets"
+        );
+        for member in self.members.values_mut() {
+            if let Some(ticket) = member.syncing.take() {
+                effects.syncs.push((ticket, Err(GroupError::GroupTooLarge)));
+            }
+        }
+        self.drop_assignments();
+        self.prepare(now, limits, effects);
     }
 
     fn hand_out(&mut self, effects: &mut Effects) {
@@ -109,6 +136,10 @@ impl ClassicGroup {
     pub(super) fn give_up_unsynced(&mut self, now: Now, limits: Limits, effects: &mut Effects) {
         let owing: Vec<Str> =
             self.members.values().filter(|member| member.owes_sync).map(|member| member.id.clone()).collect();
+        self.sync_until = None;
+        if owing.is_empty() && self.state == State::Stable {
+            return;
+        }
         for id in &owing {
             self.remove(id, GroupError::UnknownMember, effects);
         }

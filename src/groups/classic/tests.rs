@@ -27,7 +27,7 @@ impl Table {
             session_timeout_max: Duration::from_secs(1_800),
             initial_rebalance_delay: Duration::from_secs(3),
             members_max: 4,
-            record_bytes_max: 2_000,
+            batch_bytes_max: 10_000,
         };
         Table {
             group: ClassicGroup::new(Str::from("g"), now),
@@ -81,7 +81,9 @@ impl Table {
             generation,
             protocol_type: None,
             protocol: None,
-            assignments: assignments.iter().map(|(id, part)| (Str::from(*id), bytes(part))).collect(),
+            assignments: Assignments::Given(
+                assignments.iter().map(|(id, part)| (Str::from(*id), bytes(part))).collect(),
+            ),
         };
         self.act(|group, now, limits, effects| group.sync(sync, ticket, now, limits, effects));
         ticket
@@ -382,29 +384,6 @@ fn bounds_are_kept() {
 }
 
 #[test]
-fn a_group_that_cannot_be_stored_is_told_and_joins_again() {
-    let mut table = Table::new();
-    let a = table.join(first("a"));
-    let b = table.join(first("b"));
-    table.wait(6);
-    assert_eq!((table.joined(a).generation, table.joined(b).generation), (1, 1));
-    let waiting = table.sync("b", 1, &[]);
-    let vast = "x".repeat(2_000);
-    let leader = table.sync("a", 1, &[("a", &vast)]);
-    for ticket in [waiting, leader] {
-        assert_eq!(table.syncs[&ticket], Err(GroupError::TooLarge));
-    }
-    assert!(table.records.is_empty());
-    assert_eq!(table.heartbeat("a", 1), Err(GroupError::RebalanceInProgress));
-    let a = table.join(again("a"));
-    table.join(again("b"));
-    table.sync("b", 2, &[]);
-    let leader = table.sync("a", 2, &[("a", "x")]);
-    assert_eq!(table.joined(a).generation, 2);
-    assert_eq!(table.syncs[&leader].as_ref().expect("synced").assignment, "x");
-}
-
-#[test]
 fn a_static_member_comes_back_to_its_place() {
     let mut table = Table::new();
     let a = table.join(stationary("one", "a-1"));
@@ -473,4 +452,153 @@ fn a_stored_group_goes_on() {
     assert_eq!(table.syncs[&synced].as_ref().expect("synced").assignment, "b");
     table.wait(20);
     assert_eq!(table.group.state(), State::Empty, "nobody was heard of");
+}
+
+#[test]
+fn who_joined_and_does_not_sync_is_out_of_a_stable_group_too() {
+    let mut table = Table::new();
+    let a = table.join(first("a"));
+    let b = table.join(first("b"));
+    table.wait(6);
+    assert_eq!((table.joined(a).generation, table.joined(b).generation), (1, 1));
+    table.sync("a", 1, &[("a", "x"), ("b", "y")]);
+    for _ in 0..6 {
+        table.wait(8);
+        assert_eq!((table.heartbeat("a", 1), table.heartbeat("b", 1)), (Ok(()), Ok(())));
+    }
+    table.wait(8);
+    assert_eq!((table.heartbeat("a", 1), table.heartbeat("b", 1)), (Ok(()), Ok(())));
+    table.wait(6);
+    assert_eq!(table.heartbeat("b", 1), Err(GroupError::UnknownMember), "it heartbeats, and never asked");
+    assert_eq!(table.heartbeat("a", 1), Err(GroupError::RebalanceInProgress));
+}
+
+#[test]
+fn an_assignment_that_cannot_be_stored_is_nobodys() {
+    let mut table = Table::new();
+    let a = table.join(first("a"));
+    let b = table.join(first("b"));
+    table.wait(6);
+    assert_eq!((table.joined(a).generation, table.joined(b).generation), (1, 1));
+    let synced_b = table.sync("b", 1, &[]);
+    let large = "x".repeat(table.limits.batch_bytes_max);
+    let synced_a = table.sync("a", 1, &[("b", &large)]);
+    assert_eq!(table.syncs[&synced_a], Err(GroupError::GroupTooLarge));
+    assert_eq!(table.syncs[&synced_b], Err(GroupError::GroupTooLarge));
+    assert!(table.records.is_empty());
+    assert_eq!(table.heartbeat("b", 1), Err(GroupError::RebalanceInProgress), "they join again");
+    let (a, b) = (table.join(again("a")), table.join(again("b")));
+    assert_eq!((table.joined(a).generation, table.joined(b).generation), (2, 2));
+}
+
+#[test]
+fn a_generation_that_was_not_stored_begins_anew() {
+    let mut table = Table::new();
+    table.stable(&["a"]);
+    table.act(|group, now, limits, effects| group.not_kept(now, limits, effects));
+    assert_eq!(table.heartbeat("a", 1), Err(GroupError::RebalanceInProgress));
+    let a = table.join(again("a"));
+    assert_eq!(table.joined(a).generation, 2);
+}
+
+#[test]
+fn a_static_member_that_tells_something_else_disturbs_nobody() {
+    let mut table = Table::new();
+    let telling = |fresh: &str, metadata: &str, protocol: &str| {
+        let protocols = vec![(Str::from(protocol), bytes(metadata))];
+        Join { profile: Profile { protocols, ..profile(&[]) }, ..stationary("one", fresh) }
+    };
+    let a = table.join(telling("a-1", "owns nothing", "range"));
+    table.wait(6);
+    table.sync("a-1", table.joined(a).generation, &[("a-1", "x")]);
+    let back = table.join(telling("a-2", "owns x", "range"));
+    assert_eq!(table.joined(back).generation, 1);
+    let other = table.join(telling("a-3", "owns x", "sticky"));
+    assert_eq!(table.refused(other), GroupError::InconsistentProtocol, "no protocol of the group's");
+}
+
+#[test]
+fn a_new_member_that_asks_again_is_waited_for_no_less() {
+    let mut table = Table::new();
+    table.stable(&["a"]);
+    table.join(Join { needs_known_id: true, ..first("b") });
+    table.join(again("b"));
+    let b = table.join(again("b"));
+    for _ in 0..3 {
+        table.wait(8);
+        let _ = table.heartbeat("a", 1);
+    }
+    assert!(!table.joins.contains_key(&b), "it waits for a, longer than its session");
+    table.join(again("a"));
+    assert_eq!(table.joined(b).generation, 2);
+}
+
+#[test]
+fn an_id_that_was_given_out_is_no_instances() {
+    let mut table = Table::new();
+    table.join(Join { needs_known_id: true, ..first("a") });
+    let both = table.join(Join { instance: Some(Str::from("one")), ..again("a") });
+    assert_eq!(table.refused(both), GroupError::UnknownMember);
+}
+
+#[test]
+fn ids_that_were_given_out_take_no_place() {
+    let mut table = Table::new();
+    for id in ["a", "b", "c", "d", "e"] {
+        let given = table.join(Join { needs_known_id: true, ..first(id) });
+        assert_eq!(table.refused(given), GroupError::MemberIdRequired);
+    }
+    let joined: Vec<Ticket> = ["a", "b", "c", "d"].into_iter().map(|id| table.join(again(id))).collect();
+    let late = table.join(again("e"));
+    assert_eq!(table.refused(late), GroupError::GroupFull, "who joins first is in");
+    table.wait(12);
+    assert_eq!(table.joined(joined[3]).generation, 1);
+}
+
+#[test]
+fn of_a_group_that_is_too_large_now_the_last_to_join_again_are_out() {
+    let mut table = Table::new();
+    table.stable(&["a", "b", "c"]);
+    table.limits.members_max = 2;
+    table.act(|group, now, limits, effects| group.resume(now, limits, effects));
+    assert_eq!(table.heartbeat("a", 1), Err(GroupError::RebalanceInProgress));
+    let (b, c) = (table.join(again("b")), table.join(again("c")));
+    let a = table.join(again("a"));
+    assert_eq!(table.refused(a), GroupError::GroupFull);
+    assert_eq!((table.joined(b).generation, table.joined(c).generation), (2, 2));
+}
+
+#[test]
+fn sessions_begin_when_the_group_is_served() {
+    let mut table = Table::new();
+    table.stable(&["a"]);
+    let value = table.stored().clone();
+    table.group = ClassicGroup::restored(Str::from("g"), value, table.now);
+    let passed = Duration::from_secs(60);
+    table.now = Now { at: table.now.at + passed, wall: table.now.wall.plus(passed) };
+    table.act(|group, now, limits, effects| group.resume(now, limits, effects));
+    table.wait(9);
+    assert_eq!(table.heartbeat("a", 1), Ok(()), "reading the partition took a minute");
+}
+
+#[test]
+fn a_member_is_judged_by_all_that_it_says() {
+    let limits = MemberLimits { bytes_max: 100, protocols_max: 2 };
+    assert_eq!(limits.admit(2, 100), Ok(()));
+    assert_eq!(limits.admit(3, 10), Err(GroupError::MemberTooLarge));
+    assert_eq!(limits.admit(1, 101), Err(GroupError::MemberTooLarge));
+}
+
+#[test]
+fn what_members_have_in_common_is_known_as_they_come_and_go() {
+    let mut table = Table::new();
+    table.join(Join { profile: profile(&["x", "y", "x"]), ..first("a") });
+    table.join(Join { profile: profile(&["x", "z"]), ..first("b") });
+    let stranger = table.join(Join { profile: profile(&["y"]), ..first("c") });
+    assert_eq!(table.refused(stranger), GroupError::InconsistentProtocol);
+    assert_eq!(table.leave("b"), Ok(()));
+    table.join(Join { profile: profile(&["y"]), ..again("a") });
+    let c = table.join(Join { profile: profile(&["y", "z"]), ..first("c") });
+    table.wait(12);
+    assert_eq!(table.joined(c).protocol.as_deref(), Some("y"));
 }

@@ -1,9 +1,12 @@
 //! What is told of a group: to operators, and to whoever decides about its positions.
 
+use std::collections::BTreeSet;
+
 use aquifer_model::Timestamp;
 use aquifer_protocol::Str;
 use bytes::Bytes;
 
+use super::super::subscription::{self, Subscribed};
 use super::{ClassicGroup, State};
 
 /// A group as operators see it.
@@ -33,7 +36,7 @@ impl State {
         match self {
             State::Empty => "Empty",
             State::Preparing(_) => "PreparingRebalance",
-            State::Completing { .. } => "CompletingRebalance",
+            State::Completing => "CompletingRebalance",
             State::Stable => "Stable",
         }
     }
@@ -69,8 +72,27 @@ impl ClassicGroup {
         (self.state == State::Empty).then_some(self.since)
     }
 
-    /// What each member told of itself under the protocol in force.
-    pub(crate) fn subscriptions(&self) -> impl Iterator<Item = Bytes> {
-        self.members.values().map(|member| member.metadata(self.protocol.as_ref()))
+    /// What its last generation read.
+    pub(crate) fn subscribed(&self) -> &Subscribed {
+        &self.subscribed
+    }
+
+    /// What the members read, by what each told of itself under the protocol in force.
+    pub(super) fn subscribe(&self) -> Subscribed {
+        let is_consumers = self.protocol_type.as_ref().is_some_and(|kind| *kind == *subscription::CONSUMER);
+        if self.members.is_empty() {
+            return Subscribed::To(BTreeSet::new());
+        }
+        if !is_consumers || self.protocol.is_none() {
+            return Subscribed::Unknown;
+        }
+        let mut all = BTreeSet::new();
+        for member in self.members.values() {
+            match subscription::topics(&member.metadata(self.protocol.as_ref())) {
+                Some(topics) => all.extend(topics.iter().map(Str::detached)),
+                None => return Subscribed::Unknown,
+            }
+        }
+        Subscribed::To(all)
     }
 }

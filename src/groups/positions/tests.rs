@@ -10,6 +10,7 @@ fn value(committed: Duration) -> OffsetValue {
     OffsetValue {
         offset: 1,
         leader_epoch: None,
+        topic_id: None,
         metadata: Str::EMPTY,
         committed: Timestamp(0).plus(committed),
         expires: None,
@@ -34,8 +35,9 @@ fn a_position_ages_as_its_group_is_used() {
     assert_eq!(gone(&positions, &Aging::EachSinceCommitted, now), ["old-0"]);
     assert!(gone(&positions, &Aging::Since(Timestamp(0).plus(2 * DAY)), now).is_empty());
     assert_eq!(gone(&positions, &Aging::Since(Timestamp(0).plus(DAY)), now), ["old-0"]);
-    assert!(gone(&positions, &Aging::Except(&|topic| topic == "old"), now).is_empty());
-    assert_eq!(gone(&positions, &Aging::Except(&|topic| topic == "young"), now), ["old-0"]);
+    let reads = |topic: &str| BTreeSet::from([Str::from(topic)]);
+    assert!(gone(&positions, &Aging::Except(&reads("old")), now).is_empty());
+    assert_eq!(gone(&positions, &Aging::Except(&reads("young")), now), ["old-0"]);
     assert!(gone(&positions, &Aging::Never, now).is_empty());
     let aged_out = gone(&positions, &Aging::Since(Timestamp(0)), 12 * DAY);
     assert_eq!(aged_out, ["old-0", "young-3"]);
@@ -47,7 +49,11 @@ fn a_client_that_says_how_long_is_heeded() {
     let expires = Some(Timestamp(0).plus(2 * DAY));
     positions.note(&key("t", 0), Some(OffsetValue { expires, ..value(Duration::ZERO) }));
     assert!(gone(&positions, &Aging::EachSinceCommitted, DAY).is_empty());
-    assert_eq!(gone(&positions, &Aging::Never, 2 * DAY), ["t-0"]);
+    assert_eq!(gone(&positions, &Aging::EachSinceCommitted, 2 * DAY), ["t-0"]);
+    assert_eq!(gone(&positions, &Aging::Since(Timestamp(0)), 2 * DAY), ["t-0"]);
+    // But what is read stays, as it does in Kafka.
+    assert!(gone(&positions, &Aging::Except(&BTreeSet::from([Str::from("t")])), 9 * DAY).is_empty());
+    assert!(gone(&positions, &Aging::Never, 9 * DAY).is_empty());
 }
 
 #[test]

@@ -11,11 +11,18 @@ fn offset() -> Record {
     let value = OffsetValue {
         offset: 42,
         leader_epoch: LeaderEpoch::new(3),
+        topic_id: None,
         metadata: Str::from("m"),
         committed: Timestamp(1_000),
         expires: None,
     };
     Record::Offset { key, value: Some(value) }
+}
+
+fn with_topic_id() -> Record {
+    let Record::Offset { key, value: Some(value) } = offset() else { unreachable!() };
+    let topic_id = Some(TopicId::new(uuid::Uuid::from_u128(0x0a0b)));
+    Record::Offset { key, value: Some(OffsetValue { topic_id, ..value }) }
 }
 
 fn group() -> Record {
@@ -47,8 +54,11 @@ fn back(record: &Record) -> Option<Record> {
 
 #[test]
 fn what_is_written_is_read() {
-    for record in [offset(), group()] {
+    for record in [offset(), with_topic_id(), group()] {
         assert_eq!(back(&record).as_ref(), Some(&record));
+        let (key, value) = (record.key().expect("a key"), record.value().expect("a value"));
+        let bytes = key.len() + value.map_or(0, |value| value.len());
+        assert!(record.batch_bytes_max() >= HEADER_BYTES + bytes + 32, "{record:?}");
     }
     let Record::Offset { key, .. } = offset() else { unreachable!() };
     let tombstone = Record::Offset { key, value: None };
@@ -63,6 +73,11 @@ fn the_bytes_are_kafkas() {
     let value = record.value().expect("a value").expect("no tombstone");
     let expected = "0003".to_owned() + "000000000000002a" + "00000003" + "00016d" + "00000000000003e8";
     assert_eq!(hex(&value), expected);
+
+    let value = with_topic_id().value().expect("a value").expect("no tombstone");
+    let fields = "0004".to_owned() + "000000000000002a" + "00000003" + "026d" + "00000000000003e8";
+    let tagged = "010010".to_owned() + "00000000000000000000000000000a0b";
+    assert_eq!(hex(&value), fields + &tagged);
 
     let record = group();
     assert_eq!(hex(&record.key().expect("a key")), "0002".to_owned() + "000167");
