@@ -60,7 +60,7 @@ pub(super) enum Reply {
     Overlapping(Answer),
     /// It is not done before its answer is there.
     Serial(Answer),
-    /// The same, of one that may wait for others for minutes, and needs nothing of the request meanwhile.
+    /// The same, of one that may wait for others for minutes, and whose handler has copied what it needs of the request.
     Parked(Answer),
 }
 
@@ -178,13 +178,14 @@ impl Dispatcher {
             }
             ApiKey::JoinGroup => {
                 let caller = caller(header, peer);
-                self.parked(header, reader, |context, request| {
+                self.serve(header, reader, |context, request| {
                     group_members::join(context, request, caller, version)
                 })
+                .map(Reply::Parked)
             }
-            ApiKey::SyncGroup => {
-                self.parked(header, reader, |context, request| group_members::sync(context, request, version))
-            }
+            ApiKey::SyncGroup => self
+                .serve(header, reader, |context, request| group_members::sync(context, request, version))
+                .map(Reply::Parked),
             ApiKey::Heartbeat => self.serial(header, reader, group_members::heartbeat),
             ApiKey::LeaveGroup => self
                 .serial(header, reader, |context, request| group_members::leave(context, request, version)),
@@ -230,23 +231,6 @@ impl Dispatcher {
         ))
     }
 
-    /// `handle` copies what it needs of the request before it gives the answer to wait for.
-    fn parked<R, F>(
-        &self,
-        header: &RequestHeader,
-        reader: &mut Reader,
-        handle: impl FnOnce(Arc<Context>, R) -> F,
-    ) -> Result<Reply, Ended>
-    where
-        R: Request,
-        R::Response: Send,
-        F: Future<Output = R::Response> + Send + 'static,
-    {
-        let request: R = read(reader, header.api_version)?;
-        let answer = handle(self.context.clone(), request);
-        Ok(Reply::Parked(self.answer(header, answer, |response| (response, None))))
-    }
-
     fn serial<R, F>(
         &self,
         header: &RequestHeader,
@@ -258,9 +242,23 @@ impl Dispatcher {
         R::Response: Send,
         F: Future<Output = R::Response> + Send + 'static,
     {
+        self.serve(header, reader, handle).map(Reply::Serial)
+    }
+
+    fn serve<R, F>(
+        &self,
+        header: &RequestHeader,
+        reader: &mut Reader,
+        handle: impl FnOnce(Arc<Context>, R) -> F,
+    ) -> Result<Answer, Ended>
+    where
+        R: Request,
+        R::Response: Send,
+        F: Future<Output = R::Response> + Send + 'static,
+    {
         let request: R = read(reader, header.api_version)?;
         let answer = handle(self.context.clone(), request);
-        Ok(Reply::Serial(self.answer(header, answer, |response| (response, None))))
+        Ok(self.answer(header, answer, |response| (response, None)))
     }
 
     /// `split` parts what a handler gives into the response and the memory set aside for it.

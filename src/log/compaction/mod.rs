@@ -29,6 +29,8 @@ mod thin;
 mod judge;
 /// The batches of closed segments, one by one.
 mod walk;
+/// What becomes of a pass and of the segments that it writes.
+mod outcome;
 /// A segment that is being written.
 mod output;
 /// Puts new segments in the place of old ones.
@@ -37,7 +39,8 @@ mod swap;
 mod pass;
 
 pub use dirt::Dirt;
-pub use pass::{CompactError, CompactOptions, Compacted, Pass, Step};
+pub use outcome::CompactError;
+pub use pass::{CompactOptions, Compacted, Pass, Step};
 
 #[cfg(test)]
 mod tests;

@@ -18,8 +18,7 @@ use super::super::index::IndexMark;
 use super::super::layout;
 use super::super::segment::{Sealed, Tail, marker_in};
 use super::super::state::Condition;
-use super::pass::CompactError;
-use super::swap::Swapped;
+use super::outcome::{CompactError, Finished, Swapped};
 
 /// Bytes that are written at once.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -42,13 +41,6 @@ pub(super) struct Output {
     sealed_at: Timestamp,
     /// Whether it differs from its one source.
     is_changed: bool,
-}
-
-/// A segment that is written and synced, beside its place.
-#[derive(Debug)]
-pub(super) struct Finished {
-    pub(super) sources: Vec<Arc<Sealed>>,
-    pub(super) facts: SealedFacts,
 }
 
 impl Output {

@@ -18,8 +18,8 @@ use super::super::state::Condition;
 use super::dirt::{Dirt, dirt};
 use super::judge::Judge;
 use super::key_map::{KeyMap, Put, Room};
+use super::outcome::{CompactError, Swapped};
 use super::output::Output;
-use super::swap::Swapped;
 use super::thin::{Left, ThinError, records};
 use super::walk::{Batch, Walk, Walked};
 use crate::config::Compaction;
@@ -34,23 +34,6 @@ pub struct CompactOptions {
     pub keys_bytes_max: ByteCount,
     /// Share of it that is filled (`log.cleaner.io.buffer.load.factor`).
     pub load_factor: f64,
-}
-
-/// Why a pass has ended early. The log is as sound as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum CompactError {
-    /// A segment cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The disk is full, or has failed.
-    #[error(transparent)]
-    Change(#[from] ChangeError),
-    /// Segments left the log meanwhile, or it was closed: no failure.
-    #[error("the log was changed meanwhile")]
-    Overtaken,
-    /// What is left of a segment takes more room than a segment has.
-    #[error("what is left of the segment at offset {0} is too large")]
-    Large(Offset),
 }
 
 /// What a step has done.

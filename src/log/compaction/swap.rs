@@ -34,18 +34,10 @@ use super::super::layout;
 use super::super::opening::Opening;
 use super::super::segment::Sealed;
 use super::super::state::{Books, Condition, Starts};
-use super::output::Finished;
+use super::outcome::{Finished, Swapped};
 
 /// The files of a segment that a compaction makes anew.
 const MADE_ANEW: [&str; 2] = [layout::LOG, layout::INDEX];
-
-/// What became of a swap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Swapped {
-    Done,
-    /// The segments that it was made from are not in the log any more, or not all.
-    Overtaken,
-}
 
 impl Log {
     /// Makes sure that the next start puts nothing into the log that lies beside it. Blocks.
