@@ -90,8 +90,8 @@ usage: cargo xtask COMMAND
   check        a run's history, again: --history FOLDER
   prove restart kill -9 with much local log: --mb 2048 --broker debug|release
   prove outage  MinIO away for a while under produce, tail and cold reads: --seconds 60 --broker debug|release
-  prove storefaults  a bucket that fails in every way, over HTTP: --faults 2000 --share 250 --kill-seconds 90 --seed 1 --broker debug|release,
-                or the tier alone against a simulated one: --in-process 100000 --seed 1
+  prove storefaults  a bucket that fails in every way, over HTTP: --faults 2000 --share 250 --kill-seconds 90 --seed 1 --broker debug|release
+  prove storefaults-sim  the tier alone against a simulated bucket that fails: --faults 100000 --seed 1
   prove zombies-real  losers of claims, as processes on one bucket: --rounds 50 --only copied|frozen|late --late-seconds 6
                 --broker debug|release
   prove replay  one partition from a cold broker behind a proxy as slow as S3: --mb 2000 --proxy yes|no --value-bytes 1000 --broker debug|release
