@@ -183,6 +183,23 @@ async fn a_damaged_page_is_told_and_forgotten_once_it_is_whole() {
     assert_eq!(bench.examine(&tier).await, Vec::<String>::new());
 }
 
+/// A damaged page hides what it lists, not what others do.
+#[tokio::test]
+async fn verify_names_each_damaged_page_and_what_is_damaged_besides() {
+    let (bench, _tier, claimed) = bench().await;
+    let manifest = claimed.manifest();
+    let mut harmed: Vec<Key> = manifest.pages()[..2].iter().map(|page| page.object.clone()).collect();
+    harmed.push(manifest.entries()[0].object.clone());
+    for object in &harmed {
+        bench.harm(object, 50).await;
+    }
+    let report = verify(&bench.store, VerifyOptions::default().deep()).await.unwrap();
+    let named: Vec<&str> =
+        report.problems.iter().filter_map(|problem| problem.object.as_deref()).collect();
+    assert_eq!(named, harmed.iter().map(Key::as_str).collect::<Vec<_>>());
+    assert_eq!(report.orphans, [], "what a damaged page lists is no orphan");
+}
+
 #[tokio::test]
 async fn damage_that_nothing_names_any_more_is_forgotten() {
     let (bench, tier, mut claimed) = bench().await;

@@ -146,11 +146,10 @@ impl Check<'_> {
         self.report.removed += manifest.removed().len() as u64;
         self.versions(&manifest).await?;
         let objects = self.objects().await?;
-        let Some(entries) = self.entries(&manifest).await? else {
-            return Ok(());
-        };
+        let (entries, whole) = self.entries(&manifest).await?;
         self.segments(entries, &objects).await?;
-        self.orphans(&manifest, &objects).await
+        // What a damaged page named is not to be taken for an orphan.
+        if whole { self.orphans(&manifest, &objects).await } else { Ok(()) }
     }
 
     fn problem(&mut self, object: Option<&Key>, what: String) {
@@ -206,21 +205,22 @@ impl Check<'_> {
         Ok(objects)
     }
 
-    /// All entries, oldest first; `None` if a page cannot be read, without which nothing more can be said.
-    async fn entries(&mut self, manifest: &Manifest) -> Result<Option<Vec<Entry>>, InspectError> {
+    /// All entries that can be read, oldest first, and whether that is all of them: each damaged page is a problem of its own.
+    async fn entries(&mut self, manifest: &Manifest) -> Result<(Vec<Entry>, bool), InspectError> {
         let mut entries = Vec::new();
+        let mut whole = true;
         for page in manifest.pages() {
             match self.pages.get(self.partition, page).await {
                 Ok(paged) => entries.extend(paged.iter().cloned()),
                 Err(ManifestError::Store(error)) if !error.is_not_found() => return Err(error.into()),
                 Err(error) => {
                     self.problem(Some(&page.object), error.to_string());
-                    return Ok(None);
+                    whole = false;
                 }
             }
         }
         entries.extend(manifest.entries().iter().cloned());
-        Ok(Some(entries))
+        Ok((entries, whole))
     }
 
     async fn segments(
