@@ -45,6 +45,19 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(is_pipe)
 }
 
+/// An error and its causes on one line, each once: many errors say their cause themselves.
+pub fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
+
 /// Rows in aligned columns: texts to the left, numbers to the right.
 #[derive(Debug)]
 pub struct Table {
@@ -100,6 +113,12 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("no room").context("writing f: no room").context("cannot start");
+        assert_eq!(told(&error), "cannot start: writing f: no room");
+    }
 
     #[test]
     fn columns_are_aligned() {

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use aquifer_model::format::FormatError;
@@ -39,6 +40,9 @@ pub enum LogError {
     /// The database cannot be opened or read.
     #[error("the metadata log cannot be read: {0}")]
     Database(#[source] Box<redb::Error>),
+    /// The database's own code cannot cope with what it found.
+    #[error("the metadata log is damaged ({0}): restore it, or move the whole directory away")]
+    Unreadable(String),
     /// Its pages are not what was written, and only an older state of it could be had: one that may have forgotten a promise.
     #[error("the metadata log is damaged: restore it, or move the whole directory away")]
     Damaged,
@@ -141,12 +145,15 @@ impl Log {
     ) -> Result<Log, LogError> {
         let failed = |error: redb::Error| LogError::Database(Box::new(error));
         let backend = Arc::new(backend);
-        look_through(&backend)?;
-        let database = redb::Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(Whole(backend))
-            .map_err(|error| failed(error.into()))?;
-        let contents = writer::load(&database, &codec::encode_owner(node)).map_err(failed)?;
+        let (database, contents) = unless_it_panics(|| {
+            look_through(&backend)?;
+            let database = redb::Builder::new()
+                .set_cache_size(CACHE_BYTES)
+                .create_with_backend(Whole(backend))
+                .map_err(|error| failed(error.into()))?;
+            let contents = writer::load(&database, &codec::encode_owner(node)).map_err(failed)?;
+            Ok((database, contents))
+        })?;
         let state = State::from_contents(contents, node)?;
         metrics.log_size(state.entries.len(), state.bytes);
         let appended = Appended { entries: state.entries.len() as u64, bytes: state.bytes };
@@ -193,6 +200,16 @@ impl Log {
     fn changed(&self, state: &State) {
         self.shared.metrics.log_size(state.entries.len(), state.bytes);
     }
+}
+
+/// redb checks its pages' sums, and yet trusts lengths that it reads from some before it has: a flipped bit there is a panic. What
+/// lies on a disk is input, and must not be more than a refusal.
+fn unless_it_panics<T>(open: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
+    std::panic::catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(LogError::Unreadable(text.unwrap_or("its database panicked").to_owned()))
+    })
 }
 
 /// Whether every page is what was written: redb itself looks only at those that it comes across, and mends without asking.

@@ -120,6 +120,40 @@ async fn a_log_that_is_opened_again_is_the_same() {
     close(log, closed).await;
 }
 
+/// One bit anywhere: the log is what it was, or it is refused. Nothing of it is believed that is not, and nothing panics.
+#[tokio::test]
+async fn a_log_with_a_flipped_bit_is_as_it_was_or_refused() {
+    /// A prime, so that all of a page's fields are met over the pages.
+    const STEP: usize = 61;
+    let (dir, tasks) = (tempfile::tempdir().unwrap(), TaskGroup::new());
+    let (mut log, closed) = open(file(&dir), &tasks).unwrap();
+    log.save_vote(&vote(2)).await.unwrap();
+    log.blocking_append((0..12).map(|index| blank(1, index))).await.unwrap();
+    let before = contents(&mut log).await;
+    close(log, closed).await;
+    let disk = Disk::host();
+    let path = dir.path().join("raft.redb");
+    let whole = disk.read_if_exists(&path).unwrap().unwrap();
+    let used: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
+    let mut refused = 0;
+    for (turn, at) in used.into_iter().step_by(STEP).enumerate() {
+        let mut harmed = whole.to_vec();
+        harmed[at] ^= 1 << (turn % 8);
+        disk.write_atomic(&path, &harmed).unwrap();
+        match open(file(&dir), &tasks) {
+            Ok((mut log, closed)) => {
+                assert_eq!(
+                    (contents(&mut log).await, log.read_vote().await.unwrap()),
+                    (before.clone(), Some(vote(2)))
+                );
+                close(log, closed).await;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > 0);
+}
+
 #[tokio::test]
 async fn a_log_of_another_node_is_refused() {
     let (dir, tasks) = (tempfile::tempdir().unwrap(), TaskGroup::new());
