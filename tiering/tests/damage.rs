@@ -194,8 +194,7 @@ async fn verify_names_each_damaged_page_and_what_is_damaged_besides() {
         bench.harm(object, 50).await;
     }
     let report = verify(&bench.store, VerifyOptions::default().deep()).await.unwrap();
-    let named: Vec<&str> =
-        report.problems.iter().filter_map(|problem| problem.object.as_deref()).collect();
+    let named: Vec<&str> = report.problems.iter().filter_map(|problem| problem.object.as_deref()).collect();
     assert_eq!(named, harmed.iter().map(Key::as_str).collect::<Vec<_>>());
     assert_eq!(report.orphans, [], "what a damaged page lists is no orphan");
 }
