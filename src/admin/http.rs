@@ -10,8 +10,10 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::sync::Mutex;
 
 use super::door::Door;
+use super::groups::GroupsSource;
 use super::health::{Health, Readiness};
 use super::status::StatusSource;
 
@@ -24,6 +26,9 @@ pub(crate) struct Admin {
     pub(crate) health: Health,
     pub(crate) registry: Arc<Registry>,
     pub(crate) status: Arc<StatusSource>,
+    pub(crate) groups: Arc<GroupsSource>,
+    /// One scrape at a time: gauges that are looked up are set for it.
+    pub(crate) scraping: Arc<Mutex<()>>,
 }
 
 /// Serves the admin port until the group is stopped.
@@ -33,6 +38,7 @@ pub(crate) async fn serve(listener: Listener, admin: Admin, tasks: TaskGroup) {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/api/status", get(status))
+        .route("/api/groups", get(groups))
         .with_state(admin);
     let stopping = tasks.cancelled().clone();
     let serving = axum::serve(Door::new(listener), router)
@@ -56,7 +62,9 @@ async fn ready(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
+    let _scraping = admin.scraping.lock().await;
     admin.status.refresh_gauges();
+    admin.groups.refresh_gauges().await;
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &admin.registry) {
         Ok(()) => ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response(),
@@ -64,6 +72,10 @@ async fn metrics(State(admin): State<Admin>) -> Response {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode metrics: {error}\n")).into_response()
         }
     }
+}
+
+async fn groups(State(admin): State<Admin>) -> Response {
+    axum::Json(admin.groups.views().await).into_response()
 }
 
 async fn status(State(admin): State<Admin>) -> Response {

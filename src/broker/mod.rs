@@ -23,6 +23,7 @@ use aquifer_tiering::Tier;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::admin::groups::GroupsSource;
 use crate::admin::health::{Health, Readiness};
 use crate::admin::http::{self, Admin};
 pub use crate::admin::status::Report;
@@ -157,8 +158,13 @@ impl Broker {
             front.spawn("acceptor", parts.acceptor.clone().run(listener, front.clone()));
         }
         if let Some(listener) = sockets.admin {
-            let admin =
-                Admin { health: health.clone(), registry: Arc::new(registry), status: status.clone() };
+            let admin = Admin {
+                health: health.clone(),
+                registry: Arc::new(registry),
+                status: status.clone(),
+                groups: Arc::new(parts.standings),
+                scraping: Arc::default(),
+            };
             front.spawn("admin", http::serve(listener, admin, front.clone()));
         }
         health.set(Readiness::Ready);
@@ -262,6 +268,7 @@ struct Started<'a> {
 struct Parts {
     acceptor: Arc<Acceptor>,
     status: StatusSource,
+    standings: GroupsSource,
     metadata: Metadata,
     logs: Arc<LogDir>,
 }
@@ -309,8 +316,17 @@ impl Started<'_> {
             self.world.clone(),
             self.registry,
         );
-        let acceptor = self.front_door(&metadata, replicas, tier, configs);
-        Ok(Parts { acceptor, status, metadata, logs })
+        let counted = GroupMetrics::register(self.registry);
+        let groups = self.start_groups(&metadata, replicas.clone(), configs.clone(), counted);
+        let standings = GroupsSource::new(
+            groups.clone(),
+            metadata.clone(),
+            replicas.clone(),
+            self.config.broker().groups.lag_partitions_max as usize,
+            self.registry,
+        );
+        let acceptor = self.front_door(&metadata, replicas, tier, configs, groups);
+        Ok(Parts { acceptor, status, standings, metadata, logs })
     }
 
     async fn open_logs(&mut self) -> Result<Arc<LogDir>, StartError> {
@@ -361,9 +377,8 @@ impl Started<'_> {
         replicas: Arc<Replicas>,
         tier: Option<Tier>,
         configs: watch::Receiver<Config>,
+        groups: Arc<Groups>,
     ) -> Arc<Acceptor> {
-        let counted = GroupMetrics::register(self.registry);
-        let groups = self.start_groups(metadata, replicas.clone(), configs.clone(), counted);
         let broker = self.config.broker();
         let context = Arc::new(Context {
             broker: broker.node.id,

@@ -26,6 +26,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// First and longest pause between two tries.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The first version of ListOffsets that knows of local disks.
+pub const LOCAL_SINCE: i16 = 8;
 /// The first version of Metadata that says whether topics may be created.
 const CREATION_SINCE: i16 = 4;
 

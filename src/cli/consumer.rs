@@ -356,7 +356,8 @@ pub const EARLIEST: Timestamp = Timestamp(-2);
 /// What ListOffsets calls the beginning of what is on local disk.
 pub const EARLIEST_LOCAL: Timestamp = Timestamp(-4);
 
-async fn starts(
+/// Where these partitions start, by this rule.
+pub async fn starts(
     cluster: &Cluster,
     name: &TopicName,
     partitions: &[i32],

@@ -17,6 +17,10 @@ pub mod partitioner;
 pub mod producer;
 /// Reads a topic's partitions.
 pub mod consumer;
+/// Groups, asked of their coordinators.
+pub mod coordinator;
+/// A place in a partition, as people type it.
+pub mod whence;
 /// How a record is shown.
 pub mod format;
 /// What all commands that talk to a cluster take.
@@ -29,7 +33,8 @@ pub mod produce;
 pub mod consume;
 /// `aquifer topic`.
 pub mod topic;
-
+/// `aquifer group`.
+pub mod group;
 /// `aquifer dev` and `aquifer broker`: a broker until it is told to stop.
 pub mod serve;
 /// `aquifer tier`: what is in the bucket.
@@ -69,6 +74,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Create, list, describe, alter and delete topics
     Topic(topic::TopicArgs),
+    /// List, describe, move and delete consumer groups
+    Group(group::GroupArgs),
     /// Write a record for each line of standard input
     Produce(produce::ProduceArgs),
     /// Read records to standard output
@@ -109,6 +116,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dev(_) | Command::Broker(_) => unreachable!("brokers were run above"),
         Command::Demo(args) => demo::run(args).await,
         Command::Topic(args) => args.run(&world, &tasks).await,
+        Command::Group(args) => args.run(&world, &tasks).await,
         Command::Produce(args) => args.run(&world, &tasks).await,
         Command::Consume(args) => args.run(&world, &tasks).await,
         Command::Tier(args) => args.run(&world).await,

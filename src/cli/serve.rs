@@ -32,7 +32,7 @@ pub async fn run(config: Option<Config>) -> anyhow::Result<()> {
         tracing::info!(%address, "serving Kafka clients");
     }
     if let Some(admin) = broker.admin_address() {
-        tracing::info!(%admin, "serving /live, /ready, /metrics, /api/status");
+        tracing::info!(%admin, "serving /live, /ready, /metrics, /api/status, /api/groups");
     }
     match store {
         Some(store) => tracing::info!(store, "sealed segments go to this bucket"),

@@ -20,7 +20,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::cli::client::{ClientArgs, parse_pair, parse_topic};
-use crate::cli::cluster::{Cluster, Topic};
+use crate::cli::cluster::{Cluster, LOCAL_SINCE, Topic};
 use crate::cli::consumer::{EARLIEST, EARLIEST_LOCAL, LATEST, offsets};
 use crate::cli::output::{Output, Table};
 
@@ -33,8 +33,6 @@ const SOURCE_TOPIC: i8 = 1;
 /// Kafka's numbers for the ways to alter.
 const OPERATION_SET: i8 = 0;
 const OPERATION_DELETE: i8 = 1;
-/// The first version of ListOffsets that knows of local disks.
-const LOCAL_SINCE: i16 = 8;
 
 /// Topics
 #[derive(Debug, Args)]

@@ -39,6 +39,8 @@ pub struct Groups {
     pub offsets_expiry_interval: Duration,
     /// `offset.metadata.max.bytes`.
     pub offset_metadata_bytes_max: ByteCount,
+    /// `group.lag.partitions.max`.
+    pub lag_partitions_max: u32,
     /// `offsets.commit.timeout.ms`.
     pub commit_timeout: Duration,
 }
@@ -113,6 +115,10 @@ pub(super) fn read(r: &mut Reader<'_>) -> Groups {
             bytes("offset.metadata.max.bytes", 4096)
                 .range(0, 32_767)
                 .doc("Bytes of text that a client may store beside a position."),
+        ),
+        lag_partitions_max: r.read(
+            count("group.lag.partitions.max", 20_000)
+                .doc("Positions of groups that `/metrics` and `/api/groups` tell of at once, each a time series of lag. Those beyond are counted."),
         ),
         commit_timeout: r.read(
             millis("offsets.commit.timeout.ms", 5 * SECOND)

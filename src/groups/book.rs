@@ -73,6 +73,16 @@ pub(crate) struct Committer {
     pub(crate) retention: Option<Duration>,
 }
 
+/// How a group stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) group: Str,
+    pub(crate) state: &'static str,
+    pub(crate) members: usize,
+    /// Topic, partition, offset.
+    pub(crate) positions: Vec<(Str, i32, i64)>,
+}
+
 /// A group in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listed {
@@ -417,6 +427,20 @@ impl Book {
             state: group.classic.state().name(),
         });
         listed.collect()
+    }
+
+    /// How all groups stand, with so many positions at most, and how many were left out for that.
+    pub(crate) fn standings(&self, positions_max: usize) -> (Vec<Standing>, usize) {
+        let (mut room, mut left_out) = (positions_max, 0);
+        let standings = self.groups.iter().map(|(id, group)| {
+            let all = group.positions.all().map(|(topic, index, value)| (topic.clone(), index, value.offset));
+            let positions: Vec<_> = all.take(room).collect();
+            room -= positions.len();
+            left_out += group.positions.len() - positions.len();
+            let (state, members) = (group.classic.state().name(), group.classic.member_count());
+            Standing { group: id.clone(), state, members, positions }
+        });
+        (standings.collect(), left_out)
     }
 
     /// One group, in full.

@@ -32,6 +32,11 @@ impl Positions {
         self.topics.is_empty()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.topics.values().map(BTreeMap::len).sum()
+    }
+
     /// Takes what a record says.
     pub(crate) fn note(&mut self, key: &OffsetKey, value: Option<OffsetValue>) {
         match value {

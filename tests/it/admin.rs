@@ -10,7 +10,7 @@ use crate::node::{Home, Node};
 use crate::tier::{all_is_cold, contents, write};
 
 /// Status and body of a GET, by the few bytes that HTTP needs.
-async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     in_time(path, async {
         let mut stream = Stream::connect(address).await.expect("the admin port is open");
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -87,4 +87,23 @@ async fn probes_metrics_and_status_answer() {
     }
     assert_eq!((first["topic"].as_str(), first["role"].as_str()), (Some("t"), Some("leader")));
     node.stop().await;
+}
+
+#[test]
+fn the_dashboard_shows_what_is_explained() {
+    let explained = include_str!("../../docs/operations.md");
+    let dashboard = include_str!("../../docs/grafana.json");
+    let _: serde_json::Value = serde_json::from_str(dashboard).expect("JSON");
+    let words = dashboard.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+    let shown: std::collections::BTreeSet<&str> =
+        words.filter(|word| word.starts_with("aquifer_")).map(base_name).collect();
+    assert!(shown.len() > 20, "{shown:?}");
+    let unexplained: Vec<&&str> =
+        shown.iter().filter(|name| !explained.contains(&format!("`{name}`"))).collect();
+    assert!(unexplained.is_empty(), "docs/operations.md does not say what these mean: {unexplained:?}");
+}
+
+/// A metric's name without what the text format adds to counters and histograms.
+fn base_name(series: &str) -> &str {
+    ["_total", "_bucket"].iter().find_map(|suffix| series.strip_suffix(suffix)).unwrap_or(series)
 }

@@ -1,5 +1,7 @@
 //! The program as people type it: a node for development, and the commands that talk to it.
 
+use crate::admin::get;
+use crate::batches::batch;
 use crate::node::Home;
 use crate::process::{Ended, Process};
 
@@ -56,4 +58,60 @@ async fn a_node_for_development_and_the_commands_that_talk_to_it() {
     assert!(!run(&home, &broker, &["topic", "list", "--json"], "").await.contains("\"t\""));
     node.signal("TERM");
     assert_eq!(node.ended("SIGTERM").await.code, Some(0));
+}
+
+/// Runs a command, and gives the JSON that it printed.
+async fn json(home: &Home, broker: &str, args: &[&str]) -> serde_json::Value {
+    let printed = run(home, broker, args, "").await;
+    serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{args:?}: {error}: {printed}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_seen_moved_and_deleted() {
+    let home = Home::new(&["admin.listen=127.0.0.1:0", "offsets.topic.num.partitions=4"]);
+    let node = home.start().await;
+    let mut client = node.client().await;
+    let topic = client.create("t", 2, &[]).await;
+    for partition in [0, 1] {
+        client.append(&topic, partition, &batch(&["a"; 10])).await;
+    }
+    let broker = node.address().to_string();
+    let reset = ["group", "reset-offsets", "g", "--topic", "t", "--to", "beginning"];
+    let shown = run(&home, &broker, &reset, "").await;
+    assert!(shown.contains("nothing was changed"), "{shown}");
+    assert_eq!(json(&home, &broker, &["group", "list", "--json"]).await, serde_json::json!([]));
+
+    run(&home, &broker, &[&reset[..], &["--execute"]].concat(), "").await;
+    let listed = json(&home, &broker, &["group", "list", "--json"]).await;
+    assert_eq!((&listed[0]["group"], &listed[0]["state"]), (&"g".into(), &"Empty".into()), "{listed}");
+    // Kept within what there is.
+    let by = ["group", "reset-offsets", "g", "--topic", "t:1", "--by", "99", "--execute", "--json"];
+    let moved = json(&home, &broker, &by).await;
+    let expected = serde_json::json!([{ "topic": "t", "partition": 1, "from": 0, "to": 10 }]);
+    assert_eq!((&moved["done"], &moved["partitions"]), (&true.into(), &expected));
+    let by = ["group", "reset-offsets", "g", "--topic", "t:0", "--by", "3", "--execute"];
+    run(&home, &broker, &by, "").await;
+
+    let described = json(&home, &broker, &["group", "describe", "g", "--json"]).await;
+    let lags = |partitions: &serde_json::Value| -> Vec<u64> {
+        partitions.as_array().expect("a list").iter().filter_map(|one| one["lag"].as_u64()).collect()
+    };
+    assert_eq!(lags(&described[0]["partitions"]), [7, 0], "{described}");
+    let table = run(&home, &broker, &["group", "describe", "g"], "").await;
+    assert!(table.contains("lag 7") && table.contains("local"), "{table}");
+
+    let (_, told) = get(node.admin_address(), "/api/groups").await;
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let group = &told["groups"][0];
+    assert_eq!((&group["group"], &group["lag"], &group["members"]), (&"g".into(), &7.into(), &0.into()));
+    assert_eq!(lags(&group["partitions"]), [7, 0]);
+    let (_, metrics) = get(node.admin_address(), "/metrics").await;
+    let lag = "aquifer_group_lag{group=\"g\",topic=\"t\",partition=\"0\"} 7";
+    assert!(metrics.contains(lag), "{metrics}");
+
+    assert_eq!(run(&home, &broker, &["group", "delete", "g"], "").await, "deleted g\n");
+    assert!(run(&home, &broker, &["group", "delete", "g", "--if-exists"], "").await.contains("not there"));
+    let (_, metrics) = get(node.admin_address(), "/metrics").await;
+    assert!(!metrics.contains("group=\"g\""), "what is gone is no series any more");
+    node.stop().await;
 }

@@ -85,6 +85,8 @@ usage: cargo xtask COMMAND
   prove powercut power cuts of data directory and bucket (as root): --rounds 100 --fs ext4|xfs --broker debug|release
   prove diskfault a disk whose syncs fail, and one that is full (as root): --broker debug|release
   prove corrupt damage at random places of every kind of file and object: --places 1000 --seed N --broker debug|release
+  prove groups   members that come, leave and crash, the broker killed now and then: --seconds 600 --members 50 --partitions 200
+                --protocol classic|consumer --kills true|false --seed 1 --broker debug|release
   prove hostile  clients that mean no good beside one that does: --seconds 600 --rate 5000 --only ATTACK --broker debug|release
   prove planted  each of the ten faults that a build can have on purpose must be found (as root): --only NAME
   check        a run's history, again: --history FOLDER

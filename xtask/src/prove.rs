@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 pub(crate) mod corrupt;
 /// A disk that fails, and one that is full.
 pub(crate) mod diskfault;
+/// Members of a group that come and go.
+pub(crate) mod groups;
 /// Clients that mean no good, beside one that does.
 pub(crate) mod hostile;
 /// kill -9 at random moments.
@@ -61,6 +63,7 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
         "crashpoints" => return simulation::crashpoints(flags),
         "storefaults-sim" => return simulation::store_faults(flags),
         "corrupt" => corrupt::main,
+        "groups" => groups::main,
         "hostile" => hostile::main,
         "kill9" => kill9::main,
         "powercut" => powercut::main,
@@ -72,7 +75,7 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
         "replay" => replay::main,
         other => {
             bail!(
-                "no such proof: '{other}' (kill9, powercut, corrupt, hostile, diskfault, planted, sim, zombies, crashpoints, restart, outage, storefaults, storefaults-sim, zombies-real, replay)"
+                "no such proof: '{other}' (kill9, powercut, corrupt, groups, hostile, diskfault, planted, sim, zombies, crashpoints, restart, outage, storefaults, storefaults-sim, zombies-real, replay)"
             )
         }
     };

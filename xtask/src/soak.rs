@@ -173,6 +173,13 @@ fn last_acked(said: &str) -> u64 {
     last.map_or(0, |count| count.parse().unwrap_or(0))
 }
 
+/// A group whose members come, leave and crash; what they were told is written down.
+pub(crate) fn crowd(bootstrap: &str, topic: &str, more: &[&str], history: &Path) -> Result<Running> {
+    let mut words = vec!["crowd", "--bootstrap", bootstrap, "--topic", topic];
+    words.extend(more);
+    Running::start("crowd", &words, history)
+}
+
 /// A reader of numbered records that writes down what it reads and is told.
 pub(crate) fn watch(bootstrap: &str, topic: &str, from: &str, name: &str, history: &Path) -> Result<Running> {
     let mut words = vec!["watch", "--bootstrap", bootstrap, "--topic", topic, "--from", from];

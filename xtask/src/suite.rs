@@ -3,6 +3,7 @@
 use crate::flags::Flags;
 use crate::groups;
 use crate::mounted::Kind;
+use crate::prove::groups::{self as crowds, Churn};
 use crate::prove::hostile::{self, Siege};
 use crate::prove::storefaults::{self, Strength};
 use crate::prove::{Blows, corrupt, diskfault, kill9, planted, powercut, zombies};
@@ -23,6 +24,7 @@ const CUTS: usize = 8;
 const STORE_FAULTS: u64 = 60;
 const HARMED: usize = 40;
 const HARM_SEED: u64 = 1;
+const CHURN_SECONDS: u64 = 20;
 const SIEGE_SECONDS: u64 = 25;
 const PLANTED: &[&str] = &["ack-before-sync", "claim-unchecked"];
 /// Where nothing can be mounted.
@@ -54,6 +56,12 @@ fn proofs(stages: &mut Stages) -> Result<()> {
         stages.pass(&format!("nothing is lost, doubled or moved by {KILLS} kills"));
         Ok(())
     });
+    let churned = stages.stage("proof: groups", |stages| {
+        let churn = Churn::short("classic", CHURN_SECONDS);
+        crowds::run(&binary, &churn)?;
+        stages.pass("members come, leave and crash, and no partition has two owners");
+        Ok(())
+    });
     let besieged = stages.stage("proof: hostile clients", |stages| {
         hostile::run(&binary, &Siege::short(SIEGE_SECONDS))?;
         stages.pass("a good client works on beside hostile ones");
@@ -79,7 +87,7 @@ fn proofs(stages: &mut Stages) -> Result<()> {
         Ok(())
     });
     let bucket = bad_buckets(stages, &binary);
-    killed.and(besieged).and(harmed).and(broken).and(found).and(bucket)
+    killed.and(churned).and(besieged).and(harmed).and(broken).and(found).and(bucket)
 }
 
 /// A bucket that fails, and processes that have lost it to others.

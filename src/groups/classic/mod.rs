@@ -179,6 +179,11 @@ impl ClassicGroup {
         self.state == State::Empty && self.pending.is_empty()
     }
 
+    /// How many are in it.
+    pub(crate) fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
     /// Whether this is an id that was given out and has not been used.
     pub(crate) fn is_pending(&self, member: &Str) -> bool {
         self.pending.contains_key(member)

@@ -72,7 +72,7 @@ func (p partitions) print() {
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(errors.New("usage: clients read|write|group|soak|watch --bootstrap H:P --topic T ..."))
+		fail(errors.New("usage: clients read|write|group|soak|watch|crowd --bootstrap H:P --topic T ..."))
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	bootstrap := flags.String("bootstrap", "", "host:port")
@@ -89,15 +89,27 @@ func main() {
 	producer := flags.Int64("producer", 1, "soak: which one it is in the history")
 	drain := flags.Duration("drain", time.Minute, "soak: how long the last records may take to be answered")
 	groupName := flags.String("group", "", "group: its name")
+	protocol := flags.String("protocol", "classic", "crowd: classic or consumer")
+	members := flags.Int("members", 50, "crowd: how many at most")
+	between := flags.Duration("between", time.Second, "crowd: between two that come or go, on average")
+	seed := flags.Int64("seed", 1, "crowd: who comes and goes when")
 	reader := flags.String("reader", "watch", "watch: its name in the history")
-	written := flags.String("history", "", "soak, watch: the file for what was sent, told and read")
+	written := flags.String("history", "", "soak, watch, crowd: the file for what was sent, told and read")
 	flags.Parse(os.Args[2:])
+	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
+	defer cancel()
+	if os.Args[1] == "crowd" {
+		run := &crowd{
+			bootstrap: *bootstrap, topic: *topic, group: *groupName, consumerProtocol: *protocol == "consumer",
+			members: *members, between: *between,
+		}
+		fail(run.run(ctx, *written, *seed, os.Stdin))
+		return
+	}
 	history, err := openHistory(*written)
 	if err != nil {
 		fail(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
-	defer cancel()
 	switch os.Args[1] {
 	case "read":
 		fail(read(ctx, *bootstrap, *topic, *partition, *from, *until))

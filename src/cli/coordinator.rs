@@ -1,0 +1,312 @@
+//! Groups as a client sees them: each asked of the broker that coordinates it.
+//!
+//! What a coordinator cannot say yet (it has just taken over and reads, or another has) is asked again until a deadline. All
+//! that is asked here may be asked twice: a position that is stored again is the same position.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context as _, anyhow, bail};
+use aquifer_model::{Offset, TopicName};
+use aquifer_protocol::messages::delete_groups::DeleteGroupsRequest;
+use aquifer_protocol::messages::describe_groups::{DescribeGroupsRequest, DescribedGroup};
+use aquifer_protocol::messages::find_coordinator::FindCoordinatorRequest;
+use aquifer_protocol::messages::list_groups::{ListGroupsRequest, ListedGroup};
+use aquifer_protocol::messages::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use aquifer_protocol::messages::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup};
+use aquifer_protocol::{ErrorCode, Reader, Str};
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::cli::cluster::{Cluster, Failure, PATIENCE, Patience};
+use crate::config::Endpoint;
+use crate::net::Peer;
+
+/// Kafka's number for groups among what has a coordinator.
+const KEY_TYPE_GROUP: i8 = 0;
+/// The first version of FindCoordinator that takes many keys.
+const MANY_KEYS_SINCE: i16 = 4;
+/// The first version of OffsetFetch that takes many groups.
+const MANY_GROUPS_SINCE: i16 = 8;
+/// The first version of OffsetFetch that names topics by id alone.
+const IDS_SINCE: i16 = 10;
+/// What a commit says that is no member's.
+const NO_GENERATION: i32 = -1;
+
+/// A stored position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The next offset that the group reads.
+    pub offset: Offset,
+    /// What the client noted beside it.
+    pub metadata: String,
+}
+
+/// A group's positions: by topic, by partition.
+pub type Positions = BTreeMap<String, BTreeMap<i32, Stored>>;
+
+/// All groups of the cluster, by name.
+pub async fn list(cluster: &Cluster) -> anyhow::Result<Vec<ListedGroup>> {
+    let metadata = cluster.metadata(Some(&[]), false).await?;
+    let mut groups = Vec::new();
+    for broker in &metadata.brokers {
+        let address = endpoint(&broker.host, broker.port)?;
+        let mut patience = Patience::new(cluster.world(), PATIENCE);
+        groups.extend(loop {
+            let answer = cluster.at(&address).await?.call(&ListGroupsRequest::default()).await?;
+            match answer.error_code {
+                ErrorCode::NONE => break answer.groups,
+                error if error.is_retriable() && patience.pause().await => {}
+                error => bail!("groups of {address}: {error}"),
+            }
+        });
+    }
+    groups.sort_by(|a, b| a.group_id.cmp(&b.group_id));
+    Ok(groups)
+}
+
+/// A group and its members; `None` if there is no such group.
+pub async fn describe(cluster: &Cluster, group: &str) -> anyhow::Result<Option<DescribedGroup>> {
+    asked(cluster, group, async |peer| {
+        let request = DescribeGroupsRequest { groups: vec![group.into()], ..Default::default() };
+        let mut answer = peer.call(&request).await?;
+        let told = answer.groups.pop().ok_or_else(|| left_out(group))?;
+        match told.error_code {
+            // Older versions have no error for it: to them it is a dead one.
+            ErrorCode::GROUP_ID_NOT_FOUND => Ok(None),
+            ErrorCode::NONE if &*told.group_state == "Dead" => Ok(None),
+            ErrorCode::NONE => Ok(Some(told)),
+            error => Err(Failure::from(error)),
+        }
+    })
+    .await
+}
+
+/// A group's positions in all topics; none if there is no such group.
+pub async fn positions(cluster: &Cluster, group: &str) -> anyhow::Result<Positions> {
+    let found = asked(cluster, group, async |peer| {
+        let version = peer.version::<OffsetFetchRequest>()?;
+        let request = if version >= MANY_GROUPS_SINCE {
+            let wanted =
+                OffsetFetchRequestGroup { group_id: group.into(), topics: None, ..Default::default() };
+            OffsetFetchRequest { groups: vec![wanted], ..Default::default() }
+        } else {
+            OffsetFetchRequest { group_id: group.into(), topics: None, ..Default::default() }
+        };
+        let answer = peer.call(&request).await?;
+        let (error, partitions) = flat(answer);
+        match error {
+            ErrorCode::NONE => Ok((version, partitions)),
+            ErrorCode::GROUP_ID_NOT_FOUND => Ok((version, Vec::new())),
+            error => Err(Failure::from(error)),
+        }
+    })
+    .await?;
+    let (version, partitions) = found;
+    let names = if version >= IDS_SINCE { names(cluster).await? } else { HashMap::new() };
+    let mut positions = Positions::new();
+    for Fetched { topic, id, partition, offset, metadata, error } in partitions {
+        if !error.is_none() {
+            bail!("the position in {topic}, partition {partition}: {error}");
+        }
+        let topic = if version >= IDS_SINCE { names.get(&id).cloned() } else { Some(topic.to_string()) };
+        // -1 is no position; a topic without a name was deleted meanwhile.
+        if let (Some(topic), Some(offset)) = (topic, Offset::new(offset)) {
+            let stored = Stored { offset, metadata: metadata.unwrap_or_default().to_string() };
+            positions.entry(topic).or_default().insert(partition, stored);
+        }
+    }
+    Ok(positions)
+}
+
+/// Stores positions for a group that has no members.
+pub async fn commit(
+    cluster: &Cluster,
+    group: &str,
+    positions: &BTreeMap<TopicName, BTreeMap<i32, Offset>>,
+) -> anyhow::Result<()> {
+    let mut topics = Vec::new();
+    for (name, partitions) in positions {
+        let topic_id = cluster.topic(name, false).await?.id;
+        let partitions = partitions.iter().map(|(index, offset)| OffsetCommitRequestPartition {
+            partition_index: *index,
+            committed_offset: offset.get(),
+            committed_metadata: Some(Str::EMPTY),
+            ..Default::default()
+        });
+        let partitions = partitions.collect();
+        topics.push(OffsetCommitRequestTopic { name: name.as_str().into(), topic_id, partitions });
+    }
+    let request = OffsetCommitRequest {
+        group_id: group.into(),
+        generation_id_or_member_epoch: NO_GENERATION,
+        topics,
+        ..Default::default()
+    };
+    asked(cluster, group, async |peer| {
+        let answer = peer.call(&request).await?;
+        for topic in &answer.topics {
+            for partition in topic.partitions.iter().filter(|partition| !partition.error_code.is_none()) {
+                return Err(match partition.error_code {
+                    // What is answered of one who is no member while others are.
+                    ErrorCode::UNKNOWN_MEMBER_ID => Failure::Fatal("the group has members".to_owned()),
+                    error => Failure::from(error),
+                });
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Deletes a group and its positions; false if there is no such group.
+pub async fn delete(cluster: &Cluster, group: &str) -> anyhow::Result<bool> {
+    asked(cluster, group, async |peer| {
+        let request = DeleteGroupsRequest { groups_names: vec![group.into()] };
+        let answer = peer.call(&request).await?;
+        let told = answer.results.first().ok_or_else(|| left_out(group))?;
+        match told.error_code {
+            ErrorCode::NONE => Ok(true),
+            ErrorCode::GROUP_ID_NOT_FOUND => Ok(false),
+            ErrorCode::NON_EMPTY_GROUP => Err(Failure::Fatal("it has members".to_owned())),
+            error => Err(Failure::from(error)),
+        }
+    })
+    .await
+}
+
+/// What a member was told to read, as groups of consumers write it; `None` if it is something else.
+pub fn assigned(bytes: &Bytes) -> Option<BTreeMap<String, Vec<i32>>> {
+    let mut reader = Reader::new(bytes.clone());
+    // All versions begin alike; what later ones add follows.
+    let _version = reader.i16().ok()?;
+    let topics = reader.array(false, 6, |reader| {
+        let topic = reader.string(false)?;
+        let partitions = reader.array(false, 4, Reader::i32)?;
+        Ok((topic.to_string(), partitions))
+    });
+    Some(topics.ok()?.into_iter().collect())
+}
+
+/// A partition in an answer to OffsetFetch, of any version.
+struct Fetched {
+    topic: Str,
+    id: Uuid,
+    partition: i32,
+    offset: i64,
+    metadata: Option<Str>,
+    error: ErrorCode,
+}
+
+fn flat(answer: aquifer_protocol::messages::offset_fetch::OffsetFetchResponse) -> (ErrorCode, Vec<Fetched>) {
+    let mut error = answer.error_code;
+    let mut all = Vec::new();
+    for topic in answer.topics {
+        for partition in topic.partitions {
+            all.push(Fetched {
+                topic: topic.name.clone(),
+                id: Uuid::nil(),
+                partition: partition.partition_index,
+                offset: partition.committed_offset,
+                metadata: partition.metadata,
+                error: partition.error_code,
+            });
+        }
+    }
+    for group in answer.groups {
+        if !group.error_code.is_none() {
+            error = group.error_code;
+        }
+        for topic in group.topics {
+            for partition in topic.partitions {
+                all.push(Fetched {
+                    topic: topic.name.clone(),
+                    id: topic.topic_id,
+                    partition: partition.partition_index,
+                    offset: partition.committed_offset,
+                    metadata: partition.metadata,
+                    error: partition.error_code,
+                });
+            }
+        }
+    }
+    (error, all)
+}
+
+/// All topics' names by their ids.
+async fn names(cluster: &Cluster) -> anyhow::Result<HashMap<Uuid, String>> {
+    let metadata = cluster.metadata(None, false).await?;
+    let named =
+        metadata.topics.into_iter().filter_map(|topic| Some((topic.topic_id, topic.name?.to_string())));
+    Ok(named.collect())
+}
+
+/// Asks a group's coordinator, whoever it is by then, until it says.
+async fn asked<T>(
+    cluster: &Cluster,
+    group: &str,
+    ask: impl AsyncFn(Peer) -> Result<T, Failure>,
+) -> anyhow::Result<T> {
+    let mut patience = Patience::new(cluster.world(), PATIENCE);
+    loop {
+        let answer = match coordinator(cluster, group).await {
+            Ok(peer) => ask(peer).await,
+            Err(failure) => Err(failure),
+        };
+        match answer {
+            Ok(found) => return Ok(found),
+            Err(Failure::Transient(why)) if patience.pause().await => {
+                tracing::debug!(group, why, "asking again");
+            }
+            Err(Failure::Transient(why) | Failure::Fatal(why)) => {
+                return Err(anyhow!(why)).with_context(|| format!("group {group}"));
+            }
+        }
+    }
+}
+
+async fn coordinator(cluster: &Cluster, group: &str) -> Result<Peer, Failure> {
+    // No broker at all is told at once: an address that is mistyped does not get better.
+    let any = cluster.any().await.map_err(|error| Failure::Fatal(format!("{error:#}")))?;
+    let request = if any.version::<FindCoordinatorRequest>()? >= MANY_KEYS_SINCE {
+        let coordinator_keys = vec![group.into()];
+        FindCoordinatorRequest { key_type: KEY_TYPE_GROUP, coordinator_keys, ..Default::default() }
+    } else {
+        FindCoordinatorRequest { key: group.into(), ..Default::default() }
+    };
+    let mut answer = any.call(&request).await?;
+    let (error, host, port) = match answer.coordinators.pop() {
+        Some(found) => (found.error_code, found.host, found.port),
+        None => (answer.error_code, answer.host, answer.port),
+    };
+    if !error.is_none() {
+        return Err(Failure::from(error));
+    }
+    let address = endpoint(&host, port).map_err(|error| Failure::Fatal(error.to_string()))?;
+    Ok(cluster.at(&address).await?)
+}
+
+fn endpoint(host: &str, port: i32) -> anyhow::Result<Endpoint> {
+    let port = u16::try_from(port).with_context(|| format!("{host} has no port {port}"))?;
+    Ok(Endpoint { host: host.to_owned(), port })
+}
+
+fn left_out(group: &str) -> Failure {
+    Failure::Fatal(format!("the answer leaves {group} out"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_consumer_was_told_to_read_is_read_of_any_version() {
+        // Version 1: topic "t", partitions 0 and 2, no user data, and what a later version may add.
+        let bytes = b"\0\x01\0\0\0\x01\0\x01t\0\0\0\x02\0\0\0\0\0\0\0\x02\xff\xff\xff\xff!";
+        let told = assigned(&Bytes::from_static(bytes)).unwrap();
+        assert_eq!(told, BTreeMap::from([("t".to_owned(), vec![0, 2])]));
+        assert_eq!(assigned(&Bytes::new()), None);
+        assert_eq!(assigned(&Bytes::from_static(b"\0\x01\0\0\0\x05")), None);
+    }
+}
