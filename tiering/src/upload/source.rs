@@ -86,7 +86,8 @@ impl LogReader {
     }
 }
 
-/// Where the batch that starts at `offset` lies; `None` if no batch starts there.
+/// Where what lies from `offset` on starts: the batch there or, if compaction has left that one out, the next. `None` if a batch
+/// reaches over it, or nothing follows.
 pub(super) async fn find_batch(
     log: File,
     end: ByteCount,
@@ -96,15 +97,16 @@ pub(super) async fn find_batch(
 }
 
 fn find_batch_blocking(log: &File, end: u64, offset: Offset) -> io::Result<Option<u64>> {
-    let mut position = 0;
+    let (mut position, mut expected) = (0, Offset::ZERO);
     while position < end {
         let head = log.read_at(position, HEADER_BYTES)?;
         let Ok(header) = BatchHeader::parse(&head) else {
             return Ok(None);
         };
         if header.base_offset >= offset {
-            return Ok((header.base_offset == offset).then_some(position));
+            return Ok((expected <= offset).then_some(position));
         }
+        expected = header.next_offset();
         position += header.size() as u64;
     }
     Ok(None)
