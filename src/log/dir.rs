@@ -20,9 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::checkpoint::{
-    PartitionFile, decode_boot, decode_directory, encode_boot, encode_directory,
-};
+use super::checkpoint::{PartitionFile, decode_boot, decode_directory, encode_boot, encode_directory};
 use super::config::{LogConfig, LogDirOptions};
 use super::damage::PageCache;
 use super::error::{ChangeError, DirFailure, OpenDirError, OpenLogError};

@@ -17,11 +17,7 @@ use super::state::{Books, Condition};
 
 impl Log {
     pub(super) fn partition_file(&self, gap_mark: Offset) -> PartitionFile {
-        PartitionFile {
-            partition: self.partition(),
-            topic: self.topic().clone(),
-            gaps_below: Some(gap_mark),
-        }
+        PartitionFile { partition: self.partition(), topic: self.topic().clone(), gaps_below: Some(gap_mark) }
     }
 
     /// Makes it durable that gaps may lie below this offset. Blocks, where that is news.

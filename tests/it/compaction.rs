@@ -10,8 +10,8 @@ use aquifer_model::{Timestamp, record};
 use aquifer_protocol::ErrorCode;
 use bytes::Bytes;
 
-use crate::batches::{batch, now};
 use crate::admin::metric;
+use crate::batches::{batch, now};
 use crate::client::{Client, Topic, eventually, in_time};
 use crate::configs::{TOPIC, set, value};
 use crate::damage::{harm, segments, tiered_end};
@@ -173,10 +173,8 @@ async fn a_segment_of_a_topic_that_was_compacted_is_mended_from_the_bucket() {
     let mut client = node.client().await;
     let (topic, found) = tiered_later(&node, &mut client).await;
     let end = client.end(&topic, 0).await;
-    eventually("all is in the bucket", async || {
-        (tiered_end(&mut client, &topic).await == end).then_some(())
-    })
-    .await;
+    eventually("all is in the bucket", async || (tiered_end(&mut client, &topic).await == end).then_some(()))
+        .await;
     let oldest = segments(&home).remove(0);
     let sound = aquifer_runtime::World::system().disk.read(&oldest).expect("a segment");
     harm(&oldest);

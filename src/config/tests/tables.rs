@@ -30,7 +30,10 @@ fn without_anything_set_a_broker_is_as_kafka_has_it() {
 fn with_a_tier_history_does_not_end() {
     let topic = load(&[STORE]).broker().topic_defaults.clone();
     let day = Some(Duration::from_secs(24 * 3600));
-    assert_eq!(topic.retention, Retention { deletes: true, time: None, bytes: None, local_time: day, local_bytes: None });
+    assert_eq!(
+        topic.retention,
+        Retention { deletes: true, time: None, bytes: None, local_time: day, local_bytes: None }
+    );
     assert!(topic.tiered);
 }
 

@@ -177,7 +177,7 @@ fn what_newer_programs_add_is_read_over_or_refused_by_name() {
     type Read = fn(&[u8]) -> Result<(), FormatError>;
     let files: [(&str, Vec<u8>, Read); 6] = [
         ("log dir format", encode_directory(topic().uuid()), |b| decode_directory(b).map(drop)),
-        ("partition file", partition_file().encode(), |b| PartitionFile::decode(b).map(drop)),
+        ("partition file", old_partition_file().encode(), |b| PartitionFile::decode(b).map(drop)),
         ("boot file", encode_boot("8e5c0a1d"), |b| decode_boot(b).map(drop)),
         ("checkpoint", checkpoint().encode(), |b| Checkpoint::decode(b).map(drop)),
         ("producer snapshot", snapshot().encode(), |b| Snapshot::decode(b).map(drop)),

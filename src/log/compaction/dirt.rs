@@ -92,11 +92,18 @@ mod tests {
 
     /// Expects (first offset, end, ratio).
     #[track_caller]
-    fn check(times: &[(i64, i64)], clean_below: i64, limit: i64, lag: u64, expected: Option<(i64, i64, f64)>) {
+    fn check(
+        times: &[(i64, i64)],
+        clean_below: i64,
+        limit: i64,
+        lag: u64,
+        expected: Option<(i64, i64, f64)>,
+    ) {
         let settings = Compaction { lag_min: Duration::from_millis(lag), ..Compaction::default() };
         let first = |_: &SealedFacts| -> Result<Timestamp, Infallible> { unreachable!("there is no bound") };
         let now = Timestamp(NOW);
-        let found = dirt(&segments(times), offset(clean_below), offset(limit), &settings, now, first).unwrap();
+        let found =
+            dirt(&segments(times), offset(clean_below), offset(limit), &settings, now, first).unwrap();
         let found = found.map(|dirt| (dirt.range.base.get(), dirt.range.next.get(), dirt.ratio));
         assert_eq!(found, expected);
     }

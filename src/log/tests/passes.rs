@@ -104,7 +104,10 @@ fn a_disk_that_fills_up_during_a_pass_costs_the_pass_and_nothing_else() {
         house.faults.fail_writes(Some(std::io::ErrorKind::StorageFull));
         let outcome = end(pass);
         house.faults.fail_writes(None);
-        assert!(matches!(outcome, Err(CompactError::Change(ChangeError::Full))), "after {steps}: {outcome:?}");
+        assert!(
+            matches!(outcome, Err(CompactError::Change(ChangeError::Full))),
+            "after {steps}: {outcome:?}"
+        );
         assert!(house.opened().failure().borrow().is_none());
         assert_eq!((table(&log), log.damage().len()), (before.clone(), 0));
         house.wait("nothing is left over", || names_with(&house, layout::CLEANED).is_empty());
@@ -189,7 +192,10 @@ fn whoever_reads_a_replaced_segment_leaves_the_index_of_the_new_one_alone() {
     let mut house = keyed_house(compacted());
     let log = house.log();
     for round in 0..40 {
-        append(&log, keyed(&[("a", Some("some value")), (&format!("k{}", round % 9), Some("1"))], Compression::None));
+        append(
+            &log,
+            keyed(&[("a", Some("some value")), (&format!("k{}", round % 9), Some("1"))], Compression::None),
+        );
     }
     log.roll().unwrap();
     let old = log.state.lock().sealed[0].clone();
