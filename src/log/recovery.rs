@@ -8,6 +8,10 @@
 //! corruption nothing is touched: the log ends before it, takes no appends and says so. A closed segment that is missing or
 //! short keeps nobody from appending; its readers are told, until it is mended.
 //!
+//! A batch whose checksum holds is never cut, wherever its header says that it belongs: the base offset and the leader epoch are under
+//! no checksum, and no power cut makes a whole batch of what was not written. Where compaction has left offsets out the walk
+//! goes over gaps, but only below the offset that the log has noted for that (`gap_mark.rs`).
+//!
 //! A checkpoint that is lost is replaced by the newest snapshot of a segment's start, or by the start of the log; indexes and
 //! snapshots that are lost are made anew. A crash during recovery leaves what recovery finds again.
 

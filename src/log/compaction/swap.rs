@@ -19,7 +19,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -262,10 +261,10 @@ impl Opening<'_> {
     /// Segments that start within one of these ranges, but not where it does: those of which there is any file.
     fn within(&self, ranges: impl Iterator<Item = (Offset, Offset)>) -> Vec<Offset> {
         let named: BTreeSet<Offset> = self.bases.iter().chain(&self.small).copied().collect();
-        let starts = |(base, next): (Offset, Offset)| {
-            named.range((Bound::Excluded(base), Bound::Excluded(next.max(base.next())))).copied().collect()
+        let starts_within = |(base, next): (Offset, Offset)| -> Vec<Offset> {
+            named.range(base.next()..).copied().take_while(|known| *known < next).collect()
         };
-        ranges.flat_map(|range| -> Vec<Offset> { starts(range) }).collect()
+        ranges.flat_map(starts_within).collect()
     }
 
     /// The same by what the segments' indexes say of where they end. One whose index is lost, too, swallows none: what its batches
