@@ -8,6 +8,7 @@ use aquifer_model::builder::BatchBuilder;
 use aquifer_model::compression::Compression;
 use aquifer_model::{Timestamp, record};
 use aquifer_protocol::ErrorCode;
+use aquifer_runtime::World;
 use bytes::Bytes;
 
 use crate::admin::metric;
@@ -110,7 +111,7 @@ async fn a_compacted_topic_keeps_the_newest_value_of_each_key_at_its_offset() {
 type Shown = Vec<(i64, String, Option<String>)>;
 
 /// A topic that was compacted, with gaps at the ends of segments, and is tiered now; what it holds.
-async fn tiered_later(node: &Node, client: &mut Client) -> (Topic, Shown) {
+async fn tiered_later(home: &Home, node: &Node, client: &mut Client) -> (Topic, Shown) {
     let topic = client.create("t", 1, &[("remote.storage.enable", "false")]).await;
     for round in 0..72 {
         let key = if round % 4 == 0 { format!("stays{round}") } else { "goes".to_owned() };
@@ -125,6 +126,14 @@ async fn tiered_later(node: &Node, client: &mut Client) -> (Topic, Shown) {
     set(client, "t", "cleanup.policy", "delete").await;
     let found = consume(client, &topic).await;
     assert!(found.len() < 40, "{} records", found.len());
+    let ends = segments(home).into_iter().map(|path| {
+        let bytes = Bytes::from(World::system().disk.read(&path).expect("a segment"));
+        let located: Vec<_> = Batches::new(&bytes).collect();
+        let first = located.first().expect("a batch").header.base_offset;
+        (first, located.last().expect("a batch").header.next_offset())
+    });
+    let ends: Vec<_> = ends.collect();
+    assert!(ends.windows(2).any(|pair| pair[0].1 < pair[1].0), "a gap where a segment ends: {ends:?}");
     set(client, "t", "remote.storage.enable", "true").await;
     (topic, found)
 }
@@ -135,7 +144,7 @@ async fn a_topic_that_was_compacted_is_read_from_the_bucket() {
     let home = Home::tiered(&["admin.listen=127.0.0.1:0", "log.cleaner.backoff.ms=20"]);
     let node = home.start().await;
     let mut client = node.client().await;
-    let (topic, found) = tiered_later(&node, &mut client).await;
+    let (topic, found) = tiered_later(&home, &node, &mut client).await;
     all_is_cold(&node, 1).await;
     in_time("all of it", async { assert_eq!(consume(&mut client, &topic).await, found) }).await;
     let end = client.end(&topic, 0).await;
@@ -171,19 +180,19 @@ async fn a_segment_of_a_topic_that_was_compacted_is_mended_from_the_bucket() {
     ]);
     let node = home.start().await;
     let mut client = node.client().await;
-    let (topic, found) = tiered_later(&node, &mut client).await;
+    let (topic, found) = tiered_later(&home, &node, &mut client).await;
     let end = client.end(&topic, 0).await;
     eventually("all is in the bucket", async || (tiered_end(&mut client, &topic).await == end).then_some(()))
         .await;
     let oldest = segments(&home).remove(0);
-    let sound = aquifer_runtime::World::system().disk.read(&oldest).expect("a segment");
+    let sound = World::system().disk.read(&oldest).expect("a segment");
     harm(&oldest);
     eventually("it is mended", async || {
         in_time("all of it", async { assert_eq!(consume(&mut client, &topic).await, found) }).await;
         (metric(&node, "aquifer_log_mended_segments_total").await == 1.0).then_some(())
     })
     .await;
-    assert!(aquifer_runtime::World::system().disk.read(&oldest).expect("a segment") == sound);
+    assert!(World::system().disk.read(&oldest).expect("a segment") == sound);
     assert_eq!(metric(&node, "aquifer_log_damaged_files").await, 0.0);
     assert_eq!(metric(&node, "aquifer_tier_damaged_objects").await, 0.0);
     node.stop().await;
