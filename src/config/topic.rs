@@ -39,6 +39,8 @@ pub struct TopicConfig {
 /// of the totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
+    /// Whether `cleanup.policy` names `delete`.
+    pub deletes: bool,
     /// `retention.ms`.
     pub time: Option<Duration>,
     /// `retention.bytes`, a partition.
@@ -254,9 +256,10 @@ fn read_retention(r: &mut Reader<'_>, tier: bool, tiered: bool, policies: Polici
     let local_bytes =
         r.local_limit("local.retention.bytes", local_bytes, "retention.bytes", bytes, to_bytes, tiered);
     let (time, bytes) = if policies.delete { (time, bytes) } else { (None, None) };
+    let deletes = policies.delete;
     match tiered {
-        true => Retention { time, bytes, local_time, local_bytes },
-        false => Retention { time, bytes, local_time: time, local_bytes: bytes },
+        true => Retention { deletes, time, bytes, local_time, local_bytes },
+        false => Retention { deletes, time, bytes, local_time: time, local_bytes: bytes },
     }
 }
 

@@ -103,6 +103,7 @@ pub(super) fn of_delete_records(error: &DeleteRecordsError) -> ErrorCode {
     match error {
         DeleteRecordsError::Role(error) => of_role(error),
         DeleteRecordsError::AboveHighWatermark { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+        DeleteRecordsError::Compacted => ErrorCode::POLICY_VIOLATION,
         DeleteRecordsError::Log(error) => of_log_change(error),
     }
 }

@@ -17,7 +17,6 @@ use bytes::Bytes;
 
 use super::config::LogConfig;
 use super::error::{AppendError, Corruption, FollowerAppendError, is_exhausted};
-use super::gaps::Gaps;
 use super::handle::Log;
 use super::producers::{Marker, Verdict};
 use super::segment::marker_in;
@@ -141,9 +140,10 @@ impl Log {
         self.expanding(move |log| log.append(append)).await
     }
 
-    /// Appends what a leader sent: whole batches that continue this log exactly, with their offsets and epochs; in a
-    /// compacted log, with gaps where its leader has some. On an error the
-    /// batches before the refused one may be in the log, whole.
+    /// Appends what a leader sent: whole batches that continue this log exactly, with their offsets and epochs; in a log that is
+    /// compacted, or was, with gaps where its leader has some. On an error the
+    /// batches before the refused one may be in the log, whole. Blocks where there are gaps that the log did not know of: that
+    /// there may be some has to be durable before they are.
     pub fn append_as_follower(&self, records: &Bytes) -> Result<Appended, FollowerAppendError> {
         let config = self.config();
         let now = self.now();
@@ -161,7 +161,16 @@ impl Log {
         let (base, last) = (first.base_offset, last.last_offset());
         let mut state = self.state.lock();
         self.check_writable(&state)?;
-        check_lineage(&state, &headers)?;
+        let gaps_below = check_lineage(&state, &headers)?;
+        if gaps_below > state.compacted.gaps_below {
+            drop(state);
+            self.expect_gaps(gaps_below)?;
+            state = self.state.lock();
+            // It may have been cut meanwhile.
+            self.check_writable(&state)?;
+            check_lineage(&state, &headers)?;
+            state.compacted.gaps_below = state.compacted.gaps_below.max(gaps_below);
+        }
         let mut left = &headers[..];
         while let Some((from, first)) = left.first() {
             self.make_room(&mut state, &config, first, now)?;
@@ -207,7 +216,8 @@ impl Log {
         }
     }
 
-    /// Closes the open segment if the batch should start a new one.
+    /// Closes the open segment if the batch should start a new one. One behind a gap that no index reaches over starts one that
+    /// begins with it, and leaves an empty one before.
     fn make_room(
         &self,
         state: &mut State,
@@ -215,20 +225,28 @@ impl Log {
         batch: &BatchHeader,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let tail = &state.tail;
-        if tail.bytes == 0 {
-            return Ok(());
+        if state.tail.bytes > 0 && self.is_due(state, config, batch, now) {
+            self.roll_locked(state, config, now)?;
         }
+        if state.tail.bytes == 0 && !state.tail.reaches(batch.last_offset()) {
+            state.tail.end = batch.base_offset;
+            self.roll_locked(state, config, now)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the open segment has to be closed before this batch.
+    fn is_due(&self, state: &State, config: &LogConfig, batch: &BatchHeader, now: Timestamp) -> bool {
+        let tail = &state.tail;
         let running = &tail.builder.running;
         let waited = match running.timestamp_first {
             Some(first) if batch.max_timestamp() != Timestamp::NONE => batch.max_timestamp().since(first),
             _ => running.since.map_or(std::time::Duration::ZERO, |since| now.since(since)),
         };
-        let due = tail.bytes + batch.size() as u64 > config.segment_bytes.get()
+        tail.bytes + batch.size() as u64 > config.segment_bytes.get()
             || waited > config.segment_ms.saturating_sub(state.jitter)
             || tail.builder.is_full(config.segment_index_bytes)
-            || !tail.reaches(batch.last_offset());
-        if due { self.roll_locked(state, config, now) } else { Ok(()) }
+            || !tail.reaches(batch.last_offset())
     }
 
     /// Writes at the open segment's end.
@@ -306,14 +324,19 @@ fn sequence_error(header: &BatchHeader, verdict: Verdict) -> AppendError {
     }
 }
 
-/// Offsets must continue, and epochs never go back.
-fn check_lineage(state: &State, headers: &[(usize, BatchHeader)]) -> Result<(), FollowerAppendError> {
+/// Offsets must continue, and epochs never go back. Gives where the last gap ends, if there are any that the log does not know of.
+fn check_lineage(state: &State, headers: &[(usize, BatchHeader)]) -> Result<Offset, FollowerAppendError> {
     let mut expected = state.tail.end;
     let mut current = state.tail.epochs.latest();
-    let gaps = Gaps::of(state.cleaned);
+    let mut gaps_below = Offset::ZERO;
     for (_, header) in headers {
-        if !gaps.allow(expected, header.base_offset) {
-            return Err(FollowerAppendError::Gap { expected, found: header.base_offset });
+        let found = header.base_offset;
+        let may_be_gap = state.compacted.is_or_was() && found > expected;
+        if found != expected && !may_be_gap {
+            return Err(FollowerAppendError::Gap { expected, found });
+        }
+        if may_be_gap {
+            gaps_below = gaps_below.max(found);
         }
         if header.leader_epoch.is_none() || header.leader_epoch < current {
             return Err(FollowerAppendError::EpochBackwards { current, found: header.leader_epoch });
@@ -321,5 +344,5 @@ fn check_lineage(state: &State, headers: &[(usize, BatchHeader)]) -> Result<(), 
         expected = header.next_offset();
         current = header.leader_epoch;
     }
-    Ok(())
+    Ok(gaps_below)
 }

@@ -18,13 +18,13 @@ use std::sync::atomic::Ordering;
 
 use aquifer_model::{ByteCount, Offset};
 
-use super::checkpoint::{Checkpoint, Compacted, RecoveryPoint};
+use super::checkpoint::{Checkpoint, CompactionProgress, RecoveryPoint};
 use super::error::{ChangeError, is_exhausted};
 use super::handle::Log;
 use super::index::{IndexMark, WrittenIndex};
 use super::layout;
 use super::segment::Sealed;
-use super::state::{Books, Captured, Starts, State, point_at};
+use super::state::{Books, Captured, CompactedPart, Starts, State, point_at};
 
 impl Log {
     /// Begins a checkpoint at the log's end; it is written once all up to here is durable.
@@ -122,7 +122,8 @@ impl Log {
             let state = self.state.lock();
             let Starts { log_start, local_start } =
                 starts.unwrap_or(Starts { log_start: state.log_start, local_start: state.local_start });
-            self.checkpoint(&state.sealed, point, Starts { log_start, local_start }, state.cleaned)
+            let compacted = state.compacted;
+            self.checkpoint(&state.sealed, point, Starts { log_start, local_start }, compacted)
         };
         self.write_checkpoint(&checkpoint)?;
         books.point = checkpoint.point;
@@ -195,7 +196,7 @@ impl Log {
         sealed: &VecDeque<Arc<Sealed>>,
         point: RecoveryPoint,
         starts: Starts,
-        cleaned: Option<Offset>,
+        compacted: CompactedPart,
     ) -> Checkpoint {
         let Starts { log_start, local_start } = starts;
         let within = sealed
@@ -204,14 +205,18 @@ impl Log {
             .filter(|facts| facts.range.base < point.segment && facts.range.next > local_start);
         let high_watermark = Offset::new(self.high_watermark.load(Ordering::Relaxed)).unwrap_or(Offset::ZERO);
         let high_watermark = high_watermark.min(point.offset);
-        let compacted = cleaned.map(|cleaned| Compacted::up_to(cleaned.min(point.offset)));
+        let compaction = compacted.is_or_was().then(|| CompactionProgress {
+            clean_below: compacted.clean_below.unwrap_or(Offset::ZERO).min(point.offset),
+            gaps_below: compacted.gaps_below,
+            swapping: Vec::new(),
+        });
         Checkpoint {
             log_start,
             local_start,
             high_watermark,
             sealed: within.collect(),
             discard: false,
-            compacted,
+            compaction,
             point,
         }
     }

@@ -29,7 +29,7 @@ use super::open_files::FileSlot;
 use super::producers::Producers;
 use super::quarantine::{Cut, cut_tail};
 use super::segment::{Sealed, Tail};
-use super::state::{Books, Condition, Starts, State, point_at};
+use super::state::{Books, CompactedPart, Condition, Starts, State, point_at};
 
 /// How a log starts anew, empty.
 #[derive(Debug, Clone)]
@@ -105,7 +105,10 @@ impl Log {
         if !still_damaged {
             state.condition = Condition::Open;
         }
+        let end = tail.end;
         self.replace_tail(&mut state, tail);
+        drop(state);
+        self.lower_gap_mark(&mut books, end);
         Ok(())
     }
 
@@ -204,7 +207,8 @@ impl Log {
                 log_start: state.log_start.min(tail.end),
                 local_start: state.local_start.min(tail.end),
             };
-            self.checkpoint(&state.sealed, point_at(tail), starts, state.cleaned)
+            let compacted = state.compacted.cut_to(tail.end);
+            self.checkpoint(&state.sealed, point_at(tail), starts, compacted)
         };
         self.write_checkpoint(&checkpoint)?;
         Ok(checkpoint)
@@ -262,7 +266,7 @@ impl Log {
         state.tail = tail;
         state.log_start = state.log_start.min(end);
         state.local_start = state.local_start.min(end);
-        state.cleaned = state.cleaned.map(|cleaned| cleaned.min(end));
+        state.compacted = state.compacted.cut_to(end);
         state.uncaptured = 0;
         state.cuts.0 += 1;
         self.sync.cut(end);
@@ -284,8 +288,9 @@ impl Log {
         let tail = Tail::at(at, epochs, producers);
         let starts = Starts { log_start: log_start.min(at), local_start: at };
         self.note_high_watermark(at);
-        let cleaned = state.cleaned.map(|_| at);
-        let empty = self.checkpoint(&VecDeque::new(), point_at(&tail), starts, cleaned);
+        let clean_below = state.compacted.clean_below.map(|_| at);
+        let compacted = CompactedPart { clean_below, gaps_below: Offset::ZERO };
+        let empty = self.checkpoint(&VecDeque::new(), point_at(&tail), starts, compacted);
         let void = Checkpoint { discard: true, ..empty.clone() };
         self.write_checkpoint(&void).map_err(|error| self.books_failed(error))?;
         let fail = |(path, error): (PathBuf, io::Error)| self.change_failed(&path, &error);
@@ -310,9 +315,11 @@ impl Log {
         state.active = active;
         state.condition = Condition::Open;
         self.replace_tail(&mut state, tail);
-        state.cleaned = cleaned;
+        state.compacted = compacted;
         state.log_start = starts.log_start;
         state.local_start = at;
+        drop(state);
+        self.lower_gap_mark(&mut books, Offset::ZERO);
         Ok(())
     }
 

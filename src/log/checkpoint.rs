@@ -3,7 +3,7 @@
 //! - `format` of a data directory: its uuid. A newer version refuses to open.
 //! - `boot` of a data directory: in which run of the operating system, and on which mount, it was last open, by which a crash of
 //!   the process is told from one that cost the page cache.
-//! - `partition` of a log: whose it is.
+//! - `partition` of a log: whose it is, and below which offset compaction may have left offsets out of it.
 //! - `checkpoint` of a log: where recovery starts, with all that is needed there, and what is known of closed segments without
 //!   opening them. Replaced as a whole, so that a crash leaves the old one or the new.
 //! - `<offset>.snapshot` of a log: producers, leader epochs and log start as of that offset, which is a segment's base. They
@@ -29,6 +29,10 @@ const SNAPSHOT: Format = Format { name: "producer snapshot", magic: *b"AQPS", ve
 const TAG_DISCARD: u32 = 0;
 /// Required, for a program that does not know it would take the gaps between batches for damage: how far compaction has come.
 const TAG_COMPACTED: u32 = 1;
+/// Within that, optional: below which offset gaps may lie. A program that does not know it allows them everywhere.
+const TAG_GAPS: u32 = 0;
+/// Of a partition file, optional: the same, for when the checkpoint is lost.
+const TAG_PARTITION_GAPS: u32 = 0;
 
 /// The bytes of `format`.
 pub(crate) fn encode_directory(uuid: Uuid) -> Vec<u8> {
@@ -66,26 +70,54 @@ pub(crate) fn decode_boot(bytes: &[u8]) -> Result<String, FormatError> {
     Ok(id)
 }
 
-/// The bytes of `partition`.
-pub(crate) fn encode_partition(partition: TopicPartition, topic: &TopicName) -> Vec<u8> {
-    let mut writer = Writer::new();
-    writer.uuid(partition.topic.uuid());
-    writer.i32(partition.partition.0);
-    writer.string(topic);
-    writer.tags(&Tags::default());
-    PARTITION.seal(&writer.finish())
+/// The contents of `partition`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PartitionFile {
+    pub(crate) partition: TopicPartition,
+    pub(crate) topic: TopicName,
+    /// No gap between batches ends above this; `None` in a file of a program that did not note it.
+    pub(crate) gaps_below: Option<Offset>,
 }
 
-/// What `partition` says.
-pub(crate) fn decode_partition(bytes: &[u8]) -> Result<(TopicPartition, TopicName), FormatError> {
-    let (_, body) = PARTITION.open(bytes)?;
-    let mut reader = PARTITION.reader(body);
-    let topic = TopicId::new(reader.uuid()?);
-    let partition = TopicPartition { topic, partition: PartitionIndex(reader.i32()?) };
-    let name = TopicName::new(reader.string()?).map_err(|_| PARTITION.invalid("it holds no topic name"))?;
-    reader.tags(&[])?;
+impl PartitionFile {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.uuid(self.partition.topic.uuid());
+        writer.i32(self.partition.partition.0);
+        writer.string(&self.topic);
+        let mut tags = Tags::default();
+        if let Some(below) = self.gaps_below {
+            tags.set_optional(TAG_PARTITION_GAPS, offset_value(below));
+        }
+        writer.tags(&tags);
+        PARTITION.seal(&writer.finish())
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<PartitionFile, FormatError> {
+        let (_, body) = PARTITION.open(bytes)?;
+        let mut reader = PARTITION.reader(body);
+        let topic = TopicId::new(reader.uuid()?);
+        let partition = TopicPartition { topic, partition: PartitionIndex(reader.i32()?) };
+        let topic =
+            TopicName::new(reader.string()?).map_err(|_| PARTITION.invalid("it holds no topic name"))?;
+        let tags = reader.tags(&[TAG_PARTITION_GAPS])?;
+        reader.end()?;
+        let gaps_below = tags.get(TAG_PARTITION_GAPS).map(|value| offset_of(PARTITION, value)).transpose()?;
+        Ok(PartitionFile { partition, topic, gaps_below })
+    }
+}
+
+fn offset_value(offset: Offset) -> Bytes {
+    let mut writer = Writer::new();
+    writer.i64(offset.get());
+    writer.finish().into()
+}
+
+fn offset_of(format: Format, value: &[u8]) -> Result<Offset, FormatError> {
+    let mut reader = format.reader(value);
+    let offset = Offset::new(reader.i64()?).ok_or(format.invalid("an offset is negative"))?;
     reader.end()?;
-    Ok((partition, name))
+    Ok(offset)
 }
 
 /// What is known of a closed segment without opening it.
@@ -129,33 +161,35 @@ pub(crate) struct RecoveryPoint {
 
 /// How far the compaction of a log has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Compacted {
-    /// Below this every key stands once. Offsets may be missing everywhere.
-    pub(crate) cleaned: Offset,
+pub(crate) struct CompactionProgress {
+    /// Below this every key stands once.
+    pub(crate) clean_below: Offset,
+    /// No gap between batches ends above this.
+    pub(crate) gaps_below: Offset,
     /// Closed segments, by their bases, whose files may lie beside their places still; see `compaction/swap.rs`.
     pub(crate) swapping: Vec<Offset>,
 }
 
-impl Compacted {
-    pub(crate) fn up_to(cleaned: Offset) -> Compacted {
-        Compacted { cleaned, swapping: Vec::new() }
-    }
-
+impl CompactionProgress {
     fn encode(&self) -> Bytes {
         let mut writer = Writer::new();
-        writer.i64(self.cleaned.get());
+        writer.i64(self.clean_below.get());
         writer.list(&self.swapping, |writer, base| writer.i64(base.get()));
-        writer.tags(&Tags::default());
+        let mut tags = Tags::default();
+        tags.set_optional(TAG_GAPS, offset_value(self.gaps_below));
+        writer.tags(&tags);
         writer.finish().into()
     }
 
-    fn decode(bytes: &[u8]) -> Result<Compacted, FormatError> {
+    /// Of a checkpoint at `end`. One that does not say where gaps may lie was written by a program that took them anywhere.
+    fn decode(bytes: &[u8], end: Offset) -> Result<CompactionProgress, FormatError> {
         let mut reader = CHECKPOINT.reader(bytes);
-        let cleaned = offset(&mut reader)?;
+        let clean_below = offset(&mut reader)?;
         let swapping = reader.list(8, offset)?;
-        reader.tags(&[])?;
+        let tags = reader.tags(&[TAG_GAPS])?;
         reader.end()?;
-        Ok(Compacted { cleaned, swapping })
+        let gaps_below = tags.get(TAG_GAPS).map(|value| offset_of(CHECKPOINT, value)).transpose()?;
+        Ok(CompactionProgress { clean_below, gaps_below: gaps_below.unwrap_or(end), swapping })
     }
 }
 
@@ -172,7 +206,7 @@ pub(crate) struct Checkpoint {
     /// What is on disk is void: the log is to start empty at the recovery point.
     pub(crate) discard: bool,
     /// `None` for a log that never was to be compacted.
-    pub(crate) compacted: Option<Compacted>,
+    pub(crate) compaction: Option<CompactionProgress>,
 }
 
 impl Checkpoint {
@@ -199,8 +233,8 @@ impl Checkpoint {
         if self.discard {
             tags.set_required(TAG_DISCARD, Bytes::new());
         }
-        if let Some(compacted) = &self.compacted {
-            tags.set_required(TAG_COMPACTED, compacted.encode());
+        if let Some(compaction) = &self.compaction {
+            tags.set_required(TAG_COMPACTED, compaction.encode());
         }
         writer.tags(&tags);
         CHECKPOINT.seal(&writer.finish())
@@ -230,7 +264,8 @@ impl Checkpoint {
         let producers = Bytes::copy_from_slice(reader.bytes()?);
         let tags = reader.tags(&[TAG_DISCARD, TAG_COMPACTED])?;
         let discard = tags.get(TAG_DISCARD).is_some();
-        let compacted = tags.get(TAG_COMPACTED).map(|value| Compacted::decode(value)).transpose()?;
+        let compaction = tags.get(TAG_COMPACTED).map(|value| CompactionProgress::decode(value, end));
+        let compaction = compaction.transpose()?;
         reader.end()?;
         let joined = sealed.windows(2).all(|pair| pair[0].range.next == pair[1].range.base)
             && sealed.last().is_none_or(|last| last.range.next == segment);
@@ -238,7 +273,7 @@ impl Checkpoint {
             return Err(CHECKPOINT.invalid("its segments do not join"));
         }
         let point = RecoveryPoint { segment, position, offset: end, epochs, producers };
-        Ok(Checkpoint { point, log_start, local_start, high_watermark, sealed, discard, compacted })
+        Ok(Checkpoint { point, log_start, local_start, high_watermark, sealed, discard, compaction })
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aquifer_model::format::FormatError;
-use aquifer_model::{TopicName, TopicPartition};
+use aquifer_model::{ByteCount, Offset, TopicName, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::files::{Lock, Space};
 use aquifer_runtime::metrics::Registry;
@@ -20,9 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::checkpoint::{
-    decode_boot, decode_directory, decode_partition, encode_boot, encode_directory, encode_partition,
-};
+use super::checkpoint::{PartitionFile, decode_boot, decode_directory, encode_boot, encode_directory};
 use super::config::{LogConfig, LogDirOptions};
 use super::damage::PageCache;
 use super::error::{ChangeError, DirFailure, OpenDirError, OpenLogError};
@@ -248,13 +246,16 @@ impl LogDir {
             return Err(OpenLogError::Failed);
         }
         let folder = self.topic_folder(&topic).join(partition.to_string());
-        self.claim(&folder, partition, &topic)?;
-        let recovered = recovery::recover(&self.shared, &folder, partition, &config)?;
+        let gap_mark = self.claim(&folder, partition, &topic)?;
+        let recovered = recovery::recover(&self.shared, &folder, partition, &config, gap_mark)?;
         let much = recovered.report.reread.get() > self.shared.options.checkpoint_bytes.get() / 4;
         let lost = !recovered.report.findings.is_empty();
         let log = Log::new(self.shared.clone(), partition, topic, folder, config, recovered);
         if lost || much {
             self.save_after_recovery(&log)?;
+        }
+        if gap_mark.is_none() {
+            saved_or_full(log.note_gap_mark())?;
         }
         self.logs.write().insert(partition, log.clone());
         self.shared.metrics.open_logs.inc();
@@ -269,11 +270,7 @@ impl LogDir {
             // The old checkpoint is the witness of what should be there.
             return Ok(());
         }
-        match log.save(&mut log.books.lock(), None) {
-            // With less room than a checkpoint takes, the old one has to do.
-            Ok(()) | Err(ChangeError::Full) => Ok(()),
-            Err(_) => Err(OpenLogError::Failed),
-        }
+        saved_or_full(log.save(&mut log.books.lock(), None))
     }
 
     /// Opens many logs on several threads; at a start, all that are to be opened. On return they are durable up to their ends, so
@@ -359,8 +356,14 @@ impl LogDir {
         self.shared.path.join(layout::TOPICS).join(topic.as_str())
     }
 
-    /// Makes the folder if there is none, and checks that it is whose its name says.
-    fn claim(&self, folder: &Path, partition: TopicPartition, topic: &TopicName) -> Result<(), OpenLogError> {
+    /// Makes the folder if there is none, and checks that it is whose its name says. Gives below which offset gaps may lie in it, if
+    /// that is known here.
+    fn claim(
+        &self,
+        folder: &Path,
+        partition: TopicPartition,
+        topic: &TopicName,
+    ) -> Result<Option<Offset>, OpenLogError> {
         let disk = &self.shared.world.disk;
         let at = |path: &Path| {
             let path = path.to_owned();
@@ -375,9 +378,9 @@ impl LogDir {
         if stored.as_ref().is_some_and(Vec::is_empty) {
             tracing::warn!(path = %path.display(), "writing an empty partition file anew");
         }
-        match stored.as_deref().filter(|bytes| !bytes.is_empty()).map(decode_partition) {
-            Some(Ok((found, _))) if found == partition => return Ok(()),
-            Some(Ok((found, _))) => {
+        match stored.as_deref().filter(|bytes| !bytes.is_empty()).map(PartitionFile::decode) {
+            Some(Ok(found)) if found.partition == partition => return Ok(found.gaps_below),
+            Some(Ok(PartitionFile { partition: found, .. })) => {
                 return Err(OpenLogError::Mismatch { path: folder.to_owned(), expected: partition, found });
             }
             // A newer program's file must not be taken for damage and written anew.
@@ -390,12 +393,18 @@ impl LogDir {
             }
             None => {}
         }
+        // Of a log that has lost it nothing is known, but where there is nothing yet there are no gaps.
+        let is_new = stored.is_none() && disk.list(folder).map_err(at(folder))?.is_empty();
+        let gaps_below = is_new.then_some(Offset::ZERO);
+        let file = PartitionFile { partition, topic: topic.clone(), gaps_below };
         // Durable some time: what a crash leaves of it is written anew.
         let write = || {
-            disk.open_or_create(&path)?
-                .write_all_at(0, &mut [IoSlice::new(&encode_partition(partition, topic))])
+            let stored = disk.open_or_create(&path)?;
+            stored.set_size(ByteCount::ZERO)?;
+            stored.write_all_at(0, &mut [IoSlice::new(&file.encode())])
         };
-        write().map_err(at(&path))
+        write().map_err(at(&path))?;
+        Ok(gaps_below)
     }
 
     /// Deletes a log, open or not; one that is not there is no error. It is gone at once, its bytes after a while. Blocks.
@@ -468,6 +477,14 @@ impl LogDir {
                 false
             }
         }
+    }
+}
+
+/// With too little room for a small file the old one has to do.
+fn saved_or_full(saved: Result<(), ChangeError>) -> Result<(), OpenLogError> {
+    match saved {
+        Ok(()) | Err(ChangeError::Full) => Ok(()),
+        Err(_) => Err(OpenLogError::Failed),
     }
 }
 

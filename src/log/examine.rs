@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use aquifer_model::{ByteCount, LeaderEpochs, Offset, OffsetRange};
 
-use super::checkpoint::{Checkpoint, Snapshot, decode_partition, encode_partition};
+use super::checkpoint::{Checkpoint, PartitionFile, Snapshot};
 use super::error::{ChangeError, Corruption, ReadError};
 use super::gaps::Gaps;
 use super::handle::Log;
@@ -22,9 +22,6 @@ use super::read::foreign_epoch;
 use super::scan::{Depth, Scan, Step};
 use super::segment::Sealed;
 use super::state::Condition;
-
-/// What lies closer to the end than this is in the page cache for readers, and is to stay.
-const TAIL_BYTES: ByteCount = ByteCount::mib(64);
 
 /// A look at one segment, under way.
 #[derive(Debug)]
@@ -69,7 +66,7 @@ impl Log {
             if state.condition == Condition::Closed {
                 return Ok(None);
             }
-            let gaps = Gaps::of(state.cleaned);
+            let gaps = state.compacted.gaps();
             let tail = &state.tail;
             if base == tail.base {
                 let range = OffsetRange { base, next: tail.end };
@@ -94,7 +91,7 @@ impl Log {
             }
             Err(error) => return Err(ReadError::io(slot.path(), error)),
         };
-        let is_far = self.bytes_behind_tail(range.next) > TAIL_BYTES;
+        let is_far = self.is_far_behind(range.next);
         if is_far {
             file.forget_clean_pages();
         }
@@ -153,8 +150,11 @@ impl Log {
         }
         self.note_damage(&Corruption { file: path.clone(), position, what });
         self.shared.indexes.remove(sealed.number);
-        self.with_index(sealed, |_| ())?;
-        self.mended(path);
+        match self.renew_index(sealed)? {
+            true => self.mended(path),
+            // What has taken the segment's place brought its own.
+            false => self.forget_damage(|file| file == path),
+        }
         Ok(())
     }
 
@@ -187,17 +187,17 @@ impl Log {
     /// Looks at what the log as a whole has beside its batches, and writes anew what is damaged. Blocks.
     pub fn examine_log_books(&self) -> Result<(), ReadError> {
         let path = self.path().join(layout::PARTITION);
+        // Under the lock under which it and the checkpoint are written.
+        let mut books = self.books.lock();
         let stored = self.read_book(&path)?.unwrap_or_default();
-        if decode_partition(&stored).ok().is_none_or(|(found, _)| found != self.partition())
+        if PartitionFile::decode(&stored).ok().is_none_or(|found| found.partition != self.partition())
             && self.is_there()?
         {
             let what = "it does not say whose log this is".to_owned();
             self.note_damage(&Corruption { file: path.clone(), position: 0, what });
-            self.rewrite(&path, &encode_partition(self.partition(), self.topic()))?;
+            self.rewrite(&path, &self.partition_file(books.gap_mark).encode())?;
         }
         let path = self.path().join(layout::CHECKPOINT);
-        // Under the lock under which it is written.
-        let mut books = self.books.lock();
         let Some(stored) = self.read_book(&path)? else { return Ok(()) };
         let Err(error) = Checkpoint::decode(&stored) else { return Ok(()) };
         self.note_damage(&Corruption { file: path.clone(), position: 0, what: error.to_string() });
@@ -231,11 +231,6 @@ impl Log {
     fn is_there(&self) -> Result<bool, ReadError> {
         self.shared.world.disk.exists(self.path()).map_err(|error| ReadError::io(self.path(), error))
     }
-
-    fn is_still(&self, sealed: &Sealed) -> bool {
-        let state = self.state.lock();
-        state.sealed_at(sealed.facts.range.base).is_some_and(|found| found.number == sealed.number)
-    }
 }
 
 impl Examination {
@@ -262,7 +257,9 @@ impl Examination {
                 Step::Damage(error) => Some((self.scan.position(), error.to_string())),
                 Step::Batch(position, header) => {
                     let known = self.epochs.epoch_at(header.base_offset);
-                    let what = if !self.gaps.allow(self.expected, header.base_offset) {
+                    let what = if !self.gaps.allow(self.expected, header.base_offset)
+                        || header.next_offset() > self.range.next
+                    {
                         Some(format!("a batch of offset {} follows {}", header.base_offset, self.expected))
                     } else if header.leader_epoch != known {
                         Some(foreign_epoch(&header, known))

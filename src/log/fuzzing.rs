@@ -9,8 +9,7 @@ use aquifer_runtime::metrics::Registry;
 use uuid::Uuid;
 
 use super::checkpoint::{
-    Checkpoint, Snapshot, decode_boot, decode_directory, decode_partition, encode_boot, encode_directory,
-    encode_partition,
+    Checkpoint, PartitionFile, Snapshot, decode_boot, decode_directory, encode_boot, encode_directory,
 };
 use super::config::{LogConfig, LogDirOptions};
 use super::damage::PageCache;
@@ -42,8 +41,8 @@ pub(crate) fn file(bytes: &[u8]) {
         if let Ok(boot) = decode_boot(&bytes) {
             assert_eq!(decode_boot(&encode_boot(&boot)), Ok(boot));
         }
-        if let Ok((partition, topic)) = decode_partition(&bytes) {
-            assert_eq!(decode_partition(&encode_partition(partition, &topic)), Ok((partition, topic)));
+        if let Ok(file) = PartitionFile::decode(&bytes) {
+            assert_eq!(PartitionFile::decode(&file.encode()), Ok(file));
         }
         if let Ok(checkpoint) = Checkpoint::decode(&bytes) {
             assert_eq!(Checkpoint::decode(&checkpoint.encode()), Ok(checkpoint));
@@ -126,7 +125,7 @@ impl Home {
         let shared = Shared::new(&self.world, &self.path, LogDirOptions::default(), metrics, past);
         let topic = TopicId::new(Uuid::from_u128(1));
         let partition = TopicPartition { topic, partition: PartitionIndex(0) };
-        let found = recover(&shared, &self.partition(), partition, &LogConfig::default()).ok()?;
+        let found = recover(&shared, &self.partition(), partition, &LogConfig::default(), None).ok()?;
         Some((found.tail.end, matches!(found.condition, Condition::Open)))
     }
 }

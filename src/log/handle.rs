@@ -95,7 +95,8 @@ impl Log {
             log_start,
             local_start,
             high_watermark,
-            cleaned,
+            compacted,
+            gap_mark,
             condition,
             point,
             written,
@@ -114,7 +115,7 @@ impl Log {
             folder,
             shared,
             config: RwLock::new(Arc::new(config)),
-            books: Mutex::new(Books { point, written, names_swaps: cleaned.is_some() }),
+            books: Mutex::new(Books { point, written, names_swaps: compacted.is_or_was(), gap_mark }),
             waiting: Mutex::new(None),
             state: Mutex::new(State {
                 sealed,
@@ -122,7 +123,7 @@ impl Log {
                 jitter,
                 log_start,
                 local_start,
-                cleaned,
+                compacted,
                 condition,
                 uncaptured,
                 cuts: Cuts::default(),
@@ -176,7 +177,8 @@ impl Log {
     pub fn set_config(&self, config: LogConfig) {
         let mut state = self.state.lock();
         state.jitter = jitter(&self.shared, &config);
-        state.cleaned = state.cleaned.or(config.cleanup.start());
+        let clean_below = &mut state.compacted.clean_below;
+        *clean_below = clean_below.or(config.cleanup.start());
         drop(state);
         *self.config.write() = Arc::new(config);
     }

@@ -9,10 +9,12 @@
 //! <log dir>/reserve                                   room for a checkpoint when the disk is full
 //! <log dir>/quarantine/                               tails that were cut off, for an operator to look at
 //! <log dir>/topics/<topic name>/<topic id>-<n>/       a partition
-//!     partition, checkpoint                           whose it is; where recovery starts
+//!     partition, checkpoint                           whose it is, and how far it may have gaps; where recovery starts
 //!     <base offset>.log .index .snapshot              a segment, its indexes, the producers at its start
 //! ...<anything>.deleted                               not needed any more; removed after a while, or at the next start
 //! ...<anything>.tmp                                   a write that a crash interrupted; removed at the next start
+//! <base offset>.log.cleaned .index.cleaned            what a compaction is about to put in the place of others; removed at the
+//!                                                     next start, or put there if the checkpoint says so
 //! ```
 
 use std::path::{Path, PathBuf};

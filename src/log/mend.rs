@@ -1,7 +1,7 @@
 //! Replaces a damaged closed segment by a copy of it that lay elsewhere.
 //!
 //! The copy is written beside the segment, and read back from the device with every checksum; only if it holds exactly the
-//! segment's offsets, under the leaders that the log knows, does it take the segment's name. One that does not come to that, for
+//! segment's offsets, with gaps only where the log may have some, under the leaders that it knows, does it take the segment's name. One that does not come to that, for
 //! whatever reason, is removed: it must not fill a disk that has no room for it, and none is begun where there is none. A crash
 //! before the rename leaves the damage as it was and a copy that the next start removes, one after it the sound segment. The
 //! index goes with the damaged bytes that it may have been made from; the next reader makes it anew.
@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 
 use super::checkpoint::SealedFacts;
 use super::error::ChangeError;
+use super::gaps::Gaps;
 use super::handle::Log;
 use super::layout;
 use super::read::foreign_epoch;
@@ -72,6 +73,7 @@ pub struct Mending {
     log: Arc<Log>,
     sealed: Arc<Sealed>,
     epochs: LeaderEpochs,
+    gaps: Gaps,
     path: PathBuf,
     copy: File,
     bytes: u64,
@@ -82,11 +84,11 @@ pub struct Mending {
 impl Log {
     /// Begins a copy of the closed segment that holds `offset`; `None` if there is none, and refused without room for it. Blocks.
     pub fn mend(self: &Arc<Self>, offset: aquifer_model::Offset) -> Result<Option<Mending>, MendError> {
-        let (sealed, epochs) = {
+        let (sealed, epochs, gaps) = {
             let state = self.state.lock();
             let Some(sealed) = state.sealed_at(offset).cloned() else { return Ok(None) };
             let OffsetRange { base, next } = sealed.facts.range;
-            (sealed, state.tail.epochs.slice(base, next))
+            (sealed, state.tail.epochs.slice(base, next), state.compacted.gaps())
         };
         let (disk, needed) = (&self.shared.world.disk, sealed.facts.bytes);
         let space = disk.space(self.path());
@@ -104,7 +106,7 @@ impl Log {
             Ok(copy)
         };
         let copy = open().map_err(|error| MendError::Io { path: path.clone(), error })?;
-        Ok(Some(Mending { log: self.clone(), sealed, epochs, path, copy, bytes: 0, is_placed: false }))
+        Ok(Some(Mending { log: self.clone(), sealed, epochs, gaps, path, copy, bytes: 0, is_placed: false }))
     }
 }
 
@@ -181,12 +183,12 @@ impl Mending {
         loop {
             let step = scan.step().map_err(|error| MendError::Io { path: self.path.clone(), error })?;
             match step {
-                Step::End if expected == range.next => return Ok(()),
+                Step::End if self.gaps.allow(expected, range.next) => return Ok(()),
                 Step::End => return Err(wrong(scan.position(), format!("it ends at offset {expected}"))),
                 Step::Damage(error) => return Err(wrong(scan.position(), error.to_string())),
                 Step::Batch(position, header) => {
                     let known = self.epochs.epoch_at(header.base_offset);
-                    if header.base_offset != expected {
+                    if !self.gaps.allow(expected, header.base_offset) || header.next_offset() > range.next {
                         let what = format!("offset {} where {expected} belongs", header.base_offset);
                         return Err(wrong(position, what));
                     }

@@ -19,7 +19,8 @@
 //! Knows no request, no error code, no replica and no bucket: what must not be removed yet, or be seen yet, is told by offsets.
 //!
 //! A crash leaves: files as described in `layout.rs`, a tail behind the last checkpoint that is walked again with every
-//! checksum (`recovery.rs`), and leftovers named `.tmp` and `.deleted` that the next start removes.
+//! checksum (`recovery.rs`), and leftovers named `.tmp`, `.deleted` and `.cleaned` that the next start removes, but for those
+//! of the last that a checkpoint has made part of the log.
 
 mod retention;
 mod config;
@@ -52,6 +53,7 @@ mod expanding;
 mod append;
 mod segments;
 mod books;
+mod gap_mark;
 mod read;
 mod lookup;
 mod change;
@@ -62,7 +64,7 @@ mod dir;
 
 pub use append::{Append, Appended, Outcome};
 pub use change::Restart;
-pub use compaction::{CompactError, CompactOptions, Compacted, Dirt, Pass, Step};
+pub use compaction::{CompactError, CompactOptions, Dirt, Pass, PassOutcome, Step};
 pub use config::{Cleanup, LogConfig, LogDirOptions};
 pub use dir::{Found, LogDir, Wanted};
 pub use error::{

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use aquifer_model::format::FormatError;
 use aquifer_model::{ByteCount, Offset, OffsetRange, Timestamp, TopicPartition};
 
-use super::checkpoint::{Checkpoint, Compacted, RecoveryPoint, SealedFacts, Snapshot};
+use super::checkpoint::{Checkpoint, CompactionProgress, RecoveryPoint, SealedFacts, Snapshot};
 use super::config::Cleanup;
 use super::error::{Corruption, OpenLogError, ReadError};
 use super::gaps::Gaps;
@@ -25,17 +25,19 @@ pub(crate) struct Opening<'a> {
     pub(crate) partition: TopicPartition,
     pub(crate) interval: ByteCount,
     pub(crate) cleanup: Cleanup,
-    /// Whether batches may leave offsets out.
+    /// Where the partition file says that offsets may be missing; `None` if it does not say, or is lost.
+    pub(crate) gap_mark: Option<Offset>,
+    /// Where that is so, by all that is known.
     pub(crate) gaps: Gaps,
     pub(crate) now: Timestamp,
     /// Of the segments on disk, ascending.
     pub(crate) bases: Vec<Offset>,
-    /// Whether there is any index or snapshot.
-    pub(crate) has_books: bool,
     /// Whether there was a checkpoint that cannot be read any more.
     pub(crate) checkpoint_lost: bool,
     /// Names of files that compaction was about to put in the place of others.
     pub(crate) beside: Vec<String>,
+    /// Bases in the names of indexes and snapshots.
+    pub(crate) small: Vec<Offset>,
 }
 
 impl Opening<'_> {
@@ -68,16 +70,16 @@ impl Opening<'_> {
                 tracing::error!(path = %path.display(), why, "a checkpoint is lost or damaged: reading more of the log again");
                 report.findings.push(RecoveryFinding::CheckpointLost);
                 self.checkpoint_lost = true;
+                self.gaps = Gaps::below(self.gaps_without_checkpoint());
                 self.settle_swaps(None)?;
                 self.without_checkpoint()?
             }
         };
-        if checkpoint.compacted.is_some() {
-            self.gaps = Gaps::Compacted;
-        }
-        if checkpoint.compacted.is_some() || !self.beside.is_empty() {
-            let compacted = checkpoint.compacted.clone().unwrap_or_default();
-            self.settle_swaps(Some((&compacted, &checkpoint.sealed)))?;
+        let known = checkpoint.compaction.as_ref().map_or(Offset::ZERO, |compaction| compaction.gaps_below);
+        self.gaps = Gaps::below(self.gaps.end().max(known).max(self.gap_mark.unwrap_or(Offset::ZERO)));
+        if checkpoint.compaction.is_some() || !self.beside.is_empty() {
+            let compaction = checkpoint.compaction.clone().unwrap_or_default();
+            self.settle_swaps(Some((&compaction, &checkpoint.sealed)))?;
         }
         if checkpoint.discard {
             self.discard()?;
@@ -89,9 +91,16 @@ impl Opening<'_> {
         Ok(checkpoint)
     }
 
+    /// Below which offset gaps may lie if no checkpoint says so. Where the partition file does not say it either, they may lie in
+    /// all closed segments, even if the topic is not compacted: it may have been once.
+    fn gaps_without_checkpoint(&self) -> Offset {
+        let newest = || self.bases.last().copied().unwrap_or(Offset::ZERO);
+        self.gap_mark.unwrap_or_else(newest)
+    }
+
     /// Whether this log never had a checkpoint: it is empty, or has one segment that none of the books mentions.
     fn is_young(&self) -> bool {
-        !self.has_books && self.bases.iter().all(|base| *base == Offset::ZERO)
+        self.small.is_empty() && self.bases.iter().all(|base| *base == Offset::ZERO)
     }
 
     /// A log that was to start anew: all its segments go.
@@ -165,6 +174,8 @@ impl Opening<'_> {
             epochs: start.epochs,
         };
         let local_start = first.max(start.log_start);
+        let gaps_below = self.gaps.end();
+        let was_compacted = self.cleanup.compaction().is_some() || gaps_below > Offset::ZERO;
         Ok(Checkpoint {
             point,
             log_start: start.log_start,
@@ -173,7 +184,8 @@ impl Opening<'_> {
             sealed,
             discard: false,
             // The next pass finds nothing to do in what was clean, and has only read it in vain.
-            compacted: self.cleanup.start().map(Compacted::up_to),
+            compaction: was_compacted
+                .then(|| CompactionProgress { gaps_below, ..CompactionProgress::default() }),
         })
     }
 
@@ -236,6 +248,6 @@ fn fresh() -> Checkpoint {
         high_watermark: Offset::ZERO,
         sealed: Vec::new(),
         discard: false,
-        compacted: None,
+        compaction: None,
     }
 }

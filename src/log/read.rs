@@ -4,9 +4,10 @@
 //! are walked by their headers to find where the answer starts and ends. What is given was verified on its way from the file,
 //! since whether it came from the page cache or from a disk that has changed it cannot be told: that each batch's checksum
 //! is right, that its offset continues the one before, and that its leader epoch, which the checksum does not cover, is the one
-//! that the log knows. Sound batches before a damaged one are given; a read that begins at it is an error. In a log that is
-//! compacted a batch may leave out offsets behind the one before: a read from within such a gap gives the next batch there is, of
-//! whichever segment.
+//! that the log knows. Sound batches before a damaged one are given; a read that begins at it is an error. Where compaction has
+//! been, a batch may leave out offsets behind the one before: a read from within such a gap gives the next batch there is, of
+//! whichever segment. There the order of offsets alone says that a batch lies where it belongs, so one behind a gap is given only
+//! if the next goes on behind it, and none that reaches beyond its segment.
 //!
 //! A read of a page that is not in memory waits for the device: whoever reads far behind the end does so away from the threads
 //! that serve. See [`Log::bytes_behind_tail`].
@@ -35,6 +36,9 @@ use super::state::Condition;
 
 /// How often a read starts anew because segments left while it ran. Each time they must have left again.
 const ATTEMPTS_MAX: u32 = 8;
+
+/// What lies closer to the end than this is in the page cache for readers, and is to stay.
+const TAIL_BYTES: ByteCount = ByteCount::mib(64);
 
 /// What is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +97,20 @@ struct Place {
     /// Who led while the segment was written.
     epochs: LeaderEpochs,
     gaps: Gaps,
-    /// Where the segment behind this one starts, if nothing from the offset on to there needs to be in this one.
-    behind: Option<Offset>,
+    /// No batch reaches beyond this: where the segment ends.
+    end: Offset,
+    rest: Rest,
+}
+
+/// What lies behind the last of the batches that may be looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// Others, of this segment, which may not be given.
+    Others,
+    /// The log's end.
+    Nothing,
+    /// Another segment.
+    Segment,
 }
 
 /// What a segment holds of an answer.
@@ -149,7 +165,7 @@ impl Log {
                 Found::Tail(place) => place,
                 Found::Sealed(sealed, epochs, gaps) => self.place_in(&sealed, epochs, gaps, &read)?,
             };
-            let file = self.file(&place)?;
+            let file = self.file(&place.slot)?;
             match gather(&file, &place, &read, interval)? {
                 Gathered::Batches(bytes, range) => break (bytes, range),
                 Gathered::Nothing => return Ok(nothing),
@@ -164,9 +180,10 @@ impl Log {
         Ok(Slice { bytes, range, aborted })
     }
 
-    fn file(&self, place: &Place) -> Result<File, ReadError> {
-        let path = place.slot.path();
-        self.shared.files.get(&place.slot).map_err(|error| match error.kind() {
+    /// The open file of a segment; that there is none is damage.
+    pub(super) fn file(&self, slot: &Arc<FileSlot>) -> Result<File, ReadError> {
+        let path = slot.path();
+        self.shared.files.get(slot).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => damaged(path, 0, "the file is missing"),
             _ => ReadError::io(path, error),
         })
@@ -187,7 +204,7 @@ impl Log {
         if from >= until || from == tail.end {
             return Ok(Found::Empty);
         }
-        let gaps = Gaps::of(state.cleaned);
+        let gaps = state.compacted.gaps();
         if from < tail.base {
             return match state.sealed_at(from) {
                 Some(sealed) => {
@@ -198,14 +215,16 @@ impl Log {
             };
         }
         let entries = &tail.builder.index.offsets;
+        let ceiling = offset_index::ceiling(entries, tail.base, until).map_or(tail.bytes, u64::from);
         Ok(Found::Tail(Place {
             slot: state.active.clone(),
             base: tail.base,
             floors: floors(entries, tail.base, from),
-            ceiling: offset_index::ceiling(entries, tail.base, until).map_or(tail.bytes, u64::from),
+            ceiling,
             epochs: tail.epochs.slice(tail.base, tail.end),
             gaps,
-            behind: None,
+            end: tail.end,
+            rest: if ceiling == tail.bytes { Rest::Nothing } else { Rest::Others },
         }))
     }
 
@@ -217,9 +236,9 @@ impl Log {
         read: &Read,
     ) -> Result<Place, ReadError> {
         let OffsetRange { base, next } = sealed.facts.range;
-        let end = sealed.facts.bytes.get();
+        let bytes = sealed.facts.bytes.get();
         self.with_index(sealed, |index| {
-            let ceiling = offset_index::ceiling(&index.offsets, base, read.until).map_or(end, u64::from);
+            let ceiling = offset_index::ceiling(&index.offsets, base, read.until).map_or(bytes, u64::from);
             Place {
                 slot: sealed.log.clone(),
                 base,
@@ -227,7 +246,8 @@ impl Log {
                 ceiling,
                 epochs,
                 gaps,
-                behind: Some(next).filter(|_| gaps == Gaps::Compacted && ceiling == end),
+                end: next,
+                rest: if ceiling == bytes { Rest::Segment } else { Rest::Others },
             }
         })
     }
@@ -236,6 +256,11 @@ impl Log {
     /// file.
     pub fn bytes_behind_tail(&self, from: Offset) -> ByteCount {
         self.bytes_from(from, Offset::MAX)
+    }
+
+    /// Whether what ends at an offset is of no interest to those who read the log's end: it need not stay in the page cache.
+    pub(super) fn is_far_behind(&self, next: Offset) -> bool {
+        self.bytes_behind_tail(next) > TAIL_BYTES
     }
 
     /// About how many bytes lie in `[from, until)`; within a closed segment, and between index entries, in proportion to the
@@ -300,9 +325,11 @@ fn gather(file: &File, place: &Place, read: &Read, interval: u64) -> Result<Gath
         loop {
             let header = header_at(&buffer, at, path, position, place.ceiling);
             // The index names the very batch that lies there.
-            let gaps = if by_index { Gaps::Never } else { place.gaps };
+            let gaps = if by_index { Gaps::NEVER } else { place.gaps };
             let is_expected = match &header {
-                Ok(header) => header.is_none_or(|header| gaps.allow(expected, header.base_offset)),
+                Ok(header) => header.is_none_or(|header| {
+                    gaps.allow(expected, header.base_offset) && header.next_offset() <= place.end
+                }),
                 Err(_) => false,
             };
             if by_index
@@ -322,7 +349,8 @@ fn gather(file: &File, place: &Place, read: &Read, interval: u64) -> Result<Gath
                 return Err(damaged(path, position + at as u64, &what));
             }
             if header.next_offset() > read.from {
-                let first = First { position: position + at as u64, at, header };
+                let is_behind_gap = header.base_offset > expected;
+                let first = First { position: position + at as u64, at, header, is_behind_gap };
                 return take(file, place, read, buffer.into(), first);
             }
             (expected, by_index) = (header.next_offset(), false);
@@ -333,11 +361,15 @@ fn gather(file: &File, place: &Place, read: &Read, interval: u64) -> Result<Gath
         }
         position += at as u64;
         if position >= place.ceiling {
-            if place.gaps == Gaps::Compacted {
-                return Ok(place.behind.map_or(Gathered::Nothing, Gathered::Beyond));
+            let gap_end = if place.rest == Rest::Others { read.from.next() } else { place.end };
+            if !place.gaps.allow(expected, gap_end) {
+                let what = format!("no batch holds offset {}", read.from);
+                return Err(damaged(path, position, &what));
             }
-            let what = format!("no batch holds offset {}", read.from);
-            return Err(damaged(path, position, &what));
+            return Ok(match place.rest {
+                Rest::Others | Rest::Nothing => Gathered::Nothing,
+                Rest::Segment => Gathered::Beyond(place.end),
+            });
         }
         // The rest of the buffer was no whole header: go on from there, or past a batch larger than the buffer.
     }
@@ -349,6 +381,7 @@ struct First {
     /// In the buffer.
     at: usize,
     header: BatchHeader,
+    is_behind_gap: bool,
 }
 
 /// From the first batch of the answer on, as much as may be given.
@@ -373,11 +406,26 @@ fn take(file: &File, place: &Place, read: &Read, buffer: Bytes, first: First) ->
     if let Some(what) = unsound(&first.header, &buffer[at..], place) {
         return Err(damaged(path, first.position, &what));
     }
+    let start = first.position - at as u64;
+    if first.is_behind_gap {
+        let position = first.position + size as u64;
+        let head = match buffer.get(at + size..at + size + HEADER_BYTES) {
+            Some(head) => head.to_vec(),
+            None => {
+                let count = HEADER_BYTES.min(place.ceiling.saturating_sub(position) as usize);
+                let head = file.read_at(position, count);
+                head.map_err(|error| ReadError::of_read(path, position, error))?
+            }
+        };
+        if goes_back(&head, &first.header) {
+            let what = format!("a batch of offset {base} is followed by an earlier one");
+            return Err(damaged(path, first.position, &what));
+        }
+    }
     // Not before it is known to be true: a reader must not wait for ever for what a damaged header says.
     if first.header.next_offset() > read.until {
         return Ok(Gathered::Nothing);
     }
-    let start = first.position - at as u64;
     let mut next = first.header.next_offset();
     let mut to = at + size;
     // What follows is taken as far as it is sound: a read that begins at the damage is the one to be told.
@@ -386,13 +434,30 @@ fn take(file: &File, place: &Place, read: &Read, buffer: Bytes, first: First) ->
         if end > buffer.len() || end - at > bytes_max || header.next_offset() > read.until {
             break;
         }
-        if !place.gaps.allow(next, header.base_offset) || unsound(&header, &buffer[to..], place).is_some() {
+        if !place.gaps.allow(next, header.base_offset)
+            || header.next_offset() > place.end
+            || unsound(&header, &buffer[to..], place).is_some()
+        {
+            break;
+        }
+        // Where that cannot be seen here, the read that begins with it looks further.
+        let is_last = start + end as u64 >= place.ceiling;
+        if header.base_offset > next
+            && !is_last
+            && buffer.get(end..end + HEADER_BYTES).is_none_or(|head| goes_back(head, &header))
+        {
             break;
         }
         next = header.next_offset();
         to = end;
     }
     Ok(Gathered::Batches(buffer.slice(at..to), OffsetRange { base, next }))
+}
+
+/// Whether what follows a batch starts before its end: one of the two is not what its header says. What is no batch at all is told
+/// by whoever comes to it.
+fn goes_back(following: &[u8], batch: &BatchHeader) -> bool {
+    BatchHeader::parse(following).is_ok_and(|following| following.base_offset < batch.next_offset())
 }
 
 /// What is wrong with a batch, at the start of `bytes`, that its header alone does not show.

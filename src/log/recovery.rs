@@ -8,6 +8,10 @@
 //! corruption nothing is touched: the log ends before it, takes no appends and says so. A closed segment that is missing or
 //! short keeps nobody from appending; its readers are told, until it is mended.
 //!
+//! A batch whose checksum holds is never cut, wherever its header says that it belongs: the base offset and the leader epoch are under
+//! no checksum, and no power cut makes a whole batch of what was not written. Where compaction has left offsets out the walk
+//! goes over gaps, but only below the offset that the log has noted for that (`gap_mark.rs`).
+//!
 //! A checkpoint that is lost is replaced by the newest snapshot of a segment's start, or by the start of the log; indexes and
 //! snapshots that are lost are made anew. A crash during recovery leaves what recovery finds again.
 
@@ -37,7 +41,7 @@ use super::report::{RecoveryFinding, RecoveryReport};
 use super::scan::{Depth, Scan, Step};
 use super::segment::{Sealed, Tail, Unwritten, marker_in};
 use super::shared::{Before, Shared};
-use super::state::Condition;
+use super::state::{CompactedPart, Condition};
 
 /// A log as found.
 #[derive(Debug)]
@@ -48,7 +52,9 @@ pub(crate) struct Recovered {
     pub(crate) log_start: Offset,
     pub(crate) local_start: Offset,
     pub(crate) high_watermark: Offset,
-    pub(crate) cleaned: Option<Offset>,
+    pub(crate) compacted: CompactedPart,
+    /// Below which offset the partition file says that gaps may lie, or is to say it.
+    pub(crate) gap_mark: Offset,
     pub(super) condition: Condition,
     pub(crate) point: RecoveryPoint,
     pub(super) written: WrittenIndex,
@@ -63,6 +69,7 @@ pub(crate) fn recover(
     folder: &Path,
     partition: TopicPartition,
     config: &LogConfig,
+    gap_mark: Option<Offset>,
 ) -> Result<Recovered, OpenLogError> {
     let names = tidy(shared, folder)?;
     let mut report = RecoveryReport::default();
@@ -72,14 +79,18 @@ pub(crate) fn recover(
         partition,
         interval: config.index_interval_bytes,
         cleanup: config.cleanup,
-        gaps: Gaps::of(config.cleanup.start()),
+        gap_mark,
+        gaps: Gaps::NEVER,
         now: shared.world.clock.wall(),
         bases: names.iter().filter_map(|name| layout::parse_segment_file(name, layout::LOG)).collect(),
-        has_books: names.iter().any(|name| {
-            let parse = |extension| layout::parse_segment_file(name, extension);
-            parse(layout::INDEX).or(parse(layout::SNAPSHOT)).is_some()
-        }),
         checkpoint_lost: false,
+        small: names
+            .iter()
+            .filter_map(|name| {
+                let parse = |extension| layout::parse_segment_file(name, extension);
+                parse(layout::INDEX).or(parse(layout::SNAPSHOT))
+            })
+            .collect(),
         beside: names.into_iter().filter(|name| name.ends_with(layout::CLEANED)).collect(),
     };
     let checkpoint = opening.begin(&mut report)?;
@@ -107,9 +118,9 @@ impl Opening<'_> {
         checkpoint: Checkpoint,
         mut report: RecoveryReport,
     ) -> Result<Recovered, OpenLogError> {
-        let Checkpoint { point, log_start, local_start, high_watermark, sealed, compacted, discard: _ } =
+        let Checkpoint { point, log_start, local_start, high_watermark, sealed, compaction, discard: _ } =
             checkpoint;
-        let cleaned = compacted.map(|compacted| compacted.cleaned).or(self.cleanup.start());
+        let clean_below = compaction.map(|compaction| compaction.clean_below).or(self.cleanup.start());
         let (mut tail, mut written) = self.tail_at(&point, &mut report)?;
         let mut sealed: VecDeque<Arc<Sealed>> =
             sealed.into_iter().map(|facts| self.sealed(facts, None)).collect();
@@ -119,8 +130,8 @@ impl Opening<'_> {
         loop {
             let (file, size) = self.open(&active)?;
             let stop = self.walk_on(&mut tail, &file, size, &mut report)?;
-            let next = self.segment_behind(&mut tail, stop.is_end())?;
-            let damage = match (stop, next) {
+            let next = self.segment_behind(&mut tail, stop.is_end());
+            let found = match (stop, next) {
                 (Stop::End, None) => break,
                 (Stop::End, Some(next)) if next == tail.end => {
                     // Rolled after the last checkpoint.
@@ -135,10 +146,16 @@ impl Opening<'_> {
                     active = self.shared.files.slot(self.path(next, layout::LOG));
                     continue;
                 }
-                (Stop::End, Some(_)) => "its last bytes are missing".to_owned(),
-                (Stop::Damage(what), _) => what,
+                (Stop::End, Some(next)) if next < tail.end => Found::out_of_place(format!(
+                    "it reaches to offset {}, where a segment of offset {next} follows",
+                    tail.end
+                )),
+                (Stop::End, Some(_)) => {
+                    Found { what: "its last bytes are missing".to_owned(), is_sound: false, since: tail.end }
+                }
+                (Stop::Damage(found), _) => found,
             };
-            let settled = self.settle(&tail, &file, size, next, damage, &mut report)?;
+            let settled = self.settle(&tail, &file, size, next, found, &mut report)?;
             if let Some(corruption) = settled {
                 condition = Condition::Corrupt(corruption);
             }
@@ -164,7 +181,8 @@ impl Opening<'_> {
             log_start,
             local_start,
             high_watermark,
-            cleaned: cleaned.map(|cleaned| cleaned.min(tail_end)),
+            compacted: CompactedPart { clean_below, gaps_below: self.gaps.end() }.cut_to(tail_end),
+            gap_mark: self.gap_mark.unwrap_or(self.gaps.end()),
             condition,
             point,
             written,
@@ -173,21 +191,16 @@ impl Opening<'_> {
         })
     }
 
-    /// The segment behind the one that was just walked. One that was appended to ends where the next begins; but where the
-    /// checkpoint is lost the walk goes over compacted ones, too. Behind such a one the next may begin later, and after a crash
-    /// within a swap some may be there still that it has swallowed: those go.
-    fn segment_behind(&mut self, tail: &mut Tail, is_whole: bool) -> Result<Option<Offset>, OpenLogError> {
-        let may_be_compacted = is_whole && self.checkpoint_lost && self.gaps == Gaps::Compacted;
-        loop {
-            let next = self.bases.iter().copied().find(|base| *base > tail.base);
-            let Some(next) = next.filter(|_| may_be_compacted) else { return Ok(next) };
-            if next >= tail.end {
-                tail.end = next;
-                return Ok(Some(next));
-            }
-            self.remove_segment(next)?;
-            self.bases.retain(|base| *base != next);
+    /// The segment behind the one that was just walked. One that was appended to ends where the next begins. But where the
+    /// checkpoint is lost the walk goes over compacted ones, too, behind which the next may begin later; and so may it behind one
+    /// that was left empty because no index reaches over the gap that follows.
+    fn segment_behind(&self, tail: &mut Tail, is_whole: bool) -> Option<Offset> {
+        let next = self.bases.iter().copied().find(|base| *base > tail.base)?;
+        let may_be_gap = self.checkpoint_lost || (tail.bytes == 0 && !tail.reaches(next));
+        if is_whole && may_be_gap && self.gaps.allow(tail.end, next) {
+            tail.end = next;
         }
+        Some(next)
     }
 
     fn sealed(&self, facts: SealedFacts, closed: Option<(Arc<FileSlot>, Unwritten)>) -> Arc<Sealed> {
@@ -289,7 +302,8 @@ impl Opening<'_> {
         report: &mut RecoveryReport,
     ) -> Result<Stop, OpenLogError> {
         if size < tail.bytes {
-            return Ok(Stop::Damage(format!("{} bytes were synced, the file has {size}", tail.bytes)));
+            let what = format!("{} bytes were synced, the file has {size}", tail.bytes);
+            return Ok(Stop::Damage(Found { what, is_sound: false, since: tail.end }));
         }
         let io = Self::io(file.path());
         if planted::is(Planted::TailCutBelowSynced) {
@@ -298,13 +312,21 @@ impl Opening<'_> {
         }
         let mut scan = Scan::new(file.clone(), Depth::Whole, tail.bytes, size);
         let began = tail.bytes;
+        // Where the last gap began that the walk went over: if its end is no true offset, this is where the log ended.
+        let mut before_gap = None;
         let stop = loop {
             match scan.step().map_err(&io)? {
                 Step::End => break Stop::End,
-                Step::Damage(error) => break Stop::Damage(error.to_string()),
+                Step::Damage(error) => {
+                    let since = before_gap.unwrap_or(tail.end);
+                    break Stop::Damage(Found { what: error.to_string(), is_sound: false, since });
+                }
                 Step::Batch(position, header) => {
                     if let Some(what) = breaks_lineage(tail, &header, self.gaps) {
-                        break Stop::Damage(what);
+                        break Stop::Damage(Found::out_of_place(what));
+                    }
+                    if header.base_offset > tail.end {
+                        before_gap = Some(tail.end);
                     }
                     let marker = match header.is_control() {
                         true => marker_in(&header, scan.bytes(position, header.size()).map_err(&io)?),
@@ -325,16 +347,17 @@ impl Opening<'_> {
         file: &File,
         size: u64,
         next: Option<Offset>,
-        what: String,
+        found: Found,
         report: &mut RecoveryReport,
     ) -> Result<Option<Corruption>, OpenLogError> {
+        let Found { what, is_sound, since } = found;
         let io = Self::io(file.path());
-        let lineage = Lineage { end: tail.end, epoch: tail.epochs.latest() };
+        let lineage = Lineage { end: since, epoch: tail.epochs.latest() };
         let followed = match next {
             Some(next) => self.starts_soundly(next, lineage)?,
             None => false,
         };
-        let verdict = if size < tail.bytes {
+        let verdict = if is_sound || size < tail.bytes {
             Damage::Corrupt
         } else if size == tail.bytes && self.shared.past.pages == PageCache::PerhapsLost {
             // Whole pages at the end never came, and the file's length with them.
@@ -386,7 +409,23 @@ impl Opening<'_> {
 /// How a walk of a segment ended.
 enum Stop {
     End,
-    Damage(String),
+    Damage(Found),
+}
+
+/// Something that does not belong where it was met.
+struct Found {
+    what: String,
+    /// It is whole, with a checksum that holds: no power cut makes that of what was never written, so it may have been
+    /// acknowledged, whatever its header says of where it belongs.
+    is_sound: bool,
+    /// Where the log ends before it at the least.
+    since: Offset,
+}
+
+impl Found {
+    fn out_of_place(what: String) -> Found {
+        Found { what, is_sound: true, since: Offset::ZERO }
+    }
 }
 
 impl Stop {

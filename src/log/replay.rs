@@ -58,8 +58,8 @@ pub(crate) fn replay(mut tail: Tail, file: &File, trusted: &Trusted) -> Result<T
 
 /// A log that ends within a gap ends where it is said to, not with the last batch before.
 fn ended(mut tail: Tail, trusted: &Trusted, at: Offset) -> Tail {
-    if trusted.gaps == Gaps::Compacted {
-        tail.end = tail.end.max(at);
+    if trusted.gaps.allow(tail.end, at) {
+        tail.end = at;
     }
     tail
 }

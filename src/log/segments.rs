@@ -13,7 +13,6 @@ use super::append::Refusal;
 use super::checkpoint::{SealedFacts, Snapshot, encode_snapshot};
 use super::config::LogConfig;
 use super::error::{AppendError, Corruption, ReadError, is_exhausted};
-use super::gaps::Gaps;
 use super::handle::{Log, jitter};
 use super::index::{self, Index, IndexMark};
 use super::layout;
@@ -108,7 +107,11 @@ impl Log {
     }
 
     /// All that storing the closed segment that starts at `base` needs; `None` if there is no such segment on this disk. Blocks.
+    ///
+    /// Of a topic that is not to be compacted any more what is given is final: a swap that was under way has ended by then, and
+    /// there is no other.
     pub fn sealed_parts(&self, base: Offset) -> Result<Option<SealedParts>, ReadError> {
+        let _no_swap = self.books.lock();
         let (sealed, facts) = {
             let state = self.state.lock();
             let Some(sealed) =
@@ -184,17 +187,55 @@ impl Log {
             Ok(_) => {}
             Err(error) => return Err(io(io::Error::new(io::ErrorKind::InvalidData, error))),
         }
-        tracing::warn!(path = %path.display(), "segment index is lost or damaged, making it anew from the segment");
-        self.shared.metrics.rebuilt_indexes.inc();
+        let rebuilt = self.rebuild_index(sealed)?;
+        // Only a saving of work: the next reader would make it anew again. So a reader does not wait for whoever writes the books.
+        if let Some(_books) = self.books.try_lock()
+            && self.is_still(sealed)
+        {
+            self.store_index(sealed, &rebuilt);
+        }
+        Ok(rebuilt.index)
+    }
+
+    /// Makes a closed segment's index from its batches. One that has left the log meanwhile, for another in its place, may have it,
+    /// too, as long as its bytes are there.
+    fn rebuild_index(&self, sealed: &Sealed) -> Result<RebuiltIndex, ReadError> {
+        let SealedSpan { base, next, bytes } = SealedSpan::of(sealed);
+        if self.is_still(sealed) {
+            tracing::warn!(path = %sealed.index_path.display(), "segment index is lost or damaged, making it anew from the segment");
+            self.shared.metrics.rebuilt_indexes.inc();
+        }
         let mut tail = self.replay(&self.snapshot_at(base)?, &sealed.log, bytes, next)?;
         tail.builder.note_time();
         let mark = tail.builder.mark(bytes, next);
         let chunk = tail.builder.chunk(&IndexMark::start(base), &mark);
-        // Only a saving of work: the next reader would make it anew again.
-        if let Err(error) = self.shared.world.disk.write_atomic(path, &chunk) {
+        Ok(RebuiltIndex { index: tail.builder.index, chunk })
+    }
+
+    /// Called with the books held and the segment still in the log: in its place another's index may lie otherwise.
+    fn store_index(&self, sealed: &Sealed, rebuilt: &RebuiltIndex) {
+        let path = &sealed.index_path;
+        if let Err(error) = self.shared.world.disk.write_atomic(path, &rebuilt.chunk) {
             tracing::warn!(path = %path.display(), %error, "could not store the new segment index");
         }
-        Ok(tail.builder.index)
+    }
+
+    /// Makes the index file of a closed segment anew, unless the segment has left the log; gives whether it did. Blocks.
+    pub(super) fn renew_index(&self, sealed: &Sealed) -> Result<bool, ReadError> {
+        let rebuilt = self.rebuild_index(sealed)?;
+        let _books = self.books.lock();
+        if !self.is_still(sealed) {
+            return Ok(false);
+        }
+        self.store_index(sealed, &rebuilt);
+        self.shared.indexes.insert(sealed.number, Arc::new(rebuilt.index));
+        Ok(true)
+    }
+
+    /// Whether this very segment is in the log.
+    pub(super) fn is_still(&self, sealed: &Sealed) -> bool {
+        let state = self.state.lock();
+        state.sealed_at(sealed.facts.range.base).is_some_and(|found| found.number == sealed.number)
     }
 
     /// Walks a segment of `bytes` up to `until`, over the state at its start.
@@ -223,7 +264,7 @@ impl Log {
     ) -> Result<Tail, ReadError> {
         let file = self.shared.files.get(log).map_err(|error| ReadError::io(log.path(), error))?;
         let interval = self.config().index_interval_bytes;
-        let gaps = Gaps::of(self.state.lock().cleaned);
+        let gaps = self.state.lock().compacted.gaps();
         replay(tail, &file, &Trusted { end: bytes, until, gaps, interval, now: self.now() })
     }
 
@@ -268,6 +309,12 @@ impl Log {
         }
         Ok(Snapshot { offset: base, log_start, epochs: tail.epochs, producers: tail.producers })
     }
+}
+
+/// An index that was made from batches, and the file of it.
+struct RebuiltIndex {
+    index: Index,
+    chunk: Vec<u8>,
 }
 
 struct SealedSpan {

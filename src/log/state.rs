@@ -9,6 +9,7 @@ use aquifer_model::Offset;
 
 use super::checkpoint::RecoveryPoint;
 use super::error::Corruption;
+use super::gaps::Gaps;
 use super::index::{IndexMark, WrittenIndex};
 use super::open_files::FileSlot;
 use super::producer_room::Share;
@@ -26,13 +27,49 @@ pub(super) struct State {
     pub(super) jitter: Duration,
     pub(super) log_start: Offset,
     pub(super) local_start: Offset,
-    /// How far compaction has come; `None` while the log never was to be compacted.
-    pub(super) cleaned: Option<Offset>,
+    pub(super) compacted: CompactedPart,
     pub(super) condition: Condition,
     /// Bytes appended since the last checkpoint was begun.
     pub(super) uncaptured: u64,
     /// Raised by each cut: a checkpoint begun before must not be written after.
     pub(super) cuts: Cuts,
+}
+
+/// What compaction has done to a log, here or where its batches came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct CompactedPart {
+    /// Below this every key stands once; `None` while the log never was to be compacted.
+    pub(crate) clean_below: Option<Offset>,
+    /// No gap between batches ends above this.
+    pub(crate) gaps_below: Offset,
+}
+
+impl CompactedPart {
+    /// Where batches may leave offsets out.
+    pub(super) fn gaps(self) -> Gaps {
+        Gaps::below(self.gaps_below)
+    }
+
+    /// Whether the log is to be compacted, or was at any time.
+    pub(super) fn is_or_was(self) -> bool {
+        self.clean_below.is_some() || self.gaps_below > Offset::ZERO
+    }
+
+    /// The same once a pass has come as far as `clean_below`, if it has, and left gaps below an offset.
+    pub(super) fn with(self, clean_below: Option<Offset>, gaps_below: Offset) -> CompactedPart {
+        CompactedPart {
+            clean_below: clean_below.or(self.clean_below),
+            gaps_below: self.gaps_below.max(gaps_below),
+        }
+    }
+
+    /// The same of a log that ends here.
+    pub(super) fn cut_to(self, end: Offset) -> CompactedPart {
+        CompactedPart {
+            clean_below: self.clean_below.map(|below| below.min(end)),
+            gaps_below: self.gaps_below.min(end),
+        }
+    }
 }
 
 /// How often the end of a log was cut or moved: while it is the same, what was appended is in it.
@@ -66,6 +103,8 @@ pub(super) struct Books {
     /// Whether the checkpoint says of files that they may lie beside their places (`compaction/swap.rs`). While it does, a crash
     /// would put into the log whatever lies there.
     pub(super) names_swaps: bool,
+    /// Below which offset the partition file says that gaps may lie (`gap_mark.rs`).
+    pub(super) gap_mark: Offset,
 }
 
 impl Books {

@@ -45,6 +45,7 @@ pub(crate) struct CleanerMetrics {
     read_bytes: Counter,
     written_bytes: Counter,
     dropped_records: Counter,
+    unopened_batches: Counter,
     uncleanable: Gauge,
     dirtiest: Gauge,
     last_look: Gauge,
@@ -60,6 +61,11 @@ impl CleanerMetrics {
             .row("read_bytes", "Bytes read by compaction", &metrics.read_bytes)
             .row("written_bytes", "Bytes written by compaction", &metrics.written_bytes)
             .row("dropped_records", "Records that compaction has dropped", &metrics.dropped_records)
+            .row(
+                "unopened_batches",
+                "Batches that compaction cannot open and leaves as they are, each time that it meets them",
+                &metrics.unopened_batches,
+            )
             .row(
                 "uncleanable_partitions",
                 "Partitions whose last compaction failed and that are left alone for a while",
@@ -134,7 +140,9 @@ impl Cleaner {
                 Some(due) => self.compact(due, &mut failing, &mut throttle).await,
                 None => self.pause_until(self.world.clock.now() + self.options.backoff).await,
             }
-            failing.retain(|partition| self.replicas.get(partition).is_some());
+            failing.retain(|partition| {
+                self.replicas.get(partition).is_some_and(|replica| replica.config().compaction.is_some())
+            });
             self.metrics.uncleanable.set(i64::try_from(failing.len()).unwrap_or(i64::MAX));
         }
     }
@@ -206,7 +214,11 @@ impl Cleaner {
                 self.metrics.dropped_records.inc_by(done.dropped);
                 self.metrics.last_pass.set(self.world.clock.wall().millis() / 1000);
                 let (before, after) = done.bytes;
-                tracing::info!(%partition, %topic, cleaned = %done.cleaned, %before, %after, dropped = done.dropped, "compacted a log");
+                tracing::info!(%partition, %topic, cleaned = %done.clean_below, %before, %after, dropped = done.dropped, "compacted a log");
+                self.metrics.unopened_batches.inc_by(done.unopened);
+                if done.unopened > 0 {
+                    tracing::warn!(%partition, %topic, batches = done.unopened, "batches that cannot be opened stay as their producer made them, and all their records with them");
+                }
                 if done.keyless > 0 {
                     tracing::warn!(%partition, %topic, keyless = done.keyless, "records without a key went: they were written before the topic was compacted");
                 }
@@ -285,9 +297,9 @@ impl Failing {
         self.0.remove(&partition);
     }
 
-    /// Forgets those that are not there any more.
-    fn retain(&mut self, is_there: impl Fn(TopicPartition) -> bool) {
-        self.0.retain(|partition, _| is_there(*partition));
+    /// Forgets those that are not to be compacted any more.
+    fn retain(&mut self, is_to_be_compacted: impl Fn(TopicPartition) -> bool) {
+        self.0.retain(|partition, _| is_to_be_compacted(*partition));
     }
 }
 

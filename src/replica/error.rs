@@ -84,6 +84,11 @@ pub(crate) enum DeleteRecordsError {
     /// Only what is below the high watermark can be deleted.
     #[error("offset {offset} is above the high watermark {high_watermark}")]
     AboveHighWatermark { offset: Offset, high_watermark: Offset },
+    /// As in Kafka: its `cleanup.policy` is `compact` alone.
+    #[error(
+        "records of a topic that is only compacted go when their keys have newer ones, not by their offsets"
+    )]
+    Compacted,
     #[error(transparent)]
     Log(#[from] log::ChangeError),
 }

@@ -91,6 +91,10 @@ impl Replica {
         before: Option<Offset>,
     ) -> Result<Offset, DeleteRecordsError> {
         self.check_leader(-1)?;
+        let config = self.config();
+        if config.compaction.is_some() && !config.retention.deletes {
+            return Err(DeleteRecordsError::Compacted);
+        }
         let high_watermark = self.high_watermark();
         let offset = before.unwrap_or(high_watermark);
         if offset > high_watermark {

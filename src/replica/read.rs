@@ -61,6 +61,7 @@ pub(crate) struct Batches {
 pub(crate) struct ColdRead {
     offset: Offset,
     bytes_max: ByteCount,
+    at_least: AtLeast,
     /// Where the records that this reader may see end.
     upper: Offset,
     isolation: Isolation,
@@ -134,18 +135,15 @@ impl Replica {
             return Err(out_of_range());
         }
         let upper = self.upper(request.isolation);
+        let ReadRequest { bytes_max, at_least, isolation, .. } = request;
+        let cold = ColdRead { offset: from, bytes_max, at_least, upper, isolation };
         if from < offsets.local_start {
-            let cold =
-                ColdRead { offset: from, bytes_max: request.bytes_max, upper, isolation: request.isolation };
             return Ok(Found::Cold(cold));
         }
         if from >= upper {
             return Ok(Found::Hot(Batches::empty(request.isolation)));
         }
-        let read = self.read_hot(from, upper, request).await;
-        let cold =
-            ColdRead { offset: from, bytes_max: request.bytes_max, upper, isolation: request.isolation };
-        match read {
+        match self.read_hot(from, upper, request).await {
             // The segment was dropped between the look at the offsets and the read: it is in the bucket by now.
             Err(ReadError::Log(crate::log::ReadError::BelowLocalStart { .. })) => Ok(Found::Cold(cold)),
             // Damaged here, but in the bucket as well: that is as good, until the disk's copy is mended.
@@ -205,28 +203,45 @@ impl Replica {
 
     /// Reads from the bucket, waiting until `wait_until` at most. [`ReadError::Pending`] if it has not answered by then; the load
     /// goes on, and asking again finds it further on.
+    ///
+    /// Where the topic was compacted before it was tiered, there may be no batch from the offset on to its segment's end. The
+    /// answer is in the next then, or here: a reader that got nothing would ask for the same offset for ever.
     pub(crate) async fn read_cold(
-        &self,
+        self: &Arc<Replica>,
         tier: Option<&Tier>,
-        cold: ColdRead,
+        mut cold: ColdRead,
         wait_until: Instant,
     ) -> Result<Batches, ReadError> {
         let Some(tier) = tier else {
             return Err(ReadError::NoTier { local_start: self.log().offsets().local_start });
         };
-        let request = ColdRequest {
-            partition: self.partition(),
-            offset: cold.offset,
-            bytes_max: cold.bytes_max,
-            upper: cold.upper,
-            wait_until,
-        };
-        let read = tier.read(request).await?;
-        if read.slices.is_empty() && read.pending {
-            return Err(ReadError::Pending);
+        loop {
+            let request = ColdRequest {
+                partition: self.partition(),
+                offset: cold.offset,
+                bytes_max: cold.bytes_max,
+                upper: cold.upper,
+                wait_until,
+            };
+            let read = tier.read(request).await?;
+            if !read.slices.is_empty() {
+                let aborted = (cold.isolation == Isolation::ReadCommitted).then_some(read.aborted);
+                return Ok(Batches { slices: read.slices, aborted });
+            }
+            if read.pending {
+                return Err(ReadError::Pending);
+            }
+            if read.next <= cold.offset || read.next >= cold.upper {
+                return Ok(Batches::empty(cold.isolation));
+            }
+            // Rises with each segment, so there is an end to it.
+            let ColdRead { bytes_max, at_least, isolation, .. } = cold;
+            let request = ReadRequest { offset: read.next.get(), bytes_max, at_least, isolation };
+            match self.read(request).await? {
+                Found::Hot(batches) => return Ok(batches),
+                Found::Cold(next) => cold = next,
+            }
         }
-        let aborted = (cold.isolation == Isolation::ReadCommitted).then_some(read.aborted);
-        Ok(Batches { slices: read.slices, aborted })
     }
 
     /// Where the caller's history parts from ours, if it does: it last fetched a record of `epoch` and now asks for `offset`.

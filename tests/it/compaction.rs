@@ -8,12 +8,17 @@ use aquifer_model::builder::BatchBuilder;
 use aquifer_model::compression::Compression;
 use aquifer_model::{Timestamp, record};
 use aquifer_protocol::ErrorCode;
+use aquifer_runtime::World;
 use bytes::Bytes;
 
+use crate::admin::metric;
 use crate::batches::{batch, now};
-use crate::client::{Client, Topic, eventually};
+use crate::client::{Client, Topic, eventually, in_time};
 use crate::configs::{TOPIC, set, value};
-use crate::node::Home;
+use crate::damage::{harm, segments, tiered_end};
+use crate::node::{Home, Node};
+use crate::offsets::{delete_before, delete_records};
+use crate::tier::{all_is_cold, bucket_is_sound};
 
 fn keyed(records: &[(&str, Option<&str>)], padding: usize) -> Bytes {
     let mut builder = BatchBuilder::new();
@@ -94,8 +99,101 @@ async fn a_compacted_topic_keeps_the_newest_value_of_each_key_at_its_offset() {
     let mut client = node.client().await;
     check(&consume(&mut client, &topic).await);
     assert_eq!(client.end(&topic, 0).await, end);
-    // With `delete` as well its retention counts, too.
+    // A key's newest value does not go for its offset, but with `delete` as well its retention counts, too.
+    let refused = delete_before(&mut client, 2, &topic, 0, 1).await;
+    assert_eq!(refused.error_code, ErrorCode::POLICY_VIOLATION);
     set(&mut client, "t", "cleanup.policy", "compact,delete").await;
+    delete_records(&mut client, &topic, 0, 1).await;
     set(&mut client, "t", "retention.bytes", "1").await;
+    node.stop().await;
+}
+
+type Shown = Vec<(i64, String, Option<String>)>;
+
+/// A topic that was compacted, with gaps at the ends of segments, and is tiered now; what it holds.
+async fn tiered_later(home: &Home, node: &Node, client: &mut Client) -> (Topic, Shown) {
+    let topic = client.create("t", 1, &[("remote.storage.enable", "false")]).await;
+    for round in 0..72 {
+        let key = if round % 4 == 0 { format!("stays{round}") } else { "goes".to_owned() };
+        client.append(&topic, 0, &keyed(&[(&key, Some("v"))], 60_000)).await;
+    }
+    set(client, "t", "min.cleanable.dirty.ratio", "0.01").await;
+    set(client, "t", "cleanup.policy", "compact").await;
+    eventually("it is compacted", async || {
+        (metric(node, "aquifer_cleaner_passes_total").await >= 1.0).then_some(())
+    })
+    .await;
+    set(client, "t", "cleanup.policy", "delete").await;
+    let found = consume(client, &topic).await;
+    assert!(found.len() < 40, "{} records", found.len());
+    let ends = segments(home).into_iter().map(|path| {
+        let bytes = Bytes::from(World::system().disk.read(&path).expect("a segment"));
+        let located: Vec<_> = Batches::new(&bytes).collect();
+        let first = located.first().expect("a batch").header.base_offset;
+        (first, located.last().expect("a batch").header.next_offset())
+    });
+    let ends: Vec<_> = ends.collect();
+    assert!(ends.windows(2).any(|pair| pair[0].1 < pair[1].0), "a gap where a segment ends: {ends:?}");
+    set(client, "t", "remote.storage.enable", "true").await;
+    (topic, found)
+}
+
+/// Whoever asks for an offset that compaction has left out gets what comes next, out of the bucket as from the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_compacted_is_read_from_the_bucket() {
+    let home = Home::tiered(&["admin.listen=127.0.0.1:0", "log.cleaner.backoff.ms=20"]);
+    let node = home.start().await;
+    let mut client = node.client().await;
+    let (topic, found) = tiered_later(&home, &node, &mut client).await;
+    all_is_cold(&node, 1).await;
+    in_time("all of it", async { assert_eq!(consume(&mut client, &topic).await, found) }).await;
+    let end = client.end(&topic, 0).await;
+    for offset in 0..end {
+        let next = found.iter().map(|(at, ..)| *at).find(|at| *at >= offset);
+        let got = eventually("the next record", async || {
+            let fetched = client.fetch(&topic, 0, offset).await;
+            assert_eq!(fetched.error_code, ErrorCode::NONE);
+            let bytes = fetched.records.into_bytes();
+            Batches::new(&bytes).next().map(|located| located.header.last_offset().get())
+        })
+        .await;
+        assert_eq!(Some(got), next, "from {offset}");
+    }
+    // It grows on behind them.
+    let more = client.append(&topic, 0, &keyed(&[("more", Some("v"))], 10)).await;
+    assert_eq!(more, end);
+    let node = node.restart().await;
+    let mut client = node.client().await;
+    let again = in_time("all of it", consume(&mut client, &topic)).await;
+    assert_eq!((&again[..found.len()], again.len()), (&found[..], found.len() + 1));
+    bucket_is_sound(&node.stop().await).await;
+}
+
+/// Its gaps keep no segment from being found sound, or mended from the bucket.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_of_a_topic_that_was_compacted_is_mended_from_the_bucket() {
+    let home = Home::tiered(&[
+        "admin.listen=127.0.0.1:0",
+        "log.cleaner.backoff.ms=20",
+        "log.local.retention.ms=3600000",
+        "tier.scrub.bytes.per.second=1073741824",
+    ]);
+    let node = home.start().await;
+    let mut client = node.client().await;
+    let (topic, found) = tiered_later(&home, &node, &mut client).await;
+    let end = client.end(&topic, 0).await;
+    eventually("all is in the bucket", async || (tiered_end(&mut client, &topic).await == end).then_some(()))
+        .await;
+    let oldest = segments(&home).remove(0);
+    let sound = World::system().disk.read(&oldest).expect("a segment");
+    harm(&oldest);
+    eventually("it is mended", async || {
+        in_time("all of it", async { assert_eq!(consume(&mut client, &topic).await, found) }).await;
+        (metric(&node, "aquifer_log_mended_segments_total").await == 1.0).then_some(())
+    })
+    .await;
+    assert!(World::system().disk.read(&oldest).expect("a segment") == sound);
+    assert_eq!(metric(&node, "aquifer_log_damaged_files").await, 0.0);
+    assert_eq!(metric(&node, "aquifer_tier_damaged_objects").await, 0.0);
     node.stop().await;
 }

@@ -14,7 +14,7 @@ use crate::tier::{all_is_cold, contents, objects, read, write};
 const LATEST_TIERED: i64 = -5;
 
 /// Changes a byte of a file, in the middle of it.
-fn harm(path: &Path) {
+pub(crate) fn harm(path: &Path) {
     let disk = World::system().disk;
     let bytes = disk.read(path).expect("the file can be read");
     let at = bytes.len() / 2;
@@ -23,7 +23,7 @@ fn harm(path: &Path) {
 }
 
 /// The segments of the only partition, oldest first.
-fn segments(home: &Home) -> Vec<PathBuf> {
+pub(crate) fn segments(home: &Home) -> Vec<PathBuf> {
     let disk = World::system().disk;
     let topic = home.data().join("topics").join("t");
     let partition = topic.join(&disk.list(&topic).expect("the topic is there")[0].name);
@@ -34,7 +34,7 @@ fn segments(home: &Home) -> Vec<PathBuf> {
     names.into_iter().map(|name| partition.join(name)).collect()
 }
 
-async fn tiered_end(client: &mut Client, topic: &Topic) -> i64 {
+pub(crate) async fn tiered_end(client: &mut Client, topic: &Topic) -> i64 {
     client.list_offset(topic, 0, LATEST_TIERED).await.offset + 1
 }
 

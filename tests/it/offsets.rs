@@ -224,7 +224,7 @@ async fn epoch_end(
     client.call(version, &request).await.topics.remove(0).partitions.remove(0)
 }
 
-async fn delete_before(
+pub(crate) async fn delete_before(
     client: &mut Client,
     version: i16,
     topic: &Topic,

@@ -17,7 +17,7 @@ fn without_anything_set_a_broker_is_as_kafka_has_it() {
     let topic = &broker.topic_defaults;
     assert_eq!(
         topic.retention,
-        Retention { time: Some(week), bytes: None, local_time: Some(week), local_bytes: None }
+        Retention { deletes: true, time: Some(week), bytes: None, local_time: Some(week), local_bytes: None }
     );
     assert!(!topic.tiered);
     assert_eq!(topic.segments.bytes_max, ByteCount::mib(1024));
@@ -30,7 +30,10 @@ fn without_anything_set_a_broker_is_as_kafka_has_it() {
 fn with_a_tier_history_does_not_end() {
     let topic = load(&[STORE]).broker().topic_defaults.clone();
     let day = Some(Duration::from_secs(24 * 3600));
-    assert_eq!(topic.retention, Retention { time: None, bytes: None, local_time: day, local_bytes: None });
+    assert_eq!(
+        topic.retention,
+        Retention { deletes: true, time: None, bytes: None, local_time: day, local_bytes: None }
+    );
     assert!(topic.tiered);
 }
 

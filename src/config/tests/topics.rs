@@ -42,7 +42,7 @@ fn local_retention_follows_from_the_total() {
         .unwrap();
     assert_eq!(
         kept.retention,
-        Retention { time: None, bytes: None, local_time: Some(hour), local_bytes: None }
+        Retention { deletes: false, time: None, bytes: None, local_time: Some(hour), local_bytes: None }
     );
 }
 

@@ -15,9 +15,18 @@ fn epochs() -> LeaderEpochs {
     LeaderEpochs::from_entries(vec![start(0, 0), start(4, 120)]).unwrap()
 }
 
-fn partition() -> (TopicPartition, TopicName) {
-    let topic = TopicId::new(Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef));
-    (TopicPartition { topic, partition: PartitionIndex(7) }, TopicName::new("orders").unwrap())
+fn topic() -> TopicId {
+    TopicId::new(Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef))
+}
+
+fn partition_file() -> PartitionFile {
+    let partition = TopicPartition { topic: topic(), partition: PartitionIndex(7) };
+    PartitionFile { partition, topic: TopicName::new("orders").unwrap(), gaps_below: Some(offset(150)) }
+}
+
+/// As it was before it said where gaps may lie.
+fn old_partition_file() -> PartitionFile {
+    PartitionFile { gaps_below: None, ..partition_file() }
 }
 
 fn checkpoint() -> Checkpoint {
@@ -41,13 +50,14 @@ fn checkpoint() -> Checkpoint {
         high_watermark: offset(205),
         sealed: vec![facts(100, 150), facts(150, 200)],
         discard: false,
-        compacted: None,
+        compaction: None,
     }
 }
 
 fn compacted_checkpoint() -> Checkpoint {
-    let compacted = Compacted { cleaned: offset(130), swapping: vec![offset(100), offset(150)] };
-    Checkpoint { compacted: Some(compacted), ..checkpoint() }
+    let swapping = vec![offset(100), offset(150)];
+    let compaction = CompactionProgress { clean_below: offset(130), gaps_below: offset(150), swapping };
+    Checkpoint { compaction: Some(compaction), ..checkpoint() }
 }
 
 fn producers() -> Producers {
@@ -80,11 +90,11 @@ fn hex(bytes: &[u8]) -> String {
 /// The bytes of today must be readable for ever: whoever changes one of these changes a durable format, and needs a new version.
 #[test]
 fn durable_bytes_are_as_they_were() {
-    let (partition, topic) = partition();
     let mut changed = Vec::new();
     for (name, bytes, golden) in [
-        ("format", encode_directory(partition.topic.uuid()), include_str!("../golden/format.hex")),
-        ("partition", encode_partition(partition, &topic), include_str!("../golden/partition.hex")),
+        ("format", encode_directory(topic().uuid()), include_str!("../golden/format.hex")),
+        ("old partition", old_partition_file().encode(), include_str!("../golden/partition.hex")),
+        ("partition", partition_file().encode(), include_str!("../golden/partition_gaps.hex")),
         ("boot", encode_boot("8e5c0a1d"), include_str!("../golden/boot.hex")),
         ("checkpoint", checkpoint().encode(), include_str!("../golden/checkpoint.hex")),
         (
@@ -95,7 +105,7 @@ fn durable_bytes_are_as_they_were() {
         (
             "checkpoint of a compacted log",
             compacted_checkpoint().encode(),
-            include_str!("../golden/checkpoint_compacted.hex"),
+            include_str!("../golden/checkpoint_gaps.hex"),
         ),
         ("snapshot", snapshot().encode(), include_str!("../golden/snapshot.hex")),
         ("index chunk", crate::log::index::golden_chunk(), include_str!("../golden/index_chunk.hex")),
@@ -107,13 +117,29 @@ fn durable_bytes_are_as_they_were() {
     assert!(changed.is_empty(), "{changed:#?}");
 }
 
+/// Before compaction noted where it leaves gaps, they could lie anywhere in what was written so far.
+#[test]
+fn what_older_programs_wrote_says_nothing_of_gaps() {
+    let bytes = |hex: &str| -> Vec<u8> {
+        let digits = hex.trim().as_bytes().chunks(2);
+        digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()).collect()
+    };
+    let old = Checkpoint::decode(&bytes(include_str!("../golden/checkpoint_compacted.hex"))).unwrap();
+    let mut expected = compacted_checkpoint();
+    expected.compaction.as_mut().unwrap().gaps_below = old.point.offset;
+    assert_eq!(old, expected);
+    let old = PartitionFile::decode(&bytes(include_str!("../golden/partition.hex")));
+    assert_eq!(old, Ok(old_partition_file()));
+}
+
 #[test]
 fn what_was_written_is_read() {
-    let (partition, topic) = partition();
-    let uuid = partition.topic.uuid();
+    let uuid = topic().uuid();
     assert_eq!(decode_directory(&encode_directory(uuid)), Ok(uuid));
     assert_eq!(decode_boot(&encode_boot("8e5c0a1d")).as_deref(), Ok("8e5c0a1d"));
-    assert_eq!(decode_partition(&encode_partition(partition, &topic)), Ok((partition, topic)));
+    for file in [partition_file(), old_partition_file()] {
+        assert_eq!(PartitionFile::decode(&file.encode()), Ok(file));
+    }
     for discard in [false, true] {
         for checkpoint in [checkpoint(), compacted_checkpoint()] {
             let checkpoint = Checkpoint { discard, ..checkpoint };
@@ -148,11 +174,10 @@ fn a_newer_version_is_refused_by_name() {
 /// Each small file, by what reads it.
 #[test]
 fn what_newer_programs_add_is_read_over_or_refused_by_name() {
-    let (partition, topic) = partition();
     type Read = fn(&[u8]) -> Result<(), FormatError>;
     let files: [(&str, Vec<u8>, Read); 6] = [
-        ("log dir format", encode_directory(partition.topic.uuid()), |b| decode_directory(b).map(drop)),
-        ("partition file", encode_partition(partition, &topic), |b| decode_partition(b).map(drop)),
+        ("log dir format", encode_directory(topic().uuid()), |b| decode_directory(b).map(drop)),
+        ("partition file", old_partition_file().encode(), |b| PartitionFile::decode(b).map(drop)),
         ("boot file", encode_boot("8e5c0a1d"), |b| decode_boot(b).map(drop)),
         ("checkpoint", checkpoint().encode(), |b| Checkpoint::decode(b).map(drop)),
         ("producer snapshot", snapshot().encode(), |b| Snapshot::decode(b).map(drop)),
@@ -182,10 +207,9 @@ fn forged(mut bytes: Vec<u8>, at: usize, to: u8) -> Vec<u8> {
 proptest! {
     #[test]
     fn no_bytes_make_a_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), at in any::<usize>(), to: u8) {
-        let (partition, topic) = partition();
         let real = [
-            encode_directory(partition.topic.uuid()),
-            encode_partition(partition, &topic),
+            encode_directory(topic().uuid()),
+            partition_file().encode(),
             encode_boot("8e5c0a1d"),
             checkpoint().encode(),
             compacted_checkpoint().encode(),
@@ -195,7 +219,7 @@ proptest! {
         for bytes in real.into_iter().map(|real| forged(real, at, to)).chain([bytes]) {
             let _ = decode_directory(&bytes);
             let _ = decode_boot(&bytes);
-            let _ = decode_partition(&bytes);
+            let _ = PartitionFile::decode(&bytes);
             let _ = Checkpoint::decode(&bytes);
             let _ = Snapshot::decode(&bytes);
             let _ = crate::log::index::load(&bytes, Offset::ZERO, u64::MAX);

@@ -30,17 +30,17 @@ impl Dirt {
     }
 }
 
-/// The dirty part of a log whose closed segments are `sealed`, of which all below `cleaned` is clean. Nothing that reaches beyond
+/// The dirty part of a log whose closed segments are `sealed`, of which all below `clean_below` is clean. Nothing that reaches beyond
 /// `limit` is compacted. `first_record` is asked for the time of a segment's first record, seldom.
 pub(super) fn dirt<E>(
     sealed: &[SealedFacts],
-    cleaned: Offset,
+    clean_below: Offset,
     limit: Offset,
     settings: &Compaction,
     now: Timestamp,
     first_record: impl FnOnce(&SealedFacts) -> Result<Timestamp, E>,
 ) -> Result<Option<Dirt>, E> {
-    let behind = sealed.partition_point(|facts| facts.range.next <= cleaned);
+    let behind = sealed.partition_point(|facts| facts.range.next <= clean_below);
     let (clean, rest) = sealed.split_at(behind);
     let may_go = |facts: &&SealedFacts| {
         facts.range.next <= limit && aged_from(facts.timestamp_max, facts).plus(settings.lag_min) <= now
@@ -54,7 +54,7 @@ pub(super) fn dirt<E>(
         Some(lag) => aged_from(first_record(first)?, first).plus(lag) <= now,
         None => false,
     };
-    let range = OffsetRange { base: cleaned.max(first.range.base), next: last.range.next };
+    let range = OffsetRange { base: clean_below.max(first.range.base), next: last.range.next };
     Ok(Some(Dirt { range, bytes, ratio, is_overdue }))
 }
 
@@ -92,11 +92,18 @@ mod tests {
 
     /// Expects (first offset, end, ratio).
     #[track_caller]
-    fn check(times: &[(i64, i64)], cleaned: i64, limit: i64, lag: u64, expected: Option<(i64, i64, f64)>) {
+    fn check(
+        times: &[(i64, i64)],
+        clean_below: i64,
+        limit: i64,
+        lag: u64,
+        expected: Option<(i64, i64, f64)>,
+    ) {
         let settings = Compaction { lag_min: Duration::from_millis(lag), ..Compaction::default() };
         let first = |_: &SealedFacts| -> Result<Timestamp, Infallible> { unreachable!("there is no bound") };
         let now = Timestamp(NOW);
-        let found = dirt(&segments(times), offset(cleaned), offset(limit), &settings, now, first).unwrap();
+        let found =
+            dirt(&segments(times), offset(clean_below), offset(limit), &settings, now, first).unwrap();
         let found = found.map(|dirt| (dirt.range.base.get(), dirt.range.next.get(), dirt.ratio));
         assert_eq!(found, expected);
     }

@@ -37,8 +37,10 @@ impl Aborted {
     /// Whether a batch of records belongs to one.
     pub(super) fn hold(&self, header: &BatchHeader) -> bool {
         let Some(producer) = header.producer().filter(|_| header.is_transactional()) else { return false };
+        // In order of their markers, and a producer has one transaction at a time.
         let transactions = self.0.get(&producer.id).map_or(&[][..], Vec::as_slice);
-        transactions.iter().any(|(first, last)| (*first..=*last).contains(&header.base_offset))
+        let begun = transactions.partition_point(|(first, _)| *first <= header.base_offset);
+        transactions[..begun].last().is_some_and(|(_, last)| header.base_offset <= *last)
     }
 }
 

@@ -40,7 +40,7 @@ mod pass;
 
 pub use dirt::Dirt;
 pub use outcome::CompactError;
-pub use pass::{CompactOptions, Compacted, Pass, Step};
+pub use pass::{CompactOptions, Pass, PassOutcome, Step};
 
 #[cfg(test)]
 mod tests;

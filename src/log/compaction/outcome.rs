@@ -17,12 +17,21 @@ pub enum CompactError {
     /// The disk is full, or has failed.
     #[error(transparent)]
     Change(#[from] ChangeError),
-    /// Segments left the log meanwhile, or it was closed: no failure.
+    /// Segments left the log meanwhile, its end was cut, it was closed, or it is not to be compacted any more: no failure.
     #[error("the log was changed meanwhile")]
     Overtaken,
     /// What is left of a segment takes more room than a segment has.
     #[error("what is left of the segment at offset {0} is too large")]
     Large(Offset),
+}
+
+/// What a segment that was gone over has become.
+#[derive(Debug)]
+pub(super) enum Made {
+    /// All of it stays as it is; nothing lies beside it.
+    Unchanged,
+    /// Another, in its place or in that of several.
+    Anew(Finished),
 }
 
 /// A segment that is written and synced, beside its place.
@@ -36,6 +45,6 @@ pub(super) struct Finished {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Swapped {
     Done,
-    /// The segments that it was made from are not in the log any more, or not all.
+    /// What the pass was made for is not so any more.
     Overtaken,
 }

@@ -18,7 +18,7 @@ use super::super::index::IndexMark;
 use super::super::layout;
 use super::super::segment::{Sealed, Tail, marker_in};
 use super::super::state::Condition;
-use super::outcome::{CompactError, Finished, Swapped};
+use super::outcome::{CompactError, Finished, Made, Swapped};
 
 /// Bytes that are written at once.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -41,6 +41,8 @@ pub(super) struct Output {
     sealed_at: Timestamp,
     /// Whether it differs from its one source.
     is_changed: bool,
+    /// Whether nobody who reads the log's end needs it in memory.
+    is_far: bool,
 }
 
 impl Output {
@@ -67,6 +69,7 @@ impl Output {
             config: log.config(),
             sealed_at: first.facts.sealed_at,
             is_changed: false,
+            is_far: log.is_far_behind(first.facts.range.next),
         })
     }
 
@@ -109,21 +112,29 @@ impl Output {
         self.buffer.clear();
         if before / SYNC_BYTES != self.written / SYNC_BYTES {
             self.file.sync_data().map_err(|error| write_failed(log, &self.path, &error))?;
+            self.leave_memory();
         }
         Ok(())
     }
 
-    /// Syncs it, with its index; `None` if it is what its source is. Nothing is left then, nor after an error.
-    pub(super) fn finish(mut self, log: &Log) -> Result<Option<Finished>, CompactError> {
+    /// Leaves nothing of what is synced in the page cache.
+    fn leave_memory(&self) {
+        if self.is_far {
+            self.file.advise_unneeded(0, self.written);
+        }
+    }
+
+    /// Syncs it, with its index. Nothing is left if it is what its source is, nor after an error.
+    pub(super) fn finish(mut self, log: &Log) -> Result<Made, CompactError> {
         let facts = match self.is_changed {
             true => self.complete(log),
             false => Ok(None),
         };
         match facts {
-            Ok(Some(facts)) => Ok(Some(Finished { sources: self.sources, facts })),
+            Ok(Some(facts)) => Ok(Made::Anew(Finished { sources: self.sources, facts })),
             Ok(None) => {
                 self.discard(log);
-                Ok(None)
+                Ok(Made::Unchanged)
             }
             Err(error) => {
                 self.discard(log);
@@ -151,6 +162,7 @@ impl Output {
             log.shared.world.disk.sync_dir(log.path())
         };
         sync().map_err(|error| write_failed(log, &self.path, &error))?;
+        self.leave_memory();
         Ok(Some(facts))
     }
 

@@ -2,6 +2,10 @@
 //!
 //! Segments take the place of the old ones in the order of their offsets. So a pass that ends half-way, by a crash or otherwise,
 //! has dropped older values whose newer ones are there, and no tombstone before what it stands for.
+//!
+//! A batch that is as it was written but cannot be opened, because its producer has compressed what no codec takes or what no memory
+//! holds, stays as it is, and its keys count for nothing. It was taken before the topic was compacted. Damage, on the other hand,
+//! ends the pass: the segment waits until it is mended.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,11 +18,11 @@ use super::super::error::{ChangeError, ReadError};
 use super::super::handle::Log;
 use super::super::read::damaged;
 use super::super::segment::Sealed;
-use super::super::state::Condition;
+use super::super::state::{Condition, Cuts};
 use super::dirt::{Dirt, dirt};
 use super::judge::Judge;
 use super::key_map::{KeyMap, Put, Room};
-use super::outcome::{CompactError, Swapped};
+use super::outcome::{CompactError, Made, Swapped};
 use super::output::Output;
 use super::thin::{Left, ThinError, records};
 use super::walk::{Batch, Walk, Walked};
@@ -44,20 +48,22 @@ pub struct Step {
     /// Bytes written to new ones.
     pub written: ByteCount,
     /// Set by the last one.
-    pub done: Option<Compacted>,
+    pub done: Option<PassOutcome>,
 }
 
 /// What a pass has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Compacted {
+pub struct PassOutcome {
     /// All below is clean now.
-    pub cleaned: Offset,
+    pub clean_below: Offset,
     /// Bytes of the segments that it went over, before and after.
     pub bytes: (ByteCount, ByteCount),
     /// Records that went.
     pub dropped: u64,
     /// Of these, records without a key, from when the topic was not compacted.
     pub keyless: u64,
+    /// Batches that cannot be opened, and stay whole.
+    pub unopened: u64,
 }
 
 /// A pass under way.
@@ -67,7 +73,10 @@ pub struct Pass {
     dirt: Dirt,
     judge: Judge,
     phase: Phase,
+    /// Of the log, when it began.
+    begun: Cuts,
     dropped: u64,
+    unopened: u64,
     bytes: (ByteCount, ByteCount),
 }
 
@@ -86,16 +95,16 @@ impl Log {
     pub fn dirt(&self, limit: Offset) -> Result<Option<Dirt>, ReadError> {
         let config = self.config();
         let Some(settings) = config.cleanup.compaction() else { return Ok(None) };
-        let (sealed, cleaned) = {
+        let (sealed, clean_below) = {
             let state = self.state.lock();
             if state.condition != Condition::Open || self.shared.health.has_failed() {
                 return Ok(None);
             }
             let sealed: Vec<Arc<Sealed>> = state.sealed.iter().cloned().collect();
-            (sealed, state.cleaned.unwrap_or(Offset::ZERO))
+            (sealed, state.compacted.clean_below.unwrap_or(Offset::ZERO))
         };
         let facts: Vec<_> = sealed.iter().map(|sealed| sealed.facts).collect();
-        dirt(&facts, cleaned, limit, &settings, self.now(), |first| {
+        dirt(&facts, clean_below, limit, &settings, self.now(), |first| {
             let first = sealed.iter().find(|sealed| sealed.facts.range == first.range);
             first.map_or(Ok(Timestamp::NONE), |first| self.first_time(first))
         })
@@ -107,21 +116,32 @@ impl Log {
             return Ok(Timestamp::NONE);
         }
         let path = sealed.log.path();
-        let file = self.shared.files.get(&sealed.log);
-        let head = file.and_then(|file| file.read_at(0, HEADER_BYTES));
-        let head = head.map_err(|error| ReadError::io(path, error))?;
-        let header = BatchHeader::parse(&head).map_err(|error| damaged(path, 0, &error.to_string()))?;
-        Ok(header.max_timestamp())
+        let read = || {
+            let head = self.file(&sealed.log)?.read_at(0, HEADER_BYTES);
+            let head = head.map_err(|error| ReadError::of_read(path, 0, error))?;
+            BatchHeader::parse(&head).map_err(|error| damaged(path, 0, &error.to_string()))
+        };
+        match read() {
+            Ok(header) => Ok(header.max_timestamp()),
+            // It has left the log meanwhile.
+            Err(_) if !self.is_still(sealed) => Ok(Timestamp::NONE),
+            Err(error) => {
+                if let ReadError::Corrupt(corruption) = &error {
+                    self.note_damage(corruption);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Begins a pass over what [`Log::dirt`] has told.
     pub fn compact(self: &Arc<Self>, dirt: Dirt, settings: &Compaction, options: CompactOptions) -> Pass {
-        let (dirty, last) = {
+        let (dirty, last, begun) = {
             let state = self.state.lock();
             let first = state.sealed.partition_point(|sealed| sealed.facts.range.next <= dirt.range.base);
             let dirty = state.sealed.range(first..);
             let dirty = dirty.take_while(|sealed| sealed.facts.range.next <= dirt.range.next);
-            (Walk::over(dirty.cloned()), state.tail.producers.last_batches())
+            (Walk::over(dirty.cloned()), state.tail.producers.last_batches(), state.cuts)
         };
         let room = Room {
             bytes_max: options.keys_bytes_max,
@@ -140,7 +160,8 @@ impl Log {
             keyless: 0,
         };
         let phase = Phase::Reading(dirty);
-        Pass { log: self.clone(), dirt, judge, phase, dropped: 0, bytes: Default::default() }
+        let (log, bytes) = (self.clone(), Default::default());
+        Pass { log, dirt, judge, phase, begun, dropped: 0, unopened: 0, bytes }
     }
 }
 
@@ -153,10 +174,13 @@ impl Pass {
     /// Does the next part. Blocks. After an error the pass is over.
     pub fn step(&mut self) -> Result<Step, CompactError> {
         let outcome = self.try_step();
-        if outcome.is_err() {
+        if let Err(error) = &outcome {
             let ahead: Vec<Arc<Sealed>> = self.give_up();
             if !self.log.still_has(&ahead) {
                 return Err(CompactError::Overtaken);
+            }
+            if let CompactError::Read(ReadError::Corrupt(corruption)) = error {
+                self.log.note_damage(corruption);
             }
         }
         outcome
@@ -183,7 +207,7 @@ impl Pass {
             match &mut self.phase {
                 Phase::Reading(walk) => {
                     if !read_keys(&self.log, walk, &mut self.judge, &self.dirt, &mut step)? {
-                        self.begin_writing();
+                        self.begin_writing()?;
                     }
                 }
                 Phase::Writing(..) => self.write_on(&mut step)?,
@@ -193,21 +217,28 @@ impl Pass {
         Ok(step)
     }
 
-    fn outcome(&self) -> Compacted {
+    fn outcome(&self) -> PassOutcome {
         let Judge { until, keyless, .. } = &self.judge;
-        Compacted { cleaned: *until, bytes: self.bytes, dropped: self.dropped, keyless: *keyless }
+        let (bytes, dropped, unopened) = (self.bytes, self.dropped, self.unopened);
+        PassOutcome { clean_below: *until, bytes, dropped, keyless: *keyless, unopened }
     }
 
-    fn begin_writing(&mut self) {
-        let state = self.log.state.lock();
-        let touched = state.sealed.iter().take_while(|sealed| sealed.facts.range.base < self.judge.until);
-        self.phase = Phase::Writing(Walk::over(touched.cloned()), None);
+    fn begin_writing(&mut self) -> Result<(), CompactError> {
+        let touched: Vec<Arc<Sealed>> = {
+            let state = self.log.state.lock();
+            let touched = state.sealed.iter().take_while(|sealed| sealed.facts.range.base < self.judge.until);
+            touched.cloned().collect()
+        };
+        let last = touched.last().ok_or(CompactError::Overtaken)?;
+        self.log.announce_gaps(last.facts.range.next, self.begun)?;
+        self.phase = Phase::Writing(Walk::over(touched), None);
+        Ok(())
     }
 
     /// Goes on by a batch, or to the next segment.
     fn write_on(&mut self, step: &mut Step) -> Result<(), CompactError> {
         let Phase::Writing(walk, output) = &mut self.phase else { return Ok(()) };
-        let log = &self.log;
+        let (log, begun) = (&self.log, self.begun);
         match walk.step(log)? {
             Walked::Segment(next) => {
                 self.bytes.0 += next.facts.bytes;
@@ -216,7 +247,7 @@ impl Pass {
                     return Ok(());
                 }
                 if let Some(full) = output.take() {
-                    self.bytes.1 += put_in(log, *full, None)?;
+                    self.bytes.1 += put_in(log, *full, None, begun)?;
                 }
                 *output = Some(Box::new(Output::begin(log, &next)?));
             }
@@ -224,8 +255,14 @@ impl Pass {
                 let output = output.as_mut().expect("batches follow their segment");
                 let Batch { header, bytes, aborted, .. } = batch;
                 step.read += ByteCount(bytes.len() as u64);
-                let judged = self.judge.judge(&header, bytes, aborted);
-                let (left, dropped) = judged.map_err(|error| batch.damaged(&error.to_string()))?;
+                let (left, dropped) = match self.judge.judge(&header, bytes, aborted) {
+                    Ok(judged) => judged,
+                    Err(error) => {
+                        self.unopened += 1;
+                        tell_unopened(&batch, &error, self.unopened);
+                        (Left::Whole, 0)
+                    }
+                };
                 self.dropped += u64::from(dropped);
                 match left {
                     Left::Whole => {
@@ -235,17 +272,16 @@ impl Pass {
                     Left::Changed(bytes) => {
                         step.written += ByteCount(bytes.len() as u64);
                         output.note_change();
-                        let header =
-                            BatchHeader::parse(&bytes).map_err(|error| batch.damaged(&error.to_string()))?;
+                        let header = BatchHeader::parse(&bytes).expect("it was made by us a moment ago");
                         output.push(log, &header, &bytes)?;
                     }
                     Left::Nothing => output.note_change(),
                 }
             }
             Walked::End => {
-                let cleaned = self.judge.until;
+                let clean_below = self.judge.until;
                 let last = output.take().ok_or(CompactError::Overtaken)?;
-                self.bytes.1 += put_in(log, *last, Some(cleaned))?;
+                self.bytes.1 += put_in(log, *last, Some(clean_below), begun)?;
                 self.phase = Phase::Done;
             }
         }
@@ -253,17 +289,38 @@ impl Pass {
     }
 }
 
+/// Says which batch cannot be opened; of many the first alone.
+fn tell_unopened(batch: &Batch<'_>, error: &ThinError, count: u64) {
+    let (path, position, offset) = (batch.segment.log.path(), batch.position, batch.header.base_offset);
+    match count {
+        1 => {
+            tracing::warn!(path = %path.display(), position, %offset, %error, "a batch cannot be opened, and stays as it is")
+        }
+        _ => {
+            tracing::debug!(path = %path.display(), position, %offset, %error, "a batch cannot be opened, and stays as it is")
+        }
+    }
+}
+
 /// Finishes a segment and puts it into the log; gives its bytes.
-fn put_in(log: &Arc<Log>, output: Output, cleaned: Option<Offset>) -> Result<ByteCount, CompactError> {
+fn put_in(
+    log: &Arc<Log>,
+    output: Output,
+    clean_below: Option<Offset>,
+    begun: Cuts,
+) -> Result<ByteCount, CompactError> {
     let as_it_was = output.sources.iter().map(|source| source.facts.bytes).sum();
-    let Some(finished) = output.finish(log)? else {
-        return match cleaned.map(|cleaned| log.note_cleaned(cleaned)).transpose()? {
-            Some(Swapped::Overtaken) => Err(CompactError::Overtaken),
-            Some(Swapped::Done) | None => Ok(as_it_was),
-        };
+    let finished = match output.finish(log)? {
+        Made::Anew(finished) => finished,
+        Made::Unchanged => {
+            return match clean_below.map(|below| log.note_clean(below, begun)).transpose()? {
+                Some(Swapped::Overtaken) => Err(CompactError::Overtaken),
+                Some(Swapped::Done) | None => Ok(as_it_was),
+            };
+        }
     };
     let bytes = finished.facts.bytes;
-    let refused = match log.swap(&finished, cleaned) {
+    let refused = match log.swap(&finished, clean_below, begun) {
         Ok(Swapped::Done) => return Ok(bytes),
         Ok(Swapped::Overtaken) => CompactError::Overtaken,
         Err(error @ ChangeError::Full) => error.into(),
@@ -292,8 +349,11 @@ fn read_keys(
     if header.is_control() || header.next_offset() <= dirt.range.base || batch.aborted.hold(header) {
         return Ok(true);
     }
-    let damage = |error: ThinError| batch.damaged(&error.to_string());
-    let records = records(header, batch.bytes).map_err(|error| damage(error.into()))?;
+    // Told when it is met again.
+    let Ok(records) = records(header, batch.bytes) else { return Ok(true) };
+    if record::walk::<record::RecordError>(header, &records, |_| Ok(())).is_err() {
+        return Ok(true);
+    }
     let mut full = None;
     let read = record::walk::<record::RecordError>(header, &records, |record| {
         if let Some(key) = record.key
@@ -305,7 +365,7 @@ fn read_keys(
         }
         Ok(())
     });
-    read.map_err(|error| damage(error.into()))?;
+    read.expect("it was walked a moment ago");
     if let Some(full) = full {
         judge.until = full;
     }

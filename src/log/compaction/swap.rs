@@ -17,6 +17,7 @@
 //! All of that with the books held: no cut, trim or other checkpoint comes in between. Kafka renames to `.swap` instead, since
 //! its files are its only record of which segments there are; a list that is replaced as a whole needs no half-way names.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,16 +26,15 @@ use aquifer_model::Offset;
 use parking_lot::Mutex;
 
 use super::super::books::BooksError;
-use super::super::checkpoint::{Checkpoint, Compacted, SealedFacts};
+use super::super::checkpoint::{CompactionProgress, SealedFacts};
 use super::super::error::{ChangeError, OpenLogError};
-use super::super::gaps::Gaps;
 use super::super::handle::Log;
 use super::super::index;
 use super::super::layout;
 use super::super::opening::Opening;
 use super::super::segment::Sealed;
-use super::super::state::{Books, Condition, Starts};
-use super::outcome::{Finished, Swapped};
+use super::super::state::{Books, Condition, Cuts, Starts};
+use super::outcome::{CompactError, Finished, Swapped};
 
 /// The files of a segment that a compaction makes anew.
 const MADE_ANEW: [&str; 2] = [layout::LOG, layout::INDEX];
@@ -52,18 +52,41 @@ impl Log {
         if books.names_swaps { Ok(Swapped::Overtaken) } else { Ok(Swapped::Done) }
     }
 
-    /// Puts a new segment into the log. With `cleaned`, all below that is clean from then on. Blocks.
-    pub(super) fn swap(&self, new: &Finished, cleaned: Option<Offset>) -> Result<Swapped, ChangeError> {
+    /// Makes it durable that a pass is about to leave gaps below an offset. Blocks.
+    pub(super) fn announce_gaps(&self, below: Offset, begun: Cuts) -> Result<(), CompactError> {
+        let mut books = self.books.lock();
+        if !self.may_go_on(begun) {
+            return Err(CompactError::Overtaken);
+        }
+        Ok(self.raise_gap_mark(&mut books, below)?)
+    }
+
+    /// Whether a pass that was begun when the log's end had been cut so often may change the log; true for as long as the books
+    /// are held. What it knows of newer values may have been cut off since, and of a log that is not to be compacted any more the
+    /// segments may be on their way into the bucket.
+    fn may_go_on(&self, begun: Cuts) -> bool {
+        let is_to_be_compacted = self.config().cleanup.compaction().is_some();
+        let state = self.state.lock();
+        is_to_be_compacted && state.condition == Condition::Open && state.cuts == begun
+    }
+
+    /// Puts a new segment into the log. With `clean_below`, all below that is clean from then on. Blocks.
+    pub(super) fn swap(
+        &self,
+        new: &Finished,
+        clean_below: Option<Offset>,
+        begun: Cuts,
+    ) -> Result<Swapped, ChangeError> {
         let mut books = self.books.lock();
         // While the books are held, nothing leaves the log.
-        if !self.still_has(&new.sources) {
+        if !self.may_go_on(begun) || !self.still_has(&new.sources) {
             return Ok(Swapped::Overtaken);
         }
         // What the checkpoint is to say of the rest has to be on disk.
         self.save(&mut books, None)?;
         let sealed = Arc::new(self.sealed_from(new.facts));
         books.names_swaps = true;
-        let checkpoint = self.decide(&books, &sealed, cleaned)?;
+        self.decide(&books, &sealed, clean_below)?;
         let failed = |(path, error): (PathBuf, io::Error)| {
             // Half a swap is no state to go on from; the next start finishes it.
             self.shared.health.fail(&path, "swap of", &error);
@@ -82,27 +105,27 @@ impl Log {
             gone.for_each(|known| self.shared.indexes.remove(known.number));
             state.sealed.drain(first..first + new.sources.len());
             state.sealed.insert(first, sealed);
-            state.cleaned = checkpoint.compacted.map(|compacted| compacted.cleaned);
+            state.compacted = state.compacted.with(clean_below, new.facts.range.next);
         }
         let swallowed = new.sources.iter().skip(1).map(|source| source.facts.range.base);
-        for path in swallowed.flat_map(|base| self.files_of(base)) {
-            self.set_aside_file(&path).map_err(failed)?;
+        let swallowed: Vec<PathBuf> = swallowed.flat_map(|base| self.files_of(base)).collect();
+        for path in &swallowed {
+            self.set_aside_file(path).map_err(failed)?;
         }
+        // The sources were read whole, and were sound: what was misread once is no damage, nor what their indexes lacked.
+        let anew = MADE_ANEW.map(|extension| layout::segment_file(self.path(), base, extension));
+        self.forget_damage(|file| anew.iter().chain(&swallowed).any(|gone| gone == file));
         self.shared.world.disk.sync_dir(self.path()).map_err(|error| failed((self.folder.clone(), error)))?;
         Ok(Swapped::Done)
     }
 
-    /// Notes that all below `cleaned` is clean, though nothing of it was to be written anew.
-    pub(super) fn note_cleaned(&self, cleaned: Offset) -> Result<Swapped, ChangeError> {
+    /// Notes that all below an offset is clean, though nothing of it was to be written anew.
+    pub(super) fn note_clean(&self, below: Offset, begun: Cuts) -> Result<Swapped, ChangeError> {
         let mut books = self.books.lock();
-        {
-            let mut state = self.state.lock();
-            // It was cut meanwhile, or is gone.
-            if state.condition != Condition::Open || cleaned > state.tail.base {
-                return Ok(Swapped::Overtaken);
-            }
-            state.cleaned = Some(cleaned);
+        if !self.may_go_on(begun) {
+            return Ok(Swapped::Overtaken);
         }
+        self.state.lock().compacted.clean_below = Some(below);
         self.save(&mut books, None)?;
         Ok(Swapped::Done)
     }
@@ -134,8 +157,8 @@ impl Log {
         &self,
         books: &Books,
         new: &Arc<Sealed>,
-        cleaned: Option<Offset>,
-    ) -> Result<Checkpoint, ChangeError> {
+        clean_below: Option<Offset>,
+    ) -> Result<(), ChangeError> {
         let mut checkpoint = {
             let state = self.state.lock();
             let range = new.facts.range;
@@ -145,10 +168,11 @@ impl Log {
             let at = sealed.partition_point(|known| known.facts.range.base < range.base);
             sealed.insert(at, new.clone());
             let starts = Starts { log_start: state.log_start, local_start: state.local_start };
-            self.checkpoint(&sealed, books.point.clone(), starts, cleaned.or(state.cleaned))
+            let compacted = state.compacted.with(clean_below, range.next);
+            self.checkpoint(&sealed, books.point.clone(), starts, compacted)
         };
-        if let Some(compacted) = &mut checkpoint.compacted {
-            compacted.swapping = vec![new.facts.range.base];
+        if let Some(compaction) = &mut checkpoint.compaction {
+            compaction.swapping = vec![new.facts.range.base];
         }
         let path = self.path().join(layout::CHECKPOINT);
         let disk = &self.shared.world.disk;
@@ -158,8 +182,7 @@ impl Log {
         disk.sync_dir(self.path()).map_err(|error| {
             self.shared.health.fail(&path, "sync of", &error);
             ChangeError::Failed
-        })?;
-        Ok(checkpoint)
+        })
     }
 
     fn put_in_place(&self, base: Offset, extension: &str) -> Result<(), (PathBuf, io::Error)> {
@@ -191,7 +214,7 @@ impl Opening<'_> {
     /// Finishes or undoes what a crash has left of a swap; `decided` is what the checkpoint says of it, if there is one.
     pub(in super::super) fn settle_swaps(
         &mut self,
-        decided: Option<(&Compacted, &[SealedFacts])>,
+        decided: Option<(&CompactionProgress, &[SealedFacts])>,
     ) -> Result<(), OpenLogError> {
         let disk = &self.shared.world.disk;
         let mut touched = false;
@@ -201,7 +224,7 @@ impl Opening<'_> {
             let of = |extension| layout::parse_segment_file(place, extension);
             let base = MADE_ANEW.into_iter().find_map(of);
             let belongs = base.is_some_and(|base| match decided {
-                Some((compacted, _)) => compacted.swapping.contains(&base),
+                Some((compaction, _)) => compaction.swapping.contains(&base),
                 // Without the old segment it must have been decided.
                 None => !self.bases.contains(&base),
             });
@@ -222,7 +245,7 @@ impl Opening<'_> {
         }
         let swallowed = match decided {
             Some((_, sealed)) => self.within(sealed.iter().map(|facts| (facts.range.base, facts.range.next))),
-            None if self.gaps == Gaps::Compacted => self.swallowed_by_indexes()?,
+            None if self.gaps.end() > Offset::ZERO => self.swallowed_by_indexes()?,
             None => Vec::new(),
         };
         for base in &swallowed {
@@ -235,17 +258,17 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Segments that start within one of these ranges, but not where it does.
+    /// Segments that start within one of these ranges, but not where it does: those of which there is any file.
     fn within(&self, ranges: impl Iterator<Item = (Offset, Offset)>) -> Vec<Offset> {
-        let starts = |base: Offset, next: Offset| {
-            let first = self.bases.partition_point(|known| *known <= base);
-            self.bases[first..].iter().copied().take_while(move |known| *known < next)
+        let named: BTreeSet<Offset> = self.bases.iter().chain(&self.small).copied().collect();
+        let starts_within = |(base, next): (Offset, Offset)| -> Vec<Offset> {
+            named.range(base.next()..).copied().take_while(|known| *known < next).collect()
         };
-        ranges.flat_map(|(base, next)| starts(base, next)).collect()
+        ranges.flat_map(starts_within).collect()
     }
 
-    /// The same by what the segments' indexes say of where they end. One whose index is lost swallows none, and is told from those
-    /// behind it when it is walked.
+    /// The same by what the segments' indexes say of where they end. One whose index is lost, too, swallows none: what its batches
+    /// say of that no checksum covers, and those behind it may be all that there is of them.
     fn swallowed_by_indexes(&self) -> Result<Vec<Offset>, OpenLogError> {
         let mut ranges: Vec<(Offset, Offset)> = Vec::new();
         for base in &self.bases {

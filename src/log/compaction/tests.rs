@@ -192,3 +192,35 @@ fn a_batch_whose_records_are_not_what_its_header_says_is_told() {
     let header = BatchHeader::parse(&batch(0, Kind::Plain, Compression::None, &[("a", Some("1"))])).unwrap();
     assert!(thin(&header, &bytes, Emptied::Goes, HORIZON, |_| Fate::Stays).is_err());
 }
+
+#[test]
+fn a_batch_is_of_the_transaction_of_its_producer_that_it_lies_in() {
+    let transaction = |producer, first, last| AbortedTxn {
+        producer: ProducerId(producer),
+        first: offset(first),
+        last: offset(last),
+        stable: offset(last),
+    };
+    let aborted = Aborted::new(&[
+        transaction(7, 10, 19),
+        transaction(8, 0, 25),
+        transaction(7, 30, 30),
+        transaction(7, 31, 50),
+    ]);
+    for (at, held) in [
+        (0, false),
+        (9, false),
+        (10, true),
+        (19, true),
+        (20, false),
+        (29, false),
+        (30, true),
+        (31, true),
+        (50, true),
+        (51, false),
+    ] {
+        let of = |kind| header_of(&batch(at, kind, Compression::None, &[("a", Some("1"))]));
+        assert_eq!(aborted.hold(&of(Kind::Transaction)), held, "{at}");
+        assert!(!aborted.hold(&of(Kind::Plain)), "{at}");
+    }
+}

@@ -136,7 +136,7 @@ fn a_restart_that_a_crash_interrupted_is_finished() {
         high_watermark: at,
         sealed: Vec::new(),
         discard: true,
-        compacted: None,
+        compaction: None,
     };
     house.write_file(&house.log_folder().join(layout::CHECKPOINT), &void.encode());
     for _ in 0..2 {

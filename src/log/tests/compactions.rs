@@ -49,7 +49,7 @@ fn of_each_key_the_newest_record_stays_at_its_offset() {
         let left = expected(&all, closed);
         assert_eq!(shown(&log), left, "{compression}");
         assert_eq!((table(&log), log.end()), (before, end));
-        assert_eq!((done.cleaned.get(), done.dropped as usize), (closed, all.len() - left.len()));
+        assert_eq!((done.clean_below.get(), done.dropped as usize), (closed, all.len() - left.len()));
         assert!(done.bytes.1 < done.bytes.0);
         // What is left is little: small segments are one now.
         assert_eq!(log.sealed_segments().len(), 1);
@@ -115,8 +115,8 @@ fn with_little_memory_it_takes_several_passes_and_comes_to_the_same() {
         let mut passes = 0;
         let mut cleaned = Offset::ZERO;
         while let Some(done) = compact(&log, Offset::MAX, options).unwrap() {
-            assert!(done.cleaned > cleaned, "each pass gets further");
-            (cleaned, passes) = (done.cleaned, passes + 1);
+            assert!(done.clean_below > cleaned, "each pass gets further");
+            (cleaned, passes) = (done.clean_below, passes + 1);
             if passes == 3 {
                 house.kill();
                 break;
@@ -124,8 +124,8 @@ fn with_little_memory_it_takes_several_passes_and_comes_to_the_same() {
         }
         let log = house.log();
         while let Some(done) = compact(&log, Offset::MAX, options).unwrap() {
-            assert!(done.cleaned > cleaned);
-            (cleaned, passes) = (done.cleaned, passes + 1);
+            assert!(done.clean_below > cleaned);
+            (cleaned, passes) = (done.clean_below, passes + 1);
         }
         assert!(passes > 2, "{passes} with room for {keys}");
         assert_eq!(shown(&log), wanted, "with room for {keys}");

@@ -121,7 +121,7 @@ pub(super) fn compact(
     log: &std::sync::Arc<Log>,
     limit: Offset,
     options: CompactOptions,
-) -> Result<Option<Compacted>, CompactError> {
+) -> Result<Option<PassOutcome>, CompactError> {
     let Some(dirt) = log.dirt(limit)? else { return Ok(None) };
     let settings = log.config().cleanup.compaction().unwrap();
     let mut pass = log.compact(dirt, &settings, options);
@@ -134,13 +134,13 @@ pub(super) fn compact(
 
 /// A whole pass over all that is closed.
 #[track_caller]
-pub(super) fn compact_all(log: &std::sync::Arc<Log>) -> Compacted {
+pub(super) fn compact_all(log: &std::sync::Arc<Log>) -> PassOutcome {
     compact(log, Offset::MAX, AMPLE).unwrap().expect("there is something to compact")
 }
 
 /// Closes the open segment, so that it can be compacted, and compacts.
 #[track_caller]
-pub(super) fn seal_and_compact(log: &std::sync::Arc<Log>) -> Compacted {
+pub(super) fn seal_and_compact(log: &std::sync::Arc<Log>) -> PassOutcome {
     log.roll().unwrap();
     compact_all(log)
 }

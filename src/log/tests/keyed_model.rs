@@ -33,9 +33,13 @@ enum Step {
         operations: u64,
     },
     Kill,
+    CutPower,
     Stop,
     Trim(f64),
     LoseCheckpoint,
+    LosePartitionFile,
+    /// The topic is not to be compacted any more, or again.
+    ChangePolicy,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -48,9 +52,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => (1..20u64, 0.0..1.2f64).prop_map(|(keys, part)| Step::Compact { keys, part }),
         2 => (0..60u64).prop_map(|operations| Step::CompactAndDie { operations }),
         1 => Just(Step::Kill),
+        1 => Just(Step::CutPower),
         1 => Just(Step::Stop),
         1 => (0.0..0.6f64).prop_map(Step::Trim),
         1 => Just(Step::LoseCheckpoint),
+        1 => Just(Step::LosePartitionFile),
+        1 => Just(Step::ChangePolicy),
     ];
     prop::collection::vec(step, 1..90)
 }
@@ -69,16 +76,17 @@ fn run(forgets: bool, steps: Vec<Step>) {
     let mut house = keyed_house(Compaction { delete_retention, ..compacted() });
     house.config.segment_bytes = ByteCount(700);
     house.config.file_delete_delay_ms = std::time::Duration::ZERO;
+    let compacted = house.config.cleanup;
     let mut model = Model { records: BTreeMap::new(), sequences: BTreeMap::new(), end: 0, forgets };
     for step in steps {
-        perform(&mut house, &mut model, step);
+        perform(&mut house, &mut model, compacted, step);
         check(&house.log(), &model);
     }
     house.kill();
     check(&house.log(), &model);
 }
 
-fn perform(house: &mut House, model: &mut Model, step: Step) {
+fn perform(house: &mut House, model: &mut Model, compacted: Cleanup, step: Step) {
     let log = house.log();
     match step {
         Step::Append { records, codec } => {
@@ -117,6 +125,7 @@ fn perform(house: &mut House, model: &mut Model, step: Step) {
             house.faults.stop_after(None);
         }
         Step::Kill => house.kill(),
+        Step::CutPower => house.cut_power(),
         Step::Stop => {
             drop(log);
             house.stop();
@@ -129,6 +138,16 @@ fn perform(house: &mut House, model: &mut Model, step: Step) {
             // Were the checkpoint lost before that, they would be found again.
             let first = log.bases()[0].get();
             house.wait("what was trimmed is gone", || house.bases().iter().all(|base| *base >= first));
+        }
+        Step::LosePartitionFile => {
+            drop(log);
+            house.kill();
+            house.remove_file(&house.log_folder().join(layout::PARTITION));
+        }
+        Step::ChangePolicy => {
+            let is_compacted = house.config.cleanup.compaction().is_some();
+            house.config.cleanup = if is_compacted { Cleanup::Delete } else { compacted };
+            log.set_config(house.config.clone());
         }
         Step::LoseCheckpoint => {
             drop(log);

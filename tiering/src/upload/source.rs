@@ -86,7 +86,8 @@ impl LogReader {
     }
 }
 
-/// Where the batch that starts at `offset` lies; `None` if no batch starts there.
+/// Where what lies from `offset` on starts: the batch there or, if compaction has left that one out, the next. `None` if a batch
+/// reaches over it, or nothing follows.
 pub(super) async fn find_batch(
     log: File,
     end: ByteCount,
@@ -96,16 +97,71 @@ pub(super) async fn find_batch(
 }
 
 fn find_batch_blocking(log: &File, end: u64, offset: Offset) -> io::Result<Option<u64>> {
-    let mut position = 0;
+    let (mut position, mut expected) = (0, Offset::ZERO);
     while position < end {
         let head = log.read_at(position, HEADER_BYTES)?;
         let Ok(header) = BatchHeader::parse(&head) else {
             return Ok(None);
         };
         if header.base_offset >= offset {
-            return Ok((header.base_offset == offset).then_some(position));
+            return Ok((expected <= offset).then_some(position));
         }
+        expected = header.next_offset();
         position += header.size() as u64;
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use aquifer_model::builder::BatchBuilder;
+    use aquifer_model::compression::Compression;
+    use aquifer_model::{LeaderEpoch, Timestamp};
+    use aquifer_runtime::files::Disk;
+
+    use super::*;
+
+    /// A batch of two records.
+    fn batch(base: i64) -> Vec<u8> {
+        let mut builder = BatchBuilder::new();
+        for value in [b"1", b"2"] {
+            builder.push(Timestamp(1), None, Some(value), &[]);
+        }
+        let sent = builder.finish(Compression::None).expect("nothing is compressed");
+        let mut header = BatchHeader::parse(&sent).expect("it was built a moment ago");
+        header.place(Offset::new(base).expect("no offset is negative"), LeaderEpoch::ZERO);
+        [&header.to_bytes()[..], &sent[HEADER_BYTES..]].concat()
+    }
+
+    #[test]
+    fn what_lies_from_an_offset_on_may_begin_behind_a_gap() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = Disk::host().create_new(&folder.path().join("log")).expect("a file can be made");
+        let (mut end, mut positions) = (0, Vec::new());
+        for base in [4, 6, 20, 22] {
+            let bytes = batch(base);
+            file.write_all_at(end, &mut [IoSlice::new(&bytes)]).expect("a file can be written");
+            positions.push(end);
+            end += bytes.len() as u64;
+        }
+        for (offset, found) in [
+            (4, Some(0)),
+            (5, None),
+            (6, Some(1)),
+            (7, None),
+            (8, Some(2)),
+            (19, Some(2)),
+            (20, Some(2)),
+            (21, None),
+            (22, Some(3)),
+            (23, None),
+            (24, None),
+        ] {
+            let offset = Offset::new(offset).expect("no offset is negative");
+            let position = find_batch_blocking(&file, end, offset).expect("a file can be read");
+            assert_eq!(position, found.map(|at: usize| positions[at]), "{offset}");
+        }
+    }
 }
