@@ -22,6 +22,11 @@ use crate::metadata::image::{Broker, BrokerState, Endpoint, Partition, Topic};
 
 /// Kafka's word for "the caller did not ask what it may do".
 const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
+/// What everybody may do with a topic, since there are no access rules yet, as the bits of Kafka's operations: READ, WRITE, CREATE,
+/// DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS.
+pub(super) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+/// The same with the cluster: CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE.
+const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 /// DescribeCluster's kinds of endpoint.
 const ENDPOINT_BROKERS: i8 = 1;
 
@@ -47,11 +52,16 @@ pub(crate) async fn metadata(
             }
         }
     }
+    if request.include_topic_authorized_operations {
+        topics.iter_mut().for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
+    }
+    let asked_operations = request.include_cluster_authorized_operations;
     MetadataResponse {
         brokers: brokers(&image),
         cluster_id: image.cluster().map(|cluster| Str::from(cluster.id.to_string())),
         controller_id: context.broker.0,
         topics,
+        cluster_authorized_operations: cluster_operations(asked_operations),
         ..MetadataResponse::default()
     }
 }
@@ -122,7 +132,12 @@ fn described(image: &Image, topic: &Topic) -> MetadataResponseTopic {
     }
 }
 
-fn described_partition(image: &Image, partition: &Partition, index: i32) -> MetadataResponsePartition {
+/// A partition as Metadata tells of it.
+pub(super) fn described_partition(
+    image: &Image,
+    partition: &Partition,
+    index: i32,
+) -> MetadataResponsePartition {
     let alive = |id: &BrokerId| image.broker(*id).is_some_and(|broker| broker.state == BrokerState::Active);
     let ids = |brokers: &[BrokerId]| brokers.iter().map(|id| id.0).collect::<Vec<_>>();
     let offline = partition.replicas.iter().filter(|id| !alive(id)).map(|id| id.0);
@@ -181,9 +196,13 @@ pub(crate) fn describe(context: &Context, request: &DescribeClusterRequest) -> D
         cluster_id: image.cluster().map_or(Str::EMPTY, |cluster| Str::from(cluster.id.to_string())),
         controller_id: context.broker.0,
         brokers: brokers.collect(),
-        cluster_authorized_operations: OPERATIONS_NOT_ASKED,
+        cluster_authorized_operations: cluster_operations(request.include_cluster_authorized_operations),
         ..DescribeClusterResponse::default()
     }
+}
+
+fn cluster_operations(asked: bool) -> i32 {
+    if asked { CLUSTER_OPERATIONS } else { OPERATIONS_NOT_ASKED }
 }
 
 /// Where clients reach a broker. There is one listener until the cluster brings another for brokers among themselves.

@@ -19,23 +19,12 @@ use tokio::time::Instant;
 
 use super::registry::Replicas;
 use super::state::{Replica, Role};
-use crate::config::Compaction;
+use crate::config::{self, Compaction};
 use crate::log::{CompactError, CompactOptions, Dirt, Pass};
 
 /// How long a log is left alone that could not be compacted; twice as long after each further failure.
 const RETRY_MIN: Duration = Duration::from_secs(60);
 const RETRY_MAX: Duration = Duration::from_secs(3600);
-
-/// What compaction may use.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CleanerOptions {
-    /// Memory for keys, and how much of it is filled.
-    pub(crate) pass: CompactOptions,
-    /// Bytes read and written a second (`log.cleaner.io.max.bytes.per.second`).
-    pub(crate) bytes_per_second_max: Option<ByteCount>,
-    /// Between two looks while there is nothing to do (`log.cleaner.backoff.ms`).
-    pub(crate) backoff: Duration,
-}
 
 /// What is counted.
 #[derive(Debug, Default)]
@@ -84,7 +73,6 @@ impl CleanerMetrics {
 #[derive(Debug)]
 pub(crate) struct Cleaner {
     replicas: Arc<Replicas>,
-    options: CleanerOptions,
     metrics: CleanerMetrics,
     world: World,
     group: TaskGroup,
@@ -111,18 +99,17 @@ struct Found {
 impl Cleaner {
     pub(crate) fn new(
         replicas: Arc<Replicas>,
-        options: CleanerOptions,
         metrics: CleanerMetrics,
         world: World,
         group: TaskGroup,
     ) -> Cleaner {
-        Cleaner { replicas, options, metrics, world, group }
+        Cleaner { replicas, metrics, world, group }
     }
 
     /// Looks and compacts until the group is stopped.
     pub(crate) async fn run(self) {
         let mut failing = Failing::default();
-        let mut throttle = Throttle::new(self.options.bytes_per_second_max, self.world.clock.now());
+        let mut throttle = Throttle::new(self.world.clock.now());
         while !self.group.cancelled().is_cancelled() {
             let Found { due, dirtiest, failed } = self.look(&failing).await;
             self.metrics.last_look.set(self.world.clock.wall().millis() / 1000);
@@ -132,11 +119,16 @@ impl Cleaner {
             }
             match due {
                 Some(due) => self.compact(due, &mut failing, &mut throttle).await,
-                None => self.pause_until(self.world.clock.now() + self.options.backoff).await,
+                None => self.pause_until(self.world.clock.now() + self.settings().backoff).await,
             }
             failing.retain(|partition| self.replicas.get(partition).is_some());
             self.metrics.uncleanable.set(i64::try_from(failing.len()).unwrap_or(i64::MAX));
         }
+    }
+
+    /// What compaction may use; it may change while a log is compacted.
+    fn settings(&self) -> config::Cleaner {
+        self.replicas.configs().broker().log.cleaner
     }
 
     async fn pause_until(&self, until: Instant) {
@@ -178,7 +170,9 @@ impl Cleaner {
         let Due { replica, dirt, settings } = due;
         let (partition, topic) = (replica.partition(), replica.topic());
         tracing::debug!(%partition, %topic, ?dirt, "compacting a log");
-        let mut pass = replica.log().compact(dirt, &settings, self.options.pass);
+        let config::Cleaner { dedupe_buffer, load_factor, .. } = self.settings();
+        let memory = CompactOptions { keys_bytes_max: dedupe_buffer, load_factor };
+        let mut pass = replica.log().compact(dirt, &settings, memory);
         let outcome = loop {
             if self.group.cancelled().is_cancelled() {
                 return;
@@ -195,7 +189,8 @@ impl Cleaner {
                 break Ok(done);
             }
             let now = self.world.clock.now();
-            if let Some(until) = throttle.spend(step.read + step.written, now) {
+            let rate = self.settings().bytes_per_second_max;
+            if let Some(until) = throttle.spend(step.read + step.written, rate, now) {
                 self.pause_until(until).await;
             }
         };
@@ -214,7 +209,7 @@ impl Cleaner {
             Err(CompactError::Overtaken) => {
                 tracing::debug!(%partition, %topic, "a log was changed while it was compacted");
                 // Not at once: what changes it may go on for a while, and nothing is lost by waiting.
-                self.pause_until(self.world.clock.now() + self.options.backoff).await;
+                self.pause_until(self.world.clock.now() + self.settings().backoff).await;
             }
             Err(error) => self.note_failure(failing, &replica, &error),
         }
@@ -294,19 +289,18 @@ impl Failing {
 /// Spreads bytes over time.
 #[derive(Debug)]
 struct Throttle {
-    per_second: Option<ByteCount>,
     /// When all that was spent so far has been waited for.
     settled: Instant,
 }
 
 impl Throttle {
-    fn new(per_second: Option<ByteCount>, now: Instant) -> Throttle {
-        Throttle { per_second, settled: now }
+    fn new(now: Instant) -> Throttle {
+        Throttle { settled: now }
     }
 
-    /// Notes bytes; gives until when to wait before more are spent.
-    fn spend(&mut self, bytes: ByteCount, now: Instant) -> Option<Instant> {
-        let per_second = self.per_second?.get().max(1);
+    /// Notes bytes, of which there may be so many a second; gives until when to wait before more are spent.
+    fn spend(&mut self, bytes: ByteCount, per_second: Option<ByteCount>, now: Instant) -> Option<Instant> {
+        let per_second = per_second?.get().max(1);
         let cost = Duration::from_secs_f64(bytes.get() as f64 / per_second as f64);
         self.settled = self.settled.max(now) + cost;
         Some(self.settled)
@@ -324,13 +318,15 @@ mod tests {
     async fn bytes_are_spread_and_idle_time_is_not_saved_up() {
         let start = aquifer_runtime::clock::Clock::system().now();
         let at = |millis: u64| start + Duration::from_millis(millis);
-        let mut throttle = Throttle::new(Some(ByteCount(1_000)), start);
+        let mut throttle = Throttle::new(start);
+        let rate = Some(ByteCount(1_000));
         for (now, bytes, until) in
             [(0, 500, 500), (100, 500, 1_000), (1_000, 0, 1_000), (5_000, 1_000, 6_000)]
         {
-            assert_eq!(throttle.spend(ByteCount(bytes), at(now)), Some(at(until)));
+            assert_eq!(throttle.spend(ByteCount(bytes), rate, at(now)), Some(at(until)));
         }
-        assert_eq!(Throttle::new(None, start).spend(ByteCount::mib(1), start), None);
+        assert_eq!(throttle.spend(ByteCount::mib(1), None, start), None);
+        assert_eq!(throttle.spend(ByteCount(100), Some(ByteCount(100)), at(6_000)), Some(at(7_000)));
     }
 
     #[tokio::test]
