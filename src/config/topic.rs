@@ -23,6 +23,8 @@ pub struct TopicConfig {
     pub retention: Retention,
     /// How older values of a key leave; `None` for a topic that is not compacted.
     pub compaction: Option<Compaction>,
+    /// Whether `cleanup.policy` is `compact` alone: then nothing leaves but for a newer record of its key.
+    pub keeps_by_key_alone: bool,
     /// How the log is cut into files.
     pub segments: Segments,
     /// Which records are taken, and how.
@@ -168,7 +170,17 @@ pub(super) fn read(r: &mut Reader<'_>, tier: bool) -> TopicConfig {
     let compaction = read_compaction(r);
     // What is tiered stays tiered, whatever the brokers' default for the policy becomes.
     let compaction = Some(compaction).filter(|_| policies.compact && !tiered);
-    TopicConfig { retention, compaction, segments, records, tiered, durability, min_insync_replicas }
+    let keeps_by_key_alone = policies.compact && !policies.delete;
+    TopicConfig {
+        retention,
+        compaction,
+        keeps_by_key_alone,
+        segments,
+        records,
+        tiered,
+        durability,
+        min_insync_replicas,
+    }
 }
 
 /// Why a policy is refused that a later version will take.

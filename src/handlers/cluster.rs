@@ -29,6 +29,10 @@ pub(super) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 /// DescribeCluster's kinds of endpoint.
 const ENDPOINT_BROKERS: i8 = 1;
+const ENDPOINT_CONTROLLERS: i8 = 2;
+
+/// From here on topics may be asked for by id, which the two versions before have a field for, and must not use.
+const VERSION_TOPIC_IDS: i16 = 12;
 
 /// Lists brokers and topics; makes topics that are asked for by name and do not exist, where that is configured.
 pub(crate) async fn metadata(
@@ -37,6 +41,12 @@ pub(crate) async fn metadata(
     version: i16,
 ) -> MetadataResponse {
     let mut image = context.metadata.image();
+    if version < VERSION_TOPIC_IDS
+        && let Some(asked) = &request.topics
+        && asked.iter().any(|wanted| wanted.name.is_none() || !wanted.topic_id.is_nil())
+    {
+        return without_topic_ids(asked);
+    }
     // No list means all; in version 0 an empty one did.
     let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
     let mut topics = Vec::new();
@@ -64,6 +74,18 @@ pub(crate) async fn metadata(
         cluster_authorized_operations: cluster_operations(asked_operations),
         ..MetadataResponse::default()
     }
+}
+
+/// As Kafka refuses it: no topic of such a request is looked at.
+fn without_topic_ids(asked: &[MetadataRequestTopic]) -> MetadataResponse {
+    let refused = |wanted: &MetadataRequestTopic| MetadataResponseTopic {
+        error_code: ErrorCode::INVALID_REQUEST,
+        name: Some(wanted.name.clone().unwrap_or(Str::EMPTY)),
+        topic_id: wanted.topic_id,
+        topic_authorized_operations: OPERATIONS_NOT_ASKED,
+        ..MetadataResponseTopic::default()
+    };
+    MetadataResponse { topics: asked.iter().map(refused).collect(), ..MetadataResponse::default() }
 }
 
 /// Kafka answers "unknown" while it creates, and the client asks again; here creation is a few milliseconds, so the first answer
@@ -171,7 +193,10 @@ fn brokers(image: &Image) -> Vec<MetadataResponseBroker> {
 pub(crate) fn describe(context: &Context, request: &DescribeClusterRequest) -> DescribeClusterResponse {
     if request.endpoint_type != ENDPOINT_BROKERS {
         return DescribeClusterResponse {
-            error_code: ErrorCode::UNSUPPORTED_ENDPOINT_TYPE,
+            error_code: match request.endpoint_type {
+                ENDPOINT_CONTROLLERS => ErrorCode::MISMATCHED_ENDPOINT_TYPE,
+                _ => ErrorCode::UNSUPPORTED_ENDPOINT_TYPE,
+            },
             error_message: errors::message(&"this listener serves brokers, not controllers"),
             endpoint_type: request.endpoint_type,
             ..DescribeClusterResponse::default()

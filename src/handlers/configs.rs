@@ -1,5 +1,6 @@
 //! DescribeConfigs, ListConfigResources; whose configurations there are.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use aquifer_model::{BrokerId, TopicName};
@@ -45,9 +46,12 @@ pub(super) enum Resource {
     Broker(Option<BrokerId>),
 }
 
-/// Tells configurations.
+/// Tells configurations. A resource that is named more than once is told of once, or a small request could ask for any amount of memory.
 pub(crate) fn describe(context: &Context, request: &DescribeConfigsRequest) -> DescribeConfigsResponse {
-    let results = request.resources.iter().map(|wanted| {
+    let mut named = HashSet::new();
+    let once = request.resources.iter();
+    let once = once.filter(|wanted| named.insert((wanted.resource_type, &wanted.resource_name)));
+    let results = once.map(|wanted| {
         let mut result = DescribeConfigsResult {
             error_message: None,
             resource_type: wanted.resource_type,

@@ -104,6 +104,7 @@ fn of_tier_read(error: &tiering::read::ReadError) -> ErrorCode {
 pub(super) fn of_delete_records(error: &DeleteRecordsError) -> ErrorCode {
     match error {
         DeleteRecordsError::Role(error) => of_role(error),
+        DeleteRecordsError::CompactedAlone => ErrorCode::POLICY_VIOLATION,
         DeleteRecordsError::AboveHighWatermark { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
         DeleteRecordsError::Log(error) => of_log_change(error),
     }

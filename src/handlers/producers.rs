@@ -1,5 +1,6 @@
 //! DescribeProducers: what a partition remembers of those that write to it, by which operators find transactions that hang.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use aquifer_model::TopicName;
@@ -15,14 +16,17 @@ use crate::log;
 use crate::metadata::Image;
 use crate::replica::{Replica, Role};
 
-/// Tells of producers. Any replica answers for what it has, as in Kafka.
+/// Tells of producers. Any replica answers for what it has, as in Kafka; a partition that is named more than once is told of once, or
+/// a small request could ask for any amount of memory.
 pub(crate) fn describe(context: &Context, request: &DescribeProducersRequest) -> DescribeProducersResponse {
     let image = context.metadata.image();
+    let mut named = HashSet::new();
     let topics = request.topics.iter().map(|topic| TopicResponse {
         name: topic.name.clone(),
         partitions: topic
             .partition_indexes
             .iter()
+            .filter(|index| named.insert((&topic.name, **index)))
             .map(|index| match replica(context, &image, &topic.name, *index) {
                 Ok(replica) => PartitionResponse {
                     partition_index: *index,

@@ -124,9 +124,9 @@ fn described(
             leader_epoch,
             replica_nodes,
             isr_nodes,
-            // Nobody keeps them here: null says so, where an empty list would say that there are none.
-            eligible_leader_replicas: None,
-            last_known_elr: None,
+            // Nobody keeps them here. Null would say so, but it fails in the Java client.
+            eligible_leader_replicas: Some(Vec::new()),
+            last_known_elr: Some(Vec::new()),
             offline_replicas,
         }
     });

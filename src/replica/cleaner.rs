@@ -15,11 +15,12 @@ use aquifer_model::{ByteCount, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::metrics::{Counter, Gauge, Registry, Table};
 use aquifer_runtime::tasks::{self, TaskGroup};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::registry::Replicas;
 use super::state::{Replica, Role};
-use crate::config::{self, Compaction};
+use crate::config::{self, Compaction, Config};
 use crate::log::{CompactError, CompactOptions, Dirt, Pass};
 
 /// How long a log is left alone that could not be compacted; twice as long after each further failure.
@@ -73,6 +74,8 @@ impl CleanerMetrics {
 #[derive(Debug)]
 pub(crate) struct Cleaner {
     replicas: Arc<Replicas>,
+    /// Read each time: what compaction may use changes while the broker runs.
+    configs: watch::Receiver<Config>,
     metrics: CleanerMetrics,
     world: World,
     group: TaskGroup,
@@ -103,11 +106,12 @@ impl Cleaner {
         world: World,
         group: TaskGroup,
     ) -> Cleaner {
-        Cleaner { replicas, metrics, world, group }
+        let configs = replicas.watch_configs();
+        Cleaner { replicas, configs, metrics, world, group }
     }
 
     /// Looks and compacts until the group is stopped.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let mut failing = Failing::default();
         let mut throttle = Throttle::new(self.world.clock.now());
         while !self.group.cancelled().is_cancelled() {
@@ -119,22 +123,27 @@ impl Cleaner {
             }
             match due {
                 Some(due) => self.compact(due, &mut failing, &mut throttle).await,
-                None => self.pause_until(self.world.clock.now() + self.settings().backoff).await,
+                None => {
+                    self.pause_until(self.world.clock.now() + self.settings().backoff).await;
+                }
             }
             failing.retain(|partition| self.replicas.get(partition).is_some());
             self.metrics.uncleanable.set(i64::try_from(failing.len()).unwrap_or(i64::MAX));
         }
     }
 
-    /// What compaction may use; it may change while a log is compacted.
+    /// What compaction may use.
     fn settings(&self) -> config::Cleaner {
-        self.replicas.configs().broker().log.cleaner
+        self.configs.borrow().broker().log.cleaner
     }
 
-    async fn pause_until(&self, until: Instant) {
+    /// Waits, but no longer than until the settings change: an hour's pause must not outlast the wish for a shorter one. Gives whether
+    /// they did.
+    async fn pause_until(&mut self, until: Instant) -> bool {
         tokio::select! {
-            () = self.group.cancelled().cancelled() => {}
-            () = tokio::time::sleep_until(until) => {}
+            () = self.group.cancelled().cancelled() => false,
+            () = tokio::time::sleep_until(until) => false,
+            Ok(()) = self.configs.changed() => true,
         }
     }
 
@@ -166,7 +175,7 @@ impl Cleaner {
     }
 
     /// Compacts a log, as fast as that may go.
-    async fn compact(&self, due: Due, failing: &mut Failing, throttle: &mut Throttle) {
+    async fn compact(&mut self, due: Due, failing: &mut Failing, throttle: &mut Throttle) {
         let Due { replica, dirt, settings } = due;
         let (partition, topic) = (replica.partition(), replica.topic());
         tracing::debug!(%partition, %topic, ?dirt, "compacting a log");
@@ -190,8 +199,10 @@ impl Cleaner {
             }
             let now = self.world.clock.now();
             let rate = self.settings().bytes_per_second_max;
-            if let Some(until) = throttle.spend(step.read + step.written, rate, now) {
-                self.pause_until(until).await;
+            if let Some(until) = throttle.spend(step.read + step.written, rate, now)
+                && self.pause_until(until).await
+            {
+                *throttle = Throttle::new(self.world.clock.now());
             }
         };
         match outcome {

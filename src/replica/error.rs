@@ -81,6 +81,9 @@ pub(crate) enum ReadError {
 pub(crate) enum DeleteRecordsError {
     #[error(transparent)]
     Role(#[from] RoleError),
+    /// Its topic keeps the newest record of each key for ever: only a newer one may take its place.
+    #[error("the topic is compacted, and its cleanup.policy has no delete")]
+    CompactedAlone,
     /// Only what is below the high watermark can be deleted.
     #[error("offset {offset} is above the high watermark {high_watermark}")]
     AboveHighWatermark { offset: Offset, high_watermark: Offset },

@@ -91,6 +91,9 @@ impl Replica {
         before: Option<Offset>,
     ) -> Result<Offset, DeleteRecordsError> {
         self.check_leader(-1)?;
+        if self.config().keeps_by_key_alone {
+            return Err(DeleteRecordsError::CompactedAlone);
+        }
         let high_watermark = self.high_watermark();
         let offset = before.unwrap_or(high_watermark);
         if offset > high_watermark {

@@ -112,6 +112,11 @@ impl Replicas {
         self.configs.borrow().clone()
     }
 
+    /// The same, to watch.
+    pub(super) fn watch_configs(&self) -> watch::Receiver<Config> {
+        self.configs.clone()
+    }
+
     /// Where the logs lie.
     pub(super) fn logs(&self) -> &Arc<LogDir> {
         &self.logs

@@ -15,7 +15,7 @@ use crate::client::{Client, Topic, eventually};
 use crate::configs::{TOPIC, set, value};
 use crate::node::Home;
 
-fn keyed(records: &[(&str, Option<&str>)], padding: usize) -> Bytes {
+pub(crate) fn keyed(records: &[(&str, Option<&str>)], padding: usize) -> Bytes {
     let mut builder = BatchBuilder::new();
     for (key, value) in records {
         let value = value.map(|value| format!("{value}{}", " ".repeat(padding)));
