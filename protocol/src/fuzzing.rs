@@ -53,7 +53,11 @@ impl RequestVisitor for Probes {
     }
 }
 
-fn probe<R: Request + Sample>(version: i16, correlation_id: i32, random: &[u8]) -> Result<Bytes, EncodeError> {
+fn probe<R: Request + Sample>(
+    version: i16,
+    correlation_id: i32,
+    random: &[u8],
+) -> Result<Bytes, EncodeError> {
     let request = R::sample(&mut Sampler::new(random), version);
     let client_id = Some(Str::from_static("probe"));
     Ok(frame::encode_request(&request, version, correlation_id, client_id)?.into_bytes())

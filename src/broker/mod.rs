@@ -366,7 +366,13 @@ impl Started<'_> {
             metadata: metadata.clone(),
             replicas: replicas.clone(),
             tier,
-            topics: Topics::new(metadata.clone(), replicas, configs.clone(), self.world.clone(), self.registry),
+            topics: Topics::new(
+                metadata.clone(),
+                replicas,
+                configs.clone(),
+                self.world.clone(),
+                self.registry,
+            ),
             groups,
             producer_ids: ProducerIds::new(broker.node.id),
             sessions: Mutex::new(FetchSessions::new(

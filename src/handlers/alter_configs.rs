@@ -38,7 +38,8 @@ pub(crate) async fn change(
     context: Arc<Context>,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let named = |asked: &incremental::AlterConfigsResource| (asked.resource_type, asked.resource_name.clone());
+    let named =
+        |asked: &incremental::AlterConfigsResource| (asked.resource_type, asked.resource_name.clone());
     let counts = counted(request.resources.iter().map(named));
     let mut response = IncrementalAlterConfigsResponse::default();
     for asked in &request.resources {
@@ -65,7 +66,8 @@ pub(crate) async fn change(
 
 /// Replaces configurations: what a resource has and the request does not name goes back to its default.
 pub(crate) async fn replace(context: Arc<Context>, request: AlterConfigsRequest) -> AlterConfigsResponse {
-    let named = |asked: &alter_configs::AlterConfigsResource| (asked.resource_type, asked.resource_name.clone());
+    let named =
+        |asked: &alter_configs::AlterConfigsResource| (asked.resource_type, asked.resource_name.clone());
     let counts = counted(request.resources.iter().map(named));
     let mut response = AlterConfigsResponse::default();
     for asked in &request.resources {

@@ -46,7 +46,8 @@ pub(super) enum Resource {
     Broker(Option<BrokerId>),
 }
 
-/// Tells configurations. A resource that is named more than once is told of once, or a small request could ask for any amount of memory.
+/// Tells configurations. A resource that is named more than once is told of once, or a small request could ask for any amount of
+/// memory.
 pub(crate) fn describe(context: &Context, request: &DescribeConfigsRequest) -> DescribeConfigsResponse {
     let mut named = HashSet::new();
     let once = request.resources.iter();

@@ -34,7 +34,9 @@ pub(crate) async fn handle(context: Arc<Context>, request: ElectLeadersRequest) 
                 partition_result.push(told(partition_id, elected));
             }
         }
-        response.replica_election_results.push(ReplicaElectionResult { topic: topic.topic, partition_result });
+        response
+            .replica_election_results
+            .push(ReplicaElectionResult { topic: topic.topic, partition_result });
     }
     response
 }

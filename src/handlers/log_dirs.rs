@@ -13,7 +13,10 @@ use super::context::Context;
 use crate::replica::usage::Usage;
 
 /// Tells of the one log directory. What of a partition is only in the bucket does not count: it takes no room here.
-pub(crate) async fn describe(context: Arc<Context>, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+pub(crate) async fn describe(
+    context: Arc<Context>,
+    request: DescribeLogDirsRequest,
+) -> DescribeLogDirsResponse {
     let Usage { path, space, replicas } = context.replicas.usage().await;
     let mut result = DescribeLogDirsResult {
         log_dir: Str::from(path.to_string_lossy().into_owned()),
@@ -22,7 +25,9 @@ pub(crate) async fn describe(context: Arc<Context>, request: DescribeLogDirsRequ
     match space {
         Ok(space) => {
             let asked = request.topics.as_ref().map(|topics| {
-                let all = topics.iter().flat_map(|topic| topic.partitions.iter().map(|index| (&*topic.topic, *index)));
+                let all = topics
+                    .iter()
+                    .flat_map(|topic| topic.partitions.iter().map(|index| (&*topic.topic, *index)));
                 all.collect::<HashSet<(&str, i32)>>()
             });
             let mut topics: BTreeMap<&str, Vec<DescribeLogDirsPartition>> = BTreeMap::new();

@@ -16,8 +16,8 @@ use crate::log;
 use crate::metadata::Image;
 use crate::replica::{Replica, Role};
 
-/// Tells of producers. Any replica answers for what it has, as in Kafka; a partition that is named more than once is told of once, or
-/// a small request could ask for any amount of memory.
+/// Tells of producers. Any replica answers for what it has, as in Kafka. A partition that is named more than once is told of once,
+/// or a small request could ask for any amount of memory.
 pub(crate) fn describe(context: &Context, request: &DescribeProducersRequest) -> DescribeProducersResponse {
     let image = context.metadata.image();
     let mut named = HashSet::new();
@@ -54,9 +54,10 @@ fn replica(
     if let Err(error) = TopicName::new(name) {
         return Err((ErrorCode::INVALID_TOPIC_EXCEPTION, error.to_string()));
     }
-    let found = topics_by::by_name(image, name)
-        .and_then(|topic| topics_by::replica(context, topic, index))
-        .map_err(|code| (code, format!("partition {index} of {:?} is not to be had here", &**name)))?;
+    let found =
+        topics_by::by_name(image, name)
+            .and_then(|topic| topics_by::replica(context, topic, index))
+            .map_err(|code| (code, format!("partition {index} of {:?} is not to be had here", &**name)))?;
     match found.role() {
         Role::Offline(reason) => Err((ErrorCode::KAFKA_STORAGE_ERROR, reason)),
         Role::Leader(_) | Role::Recovering(_) | Role::NotLeading => Ok(found),

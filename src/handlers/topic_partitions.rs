@@ -26,7 +26,8 @@ pub(crate) fn describe(
         return refused(request);
     }
     let image = context.metadata.image();
-    let from = request.cursor.as_ref().map_or(("", 0), |cursor| (&*cursor.topic_name, cursor.partition_index));
+    let from =
+        request.cursor.as_ref().map_or(("", 0), |cursor| (&*cursor.topic_name, cursor.partition_index));
     // None named is all; one that goes meanwhile is then no error.
     let all = request.topics.is_empty();
     let names: BTreeSet<&str> = if all {
@@ -53,10 +54,7 @@ fn refused(request: &DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsR
         name: Some(topic.name.clone()),
         ..DescribeTopicPartitionsResponseTopic::default()
     });
-    DescribeTopicPartitionsResponse {
-        topics: topics.collect(),
-        ..DescribeTopicPartitionsResponse::default()
-    }
+    DescribeTopicPartitionsResponse { topics: topics.collect(), ..DescribeTopicPartitionsResponse::default() }
 }
 
 fn page<'a>(

@@ -16,7 +16,10 @@ pub(crate) fn handle(context: &Context, request: &ApiVersionsRequest, version: i
         || (is_software_name(&request.client_software_name)
             && is_software_name(&request.client_software_version));
     if !named {
-        return ApiVersionsResponse { error_code: ErrorCode::INVALID_REQUEST, ..ApiVersionsResponse::default() };
+        return ApiVersionsResponse {
+            error_code: ErrorCode::INVALID_REQUEST,
+            ..ApiVersionsResponse::default()
+        };
     }
     // The position first: of two answers the one with the higher epoch must not tell of older levels.
     let epoch = context.metadata.position();

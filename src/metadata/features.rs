@@ -172,6 +172,8 @@ mod tests {
     fn what_this_program_writes_is_what_it_knows() {
         let own = FEATURES.iter().find(|feature| feature.name == VERSION_FEATURE).expect("it is listed");
         assert_eq!(own.level_max, VERSION_LEVEL);
-        assert!(FEATURES.iter().all(|feature| 0 <= feature.level_min && feature.level_min <= feature.level_max));
+        assert!(
+            FEATURES.iter().all(|feature| 0 <= feature.level_min && feature.level_min <= feature.level_max)
+        );
     }
 }

@@ -12,9 +12,7 @@ use aquifer_protocol::messages::describe_producers::{
 use aquifer_protocol::messages::describe_quorum::{
     self as quorum, DescribeQuorumRequest, DescribeQuorumResponse,
 };
-use aquifer_protocol::messages::elect_leaders::{
-    ElectLeadersRequest, ElectLeadersResponse, TopicPartitions,
-};
+use aquifer_protocol::messages::elect_leaders::{ElectLeadersRequest, ElectLeadersResponse, TopicPartitions};
 use aquifer_protocol::messages::metadata::MetadataRequest;
 use aquifer_protocol::messages::update_features::{
     FeatureUpdateKey, UpdateFeaturesRequest, UpdateFeaturesResponse,
@@ -62,8 +60,7 @@ async fn a_log_dir_tells_what_lies_in_it_and_what_is_left_beside() {
     client.append(&first, 1, &large).await;
     client.append(&second, 0, &small).await;
     client.append(&second, 0, &small).await;
-    let expected =
-        [("a", 0, 0), ("a", 1, large.len() as i64), ("b", 0, 2 * small.len() as i64)];
+    let expected = [("a", 0, 0), ("a", 1, large.len() as i64), ("b", 0, 2 * small.len() as i64)];
     for version in 1..=5 {
         let told = log_dir(&mut client, version, None).await;
         assert_eq!(told.error_code, ErrorCode::NONE, "v{version}");
@@ -264,10 +261,7 @@ async fn update(
         allow_downgrade: version == 0 && upgrade_type != 1,
         upgrade_type: if version == 0 { 1 } else { upgrade_type },
     };
-    let request = UpdateFeaturesRequest {
-        feature_updates: vec![update],
-        ..UpdateFeaturesRequest::default()
-    };
+    let request = UpdateFeaturesRequest { feature_updates: vec![update], ..UpdateFeaturesRequest::default() };
     client.call(version, &request).await
 }
 
@@ -275,10 +269,8 @@ async fn update(
 async fn features_are_told_and_no_level_that_is_unknown_is_finalized() {
     let node = Node::start(&[]).await;
     let mut client = node.client().await;
-    let ask = ApiVersionsRequest {
-        client_software_name: Str::from("it"),
-        client_software_version: Str::from("1"),
-    };
+    let ask =
+        ApiVersionsRequest { client_software_name: Str::from("it"), client_software_version: Str::from("1") };
     let before = client.call(4, &ask).await;
     let supported: Vec<(&str, i16, i16)> = before
         .supported_features

@@ -128,7 +128,11 @@ async fn topics_are_found_by_name_and_by_id() {
         for (wanted, name) in [(by_id(topic.id), ""), (by_id(Uuid::nil()), ""), (named, "t")] {
             let found = one(&mut client, version, wanted.clone()).await;
             let expected = (ErrorCode::INVALID_REQUEST, Some(name), wanted.topic_id);
-            assert_eq!((found.error_code, found.name.as_deref(), found.topic_id), expected, "v{version} {wanted:?}");
+            assert_eq!(
+                (found.error_code, found.name.as_deref(), found.topic_id),
+                expected,
+                "v{version} {wanted:?}"
+            );
         }
     }
     node.stop().await;

@@ -55,13 +55,19 @@ fn is_answered(key: ApiKey, version: i16, request: &Bytes) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_advertised_is_answered_in_its_version_and_the_connection_lives() {
     // What a random request may wait for, or make, is bounded.
-    let sets = ["fetch.max.wait.ms=1", "offsets.topic.num.partitions=1", "max.partitions=12", "delete.topic.enable=false"];
+    let sets = [
+        "fetch.max.wait.ms=1",
+        "offsets.topic.num.partitions=1",
+        "max.partitions=12",
+        "delete.topic.enable=false",
+    ];
     let node = Node::start(&sets).await;
     let mut client = node.client().await;
     client.create("a", 2, &[]).await;
     // Groups' requests get as far as a group only where there is a coordinator.
     let find = FindCoordinatorRequest { key: "g".into(), ..FindCoordinatorRequest::default() };
-    eventually("a coordinator", async || client.call(3, &find).await.error_code.is_none().then_some(())).await;
+    eventually("a coordinator", async || client.call(3, &find).await.error_code.is_none().then_some(()))
+        .await;
     let apis = advertised(&mut client).await;
     assert!(apis.len() > 30, "only {} APIs", apis.len());
     let mut correlation_id = 0;
@@ -82,7 +88,9 @@ async fn whatever_is_advertised_is_answered_in_its_version_and_the_connection_li
                 let answer = answer.unwrap_or_else(|| panic!("{what}: the connection was closed"));
                 assert_eq!(frame::correlation_id(&answer), Ok(correlation_id), "{what}");
                 let checked = (probe.check)(answer.clone(), version);
-                checked.unwrap_or_else(|error| panic!("{what} is answered by something else: {error}\n{answer:02x?}"));
+                checked.unwrap_or_else(|error| {
+                    panic!("{what} is answered by something else: {error}\n{answer:02x?}")
+                });
             }
         }
     }
@@ -121,7 +129,11 @@ async fn whatever_is_not_advertised_gets_error_35_and_the_connection_lives() {
                 let told = frame::decode_response::<ApiVersionsRequest>(answer, 0).expect("version 0");
                 assert_eq!(told.error_code, ErrorCode::UNSUPPORTED_VERSION, "{what}");
             } else {
-                assert_eq!(answer.slice(4..), ErrorCode::UNSUPPORTED_VERSION.code().to_be_bytes()[..], "{what}");
+                assert_eq!(
+                    answer.slice(4..),
+                    ErrorCode::UNSUPPORTED_VERSION.code().to_be_bytes()[..],
+                    "{what}"
+                );
             }
         }
     }

@@ -55,7 +55,11 @@ async fn what_a_replacement_does_not_name_goes_back_to_its_default() {
         let topic = (TOPIC, &*name);
         let new = whole(topic, &[("retention.ms", Some("3000")), ("max.message.bytes", Some("5000"))]);
         assert_eq!(replace(&mut client, version, &[new.clone()], true).await, [ErrorCode::NONE]);
-        assert_eq!(value(&mut client, TOPIC, &name, "segment.ms").await.0.as_deref(), Some("2000"), "only judged");
+        assert_eq!(
+            value(&mut client, TOPIC, &name, "segment.ms").await.0.as_deref(),
+            Some("2000"),
+            "only judged"
+        );
         assert_eq!(replace(&mut client, version, &[new], false).await, [ErrorCode::NONE]);
         for (key, expected, source) in [
             ("retention.ms", "3000", SOURCE_TOPIC),

@@ -16,11 +16,8 @@ async fn ask(
 ) -> DescribeTopicPartitionsResponse {
     let named = topics.iter().map(|name| TopicRequest { name: Str::from(*name) });
     let cursor = cursor.map(|(name, index)| Cursor { topic_name: Str::from(name), partition_index: index });
-    let request = DescribeTopicPartitionsRequest {
-        topics: named.collect(),
-        response_partition_limit: limit,
-        cursor,
-    };
+    let request =
+        DescribeTopicPartitionsRequest { topics: named.collect(), response_partition_limit: limit, cursor };
     client.call(0, &request).await
 }
 
@@ -95,7 +92,10 @@ async fn a_topic_is_told_in_full_and_what_is_none_has_an_error() {
     assert_eq!((&partition.replica_nodes[..], &partition.isr_nodes[..]), (&[1][..], &[1][..]));
     assert!(partition.offline_replicas.is_empty() && partition.leader_epoch >= 0);
     // The Java client does not get over null.
-    assert_eq!((&partition.eligible_leader_replicas, &partition.last_known_elr), (&Some(vec![]), &Some(vec![])));
+    assert_eq!(
+        (&partition.eligible_leader_replicas, &partition.last_known_elr),
+        (&Some(vec![]), &Some(vec![]))
+    );
     // A cursor that no answer gave.
     for (topics, cursor) in [(&["t"][..], ("u", 0)), (&["t"], ("t", -1))] {
         let answer = ask(&mut client, topics, 2000, Some(cursor)).await;

@@ -76,7 +76,11 @@ const CALLS: &[Call] = &[
     ),
     call(OFFSETS, "--topic ops", &["ops:0:1000", "ops:1:0", "ops:2:0"]),
     call(OFFSETS, "--topic ops --time earliest", &["ops:0:0"]),
-    call(CONFIGS, "--alter --entity-type topics --entity-name ops --add-config segment.ms=3600000", &["Completed"]),
+    call(
+        CONFIGS,
+        "--alter --entity-type topics --entity-name ops --add-config segment.ms=3600000",
+        &["Completed"],
+    ),
     call(
         CONFIGS,
         "--describe --entity-type topics --entity-name ops",
@@ -95,7 +99,10 @@ const CALLS: &[Call] = &[
     call(
         CONFIGS,
         "--describe --entity-type brokers",
-        &["DYNAMIC_BROKER_CONFIG:log.cleaner.backoff.ms=1000", "DYNAMIC_DEFAULT_BROKER_CONFIG:max.connections=900"],
+        &[
+            "DYNAMIC_BROKER_CONFIG:log.cleaner.backoff.ms=1000",
+            "DYNAMIC_DEFAULT_BROKER_CONFIG:max.connections=900",
+        ],
     ),
     refused(
         CONFIGS,
@@ -160,7 +167,8 @@ fn ask(jars: &Path, bootstrap: &str, call: &Call) -> Result<()> {
 
 /// Runs a tool to its end; gives all that it says.
 fn tool(jars: &Path, bootstrap: &str, main: &str, words: &str, ends: Ends) -> Result<String> {
-    let mut java = command("timeout", [TIMEOUT_SECONDS, "java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp"]);
+    let mut java =
+        command("timeout", [TIMEOUT_SECONDS, "java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp"]);
     java.arg(jars.join("*")).args([main, "--bootstrap-server", bootstrap]).args(words.split_whitespace());
     let name = shown(&java);
     java.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

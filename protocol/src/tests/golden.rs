@@ -190,8 +190,12 @@ fn describe_log_dirs_5_tells_of_cordons() {
         &[0],                // no tagged fields: request
     ];
     check(5, DescribeLogDirsRequest { topics: Some(vec![asked]) }, golden);
-    let partition =
-        DescribeLogDirsPartition { partition_index: 3, partition_size: 258, offset_lag: 1, is_future_key: false };
+    let partition = DescribeLogDirsPartition {
+        partition_index: 3,
+        partition_size: 258,
+        offset_lag: 1,
+        is_future_key: false,
+    };
     let result = DescribeLogDirsResult {
         error_code: ErrorCode::NONE,
         log_dir: "/d".into(),
