@@ -28,9 +28,8 @@ pub(crate) fn describe(
     let image = context.metadata.image();
     let from =
         request.cursor.as_ref().map_or(("", 0), |cursor| (&*cursor.topic_name, cursor.partition_index));
-    // None named is all; one that goes meanwhile is then no error.
-    let all = request.topics.is_empty();
-    let names: BTreeSet<&str> = if all {
+    // None named is all.
+    let names: BTreeSet<&str> = if request.topics.is_empty() {
         image.topics().map(|topic| topic.name.as_str()).collect()
     } else {
         request.topics.iter().map(|topic| &*topic.name).collect()
