@@ -14,7 +14,7 @@ use std::process::Stdio;
 const TIMEOUT_SECONDS: &str = "120";
 const RECORDS: usize = 1000;
 
-/// One call of a tool, which goes on the command line as it stands here behind the broker's address.
+/// One call of a tool.
 struct Call {
     /// Its main class.
     main: &'static str,
@@ -169,7 +169,13 @@ fn ask(jars: &Path, bootstrap: &str, call: &Call) -> Result<()> {
 fn tool(jars: &Path, bootstrap: &str, main: &str, words: &str, ends: Ends) -> Result<String> {
     let mut java =
         command("timeout", [TIMEOUT_SECONDS, "java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp"]);
-    java.arg(jars.join("*")).args([main, "--bootstrap-server", bootstrap]).args(words.split_whitespace());
+    let (address, words) = (["--bootstrap-server", bootstrap], words.split_whitespace());
+    java.arg(jars.join("*")).arg(main);
+    // Most want the address before a subcommand, and this one behind it.
+    match main {
+        CLUSTER => java.args(words).args(address),
+        _ => java.args(address).args(words),
+    };
     let name = shown(&java);
     java.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = java.spawn().with_context(|| format!("starting {name}"))?;
