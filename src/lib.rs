@@ -14,7 +14,7 @@ pub mod metadata;
 pub(crate) mod replica;
 /// This broker's place in the cluster: registration.
 pub(crate) mod lifecycle;
-/// What changes the cluster: topics made, grown, deleted; the bucket's record of them.
+/// What changes the cluster: topics made, grown, deleted; leaders elected; the bucket's record of topics.
 pub(crate) mod controller;
 /// Consumer groups: who belongs to one, who gets what, how far each has read.
 pub(crate) mod groups;

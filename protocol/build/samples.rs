@@ -6,6 +6,7 @@ use crate::schema::{Api, Field, Role, Struct, Type};
 pub(crate) fn generate(apis: &[Api]) -> String {
     let mut code = Code::default();
     every_message(&mut code, apis);
+    every_request(&mut code, apis);
     for api in apis {
         code.line(&format!("mod {} {{", snake_case(&api.name)));
         code.line(&format!("use crate::messages::{}::*;", snake_case(&api.name)));
@@ -29,6 +30,20 @@ fn every_message(code: &mut Code, apis: &[Api]) {
                 message.name
             ));
         }
+    }
+    code.line("}");
+}
+
+/// A walk over all requests, for what needs to know what each is answered by.
+fn every_request(code: &mut Code, apis: &[Api]) {
+    code.line("#[cfg(feature = \"fuzzing\")]");
+    code.line("pub(crate) fn every_request(visitor: &mut impl RequestVisitor) {");
+    for api in apis {
+        code.line(&format!(
+            "visitor.visit::<crate::messages::{}::{}Request>();",
+            snake_case(&api.name),
+            api.name
+        ));
     }
     code.line("}");
 }

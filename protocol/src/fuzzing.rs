@@ -1,9 +1,9 @@
-//! What fuzz targets do with messages, and what they start from.
+//! What fuzz targets do with messages, and what they start from; requests of every API for whoever speaks to a broker.
 
 use bytes::Bytes;
 
-use crate::sample::{Sample, Sampler, Visitor, every_message};
-use crate::{EncodeError, Message, Reader, Writer};
+use crate::sample::{RequestVisitor, Sample, Sampler, Visitor, every_message, every_request};
+use crate::{ApiKey, DecodeError, EncodeError, Message, Reader, Request, Str, VersionRange, Writer, frame};
 
 /// A message of the kind that the first byte chooses, requests and responses alike, in the version that the second does:
 /// decoding the rest ends, and what it gives is encoded to bytes that decode to the same.
@@ -23,6 +23,48 @@ pub fn messages() -> Vec<Vec<u8>> {
     let mut seeds = Seeds::default();
     every_message(&mut seeds);
     seeds.made
+}
+
+/// An API without its types: makes requests, and knows what they are answered by.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    pub key: ApiKey,
+    pub versions: VersionRange,
+    /// A frame with a request in a version, under a correlation id, whose fields follow from random bytes. Without any, all of them
+    /// are zero, empty or null.
+    pub request: fn(i16, i32, &[u8]) -> Result<Bytes, EncodeError>,
+    /// Whether a frame, without its length, is an answer to that request in that version, to the last byte.
+    pub check: fn(Bytes, i16) -> Result<(), DecodeError>,
+}
+
+/// One for each API, in order of key.
+pub fn probes() -> Vec<Probe> {
+    let mut probes = Probes(Vec::new());
+    every_request(&mut probes);
+    probes.0
+}
+
+struct Probes(Vec<Probe>);
+
+impl RequestVisitor for Probes {
+    fn visit<R: Request + Sample>(&mut self) {
+        let (request, check) = (probe::<R>, check_answer::<R>);
+        self.0.push(Probe { key: R::KEY, versions: R::VERSIONS, request, check });
+    }
+}
+
+fn probe<R: Request + Sample>(
+    version: i16,
+    correlation_id: i32,
+    random: &[u8],
+) -> Result<Bytes, EncodeError> {
+    let request = R::sample(&mut Sampler::new(random), version);
+    let client_id = Some(Str::from_static("probe"));
+    Ok(frame::encode_request(&request, version, correlation_id, client_id)?.into_bytes())
+}
+
+fn check_answer<R: Request>(body: Bytes, version: i16) -> Result<(), DecodeError> {
+    frame::decode_response::<R>(body, version).map(drop)
 }
 
 struct Count(usize);

@@ -16,6 +16,12 @@ pub(crate) trait Visitor {
     fn visit<M: Message + Sample>(&mut self);
 }
 
+/// What is done with each request; a walk calls it once for every API.
+#[cfg(feature = "fuzzing")]
+pub(crate) trait RequestVisitor {
+    fn visit<R: crate::Request + Sample>(&mut self);
+}
+
 pub(crate) struct Sampler<'a> {
     random: &'a [u8],
 }
@@ -116,6 +122,14 @@ impl Integer for i16 {
     const MAX: i16 = i16::MAX;
     fn wrapped(value: i64) -> i16 {
         value as i16
+    }
+}
+
+impl Integer for u16 {
+    const MIN: u16 = u16::MIN;
+    const MAX: u16 = u16::MAX;
+    fn wrapped(value: i64) -> u16 {
+        value as u16
     }
 }
 

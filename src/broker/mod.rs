@@ -350,13 +350,7 @@ impl Started<'_> {
         self.back.spawn_lasting("keeper", keeper.run());
         let scrub = options::scrub(&self.config);
         Scrubber::new(replicas.clone(), tier.cloned(), scrub, self.world.clone(), self.back.clone()).start();
-        let cleaner = Cleaner::new(
-            replicas.clone(),
-            options::cleaner(&self.config),
-            cleaning,
-            self.world.clone(),
-            self.back.clone(),
-        );
+        let cleaner = Cleaner::new(replicas.clone(), cleaning, self.world.clone(), self.back.clone());
         self.back.spawn_lasting("cleaner", cleaner.run());
         if let Some(tier) = tier {
             Mender::new(replicas.clone(), tier.clone(), rules, self.world.clone()).start(self.back);
@@ -387,7 +381,13 @@ impl Started<'_> {
             metadata: metadata.clone(),
             replicas: replicas.clone(),
             tier,
-            topics: Topics::new(metadata.clone(), replicas, configs, self.world.clone(), self.registry),
+            topics: Topics::new(
+                metadata.clone(),
+                replicas,
+                configs.clone(),
+                self.world.clone(),
+                self.registry,
+            ),
             groups,
             producer_ids: ProducerIds::new(broker.node.id),
             sessions: Mutex::new(FetchSessions::new(
@@ -399,8 +399,8 @@ impl Started<'_> {
         });
         let dispatcher = Arc::new(Dispatcher::new(context, self.registry));
         let budget = ByteBudget::new(broker.connections.queued_bytes_max);
-        let (limits, accept) = options::connections(&self.config, budget);
-        Arc::new(Acceptor::new(dispatcher, limits, accept, self.registry))
+        let limits = options::connections(&self.config, budget);
+        Arc::new(Acceptor::new(dispatcher, limits, configs, self.registry))
     }
 
     fn start_groups(

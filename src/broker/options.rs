@@ -10,14 +10,12 @@ use aquifer_tiering::StoreOptions;
 use tokio::sync::watch;
 
 use crate::config::{self, Config};
-use crate::log::{CompactOptions, LogDirOptions};
+use crate::log::LogDirOptions;
 use crate::metadata::image::{Endpoint, SecurityProtocol};
 use crate::metadata::{self, Image, Metadata};
-use crate::replica::cleaner::CleanerOptions;
 use crate::replica::keeper::KeeperOptions;
 use crate::replica::scrub::ScrubOptions;
 use crate::server::connection::ConnectionLimits;
-use crate::server::listener::AcceptLimits;
 use crate::server::memory::RequestMemory;
 
 /// "Never" for a timer.
@@ -37,15 +35,10 @@ pub(super) fn log_dir(config: &Config) -> LogDirOptions {
     }
 }
 
-/// Descriptors are wanted for connections, too.
+/// Of the descriptors that the process may open, segments have half; connections have three eighths, and an eighth is left for
+/// whatever else there is.
 fn half_of_the_process_limit() -> usize {
-    eighths_of_the_process_limit(4)
-}
-
-/// Of the descriptors that the process may open, segments have half; an eighth is left for whatever else there is.
-fn eighths_of_the_process_limit(eighths: u64) -> usize {
-    let limit = aquifer_runtime::files::open_files_max();
-    usize::try_from(limit / 8 * eighths).unwrap_or(usize::MAX)
+    usize::try_from(aquifer_runtime::files::open_files_max() / 2).unwrap_or(usize::MAX)
 }
 
 pub(super) fn metadata(config: &Config) -> metadata::Options {
@@ -77,7 +70,6 @@ pub(super) fn keeper(config: &Config) -> KeeperOptions {
         bytes_per_second_min: tier
             .map_or(aquifer_model::ByteCount::mib(1), |tier| tier.store.bytes_per_second_min),
         stall_after: tier.map_or(NEVER, |tier| tier.upload.stall),
-        disk_high_watermark: broker.log.disk_high_watermark,
     }
 }
 
@@ -91,13 +83,6 @@ pub(super) fn scrub(config: &Config) -> ScrubOptions {
         tier_rate: tier.and_then(|tier| rate(tier.scrub_rate)),
         tier_interval: tier.map_or(NEVER, |tier| tier.scrub_interval),
     }
-}
-
-pub(super) fn cleaner(config: &Config) -> CleanerOptions {
-    let config::Cleaner { dedupe_buffer, load_factor, bytes_per_second_max, backoff } =
-        config.broker().log.cleaner;
-    let pass = CompactOptions { keys_bytes_max: dedupe_buffer, load_factor };
-    CleanerOptions { pass, bytes_per_second_max, backoff }
 }
 
 pub(super) fn store(tier: &config::Tier) -> StoreOptions {
@@ -134,18 +119,13 @@ pub(super) fn tier(tier: &config::Tier) -> aquifer_tiering::Options {
     }
 }
 
-pub(super) fn connections(config: &Config, budget: ByteBudget) -> (ConnectionLimits, AcceptLimits) {
+pub(super) fn connections(config: &Config, budget: ByteBudget) -> ConnectionLimits {
     let connections = &config.broker().connections;
-    let limits = ConnectionLimits {
+    ConnectionLimits {
         frame_bytes_max: connections.request_bytes_max,
         requests: RequestMemory::new(budget, connections.request_arrival_max),
         idle_max: connections.idle_max.unwrap_or(NEVER),
-    };
-    let connections_max =
-        connections.count_max.map_or_else(|| eighths_of_the_process_limit(3), |count| count as usize);
-    let half = connections_max.div_ceil(2);
-    let connections_per_ip_max = connections.per_address_max.map_or(half, |count| count as usize);
-    (limits, AcceptLimits { connections_max, connections_per_ip_max })
+    }
 }
 
 /// What clients are told: the configured address, with the machine's name and the port that was bound where it leaves them open.

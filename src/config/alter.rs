@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::problem::{Problem, Problems};
 use super::reader::Entry;
+use super::refused;
 use super::resolved::Config;
 use super::source::{Overrides, Source};
 use super::unknown;
@@ -79,7 +80,10 @@ impl Config {
                 true => {
                     "is read when the broker starts: set it in its configuration and start it anew".to_owned()
                 }
-                false => unknown::unknown_to_broker(key, self.entries(), &Source::Set),
+                false => match refused::judge(key, "") {
+                    Some(Err(why)) => why,
+                    Some(Ok(())) | None => unknown::unknown_to_broker(key, self.entries(), &Source::Set),
+                },
             }
         };
         *current = keys.alter(current, alterations, unknown)?;

@@ -91,6 +91,8 @@ pub struct Topics {
     pub partitions_max: u32,
     /// `max.partitions.creation.rate`, a second.
     pub partitions_rate_max: u32,
+    /// `max.request.partition.size.limit`.
+    pub described_max: u32,
 }
 
 /// Bounds of answers to Fetch.
@@ -273,10 +275,11 @@ fn read_connections(r: &mut Reader<'_>) -> Connections {
         count_max: r.read(
             count_or("max.connections", "three eighths of what the process may open")
                 .at_least(1)
+                .dynamic()
                 .doc("Connections at a time. Kafka has no limit by default."),
         ),
         per_address_max: r.read(
-            count_or("max.connections.per.ip", "half of `max.connections`").at_least(1).doc(
+            count_or("max.connections.per.ip", "half of `max.connections`").at_least(1).dynamic().doc(
                 "Connections at a time from one address; by default none can take all. Kafka has no limit by default.",
             ),
         ),
@@ -333,11 +336,13 @@ fn read_fetch(r: &mut Reader<'_>) -> Fetch {
         cold_wait_max: r.read(
             millis("remote.fetch.max.wait.ms", 500)
                 .range(1, INT_MAX)
+                .dynamic()
                 .doc("Milliseconds that a Fetch waits for data from the bucket before it answers with what it has."),
         ),
         list_offsets_timeout: r.read(
             millis("remote.list.offsets.request.timeout.ms", 30 * SECOND)
                 .range(1, INT_MAX)
+                .dynamic()
                 .doc("Milliseconds that a lookup of an offset waits for the bucket; the client then asks again."),
         ),
     }
@@ -371,6 +376,11 @@ fn read_topics(r: &mut Reader<'_>) -> Topics {
                  once. What is beyond is refused, to be tried again. Kafka has no limit by default.",
             ),
         ),
+        described_max: r.read(
+            count("max.request.partition.size.limit", 2000)
+                .at_least(1)
+                .doc("Partitions that one answer to DescribeTopicPartitions tells of, whatever the client asks for; it asks again for more."),
+        ),
     }
 }
 
@@ -396,13 +406,14 @@ fn read_log(r: &mut Reader<'_>) -> Log {
             count_or("log.files.open.max", "half of what the process may open")
                 .doc("Segment files open at a time; beyond it the longest unused are closed."),
         ),
-        disk_high_watermark: r.read(fraction("log.disk.high.watermark", 0.9, 0.1, 1.0).doc(
+        disk_high_watermark: r.read(fraction("log.disk.high.watermark", 0.9, 0.1, 1.0).dynamic().doc(
             "Share of the file system in use above which segments that are in the bucket leave local disk ahead of \
              `local.retention.*`, and then writes of clients are refused.",
         )),
         producer_id_expiration: r.read(
             millis("producer.id.expiration.ms", DAY)
                 .range(1, INT_MAX)
+                .dynamic()
                 .doc("Milliseconds after a producer's last write to a partition when its sequence is forgotten."),
         ),
         scrub_rate: r.read(
@@ -437,6 +448,7 @@ fn read_cleaner(r: &mut Reader<'_>) -> Cleaner {
         dedupe_buffer: r.read(
             bytes("log.cleaner.dedupe.buffer.size", 128 * MIB)
                 .range(64 << 10, INT_MAX)
+                .dynamic()
                 .doc(
                     "Most memory that compaction takes for the keys of a log, 24 bytes each; a log with more is compacted in \
                      several passes. Taken while a pass runs, and only as much as its log needs.",
@@ -444,16 +456,19 @@ fn read_cleaner(r: &mut Reader<'_>) -> Cleaner {
         ),
         load_factor: r.read(
             fraction("log.cleaner.io.buffer.load.factor", 0.9, 0.1, 0.9)
+                .dynamic()
                 .doc("Share of `log.cleaner.dedupe.buffer.size` that is filled: the fuller, the more keys a pass holds, and the slower it is."),
         ),
         bytes_per_second_max: r.read(
             bytes_or_unlimited("log.cleaner.io.max.bytes.per.second", -1)
                 .range(1, i64::MAX)
+                .dynamic()
                 .doc("Bytes a second that compaction reads and writes, together and at most; -1 for no limit."),
         ),
         backoff: r.read(
             millis("log.cleaner.backoff.ms", 15 * SECOND)
                 .at_least(1)
+                .dynamic()
                 .doc("Milliseconds between two looks for logs to compact while there are none."),
         ),
     }

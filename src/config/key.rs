@@ -59,6 +59,12 @@ impl<T> Key<T> {
         self
     }
 
+    /// Says that a broker's value may change while it runs: whoever reads it reads it anew each time.
+    pub(super) fn dynamic(mut self) -> Key<T> {
+        self.dynamic = true;
+        self
+    }
+
     /// Makes it a topic's key that brokers have no default for.
     pub(super) fn topic_only(mut self) -> Key<T> {
         self.topic = self.broker.take();

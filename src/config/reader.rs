@@ -10,7 +10,7 @@
 
 use super::key::Key;
 use super::problem::Problem;
-use super::source::{Layer, Source};
+use super::source::{Given, Layer, Source};
 use super::values::ValueType;
 
 /// A value that a key was given, or has by default.
@@ -18,8 +18,10 @@ use super::values::ValueType;
 pub struct Setting {
     /// The name it was given under: the key's own, its broker synonym, or an alias in a coarser unit.
     pub name: &'static str,
-    /// The value, in its canonical text.
+    /// The value, in its canonical text and in the key's own unit.
     pub value: String,
+    /// The same in the unit of the name that it was given under.
+    pub given: String,
     /// Where it came from.
     pub source: Source,
 }
@@ -103,22 +105,25 @@ impl<'a> Reader<'a> {
     pub(super) fn read<T: Clone>(&mut self, key: Key<T>) -> T {
         let mut value = None;
         let mut settings = Vec::new();
-        for (name, text, source) in self.given(&key) {
-            match parse(&key, &text) {
+        for (name, factor, Given { text, source }) in self.given(&key) {
+            let own = in_own_unit(&text, factor);
+            match parse(&key, &own) {
                 Ok((parsed, canonical)) => {
-                    settings.push(Setting { name, value: canonical, source });
+                    let given = if factor == 1 { canonical.clone() } else { text.trim().to_owned() };
+                    settings.push(Setting { name, value: canonical, given, source });
                     value.get_or_insert(parsed);
                 }
                 // A weaker value that is overridden may be wrong: the stronger one is how it was mended.
                 Err(_) if value.is_some() => {}
                 Err(why) => {
-                    self.problems.push(Problem { key: name.to_owned(), value: Some(text), source, why })
+                    self.problems.push(Problem { key: name.to_owned(), value: Some(own), source, why })
                 }
             }
         }
         let name = key.broker.or(key.topic).expect("a key has a name");
         let default = key.values.parse(&key.default).unwrap_or_else(|why| panic!("default of {name}: {why}"));
-        settings.push(Setting { name, value: default.canonical.clone(), source: Source::Default });
+        let (value_text, given) = (default.canonical.clone(), default.canonical.clone());
+        settings.push(Setting { name, value: value_text, given, source: Source::Default });
         self.entries.push(Entry {
             section: self.section,
             topic: key.topic,
@@ -141,19 +146,19 @@ impl<'a> Reader<'a> {
         self.read(key);
     }
 
-    /// All that the key was given, strongest first, each in the key's own unit.
-    fn given<T>(&self, key: &Key<T>) -> Vec<(&'static str, String, Source)> {
+    /// All that the key was given, strongest first: under which name, how much of the key's own unit that name's is worth, and what.
+    fn given<T>(&self, key: &Key<T>) -> Vec<(&'static str, i64, Given)> {
         let mut found = Vec::new();
         if let (Some(layer), Some(name)) = (self.topic_layer, key.topic)
             && let Some(given) = layer.get(name)
         {
-            found.push((name, given.text.clone(), given.source.clone()));
+            found.push((name, 1, given.clone()));
         }
         let own_name = key.broker.map(|name| (name, 1));
         for layer in self.broker_layers.iter().rev() {
             for (name, factor) in own_name.iter().chain(&key.aliases) {
                 if let Some(given) = layer.get(*name) {
-                    found.push((name, in_own_unit(&given.text, *factor), given.source.clone()));
+                    found.push((name, *factor, given.clone()));
                 }
             }
         }

@@ -47,7 +47,6 @@ const GROUPS: &[Group] = &[
             ("initial.broker.registration.timeout.ms", Some("60000")),
             ("controlled.shutdown.enable", Some("true")),
             ("request.timeout.ms", Some("30000")),
-            ("max.request.partition.size.limit", Some("2000")),
             ("log.dir.failure.timeout.ms", Some("30000")),
             ("alter.log.dirs.replication.", None),
         ],

@@ -47,6 +47,12 @@ impl Config {
         Config::read(self.0.fixed.clone(), Dynamic { cluster: cluster.clone(), broker: broker.clone() })
     }
 
+    /// Whether it is made of this that was set at run time, for all brokers and for this one.
+    pub fn is_made_of(&self, cluster: &Overrides, broker: &Overrides) -> bool {
+        let Dynamic { cluster: all, broker: own } = &self.0.dynamic;
+        all == cluster && own == broker
+    }
+
     fn read(fixed: Vec<Layer>, dynamic: Dynamic) -> (Config, Vec<Problem>) {
         let layers = all_layers(&fixed, &dynamic);
         let mut reader = Reader::of_broker(&layers);

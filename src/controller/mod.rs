@@ -1,4 +1,4 @@
-//! What changes the cluster: topics made, grown and deleted, and the bucket's copy of what they are.
+//! What changes the cluster: topics made, grown and deleted, leaders elected, and the bucket's copy of what topics are.
 //!
 //! The controller only proposes; the metadata's `apply` judges.
 
@@ -8,5 +8,7 @@ pub(crate) mod placement;
 mod creation_rate;
 /// Topics made, grown, deleted.
 pub(crate) mod topics;
+/// Leaders elected because an operator asks for it.
+pub(crate) mod elections;
 /// The bucket's record of topics, and the end of deleted ones.
 pub(crate) mod bucket;

@@ -22,8 +22,17 @@ use crate::metadata::image::{Broker, BrokerState, Endpoint, Partition, Topic};
 
 /// Kafka's word for "the caller did not ask what it may do".
 const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
+/// What everybody may do with a topic, since there are no access rules yet, as the bits of Kafka's operations: READ, WRITE, CREATE,
+/// DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS.
+pub(super) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+/// The same with the cluster: CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE.
+const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 /// DescribeCluster's kinds of endpoint.
 const ENDPOINT_BROKERS: i8 = 1;
+const ENDPOINT_CONTROLLERS: i8 = 2;
+
+/// From here on topics may be asked for by id, which the two versions before have a field for, and must not use.
+const VERSION_TOPIC_IDS: i16 = 12;
 
 /// Lists brokers and topics; makes topics that are asked for by name and do not exist, where that is configured.
 pub(crate) async fn metadata(
@@ -32,6 +41,12 @@ pub(crate) async fn metadata(
     version: i16,
 ) -> MetadataResponse {
     let mut image = context.metadata.image();
+    if version < VERSION_TOPIC_IDS
+        && let Some(asked) = &request.topics
+        && asked.iter().any(|wanted| wanted.name.is_none() || !wanted.topic_id.is_nil())
+    {
+        return without_topic_ids(asked);
+    }
     // No list means all; in version 0 an empty one did.
     let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
     let mut topics = Vec::new();
@@ -47,13 +62,30 @@ pub(crate) async fn metadata(
             }
         }
     }
+    if request.include_topic_authorized_operations {
+        topics.iter_mut().for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
+    }
+    let asked_operations = request.include_cluster_authorized_operations;
     MetadataResponse {
         brokers: brokers(&image),
         cluster_id: image.cluster().map(|cluster| Str::from(cluster.id.to_string())),
         controller_id: context.broker.0,
         topics,
+        cluster_authorized_operations: cluster_operations(asked_operations),
         ..MetadataResponse::default()
     }
+}
+
+/// As Kafka refuses it: no topic of such a request is looked at.
+fn without_topic_ids(asked: &[MetadataRequestTopic]) -> MetadataResponse {
+    let refused = |wanted: &MetadataRequestTopic| MetadataResponseTopic {
+        error_code: ErrorCode::INVALID_REQUEST,
+        name: Some(wanted.name.clone().unwrap_or(Str::EMPTY)),
+        topic_id: wanted.topic_id,
+        topic_authorized_operations: OPERATIONS_NOT_ASKED,
+        ..MetadataResponseTopic::default()
+    };
+    MetadataResponse { topics: asked.iter().map(refused).collect(), ..MetadataResponse::default() }
 }
 
 /// Kafka answers "unknown" while it creates, and the client asks again; here creation is a few milliseconds, so the first answer
@@ -122,7 +154,12 @@ fn described(image: &Image, topic: &Topic) -> MetadataResponseTopic {
     }
 }
 
-fn described_partition(image: &Image, partition: &Partition, index: i32) -> MetadataResponsePartition {
+/// A partition as Metadata tells of it.
+pub(super) fn described_partition(
+    image: &Image,
+    partition: &Partition,
+    index: i32,
+) -> MetadataResponsePartition {
     let alive = |id: &BrokerId| image.broker(*id).is_some_and(|broker| broker.state == BrokerState::Active);
     let ids = |brokers: &[BrokerId]| brokers.iter().map(|id| id.0).collect::<Vec<_>>();
     let offline = partition.replicas.iter().filter(|id| !alive(id)).map(|id| id.0);
@@ -156,7 +193,10 @@ fn brokers(image: &Image) -> Vec<MetadataResponseBroker> {
 pub(crate) fn describe(context: &Context, request: &DescribeClusterRequest) -> DescribeClusterResponse {
     if request.endpoint_type != ENDPOINT_BROKERS {
         return DescribeClusterResponse {
-            error_code: ErrorCode::UNSUPPORTED_ENDPOINT_TYPE,
+            error_code: match request.endpoint_type {
+                ENDPOINT_CONTROLLERS => ErrorCode::MISMATCHED_ENDPOINT_TYPE,
+                _ => ErrorCode::UNSUPPORTED_ENDPOINT_TYPE,
+            },
             error_message: errors::message(&"this listener serves brokers, not controllers"),
             endpoint_type: request.endpoint_type,
             ..DescribeClusterResponse::default()
@@ -181,9 +221,13 @@ pub(crate) fn describe(context: &Context, request: &DescribeClusterRequest) -> D
         cluster_id: image.cluster().map_or(Str::EMPTY, |cluster| Str::from(cluster.id.to_string())),
         controller_id: context.broker.0,
         brokers: brokers.collect(),
-        cluster_authorized_operations: OPERATIONS_NOT_ASKED,
+        cluster_authorized_operations: cluster_operations(request.include_cluster_authorized_operations),
         ..DescribeClusterResponse::default()
     }
+}
+
+fn cluster_operations(asked: bool) -> i32 {
+    if asked { CLUSTER_OPERATIONS } else { OPERATIONS_NOT_ASKED }
 }
 
 /// Where clients reach a broker. There is one listener until the cluster brings another for brokers among themselves.

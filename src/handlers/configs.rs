@@ -1,60 +1,58 @@
-//! DescribeConfigs and IncrementalAlterConfigs.
+//! DescribeConfigs, ListConfigResources; whose configurations there are.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use aquifer_model::BrokerId;
+use aquifer_model::{BrokerId, TopicName};
 use aquifer_protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
     DescribeConfigsResult, DescribeConfigsSynonym,
 };
-use aquifer_protocol::messages::incremental_alter_configs::{
-    AlterConfigsResource, AlterConfigsResourceResponse, AlterableConfig, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponse,
+use aquifer_protocol::messages::list_config_resources::{
+    ConfigResource, ListConfigResourcesRequest, ListConfigResourcesResponse,
 };
 use aquifer_protocol::{ErrorCode, Str};
 
 use super::context::Context;
 use super::errors;
 use super::topics_by;
-use crate::config::{Alteration, BrokerScope, Described, Problems, Source, ValueType};
-use crate::metadata::command::{ConfigChanges, KnownConfigs, SetBrokerConfigs, SetTopicConfigs};
-use crate::metadata::image::{Configs, Topic};
-use crate::metadata::{Command, ProposeError, Rejected};
+use crate::config::{Described, Source, ValueType};
+use crate::metadata::image::{BrokerState, Topic};
 
 /// Kafka's kinds of resources that have configurations here.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-
-/// How long an answer waits for a change to be in force on this broker.
-const IN_FORCE_WAIT: Duration = Duration::from_secs(5);
-
-/// How often an addition to a list, or a subtraction, starts over because others were faster. One of them gets on each time.
-const TRIES_MAX: u32 = 50;
+/// Those that Kafka has besides: log levels of a broker, subscriptions to clients' metrics, and groups.
+const BROKER_LOGGER: i8 = 8;
+const CLIENT_METRICS: i8 = 16;
+const GROUP: i8 = 32;
 
 /// Why a resource's configuration is not to be had, or not to be changed.
-struct Refused {
-    code: ErrorCode,
-    words: String,
+pub(super) struct Refused {
+    pub(super) code: ErrorCode,
+    pub(super) words: String,
 }
 
 impl Refused {
-    fn new(code: ErrorCode, words: impl Into<String>) -> Refused {
+    pub(super) fn new(code: ErrorCode, words: impl Into<String>) -> Refused {
         Refused { code, words: words.into() }
     }
 }
 
 /// Whose configuration.
-enum Resource {
+pub(super) enum Resource {
     Topic(Arc<Topic>),
     /// `None` is what was set for all brokers.
     Broker(Option<BrokerId>),
 }
 
-/// Tells configurations.
+/// Tells configurations. A resource that is named more than once is told of once, or a small request could ask for any amount of
+/// memory.
 pub(crate) fn describe(context: &Context, request: &DescribeConfigsRequest) -> DescribeConfigsResponse {
-    let results = request.resources.iter().map(|wanted| {
+    let mut named = HashSet::new();
+    let once = request.resources.iter();
+    let once = once.filter(|wanted| named.insert((wanted.resource_type, &wanted.resource_name)));
+    let results = once.map(|wanted| {
         let mut result = DescribeConfigsResult {
             error_message: None,
             resource_type: wanted.resource_type,
@@ -63,11 +61,10 @@ pub(crate) fn describe(context: &Context, request: &DescribeConfigsRequest) -> D
         };
         match described(context, wanted) {
             Ok(configs) => {
+                // No key named is all of them, whether the list is missing or empty.
                 let shown = |name: &str| {
-                    wanted
-                        .configuration_keys
-                        .as_ref()
-                        .is_none_or(|keys| keys.iter().any(|key| &**key == name))
+                    let keys = wanted.configuration_keys.as_deref().unwrap_or_default();
+                    keys.is_empty() || keys.iter().any(|key| &**key == name)
                 };
                 let configs = configs.into_iter().filter(|config| shown(config.name));
                 result.configs = configs.map(|config| told(config, request)).collect();
@@ -91,9 +88,14 @@ fn described(context: &Context, wanted: &DescribeConfigsResource) -> Result<Vec<
     }
 }
 
-fn resource(context: &Context, kind: i8, name: &str) -> Result<Resource, Refused> {
+/// Finds the resource, as Kafka numbers and names it.
+pub(super) fn resource(context: &Context, kind: i8, name: &str) -> Result<Resource, Refused> {
+    let refused = |words: String| Err(Refused::new(ErrorCode::INVALID_REQUEST, words));
     match kind {
         TOPIC => {
+            if let Err(error) = TopicName::new(name) {
+                return Err(Refused::new(ErrorCode::INVALID_TOPIC_EXCEPTION, error.to_string()));
+            }
             let image = context.metadata.image();
             let topic = topics_by::by_name(&image, name);
             topic
@@ -103,14 +105,11 @@ fn resource(context: &Context, kind: i8, name: &str) -> Result<Resource, Refused
         }
         BROKER if name.is_empty() => Ok(Resource::Broker(None)),
         BROKER if name == context.broker.0.to_string() => Ok(Resource::Broker(Some(context.broker))),
-        BROKER => Err(Refused::new(
-            ErrorCode::INVALID_REQUEST,
-            format!("this is broker {}, not {name:?}: ask that one", context.broker),
-        )),
-        kind => Err(Refused::new(
-            ErrorCode::INVALID_REQUEST,
-            format!("resources of type {kind} have no configuration here"),
-        )),
+        BROKER => refused(format!("this is broker {}, not {name:?}: ask that one", context.broker)),
+        BROKER_LOGGER => refused("what a broker logs is set by logging.level, when it starts".to_owned()),
+        CLIENT_METRICS => refused("clients are not asked for their metrics here".to_owned()),
+        GROUP => refused("groups have no configuration of their own here".to_owned()),
+        kind => refused(format!("resources of type {kind} are unknown")),
     }
 }
 
@@ -119,7 +118,7 @@ fn told(config: Described, request: &DescribeConfigsRequest) -> DescribeConfigsR
     if request.include_synonyms {
         synonyms.extend(config.synonyms.iter().map(|setting| DescribeConfigsSynonym {
             name: Str::from(setting.name),
-            value: Some(Str::from(setting.value.as_str())),
+            value: Some(Str::from(setting.given.as_str())),
             source: source_code(&setting.source),
         }));
     }
@@ -157,139 +156,37 @@ fn type_code(value_type: ValueType) -> i8 {
     }
 }
 
-/// Changes configurations. Each resource is judged alone, and wholly changed or not at all.
-pub(crate) async fn alter(
-    context: Arc<Context>,
-    request: IncrementalAlterConfigsRequest,
-) -> IncrementalAlterConfigsResponse {
-    let mut response = IncrementalAlterConfigsResponse::default();
-    let mut seen = HashSet::new();
-    for wanted in &request.resources {
-        let again = !seen.insert((wanted.resource_type, wanted.resource_name.clone()));
-        let outcome = if again {
-            Err(Refused::new(ErrorCode::INVALID_REQUEST, "the request names this resource more than once"))
-        } else {
-            alter_one(&context, wanted, request.validate_only).await
-        };
-        let (error_code, error_message) = match outcome {
-            Ok(()) => (ErrorCode::NONE, None),
-            Err(refused) => (refused.code, errors::message(&refused.words)),
-        };
-        response.responses.push(AlterConfigsResourceResponse {
-            error_code,
-            error_message,
-            resource_type: wanted.resource_type,
-            resource_name: wanted.resource_name.clone(),
-        });
-    }
-    response
-}
-
-async fn alter_one(
+/// Names the resources that may have a configuration of their own; all kinds, if none is named.
+pub(crate) fn list(
     context: &Context,
-    wanted: &AlterConfigsResource,
-    validate_only: bool,
-) -> Result<(), Refused> {
-    let alterations: Vec<(String, Alteration)> =
-        wanted.configs.iter().map(alteration).collect::<Result<_, _>>()?;
-    let mut names = HashSet::new();
-    if let Some((name, _)) = alterations.iter().find(|(name, _)| !names.insert(name)) {
-        return Err(Refused::new(
-            ErrorCode::INVALID_REQUEST,
-            format!("the request alters {name} more than once"),
-        ));
-    }
-    let mut tries = 0;
-    let topic = loop {
-        let command = command(context, wanted, &alterations)?;
-        if validate_only {
-            return Ok(());
-        }
-        let topic = match &command {
-            Command::SetTopicConfigs(set) => Some(set.topic),
-            _ => None,
+    request: &ListConfigResourcesRequest,
+    version: i16,
+) -> ListConfigResourcesResponse {
+    // Version 0 knew one kind, which there is none of here.
+    let known: &[i8] =
+        if version == 0 { &[CLIENT_METRICS] } else { &[TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP] };
+    if request.resource_types.iter().any(|kind| !known.contains(kind)) {
+        // Kafka's word for a kind that it has never heard of.
+        return ListConfigResourcesResponse {
+            error_code: ErrorCode::UNSUPPORTED_VERSION,
+            ..ListConfigResourcesResponse::default()
         };
-        tries += 1;
-        match context.metadata.propose(command).await {
-            Ok(_) => break topic,
-            // Somebody was faster: what they made of it is in the image by now, and is what this builds on next.
-            Err(ProposeError::Rejected(Rejected::StaleConfigs(_))) if tries < TRIES_MAX => {}
-            Err(error) => return Err(Refused::new(errors::of_propose(&error), error.to_string())),
-        }
+    }
+    let wanted = |kind: i8| {
+        known.contains(&kind) && (request.resource_types.is_empty() || request.resource_types.contains(&kind))
     };
-    if let Some(topic) = topic {
-        // Whoever is told yes finds it in force. If this broker is slow to take it, it is settled all the same.
-        let deadline = context.world.clock.now() + IN_FORCE_WAIT;
-        context.replicas.carried_out(&context.metadata.image(), topic, deadline).await;
-    }
-    Ok(())
-}
-
-/// What to propose, from the newest image.
-fn command(
-    context: &Context,
-    wanted: &AlterConfigsResource,
-    alterations: &[(String, Alteration)],
-) -> Result<Command, Refused> {
     let image = context.metadata.image();
-    let config = context.config();
-    let invalid = |problems: Problems| Refused::new(ErrorCode::INVALID_CONFIG, problems.to_string());
-    match resource(context, wanted.resource_type, &wanted.resource_name)? {
-        Resource::Topic(topic) => {
-            let changed = config.alter_topic(&topic.configs, alterations).map_err(invalid)?;
-            let changes = changes(&topic.configs, &changed);
-            let known = known(&topic.configs, alterations);
-            Ok(Command::SetTopicConfigs(SetTopicConfigs { topic: topic.id, changes, known }))
-        }
-        Resource::Broker(broker) => {
-            let scope = if broker.is_none() { BrokerScope::Cluster } else { BrokerScope::Broker };
-            // The configuration in force follows the image a little later.
-            let (all, own) = (image.broker_configs(None), image.broker_configs(Some(context.broker)));
-            let (config, _) = config.with_dynamic(all, own);
-            let changed = config.alter_broker(scope, alterations).map_err(invalid)?;
-            let before = image.broker_configs(broker);
-            let (changes, known) = (changes(before, &changed), known(before, alterations));
-            Ok(Command::SetBrokerConfigs(SetBrokerConfigs { broker, changes, known }))
-        }
+    let mut config_resources = Vec::new();
+    if wanted(BROKER) {
+        let active = image.brokers().filter(|broker| broker.state == BrokerState::Active);
+        config_resources.extend(active.map(|broker| listed(&broker.id.to_string(), BROKER)));
     }
+    if wanted(TOPIC) {
+        config_resources.extend(image.topics().map(|topic| listed(&topic.name, TOPIC)));
+    }
+    ListConfigResourcesResponse { config_resources, ..ListConfigResourcesResponse::default() }
 }
 
-fn alteration(config: &AlterableConfig) -> Result<(String, Alteration), Refused> {
-    const SET: i8 = 0;
-    const DELETE: i8 = 1;
-    const APPEND: i8 = 2;
-    const SUBTRACT: i8 = 3;
-    let value = || {
-        let missing =
-            || Refused::new(ErrorCode::INVALID_REQUEST, format!("{}: a value is missing", &*config.name));
-        config.value.as_deref().map(str::to_owned).ok_or_else(missing)
-    };
-    let alteration = match config.config_operation {
-        SET => Alteration::Set(value()?),
-        DELETE => Alteration::Delete,
-        APPEND => Alteration::Append(value()?),
-        SUBTRACT => Alteration::Subtract(value()?),
-        other => return Err(Refused::new(ErrorCode::INVALID_REQUEST, format!("unknown operation {other}"))),
-    };
-    Ok((config.name.to_string(), alteration))
-}
-
-/// What additions and subtractions build on.
-fn known(before: &Configs, alterations: &[(String, Alteration)]) -> KnownConfigs {
-    let builds = alterations
-        .iter()
-        .filter(|(_, alteration)| matches!(alteration, Alteration::Append(_) | Alteration::Subtract(_)));
-    builds.map(|(name, _)| (name.clone(), before.get(name).cloned())).collect()
-}
-
-/// What has to be set and removed to get from one map to the other.
-fn changes(before: &Configs, after: &Configs) -> ConfigChanges {
-    let mut changes = BTreeMap::new();
-    for name in before.keys().filter(|name| !after.contains_key(*name)) {
-        changes.insert(name.clone(), None);
-    }
-    for (name, value) in after.iter().filter(|(name, value)| before.get(*name) != Some(*value)) {
-        changes.insert(name.clone(), Some(value.clone()));
-    }
-    changes
+fn listed(name: &str, resource_type: i8) -> ConfigResource {
+    ConfigResource { resource_name: Str::from(name), resource_type }
 }

@@ -8,10 +8,12 @@ use aquifer_protocol::{ErrorCode, Str};
 use aquifer_tiering as tiering;
 
 use super::fetch_session::SessionError;
+use crate::controller::elections::ElectionError;
 use crate::controller::topics::TopicError;
 use crate::groups::coordinator::FindError;
 use crate::groups::error::{GroupError, Unavailable};
 use crate::log;
+use crate::metadata::features::FeatureError;
 use crate::metadata::{ProposeError, Rejected};
 use crate::replica::error::{AckError, AppendError, DeleteRecordsError, ReadError, RoleError};
 
@@ -148,6 +150,30 @@ pub(super) fn of_topic(error: &TopicError) -> ErrorCode {
         TopicError::DeletionDisabled => ErrorCode::TOPIC_DELETION_DISABLED,
         TopicError::NotCarriedOut => ErrorCode::REQUEST_TIMED_OUT,
         TopicError::Propose(error) => of_propose(error),
+    }
+}
+
+/// What it is called when no leader is elected.
+pub(super) fn of_election(error: &ElectionError) -> ErrorCode {
+    match error {
+        ElectionError::UnknownTopic(_) | ElectionError::UnknownPartition { .. } => {
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        }
+        ElectionError::NotNeeded(_) => ErrorCode::ELECTION_NOT_NEEDED,
+        ElectionError::PreferredNotAvailable(_) => ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE,
+        ElectionError::NoneAvailable => ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE,
+        ElectionError::Timeout => ErrorCode::REQUEST_TIMED_OUT,
+        ElectionError::Propose(error) => of_propose(error),
+    }
+}
+
+/// What a refused change of features' levels is called.
+pub(super) fn of_features(error: &FeatureError) -> ErrorCode {
+    match error {
+        FeatureError::Unknown(_)
+        | FeatureError::Level { .. }
+        | FeatureError::Lower { .. }
+        | FeatureError::Higher { .. } => ErrorCode::INVALID_UPDATE_VERSION,
     }
 }
 

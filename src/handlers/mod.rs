@@ -12,6 +12,8 @@ pub(crate) mod context;
 mod errors;
 /// From what a request calls a partition to its replica.
 mod topics_by;
+/// UpdateFeatures.
+pub(crate) mod features;
 /// ApiVersions.
 pub(crate) mod versions;
 /// Metadata, DescribeCluster.
@@ -24,8 +26,20 @@ mod fetch_gather;
 pub(crate) mod fetch;
 /// ListOffsets, OffsetForLeaderEpoch, DeleteRecords.
 pub(crate) mod offsets;
-/// DescribeConfigs, IncrementalAlterConfigs.
+/// DescribeTopicPartitions.
+pub(crate) mod topic_partitions;
+/// DescribeConfigs, ListConfigResources.
 pub(crate) mod configs;
+/// IncrementalAlterConfigs, AlterConfigs.
+pub(crate) mod alter_configs;
+/// ElectLeaders.
+pub(crate) mod elections;
+/// DescribeLogDirs.
+pub(crate) mod log_dirs;
+/// DescribeProducers.
+pub(crate) mod producers;
+/// DescribeQuorum.
+pub(crate) mod quorum;
 /// CreateTopics, DeleteTopics, CreatePartitions.
 pub(crate) mod topics;
 /// InitProducerId.

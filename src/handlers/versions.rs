@@ -3,17 +3,34 @@
 use aquifer_protocol::ErrorCode;
 use aquifer_protocol::messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 
+use super::context::Context;
+use super::features;
 use crate::net::api;
 
 /// The longest client name or version that is not nonsense, in bytes.
 const SOFTWARE_NAME_MAX: usize = 255;
 
 /// Lists the APIs. From version 3 on the client says what it is; Kafka refuses names that could not go into a metric.
-pub(crate) fn handle(request: &ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
+pub(crate) fn handle(context: &Context, request: &ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
     let named = version < 3
         || (is_software_name(&request.client_software_name)
             && is_software_name(&request.client_software_version));
-    answer(if named { ErrorCode::NONE } else { ErrorCode::INVALID_REQUEST })
+    if !named {
+        return ApiVersionsResponse {
+            error_code: ErrorCode::INVALID_REQUEST,
+            ..ApiVersionsResponse::default()
+        };
+    }
+    // The position first: of two answers the one with the higher epoch must not tell of older levels.
+    let epoch = context.metadata.position();
+    let image = context.metadata.image();
+    ApiVersionsResponse {
+        api_keys: api::APIS.iter().map(listed).collect(),
+        supported_features: features::supported(version),
+        finalized_features_epoch: epoch.get(),
+        finalized_features: features::finalized(&image),
+        ..ApiVersionsResponse::default()
+    }
 }
 
 /// What a client gets that asks in a version unknown here: the error, in version 0, and the range that it may use.
@@ -24,11 +41,6 @@ pub(crate) fn unsupported() -> ApiVersionsResponse {
         api_keys: own.map(listed).collect(),
         ..ApiVersionsResponse::default()
     }
-}
-
-fn answer(error_code: ErrorCode) -> ApiVersionsResponse {
-    let api_keys = if error_code.is_none() { api::APIS.iter().map(listed).collect() } else { Vec::new() };
-    ApiVersionsResponse { error_code, api_keys, ..ApiVersionsResponse::default() }
 }
 
 fn listed(api: &api::Api) -> ApiVersion {

@@ -289,7 +289,7 @@ impl Log {
         let producers = &mut state.tail.producers;
         let max = options.producer_ids_max.min(state.producer_share.settle(producers.len()));
         if producers.len() > max {
-            let forgotten = producers.forget(now, options.producer_id_expiration_ms, max);
+            let forgotten = producers.forget(now, self.shared.producer_id_expiration(), max);
             self.shared.metrics.forgotten_producers.inc_by(forgotten as u64);
             let _room_for_these = state.producer_share.settle(producers.len());
         }

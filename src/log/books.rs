@@ -48,8 +48,8 @@ impl Log {
 
     pub(super) fn captured(&self, state: &mut State) -> Captured {
         state.uncaptured = 0;
-        let options = &self.shared.options;
-        state.tail.producers.forget(self.now(), options.producer_id_expiration_ms, options.producer_ids_max);
+        let (age, max) = (self.shared.producer_id_expiration(), self.shared.options.producer_ids_max);
+        state.tail.producers.forget(self.now(), age, max);
         let point = point_at(&state.tail);
         Captured { mark: state.tail.builder.mark(point.position, point.offset), point, cuts: state.cuts }
     }

@@ -111,7 +111,8 @@ pub struct LogDirOptions {
     pub sync_threads: usize,
     /// `log.reserve.bytes` (ours): room held back on the device, so that segments can be dropped when it is full. Default 4 MiB.
     pub reserve_bytes: ByteCount,
-    /// `producer.id.expiration.ms`: how long an idle idempotent producer is remembered. Default 1 day.
+    /// `producer.id.expiration.ms`: how long an idle idempotent producer is remembered, until [`super::LogDir`] is told otherwise.
+    /// Default 1 day.
     pub producer_id_expiration_ms: Duration,
     /// `log.producer.ids.max` (ours): how many idempotent producers a partition remembers; beyond, the longest idle are
     /// forgotten. Default 10,000.

@@ -195,6 +195,11 @@ impl LogDir {
         self.shared.damaged.notified().await;
     }
 
+    /// From now on idle idempotent producers are remembered for this long.
+    pub fn set_producer_id_expiration(&self, age: std::time::Duration) {
+        self.shared.set_producer_id_expiration(age);
+    }
+
     /// How full its file system is.
     pub fn space(&self) -> io::Result<Space> {
         self.shared.world.disk.space(&self.shared.path)

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::committer::SyncPoint;
 use super::config::LogConfig;
 use super::error::Corruption;
+use super::producers::ProducerState;
 use super::recovery::Recovered;
 use super::report::{RecoveryFinding, RecoveryReport};
 use super::shared::Shared;
@@ -320,6 +321,11 @@ impl Log {
     /// How many idempotent producers it remembers.
     pub fn producer_count(&self) -> usize {
         self.state.lock().tail.producers.len()
+    }
+
+    /// What it remembers of these, by id.
+    pub fn producers(&self) -> Vec<ProducerState> {
+        self.state.lock().tail.producers.states()
     }
 
     /// What is known to be damaged on this disk: of each file what was found first. Readers are refused that, and nothing else.

@@ -75,6 +75,7 @@ pub use examine::{Examination, Looked};
 pub use handle::{Log, LogOffsets, SealedSum};
 pub use lookup::TimedOffset;
 pub use mend::{MendError, Mending};
+pub use producers::ProducerState;
 pub use read::{AbortedTxns, AtLeast, Read, Slice};
 pub use report::{RecoveryFinding, RecoveryReport};
 pub use retention::{Keep, removable_before};

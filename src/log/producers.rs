@@ -110,7 +110,39 @@ pub(crate) enum LastBatch {
     Marker(ProducerEpoch),
 }
 
+/// What is remembered of one producer, for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerState {
+    /// Who.
+    pub id: ProducerId,
+    /// Its newest epoch.
+    pub epoch: ProducerEpoch,
+    /// The sequence of its last record; `None` if it has written nothing in this epoch.
+    pub last_sequence: Option<i32>,
+    /// The newest time in its last batch.
+    pub last_timestamp: Option<Timestamp>,
+    /// The epoch of the coordinator that last ended a transaction of it.
+    pub coordinator_epoch: i32,
+    /// Where its open transaction began.
+    pub transaction_start: Option<Offset>,
+}
+
 impl Producers {
+    /// What is remembered of each, by id.
+    pub(crate) fn states(&self) -> Vec<ProducerState> {
+        let state = |(id, entry): (&ProducerId, &Entry)| ProducerState {
+            id: *id,
+            epoch: entry.epoch,
+            last_sequence: entry.newest().map(|sent| sent.last_sequence),
+            last_timestamp: entry.newest().map(|sent| Timestamp(sent.timestamp)),
+            coordinator_epoch: entry.coordinator_epoch,
+            transaction_start: entry.txn_first,
+        };
+        let mut states: Vec<ProducerState> = self.entries.iter().map(state).collect();
+        states.sort_by_key(|state| state.id);
+        states
+    }
+
     /// The last batch of each.
     pub(crate) fn last_batches(&self) -> HashMap<ProducerId, LastBatch> {
         let last = |entry: &Entry| match entry.newest() {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use aquifer_runtime::World;
 use tokio::sync::{Notify, Semaphore};
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     /// Told when damage is found.
     pub(crate) damaged: Notify,
     numbers: AtomicU64,
+    /// In milliseconds; it changes while the broker runs.
+    producer_id_expiration: AtomicU64,
 }
 
 impl Shared {
@@ -82,9 +85,20 @@ impl Shared {
             health,
             past,
             damaged: Notify::new(),
+            producer_id_expiration: AtomicU64::new(millis(options.producer_id_expiration_ms)),
             options,
             numbers: AtomicU64::new(0),
         }
+    }
+
+    /// How long an idle idempotent producer is remembered.
+    pub(super) fn producer_id_expiration(&self) -> Duration {
+        Duration::from_millis(self.producer_id_expiration.load(Ordering::Relaxed))
+    }
+
+    /// The same from now on.
+    pub(super) fn set_producer_id_expiration(&self, age: Duration) {
+        self.producer_id_expiration.store(millis(age), Ordering::Relaxed);
     }
 
     /// A number that was not used before in this process.
@@ -96,4 +110,8 @@ impl Shared {
     pub(crate) fn quarantine_file(&self, name: &str) -> PathBuf {
         self.path.join(layout::QUARANTINE).join(name)
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aquifer_model::ByteCount;
+use aquifer_model::{ByteCount, Offset};
 use futures::StreamExt as _;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, Fatal, RaftError};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use super::image::Image;
 use super::keeper::Node;
 use super::metrics::Metrics;
 use super::options::Options;
+use super::quorum::Quorum;
 use super::raft::types::Types;
 use super::verdict::{Outcome, Rejected};
 
@@ -110,6 +112,18 @@ impl Metadata {
     /// is judged on its own merits.
     pub fn is_controller(&self) -> bool {
         self.0.raft.is_leader()
+    }
+
+    /// Who votes, who follows, and how far each has come, as far as this node knows.
+    pub fn quorum(&self) -> Quorum {
+        Quorum::of(&self.0.raft.metrics().borrow_watched())
+    }
+
+    /// Where in the metadata log this node is: it rises with each change. Ask before the image, which is never older then.
+    pub fn position(&self) -> Offset {
+        let applied = self.0.raft.metrics().borrow_watched().last_applied.as_ref().map(|log| log.index);
+        let index = applied.and_then(|index| i64::try_from(index).ok()).unwrap_or(0);
+        Offset::new(index).expect("it is not negative")
     }
 
     /// Proposes a command and waits for the verdict. Once it is `Ok`, [`Metadata::image`] shows the command's effect. Dropping the

@@ -28,6 +28,8 @@ pub mod verdict;
 pub mod delta;
 /// The judge.
 pub mod apply;
+/// Features, and which changes of their levels are allowed.
+pub mod features;
 /// Commands and images as bytes.
 mod codec;
 /// What metadata counts.
@@ -40,6 +42,8 @@ mod options;
 mod node;
 /// Snapshots in time, and Raft watched over.
 mod keeper;
+/// What Raft says of itself.
+mod quorum;
 /// The handle.
 mod client;
 /// How it comes up.
@@ -51,12 +55,14 @@ pub(crate) use raft::fuzzing;
 pub use client::{Metadata, ProposeError};
 pub use command::Command;
 pub use delta::Delta;
+pub use features::{VERSION_FEATURE, VERSION_LEVEL};
 pub use ids::{
     BrokerEpoch, BrokerIncarnation, ClusterId, DirectoryId, Incarnation, PartitionEpoch, RaftNodeId,
 };
 pub use image::Image;
 pub use node::NodeFileError;
 pub use options::Options;
+pub use quorum::{Peer, Quorum};
 pub use raft::log::LogError;
-pub use start::{StartError, VERSION_FEATURE, VERSION_LEVEL};
+pub use start::StartError;
 pub use verdict::{Outcome, Rejected};

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{Metadata, ProposeError};
 use super::command::{Command, FormatCluster};
+use super::features::{VERSION_FEATURE, VERSION_LEVEL};
 use super::ids::{ClusterId, Incarnation, RaftNodeId};
 use super::keeper::{self, Schedule};
 use super::metrics::Metrics;
@@ -26,11 +27,6 @@ use super::raft::log::{Held, Log, LogError};
 use super::raft::machine::Machine;
 use super::raft::network::NoTransport;
 use super::raft::snapshots::Snapshots;
-
-/// The feature whose level says which commands and formats may be written.
-pub const VERSION_FEATURE: &str = "aquifer.version";
-/// The newest level of [`VERSION_FEATURE`] that this program knows.
-pub const VERSION_LEVEL: i16 = 1;
 
 /// Why metadata does not start. Nothing was lost; a second start may follow.
 #[derive(Debug, thiserror::Error)]

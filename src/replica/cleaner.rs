@@ -15,27 +15,17 @@ use aquifer_model::{ByteCount, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::metrics::{Counter, Gauge, Registry, Table};
 use aquifer_runtime::tasks::{self, TaskGroup};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::registry::Replicas;
 use super::state::{Replica, Role};
-use crate::config::Compaction;
+use crate::config::{self, Compaction, Config};
 use crate::log::{CompactError, CompactOptions, Dirt, Pass};
 
 /// How long a log is left alone that could not be compacted; twice as long after each further failure.
 const RETRY_MIN: Duration = Duration::from_secs(60);
 const RETRY_MAX: Duration = Duration::from_secs(3600);
-
-/// What compaction may use.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CleanerOptions {
-    /// Memory for keys, and how much of it is filled.
-    pub(crate) pass: CompactOptions,
-    /// Bytes read and written a second (`log.cleaner.io.max.bytes.per.second`).
-    pub(crate) bytes_per_second_max: Option<ByteCount>,
-    /// Between two looks while there is nothing to do (`log.cleaner.backoff.ms`).
-    pub(crate) backoff: Duration,
-}
 
 /// What is counted.
 #[derive(Debug, Default)]
@@ -90,7 +80,8 @@ impl CleanerMetrics {
 #[derive(Debug)]
 pub(crate) struct Cleaner {
     replicas: Arc<Replicas>,
-    options: CleanerOptions,
+    /// Read each time: what compaction may use changes while the broker runs.
+    configs: watch::Receiver<Config>,
     metrics: CleanerMetrics,
     world: World,
     group: TaskGroup,
@@ -117,18 +108,18 @@ struct Found {
 impl Cleaner {
     pub(crate) fn new(
         replicas: Arc<Replicas>,
-        options: CleanerOptions,
         metrics: CleanerMetrics,
         world: World,
         group: TaskGroup,
     ) -> Cleaner {
-        Cleaner { replicas, options, metrics, world, group }
+        let configs = replicas.watch_configs();
+        Cleaner { replicas, configs, metrics, world, group }
     }
 
     /// Looks and compacts until the group is stopped.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let mut failing = Failing::default();
-        let mut throttle = Throttle::new(self.options.bytes_per_second_max, self.world.clock.now());
+        let mut throttle = Throttle::new(self.world.clock.now());
         while !self.group.cancelled().is_cancelled() {
             let Found { due, dirtiest, failed } = self.look(&failing).await;
             self.metrics.last_look.set(self.world.clock.wall().millis() / 1000);
@@ -138,7 +129,9 @@ impl Cleaner {
             }
             match due {
                 Some(due) => self.compact(due, &mut failing, &mut throttle).await,
-                None => self.pause_until(self.world.clock.now() + self.options.backoff).await,
+                None => {
+                    self.pause_until(self.world.clock.now() + self.settings().backoff).await;
+                }
             }
             failing.retain(|partition| {
                 self.replicas.get(partition).is_some_and(|replica| replica.config().compaction.is_some())
@@ -147,10 +140,18 @@ impl Cleaner {
         }
     }
 
-    async fn pause_until(&self, until: Instant) {
+    /// What compaction may use.
+    fn settings(&self) -> config::Cleaner {
+        self.configs.borrow().broker().log.cleaner
+    }
+
+    /// Waits, but no longer than until the settings change: an hour's pause must not outlast the wish for a shorter one. Gives whether
+    /// they did.
+    async fn pause_until(&mut self, until: Instant) -> bool {
         tokio::select! {
-            () = self.group.cancelled().cancelled() => {}
-            () = tokio::time::sleep_until(until) => {}
+            () = self.group.cancelled().cancelled() => false,
+            () = tokio::time::sleep_until(until) => false,
+            Ok(()) = self.configs.changed() => true,
         }
     }
 
@@ -182,11 +183,13 @@ impl Cleaner {
     }
 
     /// Compacts a log, as fast as that may go.
-    async fn compact(&self, due: Due, failing: &mut Failing, throttle: &mut Throttle) {
+    async fn compact(&mut self, due: Due, failing: &mut Failing, throttle: &mut Throttle) {
         let Due { replica, dirt, settings } = due;
         let (partition, topic) = (replica.partition(), replica.topic());
         tracing::debug!(%partition, %topic, ?dirt, "compacting a log");
-        let mut pass = replica.log().compact(dirt, &settings, self.options.pass);
+        let config::Cleaner { dedupe_buffer, load_factor, .. } = self.settings();
+        let memory = CompactOptions { keys_bytes_max: dedupe_buffer, load_factor };
+        let mut pass = replica.log().compact(dirt, &settings, memory);
         let outcome = loop {
             if self.group.cancelled().is_cancelled() {
                 return;
@@ -203,8 +206,11 @@ impl Cleaner {
                 break Ok(done);
             }
             let now = self.world.clock.now();
-            if let Some(until) = throttle.spend(step.read + step.written, now) {
-                self.pause_until(until).await;
+            let rate = self.settings().bytes_per_second_max;
+            if let Some(until) = throttle.spend(step.read + step.written, rate, now)
+                && self.pause_until(until).await
+            {
+                *throttle = Throttle::new(self.world.clock.now());
             }
         };
         match outcome {
@@ -226,7 +232,7 @@ impl Cleaner {
             Err(CompactError::Overtaken) => {
                 tracing::debug!(%partition, %topic, "a log was changed while it was compacted");
                 // Not at once: what changes it may go on for a while, and nothing is lost by waiting.
-                self.pause_until(self.world.clock.now() + self.options.backoff).await;
+                self.pause_until(self.world.clock.now() + self.settings().backoff).await;
             }
             Err(error) => self.note_failure(failing, &replica, &error),
         }
@@ -306,19 +312,18 @@ impl Failing {
 /// Spreads bytes over time.
 #[derive(Debug)]
 struct Throttle {
-    per_second: Option<ByteCount>,
     /// When all that was spent so far has been waited for.
     settled: Instant,
 }
 
 impl Throttle {
-    fn new(per_second: Option<ByteCount>, now: Instant) -> Throttle {
-        Throttle { per_second, settled: now }
+    fn new(now: Instant) -> Throttle {
+        Throttle { settled: now }
     }
 
-    /// Notes bytes; gives until when to wait before more are spent.
-    fn spend(&mut self, bytes: ByteCount, now: Instant) -> Option<Instant> {
-        let per_second = self.per_second?.get().max(1);
+    /// Notes bytes, of which there may be so many a second; gives until when to wait before more are spent.
+    fn spend(&mut self, bytes: ByteCount, per_second: Option<ByteCount>, now: Instant) -> Option<Instant> {
+        let per_second = per_second?.get().max(1);
         let cost = Duration::from_secs_f64(bytes.get() as f64 / per_second as f64);
         self.settled = self.settled.max(now) + cost;
         Some(self.settled)
@@ -336,13 +341,15 @@ mod tests {
     async fn bytes_are_spread_and_idle_time_is_not_saved_up() {
         let start = aquifer_runtime::clock::Clock::system().now();
         let at = |millis: u64| start + Duration::from_millis(millis);
-        let mut throttle = Throttle::new(Some(ByteCount(1_000)), start);
+        let mut throttle = Throttle::new(start);
+        let rate = Some(ByteCount(1_000));
         for (now, bytes, until) in
             [(0, 500, 500), (100, 500, 1_000), (1_000, 0, 1_000), (5_000, 1_000, 6_000)]
         {
-            assert_eq!(throttle.spend(ByteCount(bytes), at(now)), Some(at(until)));
+            assert_eq!(throttle.spend(ByteCount(bytes), rate, at(now)), Some(at(until)));
         }
-        assert_eq!(Throttle::new(None, start).spend(ByteCount::mib(1), start), None);
+        assert_eq!(throttle.spend(ByteCount::mib(1), None, start), None);
+        assert_eq!(throttle.spend(ByteCount(100), Some(ByteCount(100)), at(6_000)), Some(at(7_000)));
     }
 
     #[tokio::test]

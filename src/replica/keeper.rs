@@ -54,8 +54,6 @@ pub(crate) struct KeeperOptions {
     pub(crate) bytes_per_second_min: ByteCount,
     /// After how long uploads that do not move are told of (`tier.upload.stall.ms`).
     pub(crate) stall_after: Duration,
-    /// Share of the file system in use above which local segments go early (`log.disk.high.watermark`).
-    pub(crate) disk_high_watermark: f64,
 }
 
 impl KeeperOptions {
@@ -220,7 +218,9 @@ impl Keeper {
 
     /// Makes room as the disk fills, and shuts the door when there is none to be made.
     fn look_at_disk(self: &Arc<Keeper>, replicas: &[Arc<Replica>], now: Instant) {
-        let (guard, watermark) = (self.replicas.disk(), self.options.disk_high_watermark);
+        let guard = self.replicas.disk();
+        // It may have changed: whoever has a full disk can have a little more of it while they make room.
+        let watermark = self.replicas.configs().broker().log.disk_high_watermark;
         let space = match self.replicas.logs().space() {
             Ok(space) => space,
             Err(error) => {

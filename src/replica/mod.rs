@@ -44,6 +44,8 @@ pub(crate) mod keeper;
 pub(crate) mod cleaner;
 /// Finds replicas; opens and closes them as the metadata says.
 pub(crate) mod registry;
+/// What the replicas take of the disk.
+pub(crate) mod usage;
 /// Looks for damage.
 pub(crate) mod scrub;
 /// Mends what is damaged and has a sound copy.

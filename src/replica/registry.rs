@@ -107,6 +107,16 @@ impl Replicas {
         self.open.read().keys().copied().collect()
     }
 
+    /// The broker's configuration in force.
+    pub(super) fn configs(&self) -> Config {
+        self.configs.borrow().clone()
+    }
+
+    /// The same, to watch.
+    pub(super) fn watch_configs(&self) -> watch::Receiver<Config> {
+        self.configs.clone()
+    }
+
     /// Where the logs lie.
     pub(super) fn logs(&self) -> &Arc<LogDir> {
         &self.logs
@@ -154,6 +164,7 @@ impl Replicas {
         let replicas = self.clone();
         let cancelled = group.cancelled().clone();
         let mut configs = self.configs.clone();
+        self.carry_out_settings();
         group.spawn("replica-registry", async move {
             loop {
                 tokio::select! {
@@ -166,6 +177,7 @@ impl Replicas {
                         replicas.carry_out(image).await;
                     }
                     Ok(()) = configs.changed() => {
+                        replicas.carry_out_settings();
                         let image = replicas.applied.borrow().clone();
                         for topic in image.topics() {
                             replicas.set_configs(topic);
@@ -180,6 +192,11 @@ impl Replicas {
                 }
             }
         });
+    }
+
+    /// What may change of the broker's own settings, and concerns all logs.
+    fn carry_out_settings(&self) {
+        self.logs.set_producer_id_expiration(self.configs().broker().log.producer_id_expiration);
     }
 
     /// The log directory failed: nothing in it can be trusted or written any more.

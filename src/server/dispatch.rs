@@ -16,8 +16,8 @@ use super::ended::Ended;
 use crate::handlers::answer_memory::Held;
 use crate::handlers::context::Context;
 use crate::handlers::{
-    cluster, configs, coordinators, fetch, group_members, group_offsets, groups, offsets, produce,
-    producer_ids, topics, versions,
+    alter_configs, cluster, configs, coordinators, elections, features, fetch, group_members, group_offsets,
+    groups, log_dirs, offsets, produce, producer_ids, producers, quorum, topic_partitions, topics, versions,
 };
 use crate::net::api;
 
@@ -151,7 +151,7 @@ impl Dispatcher {
         match header.api_key {
             ApiKey::ApiVersions => {
                 let request: ApiVersionsRequest = read(reader, version)?;
-                encode(&versions::handle(&request, version), header).map(Reply::Now)
+                encode(&versions::handle(&self.context, &request, version), header).map(Reply::Now)
             }
             ApiKey::Produce => self.produce(header, reader).await,
             ApiKey::Fetch => {
@@ -172,7 +172,13 @@ impl Dispatcher {
             ApiKey::CreatePartitions => self.serial(header, reader, topics::grow),
             ApiKey::DeleteRecords => self.serial(header, reader, offsets::delete_records),
             ApiKey::InitProducerId => self.serial(header, reader, producer_ids::init),
-            ApiKey::IncrementalAlterConfigs => self.serial(header, reader, configs::alter),
+            ApiKey::IncrementalAlterConfigs => self.serial(header, reader, alter_configs::change),
+            ApiKey::AlterConfigs => self.serial(header, reader, alter_configs::replace),
+            ApiKey::DescribeLogDirs => self.serial(header, reader, log_dirs::describe),
+            ApiKey::ElectLeaders => self.serial(header, reader, elections::handle),
+            ApiKey::UpdateFeatures => {
+                self.serial(header, reader, |context, request| features::update(context, request, version))
+            }
             ApiKey::FindCoordinator => {
                 self.serial(header, reader, |context, request| coordinators::find(context, request, version))
             }
@@ -206,6 +212,22 @@ impl Dispatcher {
             ApiKey::DescribeConfigs => {
                 let request = read(reader, version)?;
                 encode(&configs::describe(&self.context, &request), header).map(Reply::Now)
+            }
+            ApiKey::ListConfigResources => {
+                let request = read(reader, version)?;
+                encode(&configs::list(&self.context, &request, version), header).map(Reply::Now)
+            }
+            ApiKey::DescribeQuorum => {
+                let request = read(reader, version)?;
+                encode(&quorum::describe(&self.context, &request, version), header).map(Reply::Now)
+            }
+            ApiKey::DescribeProducers => {
+                let request = read(reader, version)?;
+                encode(&producers::describe(&self.context, &request), header).map(Reply::Now)
+            }
+            ApiKey::DescribeTopicPartitions => {
+                let request = read(reader, version)?;
+                encode(&topic_partitions::describe(&self.context, &request), header).map(Reply::Now)
             }
             ApiKey::DescribeCluster => {
                 let request = read(reader, version)?;

@@ -9,21 +9,35 @@ use aquifer_runtime::metrics::{Counter, Gauge, Registry, Table};
 use aquifer_runtime::sockets::{self, Listener};
 use aquifer_runtime::tasks::TaskGroup;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::connection::{Connection, ConnectionLimits};
 use super::dispatch::Dispatcher;
 use super::ended::Ended;
+use crate::config::{self, Config};
 
 /// How long to wait after the process ran out of descriptors, before accepting again.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// How many connections may be open.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct AcceptLimits {
+struct AcceptLimits {
     /// In all (`max.connections`).
-    pub(crate) connections_max: usize,
+    connections_max: usize,
     /// From one address (`max.connections.per.ip`).
-    pub(crate) connections_per_ip_max: usize,
+    connections_per_ip_max: usize,
+}
+
+impl AcceptLimits {
+    /// By default three eighths of the descriptors that the process may open: segments have half.
+    fn of(configured: &config::Connections) -> AcceptLimits {
+        let process_share =
+            || usize::try_from(aquifer_runtime::files::open_files_max() / 8 * 3).unwrap_or(usize::MAX);
+        let connections_max = configured.count_max.map_or_else(process_share, |count| count as usize);
+        let half = connections_max.div_ceil(2);
+        let connections_per_ip_max = configured.per_address_max.map_or(half, |count| count as usize);
+        AcceptLimits { connections_max, connections_per_ip_max }
+    }
 }
 
 /// Accepts connections and serves each in a task of its own.
@@ -31,6 +45,7 @@ pub(crate) struct AcceptLimits {
 pub(crate) struct Acceptor {
     dispatcher: Arc<Dispatcher>,
     limits: ConnectionLimits,
+    configs: watch::Receiver<Config>,
     open: OpenConnections,
     metrics: ServerMetrics,
 }
@@ -51,7 +66,7 @@ impl Acceptor {
     pub(crate) fn new(
         dispatcher: Arc<Dispatcher>,
         limits: ConnectionLimits,
-        accept: AcceptLimits,
+        configs: watch::Receiver<Config>,
         registry: &mut Registry,
     ) -> Acceptor {
         let metrics = ServerMetrics::default();
@@ -68,7 +83,7 @@ impl Acceptor {
                 &metrics.given_up,
             )
             .row("answers_unwritable", "Answers that could not be encoded: a bug", &metrics.answers_lost);
-        Acceptor { dispatcher, limits, open: OpenConnections::new(accept), metrics }
+        Acceptor { dispatcher, limits, configs, open: OpenConnections::default(), metrics }
     }
 
     /// Accepts until the group is stopped.
@@ -89,7 +104,9 @@ impl Acceptor {
                     continue;
                 }
             };
-            let Some(slot) = self.open.enter(peer.ip()) else {
+            // They may have changed. Connections that are open stay; those that come find no room until enough have gone.
+            let limits = AcceptLimits::of(&self.configs.borrow().broker().connections);
+            let Some(slot) = self.open.enter(peer.ip(), limits) else {
                 self.metrics.refused.inc();
                 tracing::debug!(%peer, "connection refused: too many are open");
                 continue;
@@ -140,9 +157,8 @@ impl Acceptor {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct OpenConnections {
-    limits: AcceptLimits,
     open: Arc<Mutex<Open>>,
 }
 
@@ -159,14 +175,10 @@ struct Slot {
 }
 
 impl OpenConnections {
-    fn new(limits: AcceptLimits) -> OpenConnections {
-        OpenConnections { limits, open: Arc::default() }
-    }
-
-    fn enter(&self, ip: IpAddr) -> Option<Slot> {
+    fn enter(&self, ip: IpAddr, limits: AcceptLimits) -> Option<Slot> {
         let mut open = self.open.lock();
         let from_ip = open.by_ip.get(&ip).copied().unwrap_or(0);
-        if open.all >= self.limits.connections_max || from_ip >= self.limits.connections_per_ip_max {
+        if open.all >= limits.connections_max || from_ip >= limits.connections_per_ip_max {
             return None;
         }
         open.all += 1;
@@ -194,14 +206,15 @@ mod tests {
 
     #[test]
     fn limits_hold_in_all_and_by_address_and_slots_come_back() {
-        let open = OpenConnections::new(AcceptLimits { connections_max: 3, connections_per_ip_max: 2 });
-        let ip = |last| IpAddr::from([127, 0, 0, last]);
-        let first = open.enter(ip(1)).unwrap();
-        let _second = open.enter(ip(1)).unwrap();
-        assert!(open.enter(ip(1)).is_none());
-        let _third = open.enter(ip(2)).unwrap();
-        assert!(open.enter(ip(3)).is_none());
+        let open = OpenConnections::default();
+        let limits = AcceptLimits { connections_max: 3, connections_per_ip_max: 2 };
+        let enter = |last| open.enter(IpAddr::from([127, 0, 0, last]), limits);
+        let first = enter(1).unwrap();
+        let _second = enter(1).unwrap();
+        assert!(enter(1).is_none());
+        let _third = enter(2).unwrap();
+        assert!(enter(3).is_none());
         drop(first);
-        assert!(open.enter(ip(3)).is_some());
+        assert!(enter(3).is_some());
     }
 }

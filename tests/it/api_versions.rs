@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aquifer_protocol::messages::alter_configs::AlterConfigsRequest;
 use aquifer_protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use aquifer_protocol::messages::create_partitions::CreatePartitionsRequest;
 use aquifer_protocol::messages::create_topics::CreateTopicsRequest;
@@ -11,6 +12,11 @@ use aquifer_protocol::messages::delete_topics::DeleteTopicsRequest;
 use aquifer_protocol::messages::describe_cluster::DescribeClusterRequest;
 use aquifer_protocol::messages::describe_configs::DescribeConfigsRequest;
 use aquifer_protocol::messages::describe_groups::DescribeGroupsRequest;
+use aquifer_protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
+use aquifer_protocol::messages::describe_producers::DescribeProducersRequest;
+use aquifer_protocol::messages::describe_quorum::DescribeQuorumRequest;
+use aquifer_protocol::messages::describe_topic_partitions::DescribeTopicPartitionsRequest;
+use aquifer_protocol::messages::elect_leaders::ElectLeadersRequest;
 use aquifer_protocol::messages::fetch::FetchRequest;
 use aquifer_protocol::messages::find_coordinator::FindCoordinatorRequest;
 use aquifer_protocol::messages::heartbeat::HeartbeatRequest;
@@ -18,6 +24,7 @@ use aquifer_protocol::messages::incremental_alter_configs::IncrementalAlterConfi
 use aquifer_protocol::messages::init_producer_id::InitProducerIdRequest;
 use aquifer_protocol::messages::join_group::JoinGroupRequest;
 use aquifer_protocol::messages::leave_group::LeaveGroupRequest;
+use aquifer_protocol::messages::list_config_resources::ListConfigResourcesRequest;
 use aquifer_protocol::messages::list_groups::ListGroupsRequest;
 use aquifer_protocol::messages::list_offsets::ListOffsetsRequest;
 use aquifer_protocol::messages::metadata::MetadataRequest;
@@ -27,6 +34,7 @@ use aquifer_protocol::messages::offset_fetch::OffsetFetchRequest;
 use aquifer_protocol::messages::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
 use aquifer_protocol::messages::produce::ProduceRequest;
 use aquifer_protocol::messages::sync_group::SyncGroupRequest;
+use aquifer_protocol::messages::update_features::UpdateFeaturesRequest;
 use aquifer_protocol::{ApiKey, ErrorCode, Request, Str, VersionRange, frame};
 use bytes::{BufMut as _, BytesMut};
 
@@ -80,6 +88,14 @@ async fn every_version_says_the_same() {
         (ApiKey::DescribeConfigs, 1, 4),
         (ApiKey::CreatePartitions, 0, 3),
         (ApiKey::IncrementalAlterConfigs, 0, 1),
+        (ApiKey::AlterConfigs, 0, 2),
+        (ApiKey::DescribeLogDirs, 1, 5),
+        (ApiKey::ElectLeaders, 0, 2),
+        (ApiKey::DescribeQuorum, 0, 2),
+        (ApiKey::UpdateFeatures, 0, 2),
+        (ApiKey::DescribeProducers, 0, 0),
+        (ApiKey::ListConfigResources, 0, 1),
+        (ApiKey::DescribeTopicPartitions, 0, 0),
         (ApiKey::DescribeCluster, 0, 2),
     ] {
         let range = range(key).unwrap_or_else(|| panic!("{key} is not advertised"));
@@ -193,6 +209,14 @@ async fn every_promised_version_is_answered_in_that_version() {
     check_promise(&mut client, &mut promised, &ListGroupsRequest::default()).await;
     check_promise(&mut client, &mut promised, &DescribeGroupsRequest::default()).await;
     check_promise(&mut client, &mut promised, &DeleteGroupsRequest::default()).await;
+    check_promise(&mut client, &mut promised, &AlterConfigsRequest::default()).await;
+    check_promise(&mut client, &mut promised, &DescribeLogDirsRequest::default()).await;
+    check_promise(&mut client, &mut promised, &DescribeProducersRequest::default()).await;
+    check_promise(&mut client, &mut promised, &DescribeQuorumRequest::default()).await;
+    check_promise(&mut client, &mut promised, &DescribeTopicPartitionsRequest::default()).await;
+    check_promise(&mut client, &mut promised, &ElectLeadersRequest::default()).await;
+    check_promise(&mut client, &mut promised, &ListConfigResourcesRequest::default()).await;
+    check_promise(&mut client, &mut promised, &UpdateFeaturesRequest::default()).await;
     assert!(promised.is_empty(), "promised, and not looked at here: {promised:?}");
     node.stop().await;
 }

@@ -20,7 +20,7 @@ use crate::node::{Home, Node};
 use crate::offsets::{delete_before, delete_records};
 use crate::tier::{all_is_cold, bucket_is_sound};
 
-fn keyed(records: &[(&str, Option<&str>)], padding: usize) -> Bytes {
+pub(crate) fn keyed(records: &[(&str, Option<&str>)], padding: usize) -> Bytes {
     let mut builder = BatchBuilder::new();
     for (key, value) in records {
         let value = value.map(|value| format!("{value}{}", " ".repeat(padding)));

@@ -13,15 +13,16 @@ use crate::client::{Client, eventually};
 use crate::node::Node;
 
 pub(crate) const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub(crate) const BROKER: i8 = 4;
 
-const SOURCE_TOPIC: i8 = 1;
-const SOURCE_CLUSTER: i8 = 3;
+pub(crate) const SOURCE_TOPIC: i8 = 1;
+pub(crate) const SOURCE_BROKER: i8 = 2;
+pub(crate) const SOURCE_CLUSTER: i8 = 3;
 const SOURCE_STATIC: i8 = 4;
-const SOURCE_DEFAULT: i8 = 5;
+pub(crate) const SOURCE_DEFAULT: i8 = 5;
 
-const SET: i8 = 0;
-const DELETE: i8 = 1;
+pub(crate) const SET: i8 = 0;
+pub(crate) const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
@@ -54,7 +55,7 @@ pub(crate) async fn value(client: &mut Client, kind: i8, name: &str, key: &str) 
 }
 
 /// Alters one resource; `(key, operation, value)`.
-async fn alter(
+pub(crate) async fn alter(
     client: &mut Client,
     (kind, name): (i8, &str),
     changes: &[(&str, i8, Option<&str>)],
@@ -151,6 +152,9 @@ async fn only_what_is_asked_for_is_described() {
     let answer = describe(&mut client, 4, TOPIC, "t", Some(&asked)).await;
     let names: Vec<&str> = answer.configs.iter().map(|config| &*config.name).collect();
     assert_eq!((answer.error_code, names), (ErrorCode::NONE, vec!["retention.ms"]));
+    // An empty list is all, as a missing one is.
+    let all = describe(&mut client, 4, TOPIC, "t", Some(&[])).await;
+    assert_eq!(all, describe(&mut client, 4, TOPIC, "t", None).await);
     let quiet = DescribeConfigsRequest {
         resources: vec![DescribeConfigsResource {
             resource_type: TOPIC,
@@ -168,6 +172,12 @@ async fn only_what_is_asked_for_is_described() {
         (TOPIC, "none", ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
         (BROKER, "2", ErrorCode::INVALID_REQUEST),
         (BROKER, "x", ErrorCode::INVALID_REQUEST),
+        (TOPIC, "no/name", ErrorCode::INVALID_TOPIC_EXCEPTION),
+        (TOPIC, "", ErrorCode::INVALID_TOPIC_EXCEPTION),
+        // Log levels, clients' metrics, groups: Kafka's, and not ours.
+        (8, "1", ErrorCode::INVALID_REQUEST),
+        (16, "m", ErrorCode::INVALID_REQUEST),
+        (32, "g", ErrorCode::INVALID_REQUEST),
         (99, "t", ErrorCode::INVALID_REQUEST),
         (BROKER, "", ErrorCode::NONE),
     ] {
@@ -321,5 +331,28 @@ async fn changes_that_cannot_be_are_refused_and_change_nothing() {
         }
     }
     assert_eq!(describe(&mut client, 4, TOPIC, "t", None).await, before);
+    node.stop().await;
+}
+
+/// Nobody could tell which was meant to be last, so none is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_is_named_twice_is_not_changed_at_all() {
+    let node = Node::start(&[]).await;
+    let mut client = node.client().await;
+    client.create("t", 1, &[]).await;
+    let resource = |value: &str| AlterConfigsResource {
+        resource_type: TOPIC,
+        resource_name: Str::from("t"),
+        configs: vec![AlterableConfig {
+            name: Str::from("retention.ms"),
+            config_operation: SET,
+            value: Some(Str::from(value)),
+        }],
+    };
+    let resources = vec![resource("1000"), resource("2000")];
+    let answer = client.call(1, &IncrementalAlterConfigsRequest { resources, validate_only: false }).await;
+    let codes: Vec<ErrorCode> = answer.responses.iter().map(|told| told.error_code).collect();
+    assert_eq!(codes, [ErrorCode::INVALID_REQUEST; 2]);
+    assert_eq!(value(&mut client, TOPIC, "t", "retention.ms").await.1, SOURCE_DEFAULT);
     node.stop().await;
 }

@@ -36,6 +36,14 @@ mod topics;
 mod groups;
 /// DescribeConfigs, IncrementalAlterConfigs.
 mod configs;
+/// AlterConfigs, ListConfigResources, and settings of brokers that change while they run.
+mod settings;
+/// DescribeTopicPartitions.
+mod topic_partitions;
+/// Log directories, producers, the metadata's quorum, elections, features.
+mod administration;
+/// Every API in every version, and what is none.
+mod prober;
 
 /// The program as people type it.
 mod faces;

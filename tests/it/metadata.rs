@@ -122,6 +122,19 @@ async fn topics_are_found_by_name_and_by_id() {
             assert!(found.partitions.is_empty(), "v{version} {wanted:?}");
         }
     }
+    // Two versions have a field for the id, and must not use it.
+    for version in [10, 11] {
+        let named = MetadataRequestTopic { name: Some(Str::from("t")), topic_id: topic.id };
+        for (wanted, name) in [(by_id(topic.id), ""), (by_id(Uuid::nil()), ""), (named, "t")] {
+            let found = one(&mut client, version, wanted.clone()).await;
+            let expected = (ErrorCode::INVALID_REQUEST, Some(name), wanted.topic_id);
+            assert_eq!(
+                (found.error_code, found.name.as_deref(), found.topic_id),
+                expected,
+                "v{version} {wanted:?}"
+            );
+        }
+    }
     node.stop().await;
 }
 
@@ -197,9 +210,11 @@ async fn the_cluster_is_described() {
         assert_eq!(broker.port, i32::from(node.address().port()));
         assert!(!broker.is_fenced);
     }
-    let controllers = DescribeClusterRequest { endpoint_type: 2, ..Default::default() };
-    let answer = client.call(1, &controllers).await;
-    assert!(!answer.error_code.is_none() && !answer.error_code.is_retriable(), "{:?}", answer.error_code);
-    assert!(answer.brokers.is_empty());
+    for (endpoint_type, expected) in
+        [(2, ErrorCode::MISMATCHED_ENDPOINT_TYPE), (0, ErrorCode::UNSUPPORTED_ENDPOINT_TYPE)]
+    {
+        let answer = client.call(1, &DescribeClusterRequest { endpoint_type, ..Default::default() }).await;
+        assert_eq!((answer.error_code, answer.brokers.len()), (expected, 0), "{endpoint_type}");
+    }
     node.stop().await;
 }

@@ -248,6 +248,23 @@ pub(crate) async fn delete_records(client: &mut Client, topic: &Topic, partition
     );
 }
 
+/// Of a topic that keeps the newest of each key for ever nothing is deleted, unless it may also delete.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_a_topic_that_only_compacts_are_not_deleted() {
+    let node = Node::start(&[]).await;
+    let mut client = node.client().await;
+    for (name, policy, expected) in [
+        ("keys", "compact", ErrorCode::POLICY_VIOLATION),
+        ("both", "compact,delete", ErrorCode::NONE),
+        ("all", "", ErrorCode::NONE),
+    ] {
+        let topic = client.create(name, 1, &[("cleanup.policy", policy)]).await;
+        let told = delete_before(&mut client, 2, &topic, 0, 0).await;
+        assert_eq!(told.error_code, expected, "{policy:?}");
+    }
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn records_are_deleted_from_the_front() {
     let node = Node::start(&[]).await;

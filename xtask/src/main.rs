@@ -47,6 +47,8 @@ mod scenario;
 mod member;
 /// Groups of real clients, and others that go on where they were.
 mod groups;
+/// Kafka's own tools, as operators type them.
+mod tools;
 /// Programs that run beside a broker while something happens to it.
 mod soak;
 /// A loopback of this process's own.
@@ -81,6 +83,7 @@ usage: cargo xtask COMMAND
   fix          what a machine can do about fmt and clippy
   clients      real clients against real stores: --size-mb 40 --stores file,localstack,minio --broker debug|release,
                or against a broker that runs and makes topics of 4 partitions by itself: --bootstrap HOST:PORT
+  tools        Kafka's own command-line tools: --broker debug|release
   prove kill9    kill -9 under idempotent produce: --rounds 100 --store file|localstack|minio --broker debug|release
   prove powercut power cuts of data directory and bucket (as root): --rounds 100 --fs ext4|xfs --broker debug|release
   prove diskfault a disk whose syncs fail, and one that is full (as root): --broker debug|release
@@ -126,6 +129,7 @@ fn command() -> anyhow::Result<()> {
         "verify" => suite::verify(flags?),
         "fix" => suite::fix(flags?),
         "clients" => suite::clients(flags?),
+        "tools" => suite::tools(flags?),
         "prove" => prove::main(&proof, flags?),
         "fuzz" => fuzz::main(flags?),
         "check" => check(flags?),

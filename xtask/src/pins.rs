@@ -12,6 +12,7 @@ pub(crate) struct Pins {
     pub(crate) python_clients: Vec<String>,
     pub(crate) javascript_clients: Vec<String>,
     pub(crate) java_kafka_clients: Vec<String>,
+    pub(crate) java_kafka_tools: String,
     pub(crate) java_slf4j_nop: String,
     pub(crate) maven_dependency_plugin: String,
 }

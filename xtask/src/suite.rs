@@ -11,7 +11,7 @@ use crate::run::{cargo, run};
 use crate::s3::Kind as Server;
 use crate::scenario::{self, Try};
 use crate::stages::Stages;
-use crate::{built, clients, machine, mounted, simulation};
+use crate::{built, clients, machine, mounted, simulation, tools};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
@@ -44,8 +44,9 @@ fn everything(stages: &mut Stages) -> Result<()> {
     let checked = checks(stages);
     let tested = tests(stages);
     let tried = real_clients(stages, SIZE_MB, STORES, || built::broker("debug"));
+    let operated = kafkas_tools(stages, || built::broker("debug"));
     let proved = proofs(stages);
-    checked.and(tested).and(tried).and(proved)
+    checked.and(tested).and(tried).and(operated).and(proved)
 }
 
 /// Short forms of what `cargo xtask prove` does in full, and two of the planted faults: one of the log's, one of the bucket's.
@@ -182,6 +183,20 @@ pub(crate) fn clients(mut flags: Flags) -> Result<()> {
             }
         });
     stages.finish(done)
+}
+
+/// Kafka's own tools alone.
+pub(crate) fn tools(mut flags: Flags) -> Result<()> {
+    let profile: String = flags.take("broker", "debug".to_owned())?;
+    let binary: PathBuf = flags.take("binary", PathBuf::new())?;
+    flags.end()?;
+    let mut stages = Stages::default();
+    let done = kafkas_tools(&mut stages, || built::or_given(&profile, binary));
+    stages.finish(done)
+}
+
+fn kafkas_tools(stages: &mut Stages, binary: impl FnOnce() -> Result<PathBuf>) -> Result<()> {
+    stages.stage("Kafka's own tools", |stages| tools::run_on(stages, &binary()?))
 }
 
 fn against(stages: &mut Stages, size_mb: u64, bootstrap: &str) -> Result<()> {

@@ -17,6 +17,8 @@ use crate::{ApiKey, DecodeError, EncodeError, ErrorCode, Message, Reader, Str, W
 
 /// Versions that only we know.
 const OURS_ALONE: &[(&str, i16)] = &[
+    ("DescribeLogDirsRequest", 5),
+    ("DescribeLogDirsResponse", 5),
     ("ListOffsetsRequest", 11),
     ("ListOffsetsResponse", 11),
     ("OffsetCommitRequest", 10),
@@ -76,6 +78,8 @@ fn our_bytes_are_those_of_kafka_protocol() {
     both::<describe_log_dirs::DescribeLogDirsResponse, theirs::DescribeLogDirsResponse>(&mut checked);
     both::<describe_producers::DescribeProducersRequest, theirs::DescribeProducersRequest>(&mut checked);
     both::<describe_producers::DescribeProducersResponse, theirs::DescribeProducersResponse>(&mut checked);
+    both::<describe_quorum::DescribeQuorumRequest, theirs::DescribeQuorumRequest>(&mut checked);
+    both::<describe_quorum::DescribeQuorumResponse, theirs::DescribeQuorumResponse>(&mut checked);
     both::<describe_topic_partitions::DescribeTopicPartitionsRequest, theirs::DescribeTopicPartitionsRequest>(
         &mut checked,
     );
@@ -134,6 +138,8 @@ fn our_bytes_are_those_of_kafka_protocol() {
     both::<sasl_handshake::SaslHandshakeResponse, theirs::SaslHandshakeResponse>(&mut checked);
     both::<sync_group::SyncGroupRequest, theirs::SyncGroupRequest>(&mut checked);
     both::<sync_group::SyncGroupResponse, theirs::SyncGroupResponse>(&mut checked);
+    both::<update_features::UpdateFeaturesRequest, theirs::UpdateFeaturesRequest>(&mut checked);
+    both::<update_features::UpdateFeaturesResponse, theirs::UpdateFeaturesResponse>(&mut checked);
     assert_eq!(checked.messages, 2 * APIS.len(), "a message was added: check it here");
     assert_eq!(checked.ours_alone, OURS_ALONE, "these have no second opinion: give them golden bytes");
 }

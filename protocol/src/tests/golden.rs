@@ -4,6 +4,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::encoded;
+use crate::messages::describe_log_dirs::*;
 use crate::messages::list_offsets::*;
 use crate::messages::offset_commit::*;
 use crate::messages::offset_fetch::*;
@@ -178,4 +179,46 @@ fn offset_fetch_10_names_topics_by_id() {
         &[0],                         // no tagged fields: request
     ];
     check(10, request, golden);
+}
+
+#[test]
+fn describe_log_dirs_5_tells_of_cordons() {
+    let asked = DescribableLogDirTopic { topic: "t".into(), partitions: vec![3] };
+    let golden: &[&[u8]] = &[
+        &[2, 2, b't'],       // one topic, its name
+        &[2, 0, 0, 0, 3, 0], // one partition, number 3; no tagged fields
+        &[0],                // no tagged fields: request
+    ];
+    check(5, DescribeLogDirsRequest { topics: Some(vec![asked]) }, golden);
+    let partition = DescribeLogDirsPartition {
+        partition_index: 3,
+        partition_size: 258,
+        offset_lag: 1,
+        is_future_key: false,
+    };
+    let result = DescribeLogDirsResult {
+        error_code: ErrorCode::NONE,
+        log_dir: "/d".into(),
+        topics: vec![DescribeLogDirsTopic { name: "t".into(), partitions: vec![partition] }],
+        total_bytes: 512,
+        usable_bytes: 256,
+        is_cordoned: true,
+    };
+    let response = DescribeLogDirsResponse { results: vec![result], ..Default::default() };
+    let golden: &[&[u8]] = &[
+        &[0; 4],                   // throttle time
+        &[0, 0],                   // no error
+        &[2, 0, 0, 3, b'/', b'd'], // one directory, without error, its path
+        &[2, 2, b't', 2],          // one topic, its name, one partition
+        &[0, 0, 0, 3],             // number 3
+        &[0, 0, 0, 0, 0, 0, 1, 2], // 258 bytes
+        &[0, 0, 0, 0, 0, 0, 0, 1], // lag 1
+        &[0],                      // no future log
+        &[0, 0],                   // no tagged fields: partition, topic
+        &[0, 0, 0, 0, 0, 0, 2, 0], // 512 bytes in all
+        &[0, 0, 0, 0, 0, 0, 1, 0], // 256 free
+        &[1],                      // cordoned: the byte that version 4 does not have
+        &[0, 0],                   // no tagged fields: directory, response
+    ];
+    check(5, response, golden);
 }

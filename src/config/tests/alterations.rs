@@ -75,6 +75,11 @@ fn brokers_change_at_run_time_only_what_takes_effect() {
             "log.retention.hours",
             "is read when the broker starts: set it in its configuration and start it anew",
         ),
+        (
+            "num.io.threads",
+            "not supported: Aquifer sizes its threads and socket buffers by the machine, and its queues in bytes by \
+             queued.max.request.bytes; only \"8\" is accepted",
+        ),
         ("retention.ms", "is a key of topics; the default that a broker has for it is log.retention.ms"),
         ("log.retention.mss", "unknown key; did you mean log.retention.ms?"),
     ] {
@@ -100,4 +105,39 @@ fn brokers_change_at_run_time_only_what_takes_effect() {
     let told: Vec<(&str, Option<String>)> =
         config.describe_cluster().into_iter().map(|d| (d.name, d.value)).collect();
     assert_eq!(told, [("log.retention.ms", Some("2000".to_owned()))]);
+}
+
+/// Tools show synonyms under their names: hours must not be told in milliseconds.
+#[test]
+fn a_synonym_is_told_in_its_own_unit() {
+    let config = load(&["log.retention.hours= 2 "]);
+    let broker = config.describe_broker();
+    let told = broker.iter().find(|told| told.name == "log.retention.ms").unwrap();
+    assert_eq!(told.value.as_deref(), Some("7200000"));
+    let given: Vec<(&str, &str)> = told.synonyms.iter().map(|s| (s.name, &*s.given)).collect();
+    assert_eq!(given, [("log.retention.hours", "2"), ("log.retention.ms", "604800000")]);
+}
+
+/// What Kafka can change while it runs, of what there is here, and what an operator with a full disk wants to.
+#[test]
+fn these_of_a_brokers_own_keys_change_at_run_time() {
+    let config = load(&[]);
+    let broker = config.describe_broker();
+    let is_own = |name: &&str| config.entries().iter().any(|e| e.broker == Some(*name) && e.topic.is_none());
+    let dynamic = broker.iter().filter(|told| !told.read_only).map(|told| told.name).filter(is_own);
+    assert_eq!(
+        dynamic.collect::<Vec<&str>>(),
+        [
+            "log.cleaner.backoff.ms",
+            "log.cleaner.dedupe.buffer.size",
+            "log.cleaner.io.buffer.load.factor",
+            "log.cleaner.io.max.bytes.per.second",
+            "log.disk.high.watermark",
+            "max.connections",
+            "max.connections.per.ip",
+            "producer.id.expiration.ms",
+            "remote.fetch.max.wait.ms",
+            "remote.list.offsets.request.timeout.ms",
+        ]
+    );
 }
