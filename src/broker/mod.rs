@@ -39,6 +39,7 @@ use crate::handlers::metrics::HandlerMetrics;
 use crate::lifecycle::{self, Registration};
 use crate::log::{LogDir, OpenDirError};
 use crate::metadata::{Metadata, ProposeError, StartError as MetadataError};
+use crate::quotas::Quotas;
 use crate::replica::cleaner::{Cleaner, CleanerMetrics};
 use crate::replica::keeper::Keeper;
 use crate::replica::mending::Mender;
@@ -364,6 +365,8 @@ impl Started<'_> {
     ) -> Arc<Acceptor> {
         let counted = GroupMetrics::register(self.registry);
         let groups = self.start_groups(metadata, replicas.clone(), configs.clone(), counted);
+        let quotas = Arc::new(Quotas::new(options::quotas(&self.config), self.registry));
+        quotas.follow(metadata.clone(), self.world.clock, self.back);
         let broker = self.config.broker();
         let context = Arc::new(Context {
             broker: broker.node.id,
@@ -374,6 +377,7 @@ impl Started<'_> {
             tier,
             topics: Topics::new(metadata.clone(), replicas, configs, self.world.clone(), self.registry),
             groups,
+            quotas,
             producer_ids: ProducerIds::new(broker.node.id),
             sessions: Mutex::new(FetchSessions::new(
                 broker.fetch.sessions_max as usize,

@@ -13,6 +13,7 @@ use crate::config::{self, Config};
 use crate::log::{CompactOptions, LogDirOptions};
 use crate::metadata::image::{Endpoint, SecurityProtocol};
 use crate::metadata::{self, Image, Metadata};
+use crate::quotas::{QuotaOptions, Windows};
 use crate::replica::cleaner::CleanerOptions;
 use crate::replica::keeper::KeeperOptions;
 use crate::replica::scrub::ScrubOptions;
@@ -146,6 +147,16 @@ pub(super) fn connections(config: &Config, budget: ByteBudget) -> (ConnectionLim
     let half = connections_max.div_ceil(2);
     let connections_per_ip_max = connections.per_address_max.map_or(half, |count| count as usize);
     (limits, AcceptLimits { connections_max, connections_per_ip_max })
+}
+
+pub(super) fn quotas(config: &Config) -> QuotaOptions {
+    let config::Quotas { windows, window_size, mutation_windows, mutation_window_size, clients_max } =
+        config.broker().quotas;
+    QuotaOptions {
+        windows: Windows { count: windows, size: window_size },
+        mutation_windows: Windows { count: mutation_windows, size: mutation_window_size },
+        clients_max: clients_max as usize,
+    }
 }
 
 /// What clients are told: the configured address, with the machine's name and the port that was bound where it leaves them open.

@@ -26,6 +26,8 @@ pub(crate) mod fetch;
 pub(crate) mod offsets;
 /// DescribeConfigs, IncrementalAlterConfigs.
 pub(crate) mod configs;
+/// DescribeClientQuotas, AlterClientQuotas.
+pub(crate) mod quotas;
 /// CreateTopics, DeleteTopics, CreatePartitions.
 pub(crate) mod topics;
 /// InitProducerId.

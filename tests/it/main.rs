@@ -36,6 +36,8 @@ mod topics;
 mod groups;
 /// DescribeConfigs, IncrementalAlterConfigs.
 mod configs;
+/// Client quotas: set, told, kept to.
+mod quotas;
 
 /// The program as people type it.
 mod faces;
