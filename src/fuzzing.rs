@@ -52,7 +52,7 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "metadata_image",
         run: metadata::fuzzing::image,
-        seeds: || from_hex(&[metadata::fuzzing::IMAGE]),
+        seeds: || from_hex(&[metadata::fuzzing::IMAGE, metadata::fuzzing::IMAGE_QUOTAS]),
     },
     Target { name: "config", run: config, seeds: config_seeds },
 ];

@@ -10,6 +10,8 @@ pub mod net;
 pub mod log;
 /// The cluster's metadata: commands agreed on by Raft, judged by one pure function, seen as immutable images.
 pub mod metadata;
+/// Client quotas: how much a client may use, and how long it rests once it has used more.
+pub(crate) mod quotas;
 /// Leader of one partition: watermarks, append, read = the junction of hot and cold, uploads.
 pub(crate) mod replica;
 /// This broker's place in the cluster: registration.

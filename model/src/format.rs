@@ -427,6 +427,12 @@ impl Tags {
         self.set(Tag { number, required: true, value });
     }
 
+    /// Takes a field out.
+    pub fn take(&mut self, number: u32) -> Option<Bytes> {
+        let at = self.0.iter().position(|tag| tag.number == number)?;
+        Some(self.0.remove(at).value)
+    }
+
     fn set(&mut self, tag: Tag) {
         match self.0.binary_search_by_key(&tag.number, |tag| tag.number) {
             Ok(at) => self.0[at] = tag,

@@ -5,6 +5,9 @@
 use crate::rust::{Code, default_value, field_type, has_derived_default, mentions, snake_case};
 use crate::schema::{Api, Field, Role, Struct, Type, Versions};
 
+/// By this field an answer says that its client is throttled.
+const THROTTLE_TIME: &str = "throttle_time_ms";
+
 pub(crate) fn generate(apis: &[Api]) -> String {
     let mut code = Code::default();
     table(&mut code, apis);
@@ -152,7 +155,7 @@ impl Generator<'_> {
     }
 
     fn message(&self, code: &mut Code) {
-        let Struct { name, role, .. } = self.declared;
+        let Struct { name, role, fields, .. } = self.declared;
         if *role == Role::Part {
             return;
         }
@@ -169,6 +172,11 @@ impl Generator<'_> {
         code.line("encodable::<Self>(version)?;");
         code.line("self.write(writer, version)");
         code.line("}");
+        if *role == Role::Response && fields.iter().any(|field| field.name == THROTTLE_TIME) {
+            code.line("fn throttle_time_ms(&mut self) -> Option<&mut i32> {");
+            code.line(&format!("Some(&mut self.{THROTTLE_TIME})"));
+            code.line("}");
+        }
         code.line("}");
         if *role == Role::Request {
             code.line(&format!("impl Request for {name} {{"));

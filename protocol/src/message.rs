@@ -16,6 +16,12 @@ pub trait Message: Clone + fmt::Debug + Default + PartialEq {
     fn decode(reader: &mut Reader, version: i16) -> Result<Self, DecodeError>;
 
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError>;
+
+    /// The field in which an answer says for how many milliseconds its client is throttled (KIP-219); `None` in messages that
+    /// have none. In versions without the field what is set here is left out.
+    fn throttle_time_ms(&mut self) -> Option<&mut i32> {
+        None
+    }
 }
 
 /// A message that asks for another.

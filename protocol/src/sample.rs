@@ -55,6 +55,12 @@ impl<'a> Sampler<'a> {
         }
     }
 
+    /// Any that equals itself.
+    pub(crate) fn f64(&mut self) -> f64 {
+        let number = f64::from_be_bytes(self.array_of());
+        if number.is_nan() { 0.5 } else { number }
+    }
+
     pub(crate) fn error_code(&mut self) -> ErrorCode {
         ErrorCode::new(self.integer())
     }

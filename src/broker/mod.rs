@@ -40,6 +40,7 @@ use crate::handlers::metrics::HandlerMetrics;
 use crate::lifecycle::{self, Registration};
 use crate::log::{LogDir, OpenDirError};
 use crate::metadata::{Metadata, ProposeError, StartError as MetadataError};
+use crate::quotas::Quotas;
 use crate::replica::cleaner::{Cleaner, CleanerMetrics};
 use crate::replica::keeper::Keeper;
 use crate::replica::mending::Mender;
@@ -373,6 +374,8 @@ impl Started<'_> {
         configs: watch::Receiver<Config>,
         groups: Arc<Groups>,
     ) -> Arc<Acceptor> {
+        let quotas = Arc::new(Quotas::new(options::quotas(&self.config), self.registry));
+        quotas.follow(metadata.clone(), self.world.clock, self.back);
         let broker = self.config.broker();
         let context = Arc::new(Context {
             broker: broker.node.id,
@@ -389,6 +392,7 @@ impl Started<'_> {
                 self.registry,
             ),
             groups,
+            quotas,
             producer_ids: ProducerIds::new(broker.node.id),
             sessions: Mutex::new(FetchSessions::new(
                 broker.fetch.sessions_max as usize,

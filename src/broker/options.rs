@@ -13,6 +13,7 @@ use crate::config::{self, Config};
 use crate::log::LogDirOptions;
 use crate::metadata::image::{Endpoint, SecurityProtocol};
 use crate::metadata::{self, Image, Metadata};
+use crate::quotas::{QuotaOptions, Windows};
 use crate::replica::keeper::KeeperOptions;
 use crate::replica::scrub::ScrubOptions;
 use crate::server::connection::ConnectionLimits;
@@ -125,6 +126,16 @@ pub(super) fn connections(config: &Config, budget: ByteBudget) -> ConnectionLimi
         frame_bytes_max: connections.request_bytes_max,
         requests: RequestMemory::new(budget, connections.request_arrival_max),
         idle_max: connections.idle_max.unwrap_or(NEVER),
+    }
+}
+
+pub(super) fn quotas(config: &Config) -> QuotaOptions {
+    let config::Quotas { windows, window_size, mutation_windows, mutation_window_size, clients_max } =
+        config.broker().quotas;
+    QuotaOptions {
+        windows: Windows { count: windows, size: window_size },
+        mutation_windows: Windows { count: mutation_windows, size: mutation_window_size },
+        clients_max: clients_max as usize,
     }
 }
 

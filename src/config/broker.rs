@@ -14,6 +14,7 @@ use super::key::{
     text,
 };
 use super::listener::{self, Endpoint, JoinError, Listener};
+use super::quotas::{self, Quotas};
 use super::reader::Reader;
 use super::tier::{self, Tier};
 use super::topic::{self, TopicConfig};
@@ -42,6 +43,8 @@ pub struct BrokerConfig {
     pub raft: Raft,
     /// Consumer groups.
     pub groups: Groups,
+    /// Client quotas.
+    pub quotas: Quotas,
     /// `admin.listen`; `None` if turned off.
     pub admin: Option<Endpoint>,
     /// What the broker says of itself.
@@ -200,6 +203,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> BrokerConfig {
     let tier = tier::read(r);
     let topic_defaults = topic::read(r, tier.is_some());
     let groups = groups::read(r);
+    let quotas = quotas::read(r);
     let raft = read_raft(r);
     let admin = read_admin(r);
     let logging = read_logging(r);
@@ -213,6 +217,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> BrokerConfig {
         log,
         tier,
         groups,
+        quotas,
         raft,
         admin,
         logging,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aquifer_model::ByteCount;
 
-use super::units::MINUTE;
+use super::units::{MINUTE, SECOND};
 use super::values::{Bounds, Values, to_bytes, to_count, to_millis};
 
 /// One setting whose readers get a `T`.
@@ -125,6 +125,12 @@ pub(super) fn bytes_or_unlimited(name: &'static str, default: i64) -> Key<Option
 /// A number of milliseconds.
 pub(super) fn millis(name: &'static str, default: i64) -> Key<Duration> {
     Key::new(name, Values::Int(ANY_SIZE, to_millis), default.to_string())
+}
+
+/// A number of seconds.
+pub(super) fn seconds(name: &'static str, default: i64) -> Key<Duration> {
+    let of = |seconds| to_millis(seconds * SECOND);
+    Key::new(name, Values::Int(ANY_SIZE, of), default.to_string())
 }
 
 /// A number of minutes.

@@ -30,6 +30,8 @@ mod topic;
 mod tier;
 /// The keys of consumer groups.
 mod groups;
+/// The keys of client quotas.
+mod quotas;
 /// A broker's keys.
 mod broker;
 /// Kafka's keys that are not honoured.
@@ -60,6 +62,7 @@ pub use groups::Groups;
 pub use input::{CommandDefault, FileText, Flag, Sources};
 pub use listener::{Endpoint, Listener};
 pub use problem::{Problem, Problems};
+pub use quotas::Quotas;
 pub use reader::Setting;
 pub use reference::reference;
 pub use resolved::Config;

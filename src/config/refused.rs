@@ -49,6 +49,7 @@ const GROUPS: &[Group] = &[
             ("request.timeout.ms", Some("30000")),
             ("log.dir.failure.timeout.ms", Some("30000")),
             ("alter.log.dirs.replication.", None),
+            ("replication.quota.", None),
         ],
     },
     Group {
@@ -69,14 +70,12 @@ const GROUPS: &[Group] = &[
         keys: &[("transaction.", None), ("transactional.id.expiration.ms", Some("604800000"))],
     },
     Group {
-        why: "quotas are not there yet",
-        keys: &[
-            ("quota.", None),
-            ("client.quota.callback.class", None),
-            ("controller.quota.", None),
-            ("max.connection.creation.rate", Some("2147483647")),
-            ("max.connections.per.ip.overrides", Some("")),
-        ],
+        why: "how fast connections come is limited by address, with the quota connection_creation_rate",
+        keys: &[("max.connection.creation.rate", Some("2147483647"))],
+    },
+    Group {
+        why: "max.connections.per.ip is the same for all addresses",
+        keys: &[("max.connections.per.ip.overrides", Some(""))],
     },
     Group {
         why: "a broker has one cleaner, which is never off and moves a mebibyte at a time",
@@ -123,6 +122,7 @@ const GROUPS: &[Group] = &[
             ("create.topic.policy.class.name", None),
             ("alter.config.policy.class.name", None),
             ("config.providers", Some("")),
+            ("client.quota.callback.class", None),
         ],
     },
     Group { why: "metadata is Raft's, under raft.", keys: &[("metadata.", None)] },
@@ -151,6 +151,8 @@ const GROUPS: &[Group] = &[
             ("message.downconversion.enable", None),
             ("log.message.timestamp.difference.max.ms", None),
             ("message.timestamp.difference.max.ms", None),
+            ("quota.producer.default", None),
+            ("quota.consumer.default", None),
         ],
     },
     Group { why: "what is unstable is not there", keys: &[("unstable.", None)] },

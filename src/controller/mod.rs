@@ -4,8 +4,6 @@
 
 /// Where replicas go: pure.
 pub(crate) mod placement;
-/// How fast partitions come and go: pure.
-mod creation_rate;
 /// Topics made, grown, deleted.
 pub(crate) mod topics;
 /// Leaders elected because an operator asks for it.

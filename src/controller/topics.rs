@@ -13,17 +13,21 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::creation_rate::CreationRate;
 use super::placement::{TooFewBrokers, place};
 use crate::config::Config;
 use crate::metadata::apply::{TOPIC_PARTITIONS_MAX, apply};
 use crate::metadata::command::{CreatePartitions, CreateTopic, DeleteTopic, Remains};
 use crate::metadata::image::{BrokerState, Configs, Topic};
 use crate::metadata::{Command, Image, Metadata, ProposeError, Rejected};
+use crate::quotas::bucket::TokenBucket;
+use crate::quotas::kind::Kind;
+use crate::quotas::mutations::{Mutations, Strictness};
 use crate::replica::Replicas;
 
 /// How long the creation of a topic on first use may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After a rest as many partitions may come or go at once as else in so long (`max.partitions.creation.rate`).
+const BURST: Duration = Duration::from_secs(100);
 /// What a request says for "the broker's default".
 const DEFAULT: i32 = -1;
 
@@ -52,8 +56,8 @@ pub(crate) enum TopicError {
     Config(String),
     #[error("there may be {max} partitions in all (max.partitions)")]
     TooManyPartitions { max: u32 },
-    #[error("too many partitions come and go (max.partitions.creation.rate); try again in {} ms", .wait.as_millis())]
-    TooFast { wait: Duration },
+    #[error("too many partitions come and go ({limit}); try again in {} ms", .wait.as_millis())]
+    TooFast { limit: &'static str, wait: Duration },
     #[error("deletion of topics is disabled (delete.topic.enable)")]
     DeletionDisabled,
     #[error("accepted, but not carried out in time")]
@@ -115,7 +119,7 @@ pub(crate) struct Topics {
     replicas: Arc<Replicas>,
     config: watch::Receiver<Config>,
     world: World,
-    rate: Mutex<CreationRate>,
+    rate: Mutex<TokenBucket>,
     metrics: TopicMetrics,
 }
 
@@ -154,7 +158,7 @@ impl Topics {
                 "Changes of topics refused for max.partitions.creation.rate",
                 &metrics.refused_rate,
             );
-        let rate = Mutex::new(CreationRate::new(world.clock.now()));
+        let rate = Mutex::new(TokenBucket::full(BURST, world.clock.now()));
         Topics { metadata, replicas, config, world, rate, metrics }
     }
 
@@ -168,6 +172,7 @@ impl Topics {
         &self,
         mut new: NewTopic,
         execution: Execution,
+        mutations: &mut Mutations,
     ) -> Result<Created, TopicError> {
         let name = TopicName::new(&new.name)?;
         let image = self.metadata.image();
@@ -185,7 +190,7 @@ impl Topics {
             replication_factor: i16::try_from(partitions.first().map_or(0, Vec::len)).unwrap_or(i16::MAX),
             configs: new.configs.clone(),
         };
-        self.admit(&image, &config, created.partitions, execution)?;
+        self.admit(&image, &config, created.partitions, execution, mutations)?;
         let command =
             Command::CreateTopic(CreateTopic { id: created.id, name, partitions, configs: new.configs });
         let Execution::For(deadline) = execution else {
@@ -204,6 +209,7 @@ impl Topics {
         config: &Config,
         more: i32,
         execution: Execution,
+        mutations: &mut Mutations,
     ) -> Result<(), TopicError> {
         let more = usize::try_from(more).unwrap_or(0);
         let max = config.broker().topics.partitions_max;
@@ -213,17 +219,35 @@ impl Topics {
         }
         match execution {
             Execution::ValidateOnly => Ok(()),
-            Execution::For(_) => self.pace(config, more),
+            Execution::For(_) => self.pace(config, more, mutations),
         }
     }
 
-    fn pace(&self, config: &Config, partitions: usize) -> Result<(), TopicError> {
-        let per_second = config.broker().topics.partitions_rate_max;
-        let taken = self.rate.lock().take(partitions, per_second, self.world.clock.now());
-        taken.map_err(|wait| {
+    /// By what this client may do, and by what all of them together may. Those who do not know to try again later are let through
+    /// while both are in debt, but not without end.
+    fn pace(&self, config: &Config, partitions: usize, mutations: &mut Mutations) -> Result<(), TopicError> {
+        let per_second = f64::from(config.broker().topics.partitions_rate_max);
+        let now = self.world.clock.now();
+        let too_fast = |limit, wait| TopicError::TooFast { limit, wait };
+        mutations.admit(now).map_err(|wait| too_fast(Kind::Mutation.key(), wait))?;
+        let mut rate = self.rate.lock();
+        let debt = rate.debt(now);
+        let debt_max = match mutations.strictness() {
+            Strictness::Strict => Duration::ZERO,
+            Strictness::Permissive => BURST,
+        };
+        if debt > debt_max {
             self.metrics.refused_rate.inc();
-            TopicError::TooFast { wait }
-        })
+            mutations.rest(debt, now);
+            return Err(too_fast("max.partitions.creation.rate", debt));
+        }
+        rate.take(partitions, per_second, now);
+        if mutations.strictness() == Strictness::Permissive {
+            mutations.rest(rate.debt(now), now);
+        }
+        drop(rate);
+        mutations.pay(partitions, now);
+        Ok(())
     }
 
     fn assign(
@@ -264,7 +288,12 @@ impl Topics {
     }
 
     /// Adds partitions.
-    pub(crate) async fn grow(&self, growth: Growth, execution: Execution) -> Result<(), TopicError> {
+    pub(crate) async fn grow(
+        &self,
+        growth: Growth,
+        execution: Execution,
+        mutations: &mut Mutations,
+    ) -> Result<(), TopicError> {
         let image = self.metadata.image();
         let topic = image.topic_named(&growth.name).ok_or(TopicError::Unknown)?;
         let existing = topic.partitions.len();
@@ -292,7 +321,8 @@ impl Topics {
         };
         let id = topic.id;
         let config = self.config.borrow().clone();
-        self.admit(&image, &config, i32::try_from(added.len()).unwrap_or(i32::MAX), execution)?;
+        let more = i32::try_from(added.len()).unwrap_or(i32::MAX);
+        self.admit(&image, &config, more, execution, mutations)?;
         let command = Command::CreatePartitions(CreatePartitions { topic: id, existing, added });
         let Execution::For(deadline) = execution else { return judge(&image, &command) };
         self.metadata.propose(command).await.map_err(explain)?;
@@ -300,25 +330,40 @@ impl Topics {
     }
 
     /// Deletes a topic by name.
-    pub(crate) async fn delete_named(&self, name: &str, deadline: Instant) -> Result<Deleted, TopicError> {
+    pub(crate) async fn delete_named(
+        &self,
+        name: &str,
+        deadline: Instant,
+        mutations: &mut Mutations,
+    ) -> Result<Deleted, TopicError> {
         let image = self.metadata.image();
         let topic = image.topic_named(name).ok_or(TopicError::Unknown)?;
-        self.delete_known(topic, deadline).await
+        self.delete_known(topic, deadline, mutations).await
     }
 
     /// Deletes a topic by id.
-    pub(crate) async fn delete(&self, id: TopicId, deadline: Instant) -> Result<Deleted, TopicError> {
+    pub(crate) async fn delete(
+        &self,
+        id: TopicId,
+        deadline: Instant,
+        mutations: &mut Mutations,
+    ) -> Result<Deleted, TopicError> {
         let image = self.metadata.image();
         let topic = image.topic(id).ok_or(TopicError::UnknownId)?;
-        self.delete_known(topic, deadline).await
+        self.delete_known(topic, deadline, mutations).await
     }
 
-    async fn delete_known(&self, topic: &Topic, deadline: Instant) -> Result<Deleted, TopicError> {
+    async fn delete_known(
+        &self,
+        topic: &Topic,
+        deadline: Instant,
+        mutations: &mut Mutations,
+    ) -> Result<Deleted, TopicError> {
         let config = self.config.borrow().clone();
         if !config.broker().topics.deletable {
             return Err(TopicError::DeletionDisabled);
         }
-        self.pace(&config, topic.partitions.len())?;
+        self.pace(&config, topic.partitions.len(), mutations)?;
         let (settings, _) = config.topic(&topic.configs);
         let remains = if settings.tiered { Remains::InTier } else { Remains::Nothing };
         let command = DeleteTopic { topic: topic.id, remains, time: self.world.clock.wall() };

@@ -19,6 +19,7 @@ use crate::config::{self, Config};
 use crate::controller::topics::{NewTopic, TopicError, Topics};
 use crate::metadata::image::BrokerState;
 use crate::metadata::{Delta, Image, Metadata};
+use crate::quotas::mutations::Mutations;
 use crate::replica::Replicas;
 
 /// The topic that groups are kept in.
@@ -215,7 +216,7 @@ impl Groups {
             assignments: BTreeMap::new(),
             configs: settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         };
-        match topics.create(new, topics.patience()).await {
+        match topics.create(new, topics.patience(), &mut Mutations::unlimited()).await {
             // Another broker was faster.
             Ok(_) | Err(TopicError::Exists(_)) => Ok(()),
             Err(error) => Err(error),

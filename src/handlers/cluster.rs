@@ -19,6 +19,7 @@ use crate::controller::topics::{NewTopic, TopicError};
 use crate::groups::coordinator::is_internal;
 use crate::metadata::Image;
 use crate::metadata::image::{Broker, BrokerState, Endpoint, Partition, Topic};
+use crate::quotas::mutations::Mutations;
 
 /// Kafka's word for "the caller did not ask what it may do".
 const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
@@ -39,6 +40,7 @@ pub(crate) async fn metadata(
     context: Arc<Context>,
     request: MetadataRequest,
     version: i16,
+    mut mutations: Mutations,
 ) -> MetadataResponse {
     let mut image = context.metadata.image();
     if version < VERSION_TOPIC_IDS
@@ -55,7 +57,7 @@ pub(crate) async fn metadata(
         Some(asked) => {
             let allowed = version < 4 || request.allow_auto_topic_creation;
             for wanted in &asked {
-                if allowed && create_missing(&context, &image, wanted).await {
+                if allowed && create_missing(&context, &image, wanted, &mut mutations).await {
                     image = context.metadata.image();
                 }
                 topics.push(find(&image, wanted));
@@ -72,6 +74,7 @@ pub(crate) async fn metadata(
         controller_id: context.broker.0,
         topics,
         cluster_authorized_operations: cluster_operations(asked_operations),
+        throttle_time_ms: mutations.rest_ms(context.world.clock.now()),
         ..MetadataResponse::default()
     }
 }
@@ -90,7 +93,12 @@ fn without_topic_ids(asked: &[MetadataRequestTopic]) -> MetadataResponse {
 
 /// Kafka answers "unknown" while it creates, and the client asks again; here creation is a few milliseconds, so the first answer
 /// is the right one.
-async fn create_missing(context: &Context, image: &Image, wanted: &MetadataRequestTopic) -> bool {
+async fn create_missing(
+    context: &Context,
+    image: &Image,
+    wanted: &MetadataRequestTopic,
+    mutations: &mut Mutations,
+) -> bool {
     let config = context.config();
     let Some(name) = wanted.name.as_deref() else { return false };
     if !config.broker().topics.auto_create
@@ -102,7 +110,8 @@ async fn create_missing(context: &Context, image: &Image, wanted: &MetadataReque
     let created = if is_internal(name) {
         context.groups.make_topic(&context.topics).await
     } else {
-        context.topics.create(NewTopic::by_default(name), context.topics.patience()).await.map(drop)
+        let (new, patience) = (NewTopic::by_default(name), context.topics.patience());
+        context.topics.create(new, patience, mutations).await.map(drop)
     };
     match created {
         Ok(()) => {

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::controller::topics::Topics;
 use crate::groups::coordinator::Groups;
 use crate::metadata::Metadata;
+use crate::quotas::Quotas;
 use crate::replica::Replicas;
 use crate::transactions::ids::ProducerIds;
 
@@ -29,6 +30,7 @@ pub(crate) struct Context {
     pub(crate) tier: Option<Tier>,
     pub(crate) topics: Topics,
     pub(crate) groups: Arc<Groups>,
+    pub(crate) quotas: Arc<Quotas>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) sessions: Mutex<FetchSessions>,
     /// Memory for records in answers, of all connections together.

@@ -15,6 +15,7 @@ use crate::groups::error::{GroupError, Unavailable};
 use crate::log;
 use crate::metadata::features::FeatureError;
 use crate::metadata::{ProposeError, Rejected};
+use crate::quotas::mutations::Strictness;
 use crate::replica::error::{AckError, AppendError, DeleteRecordsError, ReadError, RoleError};
 
 /// What a role's refusal is called.
@@ -174,6 +175,13 @@ pub(super) fn of_features(error: &FeatureError) -> ErrorCode {
         | FeatureError::Level { .. }
         | FeatureError::Lower { .. }
         | FeatureError::Higher { .. } => ErrorCode::INVALID_UPDATE_VERSION,
+}
+
+/// The same, to a client that may be of before KIP-599 and have no word for "later".
+pub(super) fn of_mutation(error: &TopicError, strictness: Strictness) -> ErrorCode {
+    match (error, strictness) {
+        (TopicError::TooFast { .. }, Strictness::Permissive) => ErrorCode::POLICY_VIOLATION,
+        (error, _) => of_topic(error),
     }
 }
 
@@ -276,7 +284,7 @@ fn of_rejected(rejected: &Rejected) -> ErrorCode {
         Rejected::InvalidConfigs(_) => ErrorCode::INVALID_CONFIG,
         // After several tries; clients go on trying.
         Rejected::StaleConfigs(_) => ErrorCode::REQUEST_TIMED_OUT,
-        Rejected::InvalidBlock { .. } => ErrorCode::INVALID_REQUEST,
+        Rejected::InvalidBlock { .. } | Rejected::InvalidQuotas(_) => ErrorCode::INVALID_REQUEST,
         Rejected::InvalidFeature(_) => ErrorCode::FEATURE_UPDATE_FAILED,
         Rejected::Exhausted(_) => ErrorCode::UNKNOWN_SERVER_ERROR,
     }

@@ -22,6 +22,7 @@ use super::fetch_gather::{Answer, Gathered, Gathering, Target};
 use super::fetch_session::{PartitionRef, Resolved, SessionRequest, Told, TopicRef, Wanted};
 use super::topics_by;
 use crate::metadata::Image;
+use crate::quotas::charges::{Charges, FetchCharge};
 use crate::replica::read::Isolation;
 
 /// From here on an answer as a whole can be an error.
@@ -46,7 +47,12 @@ pub(crate) struct Fetched {
 }
 
 /// Reads what the request asks for.
-pub(crate) async fn handle(context: Arc<Context>, request: FetchRequest, version: i16) -> Fetched {
+pub(crate) async fn handle(
+    context: Arc<Context>,
+    request: FetchRequest,
+    version: i16,
+    charges: Option<Arc<Charges>>,
+) -> Fetched {
     let now = context.world.clock.now();
     let replica_id =
         if version >= VERSION_REPLICA_STATE { request.replica_state.replica_id } else { request.replica_id };
@@ -54,7 +60,7 @@ pub(crate) async fn handle(context: Arc<Context>, request: FetchRequest, version
         // Only brokers replicate, and they will do so on a listener of their own.
         return refused(&request, ErrorCode::CLUSTER_AUTHORIZATION_FAILED, version);
     }
-    let mut gathering = limits(&request, now, &context);
+    let mut gathering = limits(&request, now, &context, charges.as_deref());
     let (session, nameless) = session_request(&request, version);
     let resolved = context.sessions.lock().resolve(session, now);
     let resolved = match resolved {
@@ -72,26 +78,37 @@ pub(crate) async fn handle(context: Arc<Context>, request: FetchRequest, version
         .map(|(partition, wanted)| target(&context, &image, partition, wanted))
         .collect();
     let Gathered { answers, memory } = gathering.run(&context, &targets).await;
+    let mut rest = Duration::ZERO;
+    if let Some(charges) = &charges {
+        let size = answers.iter().map(|answer| answer.batches.size() as u64).sum();
+        match charges.fetch(ByteCount(size), context.world.clock.now()) {
+            FetchCharge::Send(after) => rest = after,
+            FetchCharge::Withhold(before) => return withheld(&resolved, before),
+        }
+    }
     // The newest: an error may come from a change that the request has waited for.
     let image = context.metadata.image();
     let mut response = assemble(&context, &image, &resolved, &targets, answers, version);
+    response.throttle_time_ms = millis(rest);
     response.responses.extend(nameless.into_iter().map(|topic| unknown(&context, topic)));
     Fetched { response, memory }
 }
 
-fn limits(request: &FetchRequest, now: Instant, context: &Context) -> Gathering {
+fn limits(request: &FetchRequest, now: Instant, context: &Context, charges: Option<&Charges>) -> Gathering {
     let config = context.config();
     let fetch = &config.broker().fetch;
     let positive = |number: i32| u64::try_from(number).unwrap_or(0);
     let max_wait = Duration::from_millis(positive(request.max_wait_ms)).min(fetch.wait_max);
+    let quota_max = charges.and_then(Charges::fetch_bytes_max).unwrap_or(ByteCount(u64::MAX));
+    let bytes_max = ByteCount(positive(request.max_bytes)).min(fetch.bytes_max).min(quota_max);
     Gathering {
         isolation: if request.isolation_level == 1 {
             Isolation::ReadCommitted
         } else {
             Isolation::ReadUncommitted
         },
-        bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
-        bytes_max: ByteCount(positive(request.max_bytes)).min(fetch.bytes_max),
+        bytes_min: usize::try_from(positive(request.min_bytes).min(quota_max.get())).unwrap_or(usize::MAX),
+        bytes_max,
         deadline: now + max_wait,
         cold_deadline: now + max_wait.min(fetch.cold_wait_max),
     }
@@ -99,6 +116,17 @@ fn limits(request: &FetchRequest, now: Instant, context: &Context) -> Gathering 
 
 fn top_level(error_code: ErrorCode) -> Fetched {
     Fetched { response: FetchResponse { error_code, ..FetchResponse::default() }, memory: None }
+}
+
+/// Nothing of what was read, and when to ask again. A session goes on as if nothing had been there; none is opened.
+fn withheld(resolved: &Resolved, rest: Duration) -> Fetched {
+    let session_id = resolved.incremental.unwrap_or(0);
+    let response = FetchResponse { session_id, throttle_time_ms: millis(rest), ..FetchResponse::default() };
+    Fetched { response, memory: None }
+}
+
+fn millis(rest: Duration) -> i32 {
+    i32::try_from(rest.as_millis()).unwrap_or(i32::MAX)
 }
 
 /// Before there were errors of a whole answer, every partition says it.

@@ -40,6 +40,8 @@ pub(crate) mod log_dirs;
 pub(crate) mod producers;
 /// DescribeQuorum.
 pub(crate) mod quorum;
+/// DescribeClientQuotas, AlterClientQuotas.
+pub(crate) mod quotas;
 /// CreateTopics, DeleteTopics, CreatePartitions.
 pub(crate) mod topics;
 /// InitProducerId.

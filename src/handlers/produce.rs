@@ -135,6 +135,11 @@ impl Started {
         })
     }
 
+    /// Says in the answer how long its client is throttled.
+    pub(crate) fn throttle(&mut self, millis: i32) {
+        self.response.throttle_time_ms = millis;
+    }
+
     /// Whether there is nothing to wait for.
     pub(crate) fn is_done(&self) -> bool {
         self.waits.is_empty()

@@ -21,12 +21,21 @@ use super::configs::source_code;
 use super::context::Context;
 use super::errors;
 use crate::controller::topics::{Created, Execution, Growth, NewTopic, TopicError};
+use crate::quotas::mutations::{Mutations, Strictness};
 
 /// From here on topics may be named by id.
 const VERSION_DELETE_BY_ID: i16 = 6;
+/// From these on clients know to try again later, and are refused for their quota (KIP-599).
+pub(crate) const VERSION_CREATE_STRICT: i16 = 6;
+pub(crate) const VERSION_DELETE_STRICT: i16 = 5;
+pub(crate) const VERSION_GROW_STRICT: i16 = 3;
 
 /// Makes topics. Each is judged alone.
-pub(crate) async fn create(context: Arc<Context>, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub(crate) async fn create(
+    context: Arc<Context>,
+    request: CreateTopicsRequest,
+    mut mutations: Mutations,
+) -> CreateTopicsResponse {
     let deadline = deadline(&context, request.timeout_ms);
     let execution = if request.validate_only { Execution::ValidateOnly } else { Execution::For(deadline) };
     let mut counts: HashMap<&str, usize> = HashMap::new();
@@ -39,13 +48,13 @@ pub(crate) async fn create(context: Arc<Context>, request: CreateTopicsRequest) 
             Err(TopicError::Request("the request names this topic more than once".to_owned()))
         } else {
             match new_topic(topic) {
-                Ok(new) => context.topics.create(new, execution).await,
+                Ok(new) => context.topics.create(new, execution, &mut mutations).await,
                 Err(error) => Err(error),
             }
         };
-        response.throttle_time_ms = response.throttle_time_ms.max(throttle_ms(outcome.as_ref().err()));
-        response.topics.push(created(&context, topic, outcome));
+        response.topics.push(created(&context, topic, outcome, mutations.strictness()));
     }
+    response.throttle_time_ms = mutations.rest_ms(context.world.clock.now());
     response
 }
 
@@ -80,6 +89,7 @@ fn created(
     context: &Context,
     topic: &CreatableTopic,
     outcome: Result<Created, TopicError>,
+    strictness: Strictness,
 ) -> CreatableTopicResult {
     let mut result = CreatableTopicResult { name: topic.name.clone(), ..CreatableTopicResult::default() };
     match outcome {
@@ -103,7 +113,7 @@ fn created(
             );
         }
         Err(error) => {
-            result.error_code = errors::of_topic(&error);
+            result.error_code = errors::of_mutation(&error, strictness);
             result.error_message = errors::message(&error);
             result.configs = None;
         }
@@ -116,6 +126,7 @@ pub(crate) async fn delete(
     context: Arc<Context>,
     request: DeleteTopicsRequest,
     version: i16,
+    mut mutations: Mutations,
 ) -> DeleteTopicsResponse {
     let deadline = deadline(&context, request.timeout_ms);
     let wanted: Vec<DeleteTopicState> = if version >= VERSION_DELETE_BY_ID {
@@ -127,8 +138,10 @@ pub(crate) async fn delete(
     let mut response = DeleteTopicsResponse::default();
     for topic in wanted {
         let outcome = match (&topic.name, topic.topic_id.is_nil()) {
-            (Some(name), true) => context.topics.delete_named(name, deadline).await,
-            (None, false) => context.topics.delete(TopicId::new(topic.topic_id), deadline).await,
+            (Some(name), true) => context.topics.delete_named(name, deadline, &mut mutations).await,
+            (None, false) => {
+                context.topics.delete(TopicId::new(topic.topic_id), deadline, &mut mutations).await
+            }
             _ => Err(TopicError::Request("a topic is named either by name or by id".to_owned())),
         };
         let mut result = DeletableTopicResult {
@@ -142,8 +155,7 @@ pub(crate) async fn delete(
                 result.topic_id = deleted.id.uuid();
             }
             Err(error) => {
-                response.throttle_time_ms = response.throttle_time_ms.max(throttle_ms(Some(&error)));
-                result.error_code = errors::of_topic(&error);
+                result.error_code = errors::of_mutation(&error, mutations.strictness());
                 result.error_message = errors::message(&error);
                 if version < VERSION_DELETE_BY_ID {
                     result.name.get_or_insert(Str::EMPTY);
@@ -152,6 +164,7 @@ pub(crate) async fn delete(
         }
         response.responses.push(result);
     }
+    response.throttle_time_ms = mutations.rest_ms(context.world.clock.now());
     response
 }
 
@@ -159,6 +172,7 @@ pub(crate) async fn delete(
 pub(crate) async fn grow(
     context: Arc<Context>,
     request: CreatePartitionsRequest,
+    mut mutations: Mutations,
 ) -> CreatePartitionsResponse {
     let deadline = deadline(&context, request.timeout_ms);
     let execution = if request.validate_only { Execution::ValidateOnly } else { Execution::For(deadline) };
@@ -171,12 +185,11 @@ pub(crate) async fn grow(
         let outcome = if counts[&*topic.name] > 1 {
             Err(TopicError::Request("the request names this topic more than once".to_owned()))
         } else {
-            context.topics.grow(growth(topic), execution).await
+            context.topics.grow(growth(topic), execution, &mut mutations).await
         };
-        response.throttle_time_ms = response.throttle_time_ms.max(throttle_ms(outcome.as_ref().err()));
         let (error_code, error_message) = match &outcome {
             Ok(()) => (ErrorCode::NONE, None),
-            Err(error) => (errors::of_topic(error), errors::message(error)),
+            Err(error) => (errors::of_mutation(error, mutations.strictness()), errors::message(error)),
         };
         response.results.push(CreatePartitionsTopicResult {
             name: topic.name.clone(),
@@ -184,6 +197,7 @@ pub(crate) async fn grow(
             error_message,
         });
     }
+    response.throttle_time_ms = mutations.rest_ms(context.world.clock.now());
     response
 }
 
@@ -196,14 +210,6 @@ fn growth(topic: &CreatePartitionsTopic) -> Growth {
             .assignments
             .as_ref()
             .map(|all| all.iter().map(|one| brokers(&one.broker_ids)).collect()),
-    }
-}
-
-/// How long to wait before it is asked again: clients that are refused for a rate go by this alone.
-fn throttle_ms(error: Option<&TopicError>) -> i32 {
-    match error {
-        Some(TopicError::TooFast { wait }) => i32::try_from(wait.as_millis()).unwrap_or(i32::MAX).max(1),
-        _ => 0,
     }
 }
 

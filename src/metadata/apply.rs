@@ -22,6 +22,8 @@ use super::verdict::{Outcome, Rejected};
 mod brokers;
 /// Leaders and in-sync sets.
 mod partitions;
+/// Client quotas.
+mod quotas;
 /// Settings.
 mod settings;
 /// Topics come, grow and go.
@@ -37,6 +39,12 @@ pub const REPLICAS_MAX: usize = 32;
 pub const CONFIGS_MAX: usize = 256;
 /// Length of a setting's value, in bytes.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 32 << 10;
+/// Entities that have client quotas.
+pub const CLIENT_QUOTAS_MAX: usize = 10_000;
+/// Client quotas of one entity.
+pub const QUOTA_KEYS_MAX: usize = 16;
+/// Length of a user, client id or address that has client quotas, in bytes.
+pub const QUOTA_NAME_BYTES_MAX: usize = 1024;
 /// Length of any other text (host, rack, listener, key), in bytes.
 pub const TEXT_BYTES_MAX: usize = 255;
 /// Endpoints of one broker.
@@ -68,6 +76,7 @@ pub fn apply(image: &mut Image, command: &Command) -> Result<Outcome, Rejected> 
         Command::CreatePartitions(command) => topics::create_partitions(image, command),
         Command::SetTopicConfigs(command) => settings::set_topic_configs(image, command),
         Command::SetBrokerConfigs(command) => settings::set_broker_configs(image, command),
+        Command::SetClientQuotas(command) => quotas::set_client_quotas(image, command),
         Command::ChangeIsr(command) => partitions::change_isr(image, command),
         Command::ChangeLeader(command) => partitions::change_leader(image, command),
         Command::AllocateProducerIds(command) => allocate_producer_ids(image, command),

@@ -12,7 +12,7 @@ use aquifer_model::{BrokerId, LeaderEpoch, ProducerId, Timestamp, TopicId, Topic
 use super::ids::{
     BrokerEpoch, BrokerIncarnation, ClusterId, DirectoryId, Incarnation, PartitionEpoch, RaftNodeId,
 };
-use super::image::{Configs, Endpoint, Recovery};
+use super::image::{Configs, Endpoint, QuotaEntity, Recovery};
 
 /// One change. What each leads to is told by `apply`.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +39,8 @@ pub enum Command {
     SetTopicConfigs(SetTopicConfigs),
     /// Dynamic settings of one broker or all.
     SetBrokerConfigs(SetBrokerConfigs),
+    /// How much clients may use.
+    SetClientQuotas(SetClientQuotas),
     /// A leader changes its in-sync set, or has recovered.
     ChangeIsr(ChangeIsr),
     /// The controller chooses a leader.
@@ -64,6 +66,7 @@ impl Command {
             Command::CreatePartitions(_) => "CreatePartitions",
             Command::SetTopicConfigs(_) => "SetTopicConfigs",
             Command::SetBrokerConfigs(_) => "SetBrokerConfigs",
+            Command::SetClientQuotas(_) => "SetClientQuotas",
             Command::ChangeIsr(_) => "ChangeIsr",
             Command::ChangeLeader(_) => "ChangeLeader",
             Command::AllocateProducerIds(_) => "AllocateProducerIds",
@@ -196,6 +199,16 @@ pub struct SetBrokerConfigs {
     pub changes: ConfigChanges,
     /// What the changes build on. If any of it is different by now, none is made.
     pub known: KnownConfigs,
+}
+
+/// Quotas of one entity to set, or, where `None`, to take back.
+pub type QuotaChanges = BTreeMap<String, Option<f64>>;
+
+/// See [`Command::SetClientQuotas`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct SetClientQuotas {
+    /// Of each entity. All of them or none.
+    pub changes: BTreeMap<QuotaEntity, QuotaChanges>,
 }
 
 /// See [`Command::ChangeIsr`].

@@ -6,7 +6,7 @@
 //!
 //! Invariants, kept by `apply` and checked whenever an image is read from a disk: a name names exactly one topic; a partition has
 //! at least one replica, none twice, its in-sync set is a part of them and never empty, its leader is in the in-sync set and is
-//! an active broker; epochs and counters only rise.
+//! an active broker; a client quota is above zero; epochs and counters only rise.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,11 +21,14 @@ use super::ordered::Ordered;
 mod brokers;
 /// Topics by name.
 mod names;
+/// Client quotas.
+mod quotas;
 /// Topics and partitions.
 mod topics;
 
 pub use brokers::{Broker, BrokerState, Endpoint, SecurityProtocol};
 pub(super) use names::Folded;
+pub use quotas::{ClientQuotas, QuotaEntity, QuotaName, QuotaValues};
 pub(super) use topics::repeats;
 pub use topics::{DeletedTopic, Partition, Recovery, Topic};
 
@@ -52,6 +55,7 @@ pub struct Image {
     pub(super) deleted: Ordered<TopicId, Arc<DeletedTopic>>,
     pub(super) brokers: Arc<BTreeMap<BrokerId, Arc<Broker>>>,
     pub(super) broker_configs: Arc<BTreeMap<Option<BrokerId>, Configs>>,
+    pub(super) client_quotas: Arc<ClientQuotas>,
     pub(super) broker_epoch_next: i64,
     pub(super) producer_id_next: i64,
     /// Fields that a newer program wrote and this one does not know; written back as they are.
@@ -127,6 +131,11 @@ impl Image {
         self.broker_configs.get(&broker).unwrap_or(&NO_CONFIGS)
     }
 
+    /// Client quotas. As long as they do not change, it is the same `Arc`.
+    pub fn client_quotas(&self) -> &Arc<ClientQuotas> {
+        &self.client_quotas
+    }
+
     /// The topic whose name is `name` but for `.` and `_`, if there is one; it may be the same name.
     pub(super) fn topic_colliding(&self, name: &str) -> Option<(&Folded, TopicId)> {
         self.names.find(|other| other.compare(name)).map(|(folded, id)| (folded, *id))
@@ -162,6 +171,10 @@ impl Image {
         }
         if let Some(broker) = self.brokers().find(|broker| broker.epoch.0 >= self.broker_epoch_next) {
             return Some(format!("the epoch of broker {} is ahead of the counter", broker.id));
+        }
+        let usable = |value: &f64| value.is_finite() && *value > 0.0;
+        if self.client_quotas.values().any(|values| values.is_empty() || !values.values().all(usable)) {
+            return Some("a client quota is none, or not above zero".to_owned());
         }
         self.topics().find_map(|topic| self.topic_flaw(topic))
     }

@@ -133,6 +133,9 @@ pub enum Rejected {
     /// Too many settings, or texts too long.
     #[error("the settings are invalid: {0}")]
     InvalidConfigs(&'static str),
+    /// Too many quotas, texts too long, or values that are none.
+    #[error("the quotas are invalid: {0}")]
+    InvalidQuotas(&'static str),
     /// Zero or too many producer ids at a time.
     #[error("{count} producer ids: a block has 1 to {max}")]
     InvalidBlock {

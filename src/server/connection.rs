@@ -10,6 +10,9 @@
 //! outstanding. Answers hold what they hold until they have left; a client that takes nothing of its answer for long is given up,
 //! and sooner if its memory is needed by others.
 //!
+//! A client that has used more than its quota is answered at once, and nothing more is read from it until it has rested for as long
+//! as its answer says (KIP-219); what it sends meanwhile waits in its socket.
+//!
 //! A client that leaves is noticed also while its request waits, so that nobody can leave waits behind: what has begun by then
 //! ends within [`LAST_ANSWERS_MAX`].
 //!
@@ -25,12 +28,15 @@ use aquifer_model::ByteCount;
 use aquifer_runtime::World;
 use aquifer_runtime::sockets::{ReadHalf, WriteHalf};
 use bytes::Bytes;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch::{Answer, Dispatcher, Outgoing, Reply};
 use super::ended::Ended;
 use super::memory::{Held, RequestMemory};
+use super::meter::timed;
 use crate::net::frame::{FrameReader, write_segments};
+use crate::quotas::Payer;
 
 /// Answers that may be outstanding before reading stops. Kafka's clients keep five requests in flight.
 const OUTSTANDING_MAX: usize = 8;
@@ -81,6 +87,10 @@ pub(crate) struct Connection {
     outstanding: VecDeque<Outstanding>,
     /// The last request started must end before another is.
     serial: bool,
+    /// Who pays for its requests.
+    payer: Payer,
+    /// No request is read until then: its client has used more than it may (KIP-219).
+    muted_until: Option<Instant>,
 }
 
 impl Connection {
@@ -99,6 +109,8 @@ impl Connection {
             dispatcher,
             outstanding: VecDeque::new(),
             serial: false,
+            payer: Payer::default(),
+            muted_until: None,
         }
     }
 
@@ -139,12 +151,14 @@ impl Connection {
             if self.outstanding.is_empty() {
                 self.serial = false;
             }
-            let may_read = !self.serial && self.outstanding.len() < OUTSTANDING_MAX;
+            let muted_until = self.muted_until;
+            let may_read = !self.serial && self.outstanding.len() < OUTSTANDING_MAX && muted_until.is_none();
             let idle = may_read && self.outstanding.is_empty();
             tokio::select! {
                 biased;
                 answer = next_answer(&mut self.outstanding) => self.write(answer).await?,
                 () = stopping.cancelled() => return Ok(Ended::Stopping),
+                () = over(muted_until) => self.muted_until = None,
                 frame = self.arrivals.next(&self.limits, &self.world, may_read) => {
                     let started = match frame {
                         Ok(Some(frame)) => self.start(frame).await,
@@ -162,22 +176,44 @@ impl Connection {
 
     async fn write(&mut self, answer: Result<Outgoing, Ended>) -> Result<(), Ended> {
         let answer = answer?;
-        tokio::select! {
-            biased;
-            written = write_segments(&mut self.writer, answer.segments.slices(), WRITE_STALL_MAX) => {
-                written.map_err(Ended::of_write)
+        self.mute(answer.muted_until);
+        let writer = &mut self.writer;
+        let writing = async {
+            tokio::select! {
+                biased;
+                written = write_segments(writer, answer.segments.slices(), WRITE_STALL_MAX) => {
+                    written.map_err(Ended::of_write)
+                }
+                () = answer.recalled() => Err(Ended::InTheWay),
             }
-            () = answer.recalled() => Err(Ended::InTheWay),
-        }
+        };
+        let Some(charges) = &answer.charges else { return writing.await };
+        let (written, took) = timed(self.world.clock, writing).await;
+        charges.note_request(took, self.world.clock.now());
+        written
+    }
+
+    /// Reads nothing more before `until`.
+    fn mute(&mut self, until: Option<Instant>) {
+        self.muted_until = self.muted_until.max(until);
     }
 
     /// Mostly does not wait. Where it does, for a batch that is looked into, so does all else of this client.
     async fn start(&mut self, frame: Bytes) -> Result<(), Ended> {
         let mut held = std::mem::take(&mut self.arrivals.held);
-        let (answer, serial) = match self.dispatcher.start(frame, self.peer).await? {
-            Reply::None => return Ok(()),
-            Reply::Now(outgoing) => (Pending::Ready(Ok(outgoing)), false),
-            Reply::Overlapping(answer) => (Pending::Waiting(answer), false),
+        let (answer, serial) = match self.dispatcher.start(frame, self.peer, &mut self.payer).await? {
+            Reply::None { muted_until } => {
+                self.mute(muted_until);
+                return Ok(());
+            }
+            Reply::Now(outgoing) => {
+                self.mute(outgoing.muted_until);
+                (Pending::Ready(Ok(outgoing)), false)
+            }
+            Reply::Overlapping { answer, muted_until } => {
+                self.mute(muted_until);
+                (Pending::Waiting(answer), false)
+            }
             Reply::Serial(answer) => (Pending::Waiting(answer), true),
             Reply::Parked(answer) => {
                 held = Held::default();
@@ -223,6 +259,14 @@ impl Arrivals {
             let step = FrameReader::<ReadHalf>::next_step(length, held.room());
             limits.requests.grow(held, step, world.clock).await;
         }
+    }
+}
+
+/// Waits until then; for ever, if there is no such time.
+async fn over(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 

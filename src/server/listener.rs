@@ -111,6 +111,20 @@ impl Acceptor {
                 tracing::debug!(%peer, "connection refused: too many are open");
                 continue;
             };
+            let now = self.dispatcher.world().clock.now();
+            if let Err(rest) = self.dispatcher.quotas().connection(peer.ip(), now) {
+                tracing::debug!(%peer, ?rest, "connection put off: its address has connected too often");
+                let stopping = stopping.clone();
+                // As in Kafka, it is closed after its rest, since a client that is refused at once tries again at once.
+                tasks.spawn("connection", async move {
+                    tokio::select! {
+                        () = stopping.cancelled() => {}
+                        () = tokio::time::sleep(rest) => {}
+                    }
+                    drop((stream, slot));
+                });
+                continue;
+            }
             if let Err(error) = sockets::configure(&stream) {
                 tracing::debug!(%peer, %error, "connection was gone at once");
                 continue;

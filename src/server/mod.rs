@@ -4,6 +4,8 @@
 pub(crate) mod memory;
 /// Why a connection ends.
 mod ended;
+/// How much of a thread's time something takes.
+mod meter;
 /// From a request's bytes to a handler, and from its answer to bytes.
 pub(crate) mod dispatch;
 /// One client's connection.

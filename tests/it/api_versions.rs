@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aquifer_protocol::messages::alter_client_quotas::AlterClientQuotasRequest;
 use aquifer_protocol::messages::alter_configs::AlterConfigsRequest;
 use aquifer_protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use aquifer_protocol::messages::create_partitions::CreatePartitionsRequest;
@@ -9,6 +10,7 @@ use aquifer_protocol::messages::create_topics::CreateTopicsRequest;
 use aquifer_protocol::messages::delete_groups::DeleteGroupsRequest;
 use aquifer_protocol::messages::delete_records::DeleteRecordsRequest;
 use aquifer_protocol::messages::delete_topics::DeleteTopicsRequest;
+use aquifer_protocol::messages::describe_client_quotas::DescribeClientQuotasRequest;
 use aquifer_protocol::messages::describe_cluster::DescribeClusterRequest;
 use aquifer_protocol::messages::describe_configs::DescribeConfigsRequest;
 use aquifer_protocol::messages::describe_groups::DescribeGroupsRequest;
@@ -91,6 +93,8 @@ async fn every_version_says_the_same() {
         (ApiKey::AlterConfigs, 0, 2),
         (ApiKey::DescribeLogDirs, 1, 5),
         (ApiKey::ElectLeaders, 0, 2),
+        (ApiKey::DescribeClientQuotas, 0, 1),
+        (ApiKey::AlterClientQuotas, 0, 1),
         (ApiKey::DescribeQuorum, 0, 2),
         (ApiKey::UpdateFeatures, 0, 2),
         (ApiKey::DescribeProducers, 0, 0),
@@ -197,6 +201,8 @@ async fn every_promised_version_is_answered_in_that_version() {
     check_promise(&mut client, &mut promised, &DescribeConfigsRequest::default()).await;
     check_promise(&mut client, &mut promised, &CreatePartitionsRequest::default()).await;
     check_promise(&mut client, &mut promised, &IncrementalAlterConfigsRequest::default()).await;
+    check_promise(&mut client, &mut promised, &DescribeClientQuotasRequest::default()).await;
+    check_promise(&mut client, &mut promised, &AlterClientQuotasRequest::default()).await;
     check_promise(&mut client, &mut promised, &DescribeClusterRequest::default()).await;
     check_promise(&mut client, &mut promised, &FindCoordinatorRequest::default()).await;
     check_promise(&mut client, &mut promised, &JoinGroupRequest::default()).await;

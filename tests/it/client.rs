@@ -65,13 +65,20 @@ impl Topic {
 pub(crate) struct Client {
     stream: Stream,
     correlation_id: i32,
+    /// What it calls itself.
+    name: Str,
 }
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Client {
+        Client::connect_as(address, "it").await
+    }
+
+    /// One that calls itself so.
+    pub(crate) async fn connect_as(address: SocketAddr, name: &str) -> Client {
         let stream = in_time("connect", Stream::connect(address)).await.expect("the broker listens");
         sockets::configure(&stream).expect("socket options");
-        Client { stream, correlation_id: 0 }
+        Client { stream, correlation_id: 0, name: Str::from(name) }
     }
 
     /// Asks in `version` and gives the answer, which must be one of that version, to the last byte.
@@ -83,7 +90,7 @@ impl Client {
     /// Asks, and leaves the answer in the socket.
     pub(crate) async fn send<R: Request>(&mut self, version: i16, request: &R) {
         self.correlation_id += 1;
-        let client_id = Some(Str::from_static("it"));
+        let client_id = Some(self.name.clone());
         let frame = frame::encode_request(request, version, self.correlation_id, client_id);
         let frame = frame.unwrap_or_else(|error| panic!("{} v{version}: {error}", R::NAME));
         self.send_bytes(&frame.into_bytes()).await;

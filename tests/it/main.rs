@@ -44,6 +44,8 @@ mod topic_partitions;
 mod administration;
 /// Every API in every version, and what is none.
 mod prober;
+/// Client quotas: set, told, kept to.
+mod quotas;
 
 /// The program as people type it.
 mod faces;

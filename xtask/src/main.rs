@@ -91,6 +91,7 @@ usage: cargo xtask COMMAND
   prove groups   members that come, leave and crash, the broker killed now and then: --seconds 600 --members 50 --partitions 200
                 --protocol classic|consumer --kills true|false --seed 1 --broker debug|release
   prove hostile  clients that mean no good beside one that does: --seconds 600 --rate 5000 --only ATTACK --broker debug|release
+  prove quotas   greedy clients held to their quotas beside one without: --form full|short --windows 11 --spans 3 --rate 1000000 --slower-max 2 --broker debug|release
   prove planted  each of the ten faults that a build can have on purpose must be found (as root): --only NAME
   check        a run's history, again: --history FOLDER
   prove restart kill -9 with much local log: --mb 2048 --broker debug|release

@@ -32,6 +32,8 @@ mod outage;
 pub(crate) mod planted;
 /// Power cuts of the data directory and the bucket.
 pub(crate) mod powercut;
+/// Clients that take all they can get, held to their quotas.
+pub(crate) mod quotas;
 /// A bucket that fails in every way that stores have.
 pub(crate) mod storefaults;
 /// What a restart with much local log costs.
@@ -67,6 +69,7 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
         "hostile" => hostile::main,
         "kill9" => kill9::main,
         "powercut" => powercut::main,
+        "quotas" => quotas::main,
         "diskfault" => diskfault::main,
         "restart" => restart::main,
         "outage" => outage::main,
@@ -75,7 +78,7 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
         "replay" => replay::main,
         other => {
             bail!(
-                "no such proof: '{other}' (kill9, powercut, corrupt, groups, hostile, diskfault, planted, sim, zombies, crashpoints, restart, outage, storefaults, storefaults-sim, zombies-real, replay)"
+                "no such proof: '{other}' (kill9, powercut, corrupt, groups, hostile, quotas, diskfault, planted, sim, zombies, crashpoints, restart, outage, storefaults, storefaults-sim, zombies-real, replay)"
             )
         }
     };

@@ -54,6 +54,8 @@ struct Checked {
 #[test]
 fn our_bytes_are_those_of_kafka_protocol() {
     let mut checked = Checked::default();
+    both::<alter_client_quotas::AlterClientQuotasRequest, theirs::AlterClientQuotasRequest>(&mut checked);
+    both::<alter_client_quotas::AlterClientQuotasResponse, theirs::AlterClientQuotasResponse>(&mut checked);
     both::<alter_configs::AlterConfigsRequest, theirs::AlterConfigsRequest>(&mut checked);
     both::<alter_configs::AlterConfigsResponse, theirs::AlterConfigsResponse>(&mut checked);
     both::<api_versions::ApiVersionsRequest, theirs::ApiVersionsRequest>(&mut checked);
@@ -68,6 +70,12 @@ fn our_bytes_are_those_of_kafka_protocol() {
     both::<delete_records::DeleteRecordsResponse, theirs::DeleteRecordsResponse>(&mut checked);
     both::<delete_topics::DeleteTopicsRequest, theirs::DeleteTopicsRequest>(&mut checked);
     both::<delete_topics::DeleteTopicsResponse, theirs::DeleteTopicsResponse>(&mut checked);
+    both::<describe_client_quotas::DescribeClientQuotasRequest, theirs::DescribeClientQuotasRequest>(
+        &mut checked,
+    );
+    both::<describe_client_quotas::DescribeClientQuotasResponse, theirs::DescribeClientQuotasResponse>(
+        &mut checked,
+    );
     both::<describe_cluster::DescribeClusterRequest, theirs::DescribeClusterRequest>(&mut checked);
     both::<describe_cluster::DescribeClusterResponse, theirs::DescribeClusterResponse>(&mut checked);
     both::<describe_configs::DescribeConfigsRequest, theirs::DescribeConfigsRequest>(&mut checked);

@@ -4,6 +4,7 @@ mod any;
 mod brokers;
 mod cluster;
 mod partitions;
+mod quotas;
 mod settings;
 mod topics;
 

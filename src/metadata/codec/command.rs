@@ -7,13 +7,13 @@
 use aquifer_model::format::{Format, FormatError, Tags, Writer};
 
 use super::parts::{
-    Source, write_brokers, write_directories, write_endpoints, write_map, write_recovery, write_topic,
-    write_topic_partition,
+    Source, write_brokers, write_directories, write_endpoints, write_map, write_quota_entity, write_recovery,
+    write_topic, write_topic_partition,
 };
 use crate::metadata::command::{
     AllocateProducerIds, BrokerRef, ChangeIsr, ChangeLeader, Command, ConfigChanges, CreatePartitions,
     CreateTopic, DeleteTopic, Election, ForfeitReplicas, FormatCluster, KnownConfigs, RegisterBroker,
-    Remains, SetBrokerConfigs, SetFeatures, SetTopicConfigs,
+    Remains, SetBrokerConfigs, SetClientQuotas, SetFeatures, SetTopicConfigs,
 };
 
 /// The format of a command.
@@ -37,6 +37,7 @@ mod kind {
     pub(super) const CHANGE_LEADER: u8 = 13;
     pub(super) const ALLOCATE_PRODUCER_IDS: u8 = 14;
     pub(super) const SET_FEATURES: u8 = 15;
+    pub(super) const SET_CLIENT_QUOTAS: u8 = 16;
 }
 
 /// Required: what a change of settings builds on.
@@ -123,6 +124,16 @@ fn write(writer: &mut Writer, command: &Command) {
             writer.u8(kind::SET_BROKER_CONFIGS);
             writer.option(*broker, |writer, broker| writer.i32(broker.0));
             write_changes(writer, changes);
+        }
+        Command::SetClientQuotas(SetClientQuotas { changes }) => {
+            writer.u8(kind::SET_CLIENT_QUOTAS);
+            writer.varint(changes.len() as u64);
+            for (entity, changes) in changes {
+                write_quota_entity(writer, entity);
+                write_map(writer, changes, |writer, value| {
+                    writer.option(*value, |writer, value| writer.u64(value.to_bits()));
+                });
+            }
         }
         Command::ChangeIsr(command) => {
             writer.u8(kind::CHANGE_ISR);
@@ -287,6 +298,12 @@ fn read(source: &mut Source<'_>) -> Result<Command, FormatError> {
         }),
         kind::SET_FEATURES => {
             Command::SetFeatures(SetFeatures { levels: source.map(|source| source.reader.i16())? })
+        }
+        kind::SET_CLIENT_QUOTAS => {
+            let changes = source.list(3, |source| {
+                Ok((source.quota_entity()?, source.map(|source| source.option(Source::number))?))
+            })?;
+            Command::SetClientQuotas(SetClientQuotas { changes: source.rising(changes)? })
         }
         _ => return Err(source.invalid("its kind is unknown here: use a newer aquifer")),
     })

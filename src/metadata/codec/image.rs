@@ -4,17 +4,21 @@
 //! in order of key, so equal images have equal bytes. What is read is checked against the image's invariants: bytes with a good
 //! checksum may still come from a program with a bug, and an image that is wrong must not be built upon.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aquifer_model::format::{FormatError, Reader, Writer};
+use aquifer_model::format::{FormatError, Reader, Tags, Writer};
 
 use super::parts::{
-    Source, write_brokers, write_directories, write_endpoints, write_map, write_recovery, write_topic,
+    Source, write_brokers, write_directories, write_endpoints, write_map, write_quota_entity, write_recovery,
+    write_topic,
 };
-use crate::metadata::image::{Broker, BrokerState, Cluster, DeletedTopic, Image, Partition, Topic};
+use crate::metadata::image::{
+    Broker, BrokerState, ClientQuotas, Cluster, DeletedTopic, Image, Partition, Topic,
+};
 
 const FORMAT: &str = "metadata image";
+/// Required: client quotas, where there are any. A program that does not know them would not hold anyone to them.
+const TAG_CLIENT_QUOTAS: u32 = 0;
 
 /// An image as bytes.
 pub(in crate::metadata) fn write(writer: &mut Writer, image: &Image) {
@@ -42,7 +46,7 @@ pub(in crate::metadata) fn write(writer: &mut Writer, image: &Image) {
     for deleted in image.deleted_topics() {
         write_deleted(writer, deleted);
     }
-    writer.tags(&image.unknown);
+    writer.tags(&tags(image));
 }
 
 fn write_broker(writer: &mut Writer, broker: &Broker) {
@@ -103,15 +107,13 @@ pub(in crate::metadata) fn read(body: &[u8]) -> Result<Image, FormatError> {
         producer_id_next: source.reader.i64()?,
         brokers: {
             let brokers = source.list(4 + 8 + 16 + 8 + 5, read_broker)?;
-            Arc::new(rising(
-                &source,
-                brokers.into_iter().map(|broker| (broker.id, Arc::new(broker))).collect(),
-            )?)
+            let brokers = brokers.into_iter().map(|broker| (broker.id, Arc::new(broker)));
+            Arc::new(source.rising(brokers.collect())?)
         },
         broker_configs: {
             let configs =
                 source.list(2, |source| Ok((source.option(Source::broker)?, source.map(Source::text)?)))?;
-            Arc::new(rising(&source, configs)?)
+            Arc::new(source.rising(configs)?)
         },
         ..Image::default()
     };
@@ -125,8 +127,11 @@ pub(in crate::metadata) fn read(body: &[u8]) -> Result<Image, FormatError> {
             return Err(source.invalid("a deleted topic is there twice"));
         }
     }
-    image.unknown = source.tags()?;
+    image.unknown = source.reader.tags(&[TAG_CLIENT_QUOTAS])?;
     source.reader.end()?;
+    if let Some(bytes) = image.unknown.take(TAG_CLIENT_QUOTAS) {
+        image.client_quotas = Arc::new(read_client_quotas(&bytes)?);
+    }
     if let Some(flaw) = image.flaw() {
         tracing::error!(flaw, "a metadata image breaks its own rules");
         return Err(source.invalid("it breaks the rules of an image; the log says which"));
@@ -134,12 +139,26 @@ pub(in crate::metadata) fn read(body: &[u8]) -> Result<Image, FormatError> {
     Ok(image)
 }
 
-/// A map of entries whose keys rise.
-fn rising<K: Ord, V>(source: &Source<'_>, entries: Vec<(K, V)>) -> Result<BTreeMap<K, V>, FormatError> {
-    if !entries.windows(2).all(|pair| pair[0].0 < pair[1].0) {
-        return Err(source.invalid("the keys of a map do not rise"));
+/// Fields that came later than the rest, beside those that are not known here.
+fn tags(image: &Image) -> Tags {
+    let mut tags = image.unknown.clone();
+    if !image.client_quotas.is_empty() {
+        let mut writer = Writer::new();
+        writer.varint(image.client_quotas.len() as u64);
+        for (entity, values) in image.client_quotas.iter() {
+            write_quota_entity(&mut writer, entity);
+            write_map(&mut writer, values, |writer, value| writer.u64(value.to_bits()));
+        }
+        tags.set_required(TAG_CLIENT_QUOTAS, writer.finish().into());
     }
-    Ok(entries.into_iter().collect())
+    tags
+}
+
+fn read_client_quotas(bytes: &[u8]) -> Result<ClientQuotas, FormatError> {
+    let mut source = Source { reader: Reader::new(FORMAT, bytes), format: FORMAT };
+    let entries = source.list(3, |source| Ok((source.quota_entity()?, source.map(Source::number)?)))?;
+    source.reader.end()?;
+    source.rising(entries)
 }
 
 fn read_broker(source: &mut Source<'_>) -> Result<Broker, FormatError> {

@@ -8,7 +8,13 @@ use aquifer_model::{BrokerId, LeaderEpoch, PartitionIndex, Timestamp, TopicId, T
 use crate::metadata::ids::{
     BrokerEpoch, BrokerIncarnation, ClusterId, DirectoryId, Incarnation, PartitionEpoch, RaftNodeId,
 };
-use crate::metadata::image::{Endpoint, Recovery, SecurityProtocol};
+use crate::metadata::image::{Endpoint, QuotaEntity, QuotaName, Recovery, SecurityProtocol};
+
+/// What quotas are for, as stored.
+const USER: u8 = 1;
+const USER_AND_CLIENT: u8 = 2;
+const CLIENT_ID: u8 = 3;
+const IP: u8 = 4;
 
 /// Reads one format: a [`Reader`] that knows the nouns of metadata.
 pub(super) struct Source<'a> {
@@ -56,10 +62,37 @@ impl<'a> Source<'a> {
         mut read: impl FnMut(&mut Source<'a>) -> Result<T, FormatError>,
     ) -> Result<BTreeMap<String, T>, FormatError> {
         let entries = self.list(2, |source| Ok((source.text()?, read(source)?)))?;
+        self.rising(entries)
+    }
+
+    /// A map of entries whose keys must rise.
+    pub(super) fn rising<K: Ord, V>(&self, entries: Vec<(K, V)>) -> Result<BTreeMap<K, V>, FormatError> {
         if !entries.windows(2).all(|pair| pair[0].0 < pair[1].0) {
             return Err(self.invalid("the keys of a map do not rise"));
         }
         Ok(entries.into_iter().collect())
+    }
+
+    /// A number that can be compared, by its bits.
+    pub(super) fn number(&mut self) -> Result<f64, FormatError> {
+        let number = f64::from_bits(self.reader.u64()?);
+        if number.is_finite() { Ok(number) } else { Err(self.invalid("a number is none")) }
+    }
+
+    pub(super) fn quota_entity(&mut self) -> Result<QuotaEntity, FormatError> {
+        Ok(match self.reader.u8()? {
+            USER => QuotaEntity::User(self.quota_name()?),
+            USER_AND_CLIENT => {
+                QuotaEntity::UserAndClient { user: self.quota_name()?, client_id: self.quota_name()? }
+            }
+            CLIENT_ID => QuotaEntity::ClientId(self.quota_name()?),
+            IP => QuotaEntity::Ip(self.quota_name()?),
+            _ => return Err(self.invalid("a quota's entity is unknown")),
+        })
+    }
+
+    fn quota_name(&mut self) -> Result<QuotaName, FormatError> {
+        Ok(self.option(Source::text)?.map_or(QuotaName::Default, QuotaName::Named))
     }
 
     pub(super) fn tags(&mut self) -> Result<Tags, FormatError> {
@@ -197,4 +230,20 @@ pub(super) fn write_endpoints(writer: &mut Writer, endpoints: &[Endpoint]) {
             SecurityProtocol::SaslSsl => 3,
         });
     });
+}
+
+pub(super) fn write_quota_entity(writer: &mut Writer, entity: &QuotaEntity) {
+    writer.u8(match entity {
+        QuotaEntity::User(_) => USER,
+        QuotaEntity::UserAndClient { .. } => USER_AND_CLIENT,
+        QuotaEntity::ClientId(_) => CLIENT_ID,
+        QuotaEntity::Ip(_) => IP,
+    });
+    for name in entity.names() {
+        let named = match name {
+            QuotaName::Default => None,
+            QuotaName::Named(name) => Some(name.as_str()),
+        };
+        writer.option(named, Writer::string);
+    }
 }

@@ -11,7 +11,7 @@ use crate::metadata::command::*;
 use crate::metadata::ids::{
     BrokerEpoch, BrokerIncarnation, ClusterId, DirectoryId, Incarnation, PartitionEpoch, RaftNodeId,
 };
-use crate::metadata::image::{Configs, Endpoint, Image, Recovery, SecurityProtocol};
+use crate::metadata::image::{Configs, Endpoint, Image, QuotaEntity, QuotaName, Recovery, SecurityProtocol};
 
 /// A registration of a process that never registered before.
 pub(in crate::metadata) fn registration(broker: i32, node: RaftNodeId) -> RegisterBroker {
@@ -65,6 +65,7 @@ pub(in crate::metadata) fn arbitrary_command() -> impl Strategy<Value = Command>
             .prop_map(|(topic, changes, known)| Command::SetTopicConfigs(SetTopicConfigs { topic, changes, known })),
         2 => (prop::option::of(broker()), changes(), known())
             .prop_map(|(broker, changes, known)| Command::SetBrokerConfigs(SetBrokerConfigs { broker, changes, known })),
+        2 => quota_changes().prop_map(|changes| Command::SetClientQuotas(SetClientQuotas { changes })),
         14 => change_isr(),
         10 => (topic_partition(), 0i32..5, broker(), any::<bool>()).prop_map(|(partition, epoch, leader, clean)| {
             let election = if clean { Election::Clean } else { Election::Unclean };
@@ -158,6 +159,23 @@ fn changes() -> impl Strategy<Value = ConfigChanges> {
 /// Mostly nothing, so that many stand.
 fn known() -> impl Strategy<Value = KnownConfigs> {
     prop_oneof![3 => Just(KnownConfigs::new()), 1 => changes()]
+}
+
+fn quota_changes() -> impl Strategy<Value = BTreeMap<QuotaEntity, QuotaChanges>> {
+    let value = prop_oneof![9 => 0.5f64..9.0, 1 => Just(0.0), 1 => Just(-1.5)];
+    let changes = prop::collection::btree_map("[a-c]|d?", prop::option::of(value), 0..3);
+    prop::collection::btree_map(quota_entity(), changes, 0..3)
+}
+
+fn quota_entity() -> impl Strategy<Value = QuotaEntity> {
+    let name =
+        || prop::option::of("[a-b]").prop_map(|name| name.map_or(QuotaName::Default, QuotaName::Named));
+    prop_oneof![
+        name().prop_map(QuotaEntity::User),
+        (name(), name()).prop_map(|(user, client_id)| QuotaEntity::UserAndClient { user, client_id }),
+        name().prop_map(QuotaEntity::ClientId),
+        name().prop_map(QuotaEntity::Ip),
+    ]
 }
 
 fn levels() -> impl Strategy<Value = BTreeMap<String, i16>> {

@@ -11,6 +11,9 @@ pub(crate) const COMMANDS: &str = include_str!("../codec/golden/commands-v1.txt"
 /// The golden image, in hexadecimal.
 pub(crate) const IMAGE: &str = include_str!("../codec/golden/image-v1.txt");
 
+/// The same with client quotas.
+pub(crate) const IMAGE_QUOTAS: &str = include_str!("../codec/golden/image-v1-quotas.txt");
+
 /// What the Raft log and its peers hold: a command, an entry, a vote, a position, a snapshot; and the node file. What is read,
 /// written and read again is the same.
 pub(crate) fn record(bytes: &[u8]) {

@@ -7,10 +7,11 @@ use uuid::Uuid;
 
 use super::*;
 use crate::metadata::codec::samples::{arbitrary_command, endpoint};
+use crate::metadata::command::QuotaChanges;
 use crate::metadata::ids::{
     BrokerEpoch, BrokerIncarnation, ClusterId, DirectoryId, Incarnation, PartitionEpoch, RaftNodeId,
 };
-use crate::metadata::image::{Recovery, SecurityProtocol};
+use crate::metadata::image::{QuotaEntity, QuotaName, Recovery, SecurityProtocol};
 
 const TOPIC: TopicId = TopicId::new(Uuid::from_u128(0x70));
 const PARTITION: TopicPartition = TopicPartition { topic: TOPIC, partition: PartitionIndex(3) };
@@ -79,6 +80,21 @@ fn one_of_each() -> Vec<Command> {
         }),
         Command::AllocateProducerIds(AllocateProducerIds { broker: BROKER, count: 1000 }),
         Command::SetFeatures(SetFeatures { levels: [(text("aquifer.version"), 2)].into() }),
+        Command::SetClientQuotas(SetClientQuotas {
+            changes: [
+                (QuotaEntity::User(QuotaName::Default), [(text("a"), Some(1.5)), (text("b"), None)].into()),
+                (
+                    QuotaEntity::UserAndClient {
+                        user: QuotaName::Named(text("u")),
+                        client_id: QuotaName::Default,
+                    },
+                    [(text("a"), Some(1024.0))].into(),
+                ),
+                (QuotaEntity::ClientId(QuotaName::Named(text("c"))), QuotaChanges::new()),
+                (QuotaEntity::Ip(QuotaName::Named(text("127.0.0.1"))), [(text("a"), None)].into()),
+            ]
+            .into(),
+        }),
     ]
 }
 

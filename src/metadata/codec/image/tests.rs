@@ -7,6 +7,8 @@ use uuid::Uuid;
 use super::*;
 use crate::metadata::apply::apply;
 use crate::metadata::codec::samples::{arbitrary_image, full_image};
+use crate::metadata::command::{Command, SetClientQuotas};
+use crate::metadata::image::{QuotaEntity, QuotaName};
 
 fn encode(image: &Image) -> Vec<u8> {
     let mut writer = Writer::new();
@@ -17,12 +19,38 @@ fn encode(image: &Image) -> Vec<u8> {
 /// Bytes that version 1 wrote. If they change, snapshots no longer load.
 const GOLDEN: &str = include_str!("../golden/image-v1.txt");
 
+const GOLDEN_QUOTAS: &str = include_str!("../golden/image-v1-quotas.txt");
+
 #[test]
 fn bytes_are_golden() {
     let image = full_image();
     let hex: String = encode(&image).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(hex, GOLDEN.trim());
     assert_eq!(read(&encode(&image)), Ok(image));
+}
+
+/// Client quotas came later than the rest of version 1, as a field that must be understood; without any, nothing changed.
+#[test]
+fn client_quotas_are_a_field_of_their_own() {
+    let mut image = full_image();
+    let named = |name: &str| QuotaName::Named(name.to_owned());
+    let changes = [
+        (QuotaEntity::User(QuotaName::Default), [("a".to_owned(), Some(1.5))].into()),
+        (
+            QuotaEntity::UserAndClient { user: named("u"), client_id: named("c") },
+            [("b".to_owned(), Some(2.0))].into(),
+        ),
+    ];
+    apply(&mut image, &Command::SetClientQuotas(SetClientQuotas { changes: changes.into() })).unwrap();
+    let hex: String = encode(&image).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, GOLDEN_QUOTAS.trim());
+    assert_eq!(read(&encode(&image)), Ok(image.clone()));
+    Arc::make_mut(&mut image.client_quotas).insert(named_ip(), [("a".to_owned(), 0.0)].into());
+    assert!(read(&encode(&image)).is_err(), "a quota of nothing");
+}
+
+fn named_ip() -> QuotaEntity {
+    QuotaEntity::Ip(QuotaName::Named("::1".to_owned()))
 }
 
 #[test]
