@@ -1,12 +1,21 @@
 //! ApiVersions: what this broker speaks.
 
-use aquifer_protocol::ErrorCode;
-use aquifer_protocol::messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use aquifer_protocol::messages::api_versions::{
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use aquifer_protocol::{ErrorCode, Str};
 
 use crate::net::api;
 
 /// The longest client name or version that is not nonsense, in bytes.
 const SOFTWARE_NAME_MAX: usize = 255;
+
+/// Kafka's features (KIP-584) that every broker of this version has, and the level that they are at: by them its clients and tools
+/// know what they may ask for. None can be set to another level here.
+const FEATURES: &[(&str, i16)] = &[
+    // Groups whose coordinator assigns (KIP-848).
+    ("group.version", 1),
+];
 
 /// Lists the APIs. From version 3 on the client says what it is; Kafka refuses names that could not go into a metric.
 pub(crate) fn handle(request: &ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
@@ -28,7 +37,28 @@ pub(crate) fn unsupported() -> ApiVersionsResponse {
 
 fn answer(error_code: ErrorCode) -> ApiVersionsResponse {
     let api_keys = if error_code.is_none() { api::APIS.iter().map(listed).collect() } else { Vec::new() };
-    ApiVersionsResponse { error_code, api_keys, ..ApiVersionsResponse::default() }
+    ApiVersionsResponse {
+        error_code,
+        api_keys,
+        supported_features: FEATURES
+            .iter()
+            .map(|(name, level)| SupportedFeatureKey {
+                name: Str::from_static(name),
+                min_version: *level,
+                max_version: *level,
+            })
+            .collect(),
+        finalized_features_epoch: 0,
+        finalized_features: FEATURES
+            .iter()
+            .map(|(name, level)| FinalizedFeatureKey {
+                name: Str::from_static(name),
+                max_version_level: *level,
+                min_version_level: *level,
+            })
+            .collect(),
+        ..ApiVersionsResponse::default()
+    }
 }
 
 fn listed(api: &api::Api) -> ApiVersion {

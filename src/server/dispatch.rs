@@ -16,8 +16,8 @@ use super::ended::Ended;
 use crate::handlers::answer_memory::Held;
 use crate::handlers::context::Context;
 use crate::handlers::{
-    cluster, configs, coordinators, fetch, group_members, group_offsets, groups, offsets, produce,
-    producer_ids, topics, versions,
+    cluster, configs, consumer_groups, coordinators, fetch, group_members, group_offsets, groups, offsets,
+    produce, producer_ids, topics, versions,
 };
 use crate::net::api;
 
@@ -211,6 +211,13 @@ impl Dispatcher {
                 let request = read(reader, version)?;
                 encode(&cluster::describe(&self.context, &request), header).map(Reply::Now)
             }
+            ApiKey::ConsumerGroupHeartbeat => {
+                let caller = caller(header, peer);
+                self.serial(header, reader, |context, request| {
+                    consumer_groups::heartbeat(context, request, caller, version)
+                })
+            }
+            ApiKey::ConsumerGroupDescribe => self.serial(header, reader, consumer_groups::describe),
             other => unreachable!("{other} is in the table of APIs but has no handler"),
         }
     }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use aquifer_protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+use aquifer_protocol::messages::consumer_group_describe::ConsumerGroupDescribeRequest;
+use aquifer_protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use aquifer_protocol::messages::create_partitions::CreatePartitionsRequest;
 use aquifer_protocol::messages::create_topics::CreateTopicsRequest;
 use aquifer_protocol::messages::delete_groups::DeleteGroupsRequest;
@@ -81,6 +83,8 @@ async fn every_version_says_the_same() {
         (ApiKey::CreatePartitions, 0, 3),
         (ApiKey::IncrementalAlterConfigs, 0, 1),
         (ApiKey::DescribeCluster, 0, 2),
+        (ApiKey::ConsumerGroupHeartbeat, 0, 1),
+        (ApiKey::ConsumerGroupDescribe, 0, 1),
     ] {
         let range = range(key).unwrap_or_else(|| panic!("{key} is not advertised"));
         assert_eq!(range.min, min, "{key}");
@@ -182,6 +186,8 @@ async fn every_promised_version_is_answered_in_that_version() {
     check_promise(&mut client, &mut promised, &CreatePartitionsRequest::default()).await;
     check_promise(&mut client, &mut promised, &IncrementalAlterConfigsRequest::default()).await;
     check_promise(&mut client, &mut promised, &DescribeClusterRequest::default()).await;
+    check_promise(&mut client, &mut promised, &ConsumerGroupHeartbeatRequest::default()).await;
+    check_promise(&mut client, &mut promised, &ConsumerGroupDescribeRequest::default()).await;
     check_promise(&mut client, &mut promised, &FindCoordinatorRequest::default()).await;
     check_promise(&mut client, &mut promised, &JoinGroupRequest::default()).await;
     check_promise(&mut client, &mut promised, &SyncGroupRequest::default()).await;

@@ -3,7 +3,10 @@ use aquifer_runtime::clock::Clock;
 use bytes::Bytes;
 
 use super::*;
+use crate::config::{Assignor, Assignors};
 use crate::groups::classic::{Assignments, Profile};
+
+mod consumers;
 
 fn now(seconds: u64) -> Now {
     thread_local!(static BEGAN: Instant = Clock::system().now());
@@ -19,8 +22,15 @@ fn book() -> Book {
         members_max: 100,
         batch_bytes_max: 1_000,
     };
+    let consumer = ConsumerLimits {
+        session_timeout: Duration::from_secs(45),
+        members_max: 100,
+        assignors: Assignors { default: Assignor::Uniform, other: Some(Assignor::Range) },
+        batch_bytes_max: 1_000,
+    };
     Book::new(Rules {
         limits,
+        consumer,
         offsets_retention: Duration::from_secs(1_000),
         metadata_bytes_max: 4,
         groups_max: 2_000,
@@ -34,7 +44,7 @@ fn topic_id(topic: &str) -> TopicId {
 }
 
 fn outsider() -> Committer {
-    Committer { member_id: Str::EMPTY, instance: None, generation: -1, retention: None }
+    Committer { member_id: Str::EMPTY, instance: None, generation: -1, knows_epochs: true, retention: None }
 }
 
 fn position(topic: &str, offset: i64) -> Commit {
