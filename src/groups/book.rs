@@ -329,8 +329,12 @@ impl Book {
         effects: &mut Effects,
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         let limits = self.rules.limits;
-        let group = self.with_members(id)?;
-        let answers = group.leave(leaving, now, limits, effects);
+        let around = around(&self.topics, self.rules, now);
+        let answers = match self.groups.get_mut(id).map(|group| &mut group.members) {
+            // By whichever protocol they came, operators put members out by this one.
+            Some(Members::Consumer(group)) => group.remove(leaving, around, effects),
+            _ => self.with_members(id)?.leave(leaving, now, limits, effects),
+        };
         self.settle(id);
         Ok(answers)
     }

@@ -22,6 +22,8 @@ use crate::metadata::image::{Broker, BrokerState, Endpoint, Partition, Topic};
 
 /// Kafka's word for "the caller did not ask what it may do".
 const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
+/// From here on a topic may be asked for by its id alone.
+const VERSION_BY_ID: i16 = 12;
 /// DescribeCluster's kinds of endpoint.
 const ENDPOINT_BROKERS: i8 = 1;
 
@@ -39,11 +41,15 @@ pub(crate) async fn metadata(
         None => topics.extend(image.topics().map(|topic| described(&image, topic))),
         Some(asked) => {
             let allowed = version < 4 || request.allow_auto_topic_creation;
-            for wanted in &asked {
-                if allowed && create_missing(&context, &image, wanted).await {
+            for mut wanted in asked {
+                if version >= VERSION_BY_ID && !wanted.topic_id.is_nil() {
+                    // The Java client leaves the name empty then, rather than null.
+                    wanted.name = None;
+                }
+                if allowed && create_missing(&context, &image, &wanted).await {
                     image = context.metadata.image();
                 }
-                topics.push(find(&image, wanted));
+                topics.push(find(&image, &wanted));
             }
         }
     }

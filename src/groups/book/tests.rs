@@ -283,7 +283,7 @@ fn what_could_not_be_stored_did_not_happen() {
         book.commit(&group, &outsider(), commits, now(1), &mut effects).expect("it may");
     }
     book.commit(&Str::from("h"), &outsider(), vec![position("t", 1)], now(1), &mut effects).expect("it may");
-    book.undo(&effects.records, std::mem::take(&mut effects.before), now(2));
+    book.undo(&effects.records, std::mem::take(&mut effects.before), now(2), &mut Effects::default());
     assert_eq!((offset(&book, "g", "t"), offset(&book, "g", "new")), (Some(1), None));
     assert_eq!(book.len(), 1, "a group that only came by it is gone again");
 
@@ -293,7 +293,7 @@ fn what_could_not_be_stored_did_not_happen() {
     let mut effects = Effects::default();
     book.delete(&Str::from("k"), now(14), &mut effects).expect("nobody is in");
     assert!(book.describe("k").is_none());
-    book.undo(&effects.records, std::mem::take(&mut effects.before), now(15));
+    book.undo(&effects.records, std::mem::take(&mut effects.before), now(15), &mut Effects::default());
     assert_eq!(book.describe("k").map(|view| view.state), Some("Empty"));
 }
 

@@ -1,7 +1,10 @@
 //! Leaving, and being put out.
 
+use std::collections::BTreeSet;
+
 use aquifer_protocol::Str;
 
+use super::super::classic::Leaving;
 use super::super::effects::Effects;
 use super::super::error::GroupError;
 use super::super::partitions::Partitions;
@@ -48,6 +51,33 @@ impl ConsumerGroup {
             }
         }
         Ok(())
+    }
+
+    /// Puts out members whom an operator names, by id or by instance; each is judged alone.
+    pub(crate) fn remove(
+        &mut self,
+        leaving: &[Leaving],
+        around: Around<'_>,
+        effects: &mut Effects,
+    ) -> Vec<Result<(), GroupError>> {
+        let found: Vec<Result<Str, GroupError>> = leaving.iter().map(|one| self.named(one)).collect();
+        let ids: BTreeSet<Str> = found.iter().flatten().cloned().collect();
+        if !ids.is_empty() {
+            let ids: Vec<Str> = ids.into_iter().collect();
+            self.put_out(&ids, around, effects);
+        }
+        found.into_iter().map(|found| found.map(drop)).collect()
+    }
+
+    fn named(&self, leaving: &Leaving) -> Result<Str, GroupError> {
+        let Leaving { member_id, instance } = leaving;
+        let Some(instance) = instance else {
+            let is_in = self.members.contains_key(member_id);
+            return if is_in { Ok(member_id.clone()) } else { Err(GroupError::UnknownMember) };
+        };
+        let holder = self.instances.get(instance).ok_or(GroupError::UnknownMember)?;
+        let is_meant = member_id.is_empty() || member_id == holder;
+        if is_meant { Ok(holder.clone()) } else { Err(GroupError::FencedInstance) }
     }
 
     /// Puts out whoever was not heard of in time, or has not given back in time what it was told to.

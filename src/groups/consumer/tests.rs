@@ -6,6 +6,7 @@ use aquifer_model::Timestamp;
 use aquifer_runtime::clock::Clock;
 
 use super::*;
+use crate::groups::classic::Leaving;
 use crate::groups::topics::tests::Cluster;
 
 /// A group, what was stored of it, and the cluster around it.
@@ -410,6 +411,30 @@ fn a_static_members_place_is_kept_while_it_is_away() {
     }
     assert!(table.group.instances.is_empty(), "it was away for too long");
     assert_eq!(table.group.members["b"].current.assigned.len(), 2);
+}
+
+#[test]
+fn operators_put_members_out() {
+    let mut table = Table::new(&[("t", 2)]);
+    table.heartbeat(&fixed("a-1", "a")).expect("it may");
+    table.join("b", &["t"]);
+    let leaving = |member: &str, instance: Option<&str>| Leaving {
+        member_id: Str::from(member),
+        instance: instance.map(Str::from),
+    };
+    let all = [
+        leaving("", Some("a")),
+        leaving("a-1", Some("a")),
+        leaving("b", Some("a")),
+        leaving("c", None),
+        leaving("", Some("c")),
+    ];
+    let answers = table.act(|group, around, effects| group.remove(&all, around, effects));
+    let (unknown, fenced) = (Err(GroupError::UnknownMember), Err(GroupError::FencedInstance));
+    assert_eq!(answers, [Ok(()), Ok(()), fenced, unknown, unknown]);
+    assert_eq!((table.group.at.epoch, table.group.members.len()), (3, 1));
+    let nobody = table.act(|group, around, effects| group.remove(&all[3..], around, effects));
+    assert_eq!((nobody.len(), table.group.at.epoch), (2, 3), "nothing happened");
 }
 
 fn matched(pattern: &str, topics: &[&str]) -> Resolved {

@@ -67,7 +67,7 @@ fn a_group_begins_is_read_again_and_ends() {
     assert_eq!(book.describe("g"), None, "it is no classic one");
 
     let member = Committer { member_id: Str::from("a"), generation: 1, ..outsider() };
-    let mut commit = |book: &mut Book, committer: &Committer| {
+    let commit = |book: &mut Book, committer: &Committer| {
         book.commit(&Str::from("g"), committer, vec![position("t", 5)], now(1), &mut Effects::default())
     };
     assert_eq!(commit(&mut book, &outsider()), Err(GroupError::UnknownMember));
