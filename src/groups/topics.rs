@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aquifer_model::TopicId;
 use aquifer_protocol::Str;
-use regex::RegexBuilder;
+use regex::bytes::RegexBuilder;
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher as _;
 
@@ -88,10 +88,14 @@ pub(crate) fn matching(pattern: &str, image: &Image) -> Result<Vec<Str>, Pattern
         return Err(PatternError::TooLong(pattern.len()));
     }
     // By itself first: a parenthesis too many must not end the group around it.
-    let compiled = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_COMPILED_BYTES_MAX).build();
+    // Names of topics are ASCII, and so is what a digit or a letter of either case is.
+    let compiled = |pattern: &str| {
+        RegexBuilder::new(pattern).unicode(false).size_limit(PATTERN_COMPILED_BYTES_MAX).build()
+    };
     compiled(pattern)?;
     let whole = compiled(&format!(r"\A(?:{pattern})\z"))?;
-    let names = image.topics().map(|topic| topic.name.as_str()).filter(|name| whole.is_match(name));
+    let names =
+        image.topics().map(|topic| topic.name.as_str()).filter(|name| whole.is_match(name.as_bytes()));
     let mut names: Vec<Str> = names.map(Str::from).collect();
     names.sort_unstable();
     Ok(names)

@@ -52,8 +52,10 @@ impl Table {
         let around = Around { topics: &self.topics, limits: self.limits, now: self.now };
         let outcome = act(&mut self.group, around, &mut effects);
         assert_eq!(effects.records.len(), effects.before.len());
-        self.log.extend(effects.records.into_iter().map(said));
-        self.check();
+        if !effects.records.is_empty() {
+            self.log.extend(effects.records.into_iter().map(said));
+            self.check();
+        }
         outcome
     }
 

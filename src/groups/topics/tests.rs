@@ -117,6 +117,16 @@ fn a_version_tells_when_topics_come_go_and_grow() {
     assert_eq!(topics.hash(&strs(&["a", "b"])), before.1, "it is of these topics alone");
 }
 
+/// It is stored: another number for the same topics would have every group assign anew.
+#[test]
+fn the_number_of_topics_is_for_ever() {
+    let mut cluster = Cluster::new();
+    cluster.create("a", 1);
+    let mut topics = Topics::default();
+    topics.see(cluster.image());
+    assert_eq!(topics.hash(&strs(&["a"])), 0x8764_8a88_0bdc_e5ae_u64.cast_signed());
+}
+
 #[test]
 fn a_topics_whole_name_has_to_match() {
     let mut cluster = Cluster::new();

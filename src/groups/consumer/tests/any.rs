@@ -246,6 +246,8 @@ impl History {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn nobody_reads_what_another_reads_and_every_rebalance_ends(ops in prop::collection::vec(ops(), 0..60)) {
         let mut history = History::new();
