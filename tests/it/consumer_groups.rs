@@ -340,7 +340,7 @@ async fn operators_see_what_kind_of_group_it_is() {
     };
     let features = client.call(4, &ask).await.finalized_features;
     let levels = features.iter().map(|feature| (feature.name.as_str(), feature.max_version_level));
-    assert!(levels.into_iter().any(|level| level == ("group.version", 1)));
+    assert!(levels.collect::<Vec<_>>().contains(&("group.version", 1)));
     node.stop().await;
 }
 
