@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::config::{Config, FileText, Sources};
 use crate::net::FrameReader;
-use crate::{log, metadata};
+use crate::{groups, log, metadata};
 
 /// One target: its name, which its file in `fuzz/fuzz_targets` has too.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +53,11 @@ pub const TARGETS: &[Target] = &[
         name: "metadata_image",
         run: metadata::fuzzing::image,
         seeds: || from_hex(&[metadata::fuzzing::IMAGE, metadata::fuzzing::IMAGE_QUOTAS]),
+    },
+    Target {
+        name: "group_records",
+        run: groups::record::fuzzing::record,
+        seeds: || from_hex(groups::record::fuzzing::RECORDS),
     },
     Target { name: "config", run: config, seeds: config_seeds },
 ];

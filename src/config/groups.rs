@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aquifer_model::ByteCount;
 
+use super::consumer_groups::{self, ConsumerGroups};
 use super::key::{bytes, count, millis, minutes};
 use super::reader::Reader;
 use super::units::{HOUR, INT_MAX, MIB, MINUTE, SECOND};
@@ -43,6 +44,8 @@ pub struct Groups {
     pub lag_partitions_max: u32,
     /// `offsets.commit.timeout.ms`.
     pub commit_timeout: Duration,
+    /// Groups whose coordinator assigns.
+    pub consumer: ConsumerGroups,
 }
 
 pub(super) fn read(r: &mut Reader<'_>) -> Groups {
@@ -125,6 +128,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Groups {
                 .range(1, INT_MAX)
                 .doc("Milliseconds that a change of a group may take to be acknowledged by the in-sync replicas."),
         ),
+        consumer: consumer_groups::read(r),
     };
     if groups.session_timeout_min > groups.session_timeout_max {
         r.blame("group.min.session.timeout.ms", "must not exceed group.max.session.timeout.ms".to_owned());

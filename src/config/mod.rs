@@ -28,6 +28,8 @@ mod listener;
 mod topic;
 /// The keys of the bucket.
 mod tier;
+/// The keys of groups whose coordinator assigns.
+mod consumer_groups;
 /// The keys of consumer groups.
 mod groups;
 /// The keys of client quotas.
@@ -57,6 +59,7 @@ pub use alter::{Alteration, BrokerScope};
 pub use broker::{
     BrokerConfig, Cleaner, Connections, Fetch, Log, Logging, LoggingFormat, Node, Raft, Topics,
 };
+pub use consumer_groups::{Assignor, Assignors, ConsumerGroups};
 pub use describe::Described;
 pub use groups::Groups;
 pub use input::{CommandDefault, FileText, Flag, Sources};

@@ -53,9 +53,16 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        why: "groups of KIP-848, share groups and streams groups are not there yet",
+        why: "a group whose members assign has to be empty before its coordinator can, and the other way round",
+        keys: &[("group.consumer.migration.policy", Some("disabled"))],
+    },
+    Group {
+        why: "regular expressions are matched again whenever there are new topics",
+        keys: &[("group.consumer.regex.refresh.interval.ms", Some("600000"))],
+    },
+    Group {
+        why: "share groups and streams groups are not there yet",
         keys: &[
-            ("group.consumer.", None),
             ("group.coordinator.", None),
             ("group.share.", None),
             ("group.streams.", None),

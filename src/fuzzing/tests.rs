@@ -61,6 +61,11 @@ fn messages_come_to_an_end() {
 }
 
 #[test]
+fn group_records_come_to_an_end() {
+    check("group_records", INPUTS);
+}
+
+#[test]
 fn batches_come_to_an_end() {
     check("batches", INPUTS);
 }

@@ -4,18 +4,26 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aquifer_model::{LeaderEpoch, TopicId};
 use aquifer_protocol::Str;
 use tokio::time::Instant;
 
-use super::classic::{ClassicGroup, Join, Leaving, Limits, State, Sync, View};
+use super::classic::{ClassicGroup, Join, Leaving, Limits, Sync, View};
+use super::consumer::{Around, ConsumerLimits};
 use super::effects::{Effects, JoinRefused, Now, Ticket};
 use super::error::GroupError;
-use super::positions::{Aging, Positions};
+use super::members::{Kind, Members};
+use super::positions::Positions;
 use super::record::{OffsetKey, OffsetValue, Record};
 use super::subscription::{self, Subscribed};
+use super::topics::Topics;
+use crate::metadata::Image;
+
+/// Requests of those whose coordinator assigns.
+mod consumers;
 
 /// Groups, and records, that one step of expiry handles, so that others get their turn.
 const EXPIRED_PER_STEP: usize = 1_000;
@@ -24,6 +32,7 @@ const EXPIRED_PER_STEP: usize = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rules {
     pub(crate) limits: Limits,
+    pub(crate) consumer: ConsumerLimits,
     /// How long positions outlive their group's last member.
     pub(crate) offsets_retention: Duration,
     pub(crate) metadata_bytes_max: usize,
@@ -36,6 +45,7 @@ pub(crate) struct Rules {
 #[derive(Debug)]
 pub(crate) struct Book {
     rules: Rules,
+    topics: Topics,
     groups: BTreeMap<Str, Group>,
     /// When each group has something to do next, or before; of groups that wait for nothing, nothing.
     deadlines: BTreeSet<(Instant, Str)>,
@@ -46,7 +56,7 @@ pub(crate) struct Book {
 
 #[derive(Debug)]
 struct Group {
-    classic: ClassicGroup,
+    members: Members,
     positions: Positions,
     deadline: Option<Instant>,
 }
@@ -69,6 +79,8 @@ pub(crate) struct Committer {
     pub(crate) instance: Option<Str>,
     /// Below 0 for somebody who is no member.
     pub(crate) generation: i32,
+    /// Whether it speaks a version in which the generation may be a member's epoch.
+    pub(crate) knows_epochs: bool,
     /// How long they are to be kept, if the client says so itself.
     pub(crate) retention: Option<Duration>,
 }
@@ -89,6 +101,11 @@ pub(crate) struct Listed {
     pub(crate) group: Str,
     pub(crate) protocol_type: Str,
     pub(crate) state: &'static str,
+    pub(crate) kind: Kind,
+}
+
+fn around(topics: &Topics, rules: Rules, now: Now) -> Around<'_> {
+    Around { topics, limits: rules.consumer, now }
 }
 
 impl Book {
@@ -96,6 +113,7 @@ impl Book {
     pub(crate) fn new(rules: Rules) -> Book {
         Book {
             rules,
+            topics: Topics::default(),
             groups: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             pending: VecDeque::new(),
@@ -106,6 +124,12 @@ impl Book {
     /// Takes what a batch of records may come to now; it may change while a book is open.
     pub(crate) fn limit_batches(&mut self, bytes_max: usize) {
         self.rules.limits.batch_bytes_max = bytes_max;
+        self.rules.consumer.batch_bytes_max = bytes_max;
+    }
+
+    /// Takes what the cluster knows of topics now; members whose coordinator assigns learn of it by their next heartbeats.
+    pub(crate) fn see(&mut self, image: Arc<Image>) {
+        self.topics.see(image);
     }
 
     /// Takes what a stored record says.
@@ -117,15 +141,19 @@ impl Book {
                 self.settle(&group);
             }
             Record::Group { group, value: Some(value) } => {
-                self.group(&group, now).classic = ClassicGroup::restored(group.clone(), value, now);
+                let restored = ClassicGroup::restored(group.clone(), value, now);
+                self.group(&group, now).members = Members::Classic(restored);
                 self.settle(&group);
             }
             Record::Group { group, value: None } => {
-                if let Some(known) = self.groups.get_mut(&group) {
-                    known.classic = ClassicGroup::new(group.clone(), now);
+                if let Some(members) = self.groups.get_mut(&group).map(|known| &mut known.members)
+                    && matches!(members, Members::Classic(_))
+                {
+                    *members = Members::nobody(&group, now);
                 }
                 self.settle(&group);
             }
+            Record::Consumer(record) => self.replay_consumer(record, now),
         }
     }
 
@@ -140,8 +168,12 @@ impl Book {
         let limits = self.rules.limits;
         let ids: Vec<Str> = self.groups.keys().cloned().collect();
         for id in ids {
+            let around = around(&self.topics, self.rules, now);
             if let Some(group) = self.groups.get_mut(&id) {
-                group.classic.resume(now, limits, effects);
+                match &mut group.members {
+                    Members::Classic(group) => group.resume(now, limits, effects),
+                    Members::Consumer(group) => group.resume(around),
+                }
                 let orphans = group.positions.orphans(&id, &mut is_there);
                 group.take(orphans, effects);
             }
@@ -149,17 +181,18 @@ impl Book {
         }
     }
 
-    /// Takes back what these records, of which nothing was stored, have changed.
-    pub(crate) fn undo(&mut self, records: &[Record], before: Vec<Record>, now: Now) {
+    /// Takes back what these records, of which nothing was stored, have changed. Whoever waits for what is no more is in `lost`.
+    pub(crate) fn undo(&mut self, records: &[Record], before: Vec<Record>, now: Now, lost: &mut Effects) {
         let limits = self.rules.limits;
+        self.end_waits(records, lost);
         for record in before.into_iter().rev() {
             self.replay(record, now);
         }
         for record in records {
             let Record::Group { group: id, value: Some(_) } = record else { continue };
-            if let Some(group) = self.groups.get_mut(id) {
+            if let Some(Members::Classic(group)) = self.groups.get_mut(id).map(|group| &mut group.members) {
                 // Nobody waits in such a group: all were answered, and are told that it did not happen.
-                group.classic.not_kept(now, limits, &mut Effects::default());
+                group.not_kept(now, limits, &mut Effects::default());
             }
             self.settle(id);
         }
@@ -186,8 +219,11 @@ impl Book {
             self.deadlines.iter().take_while(|(at, _)| *at <= now.at).map(|(_, id)| id.clone()).collect();
         for id in due {
             let limits = self.rules.limits;
-            if let Some(group) = self.groups.get_mut(&id) {
-                group.classic.tick(now, limits, effects);
+            let around = around(&self.topics, self.rules, now);
+            match self.groups.get_mut(&id).map(|group| &mut group.members) {
+                Some(Members::Classic(group)) => group.tick(now, limits, effects),
+                Some(Members::Consumer(group)) => group.tick(around, effects),
+                None => {}
             }
             self.settle(&id);
         }
@@ -210,17 +246,13 @@ impl Book {
     }
 
     fn expire_group(&mut self, id: &Str, now: Now, effects: &mut Effects) {
+        let around = around(&self.topics, self.rules, now);
         let Some(group) = self.groups.get_mut(id) else { return };
-        let aging = match (group.classic.empty_since(), group.classic.subscribed()) {
-            _ if group.classic.is_simple() => Aging::EachSinceCommitted,
-            (Some(since), _) => Aging::Since(since),
-            (None, Subscribed::To(read)) if group.classic.state() == State::Stable => Aging::Except(read),
-            (None, _) => Aging::Never,
-        };
+        let aging = group.members.aging();
         let records = group.positions.expired(id, &aging, now.wall, self.rules.offsets_retention);
         group.take(records, effects);
-        if group.positions.is_empty() && group.classic.is_empty() {
-            group.end(id, now, effects);
+        if group.positions.is_empty() && group.members.is_empty() {
+            group.members.end(id, around, effects);
         }
         self.settle(id);
     }
@@ -237,7 +269,16 @@ impl Book {
         }
         let limits = self.rules.limits;
         let fresh_id = join.fresh_id.clone();
-        let classic = &mut self.group(id, now).classic;
+        let around = around(&self.topics, self.rules, now);
+        let group = self.groups.entry(id.clone()).or_insert_with(|| Group::new(id, now));
+        // One that nobody is in becomes a classic one.
+        if matches!(&group.members, Members::Consumer(members) if members.is_empty()) {
+            group.members.end(id, around, effects);
+        }
+        let Members::Classic(classic) = &mut group.members else {
+            let error = GroupError::InconsistentProtocol;
+            return effects.joins.push((ticket, Err(JoinRefused { error, member_id: join.member_id })));
+        };
         classic.join(join, ticket, now, limits, effects);
         if classic.is_pending(&fresh_id) {
             self.pending.push_back((id.clone(), fresh_id));
@@ -256,9 +297,10 @@ impl Book {
     fn forget_pending(&mut self, now: Now, effects: &mut Effects) {
         while self.pending.len() > self.rules.pending_max {
             let Some((id, member)) = self.pending.pop_front() else { return };
-            let Some(group) = self.groups.get_mut(&id) else { continue };
-            if group.classic.is_pending(&member) {
-                group.classic.forget_pending(&member, now, effects);
+            let group = self.groups.get_mut(&id).map(|group| &mut group.members);
+            let Some(Members::Classic(group)) = group else { continue };
+            if group.is_pending(&member) {
+                group.forget_pending(&member, now, effects);
                 self.pending_forgotten += 1;
                 self.settle(&id);
             }
@@ -269,7 +311,7 @@ impl Book {
     pub(crate) fn sync(&mut self, id: &Str, sync: Sync, ticket: Ticket, now: Now, effects: &mut Effects) {
         let limits = self.rules.limits;
         match self.with_members(id) {
-            Ok(group) => group.classic.sync(sync, ticket, now, limits, effects),
+            Ok(group) => group.sync(sync, ticket, now, limits, effects),
             Err(error) => effects.syncs.push((ticket, Err(error))),
         }
         self.settle(id);
@@ -285,7 +327,7 @@ impl Book {
         now: Now,
     ) -> Result<(), GroupError> {
         // It puts a deadline off, which is seen when the deadline comes: all members are looked at then, not each time.
-        self.with_members(id)?.classic.heartbeat(member, instance, generation, now)
+        self.with_members(id)?.heartbeat(member, instance, generation, now)
     }
 
     /// Members go.
@@ -297,8 +339,12 @@ impl Book {
         effects: &mut Effects,
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         let limits = self.rules.limits;
-        let group = self.with_members(id)?;
-        let answers = group.classic.leave(leaving, now, limits, effects);
+        let around = around(&self.topics, self.rules, now);
+        let answers = match self.groups.get_mut(id).map(|group| &mut group.members) {
+            // By whichever protocol they came, operators put members out by this one.
+            Some(Members::Consumer(group)) => group.remove(leaving, around, effects),
+            _ => self.with_members(id)?.leave(leaving, now, limits, effects),
+        };
         self.settle(id);
         Ok(answers)
     }
@@ -318,8 +364,11 @@ impl Book {
         self.admit(id)?;
         let Rules { metadata_bytes_max, limits, .. } = self.rules;
         let group = self.group(id, now);
-        let Committer { member_id, instance, generation, retention } = committer;
-        let allowed = group.classic.check_commit(member_id, instance.as_ref(), *generation, now);
+        let Committer { member_id, instance, generation, knows_epochs, retention } = committer;
+        let allowed = match &mut group.members {
+            Members::Classic(group) => group.check_commit(member_id, instance.as_ref(), *generation, now),
+            Members::Consumer(group) => group.check_commit(member_id, *generation, *knows_epochs),
+        };
         let answers = allowed.map(|()| {
             let mut answers = Vec::with_capacity(commits.len());
             for commit in commits {
@@ -366,14 +415,15 @@ impl Book {
             return Err(GroupError::InvalidGroupId);
         }
         let group = self.groups.get_mut(id).ok_or(GroupError::NotFound)?;
-        let is_consumers = group.classic.protocol_type().is_some_and(|kind| *kind == *subscription::CONSUMER);
-        let has_members = group.classic.state() != State::Empty;
+        let is_consumers = group.members.protocol_type().is_some_and(|kind| *kind == *subscription::CONSUMER);
+        let has_members = group.members.is_occupied();
+        let subscribed = group.members.subscribed();
         if has_members && !is_consumers {
             return Err(GroupError::NonEmpty);
         }
         let mut answers = Vec::with_capacity(partitions.len());
         for (topic, partition) in partitions {
-            let is_read = match group.classic.subscribed() {
+            let is_read = match &subscribed {
                 Subscribed::To(topics) => topics.contains(topic),
                 Subscribed::Unknown => true,
             };
@@ -393,13 +443,14 @@ impl Book {
 
     /// Deletes a group that nobody is in.
     pub(crate) fn delete(&mut self, id: &Str, now: Now, effects: &mut Effects) -> Result<(), GroupError> {
+        let around = around(&self.topics, self.rules, now);
         let group = self.groups.get_mut(id).ok_or(GroupError::NotFound)?;
-        if group.classic.state() != State::Empty {
+        if group.members.is_occupied() {
             return Err(GroupError::NonEmpty);
         }
         let records = group.positions.tombstones(id, |_, _, _| true);
         group.take(records, effects);
-        group.end(id, now, effects);
+        group.members.end(id, around, effects);
         self.settle(id);
         Ok(())
     }
@@ -423,8 +474,9 @@ impl Book {
     pub(crate) fn list(&self) -> Vec<Listed> {
         let listed = self.groups.iter().map(|(id, group)| Listed {
             group: id.clone(),
-            protocol_type: group.classic.protocol_type().cloned().unwrap_or(Str::EMPTY),
-            state: group.classic.state().name(),
+            protocol_type: group.members.protocol_type().unwrap_or(Str::EMPTY),
+            state: group.members.state_name(),
+            kind: group.members.kind(),
         });
         listed.collect()
     }
@@ -437,37 +489,39 @@ impl Book {
             let positions: Vec<_> = all.take(room).collect();
             room -= positions.len();
             left_out += group.positions.len() - positions.len();
-            let (state, members) = (group.classic.state().name(), group.classic.member_count());
+            let (state, members) = (group.members.state_name(), group.members.count());
             Standing { group: id.clone(), state, members, positions }
         });
         (standings.collect(), left_out)
     }
 
-    /// One group, in full.
+    /// One classic group, in full.
     pub(crate) fn describe(&self, id: &str) -> Option<View> {
-        self.groups.get(id).map(|group| group.classic.view())
+        match &self.groups.get(id)?.members {
+            Members::Classic(group) => Some(group.view()),
+            Members::Consumer(_) => None,
+        }
     }
 
-    /// A group that may have members. Without a name there is none, though positions can be stored there, as by the oldest clients.
-    fn with_members(&mut self, id: &Str) -> Result<&mut Group, GroupError> {
+    /// A group that may have classic members. Without a name there is none, though positions can be stored there, as by the oldest clients.
+    fn with_members(&mut self, id: &Str) -> Result<&mut ClassicGroup, GroupError> {
         if id.is_empty() {
             return Err(GroupError::InvalidGroupId);
         }
-        self.groups.get_mut(id).ok_or(GroupError::UnknownMember)
+        match self.groups.get_mut(id).map(|group| &mut group.members) {
+            Some(Members::Classic(group)) => Ok(group),
+            Some(Members::Consumer(_)) | None => Err(GroupError::UnknownMember),
+        }
     }
 
     fn group(&mut self, id: &Str, now: Now) -> &mut Group {
-        self.groups.entry(id.clone()).or_insert_with(|| Group {
-            classic: ClassicGroup::new(id.clone(), now),
-            positions: Positions::default(),
-            deadline: None,
-        })
+        self.groups.entry(id.clone()).or_insert_with(|| Group::new(id, now))
     }
 
     /// Notes when the group has something to do next, or that it is no more.
     fn settle(&mut self, id: &Str) {
         let Some(group) = self.groups.get_mut(id) else { return };
-        let next = group.classic.next_deadline();
+        let next = group.members.next_deadline();
         if let Some(before) = group.deadline.filter(|before| Some(*before) != next) {
             self.deadlines.remove(&(before, id.clone()));
         }
@@ -480,7 +534,7 @@ impl Book {
 
     fn drop_if_nothing(&mut self, id: &Str) {
         let Some(group) = self.groups.get(id) else { return };
-        if group.classic.is_empty() && group.classic.is_simple() && group.positions.is_empty() {
+        if group.members.is_blank() && group.positions.is_empty() {
             if let Some(deadline) = group.deadline {
                 self.deadlines.remove(&(deadline, id.clone()));
             }
@@ -490,6 +544,10 @@ impl Book {
 }
 
 impl Group {
+    fn new(id: &Str, now: Now) -> Group {
+        Group { members: Members::nobody(id, now), positions: Positions::default(), deadline: None }
+    }
+
     /// Carries out records of positions, and has them stored.
     fn take(&mut self, records: Vec<Record>, effects: &mut Effects) {
         for record in records {
@@ -500,15 +558,6 @@ impl Group {
             }
             effects.records.push(record);
         }
-    }
-
-    /// Ends a group that nobody is in. One that only stored positions was never stored itself.
-    fn end(&mut self, id: &Str, now: Now, effects: &mut Effects) {
-        if !self.classic.is_simple() {
-            effects.before.push(self.classic.record());
-            effects.records.push(Record::Group { group: id.clone(), value: None });
-        }
-        self.classic = ClassicGroup::new(id.clone(), now);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aquifer_model::{BrokerId, ByteCount, PartitionIndex, TopicPartition};
 use aquifer_runtime::World;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::book::Rules;
 use super::classic::{Limits, MemberLimits};
+use super::consumer::ConsumerLimits;
 use super::error::Unavailable;
 use super::metrics::GroupMetrics;
 use super::shard::{Shard, Surroundings, shard};
@@ -82,6 +84,11 @@ impl Groups {
             bytes_max: usize::try_from(config.member_bytes_max.0).unwrap_or(usize::MAX),
             protocols_max: config.member_protocols_max as usize,
         }
+    }
+
+    /// How often members whose coordinator assigns shall be heard of.
+    pub(crate) fn heartbeat_interval(&self) -> Duration {
+        self.configs.borrow().broker().groups.consumer.heartbeat_interval
     }
 
     /// What a batch of records may come to in a group's partition: more than that cannot be stored of it.
@@ -232,6 +239,12 @@ fn rules(config: &config::Groups) -> Rules {
             initial_rebalance_delay: config.initial_rebalance_delay,
             members_max: config.members_max as usize,
             // Until the shard says otherwise.
+            batch_bytes_max: usize::MAX,
+        },
+        consumer: ConsumerLimits {
+            session_timeout: config.consumer.session_timeout,
+            members_max: config.consumer.members_max as usize,
+            assignors: config.consumer.assignors,
             batch_bytes_max: usize::MAX,
         },
         offsets_retention: config.offsets_retention,

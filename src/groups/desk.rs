@@ -134,15 +134,17 @@ impl Desk {
     /// Nothing of what this step wants stored is in the log: the step did not happen, and all whom it would have answered are told.
     pub(super) fn not_written(&mut self, why: &Unavailable) {
         let Effects { records, before, joins, syncs } = std::mem::take(&mut self.effects);
-        self.book.undo(&records, before, self.now);
+        let mut lost = Effects::default();
+        self.book.undo(&records, before, self.now, &mut lost);
+        let (joins, syncs) = (joins.iter().chain(&lost.joins), syncs.iter().chain(&lost.syncs));
         for release in std::mem::take(&mut self.releases) {
             release(Err(why.clone()));
         }
-        for answer in joins.iter().filter_map(|(ticket, _)| self.joining.remove(ticket)) {
+        for answer in joins.filter_map(|(ticket, _)| self.joining.remove(ticket)) {
             // Whoever asked may be gone.
             let _ = answer.send(Err(why.clone()));
         }
-        for answer in syncs.iter().filter_map(|(ticket, _)| self.syncing.remove(ticket)) {
+        for answer in syncs.filter_map(|(ticket, _)| self.syncing.remove(ticket)) {
             let _ = answer.send(Err(why.clone()));
         }
         self.show();
@@ -197,8 +199,10 @@ mod tests {
     use aquifer_runtime::clock::Clock;
 
     use super::*;
+    use crate::config::{Assignor, Assignors};
     use crate::groups::book::{Commit, Committer, Rules};
     use crate::groups::classic::Limits;
+    use crate::groups::consumer::ConsumerLimits;
 
     fn desk() -> Desk {
         let limits = Limits {
@@ -208,8 +212,15 @@ mod tests {
             members_max: 10,
             batch_bytes_max: 1_000,
         };
+        let consumer = ConsumerLimits {
+            session_timeout: Duration::from_secs(45),
+            members_max: 10,
+            assignors: Assignors { default: Assignor::Uniform, other: None },
+            batch_bytes_max: 1_000,
+        };
         let rules = Rules {
             limits,
+            consumer,
             offsets_retention: Duration::from_secs(1_000),
             metadata_bytes_max: 4,
             groups_max: 10,
@@ -229,7 +240,13 @@ mod tests {
             leader_epoch: None,
             metadata: Str::EMPTY,
         };
-        let committer = Committer { member_id: Str::EMPTY, instance: None, generation: -1, retention: None };
+        let committer = Committer {
+            member_id: Str::EMPTY,
+            instance: None,
+            generation: -1,
+            knows_epochs: false,
+            retention: None,
+        };
         let kept = desk.book.commit(&Str::from("g"), &committer, vec![commit], desk.now, &mut desk.effects);
         assert_eq!(kept, Ok(vec![Ok(())]));
         let (answer, answered) = oneshot::channel();

@@ -24,7 +24,7 @@ pub(crate) struct Now {
 pub(crate) struct Effects {
     pub(crate) records: Vec<Record>,
     /// The positions and the groups that these records change or take back, as they were, oldest first: what to replay, backwards,
-    /// if nothing of the records can be stored. Of a group that goes on there is none: see `ClassicGroup::not_kept`.
+    /// if nothing of the records can be stored. Of a classic group that goes on there is none: see `ClassicGroup::not_kept`.
     pub(crate) before: Vec<Record>,
     pub(crate) joins: Vec<(Ticket, Result<Joined, JoinRefused>)>,
     pub(crate) syncs: Vec<(Ticket, Result<Synced, GroupError>)>,

@@ -40,6 +40,22 @@ pub(crate) enum GroupError {
     MemberTooLarge,
     #[error("the partition has as many groups as it may (groups.per.partition.max)")]
     TooManyGroups,
+    #[error(
+        "the group has classic members: it can be joined by its coordinator's assignment once they are gone"
+    )]
+    NotConsumers,
+    #[error("{0}")]
+    InvalidHeartbeat(&'static str),
+    #[error("the member's epoch is not what the group knows: it has to give up all partitions and join anew")]
+    FencedEpoch,
+    #[error("the member's epoch is not its newest: it has to ask again once it knows that")]
+    StaleEpoch,
+    #[error("another member stands for this group.instance.id, and has not left")]
+    UnreleasedInstance,
+    #[error("the assignor is none of group.consumer.assignors")]
+    UnsupportedAssignor,
+    #[error("members of this group commit by OffsetCommit version 9 or later")]
+    CommitTooOld,
     #[error("the metadata of an offset is longer than offset.metadata.max.bytes")]
     MetadataTooLarge,
 }

@@ -9,6 +9,8 @@
 
 /// What a group can refuse, and why.
 pub(crate) mod error;
+/// Partitions of topics, as a set.
+pub(crate) mod partitions;
 /// What `__consumer_offsets` stores: Kafka's record formats.
 pub(crate) mod record;
 /// What a state machine wants done.
@@ -17,8 +19,14 @@ pub(crate) mod effects;
 pub(crate) mod subscription;
 /// Groups of the classic protocol: pure.
 pub(crate) mod classic;
+/// The cluster's topics, and those whose names match.
+pub(crate) mod topics;
+/// Groups whose coordinator assigns (KIP-848): pure.
+pub(crate) mod consumer;
 /// How far a group has read: pure.
 pub(crate) mod positions;
+/// Who belongs to a group, by either protocol.
+pub(crate) mod members;
 /// All groups of one partition of `__consumer_offsets`: pure.
 pub(crate) mod book;
 /// Records as batches that the log takes.

@@ -15,13 +15,13 @@ pub(crate) struct Positions {
 }
 
 /// From when on a position counts as forgotten.
-pub(crate) enum Aging<'a> {
+pub(crate) enum Aging {
     /// Nobody is in the group, since then.
     Since(Timestamp),
     /// Nobody ever was: each position by itself.
     EachSinceCommitted,
     /// Members read these topics, whose positions stay; others age by themselves.
-    Except(&'a BTreeSet<Str>),
+    Except(BTreeSet<Str>),
     /// It cannot be said what the members read.
     Never,
 }
@@ -92,7 +92,7 @@ impl Positions {
     pub(crate) fn expired(
         &self,
         group: &Str,
-        aging: &Aging<'_>,
+        aging: &Aging,
         now: Timestamp,
         retention: Duration,
     ) -> Vec<Record> {

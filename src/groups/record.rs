@@ -1,13 +1,20 @@
 //! What `__consumer_offsets` stores, in Kafka's own formats, so that its tools read ours and a copied topic is understood.
 //!
 //! A key starts with the number of its kind, a value with the version of its layout. Kinds 0 and 1 are offsets, 2 is a classic
-//! group; a null value takes back what was said under its key. Of groups the newest layout is written that every Kafka since 2.3
+//! group, 3 to 8 and 16 are groups whose coordinator assigns ([`ConsumerRecord`]); a null value takes back what was said under its key. Of groups the newest layout is written that every Kafka since 2.3
 //! reads, of offsets the one in which Kafka 4.1 says which topic it means, by id; all older ones are read. A kind that is not known here is skipped and kept, as Kafka does.
 
 use aquifer_model::batch::HEADER_BYTES;
 use aquifer_model::{LeaderEpoch, Timestamp, TopicId};
 use aquifer_protocol::{DecodeError, EncodeError, Reader, Str, Writer};
 use bytes::Bytes;
+
+/// Groups whose coordinator assigns.
+mod consumer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+
+pub(crate) use consumer::{ConsumerRecord, Current, GroupEpoch, Matching, MemberState, Profile, Said};
 
 const KIND_OFFSET_OLD: i16 = 0;
 const KIND_OFFSET: i16 = 1;
@@ -38,6 +45,8 @@ pub(crate) enum Record {
     Offset { key: OffsetKey, value: Option<OffsetValue> },
     /// A classic group's generation and members; `None`: the group is gone.
     Group { group: Str, value: Option<GroupValue> },
+    /// Something of a group whose coordinator assigns.
+    Consumer(ConsumerRecord),
 }
 
 /// Whose position, and in what.
@@ -101,6 +110,7 @@ impl Record {
     pub(crate) fn key(&self) -> Result<Bytes, EncodeError> {
         let mut writer = Writer::bare();
         match self {
+            Record::Consumer(record) => return record.key(),
             Record::Offset { key, .. } => {
                 writer.i16(KIND_OFFSET);
                 writer.string(false, &key.group)?;
@@ -119,6 +129,7 @@ impl Record {
     pub(crate) fn value(&self) -> Result<Option<Bytes>, EncodeError> {
         let mut writer = Writer::bare();
         match self {
+            Record::Consumer(record) => return record.value(),
             Record::Offset { value: None, .. } | Record::Group { value: None, .. } => return Ok(None),
             Record::Offset { value: Some(value), .. } => value.write(&mut writer)?,
             Record::Group { value: Some(value), .. } => value.write(&mut writer)?,
@@ -134,6 +145,7 @@ impl Record {
                 key.group.len() + key.topic.len() + metadata
             }
             Record::Group { group, value } => group.len() + value.as_ref().map_or(0, GroupValue::bytes_max),
+            Record::Consumer(record) => record.bytes_max(),
         };
         HEADER_BYTES + RECORD_BYTES_EXTRA + said
     }
@@ -154,7 +166,7 @@ impl Record {
                 group: reader.string(false)?.detached(),
                 value: value.map(GroupValue::read).transpose()?,
             },
-            _ => return Ok(None),
+            kind => return Ok(ConsumerRecord::parse(kind, &mut reader, value)?.map(Record::Consumer)),
         }))
     }
 }

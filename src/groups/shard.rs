@@ -301,6 +301,7 @@ impl Task {
         let mut desk = Desk::new(book, next, self.now(), &self.around.metrics);
         // It knows at least what was known under any earlier epoch, and so every topic that a position was stored of.
         let image = self.around.metadata.image();
+        desk.book.see(image.clone());
         let is_there = |name: &str, id: Option<TopicId>| match id {
             Some(id) => image.topic(id).is_some(),
             None => image.topic_named(name).is_some(),
@@ -347,6 +348,7 @@ impl Task {
             }
             desk.now = self.now();
             desk.book.limit_batches(self.batch_bytes_max());
+            desk.book.see(self.around.metadata.image());
             if let Some(job) = job {
                 self.work(desk, job);
                 if let Err(closed) = self.keep(desk, epoch) {

@@ -56,11 +56,15 @@ pub(crate) async fn metadata(
         None => topics.extend(image.topics().map(|topic| described(&image, topic))),
         Some(asked) => {
             let allowed = version < 4 || request.allow_auto_topic_creation;
-            for wanted in &asked {
-                if allowed && create_missing(&context, &image, wanted, &mut mutations).await {
+            for mut wanted in asked {
+                if version >= VERSION_TOPIC_IDS && !wanted.topic_id.is_nil() {
+                    // The Java client leaves the name empty then, rather than null.
+                    wanted.name = None;
+                }
+                if allowed && create_missing(&context, &image, &wanted, &mut mutations).await {
                     image = context.metadata.image();
                 }
-                topics.push(find(&image, wanted));
+                topics.push(find(&image, &wanted));
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::controller::elections::ElectionError;
 use crate::controller::topics::TopicError;
 use crate::groups::coordinator::FindError;
 use crate::groups::error::{GroupError, Unavailable};
+use crate::groups::topics::PatternError;
 use crate::log;
 use crate::metadata::features::FeatureError;
 use crate::metadata::{ProposeError, Rejected};
@@ -205,7 +206,22 @@ pub(super) fn of_group(error: GroupError) -> ErrorCode {
         GroupError::PositionTooLarge => ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
         // Limits of the operator's that Kafka does not have.
         GroupError::MemberTooLarge | GroupError::TooManyGroups => ErrorCode::POLICY_VIOLATION,
+        // As in Kafka: there is no group of that protocol.
+        GroupError::NotConsumers => ErrorCode::GROUP_ID_NOT_FOUND,
+        GroupError::InvalidHeartbeat(_) => ErrorCode::INVALID_REQUEST,
+        GroupError::FencedEpoch => ErrorCode::FENCED_MEMBER_EPOCH,
+        GroupError::StaleEpoch => ErrorCode::STALE_MEMBER_EPOCH,
+        GroupError::UnreleasedInstance => ErrorCode::UNRELEASED_INSTANCE_ID,
+        GroupError::UnsupportedAssignor => ErrorCode::UNSUPPORTED_ASSIGNOR,
+        GroupError::CommitTooOld => ErrorCode::UNSUPPORTED_VERSION,
         GroupError::MetadataTooLarge => ErrorCode::OFFSET_METADATA_TOO_LARGE,
+    }
+}
+
+/// What it is called when a regular expression is none.
+pub(super) fn of_pattern(error: &PatternError) -> ErrorCode {
+    match error {
+        PatternError::TooLong(_) | PatternError::Syntax(_) => ErrorCode::INVALID_REGULAR_EXPRESSION,
     }
 }
 

@@ -32,6 +32,8 @@ use crate::metadata::image::Topic;
 const VERSION_TOPIC_IDS: i16 = 10;
 /// From here on many groups are asked for at once.
 const VERSION_MANY_GROUPS: i16 = 8;
+/// From here on members whose coordinator assigns say their epoch.
+const VERSION_MEMBER_EPOCHS: i16 = 9;
 /// From here on a group that is not there has an error of its own.
 const VERSION_GROUP_NOT_FOUND: i16 = 9;
 
@@ -118,6 +120,7 @@ async fn keep(context: &Context, request: &OffsetCommitRequest, commits: Vec<Com
         member_id: request.member_id.detached(),
         instance: request.group_instance_id.as_ref().map(Str::detached),
         generation: request.generation_id_or_member_epoch,
+        knows_epochs: version >= VERSION_MEMBER_EPOCHS,
         retention: u64::try_from(request.retention_time_ms).ok().map(Duration::from_millis),
     };
     let shard = match context.groups.shard_of(&group) {
@@ -199,6 +202,8 @@ async fn fetch_group(
 ) -> OffsetFetchResponseGroup {
     let image = context.metadata.image();
     let group_id = wanted.group_id;
+    let member = wanted.member_id.as_ref().map(Str::detached);
+    let epoch = wanted.member_epoch;
     let found = match context.groups.shard_of(&group_id) {
         Ok(shard) => {
             let (image, group, topics) = (image.clone(), group_id.clone(), wanted.topics.clone());
@@ -207,14 +212,16 @@ async fn fetch_group(
                 .ask(move |book, _, _| {
                     let none = Positions::default();
                     let positions = book.positions(&group).unwrap_or(&none);
-                    told(&image, positions, topics, version)
+                    book.check_fetch(&group, member.as_ref(), epoch)?;
+                    Ok(told(&image, positions, topics, version))
                 })
                 .await
         }
         Err(error) => Err(error),
     };
     let (topics, error_code) = match found {
-        Ok(topics) => (topics, ErrorCode::NONE),
+        Ok(Ok(topics)) => (topics, ErrorCode::NONE),
+        Ok(Err(error)) => (Vec::new(), errors::of_group(error)),
         Err(error) => {
             (told(&image, &Positions::default(), wanted.topics, version), errors::of_unread(&error))
         }

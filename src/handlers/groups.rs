@@ -16,12 +16,11 @@ use super::context::Context;
 use super::errors;
 use crate::groups::classic::View;
 use crate::groups::error::Unavailable;
+use crate::groups::members::Kind;
 
 /// From here on a group that is not there has an error.
 const VERSION_NOT_FOUND: i16 = 6;
-/// Kafka's word for groups of the classic protocol.
-const TYPE_CLASSIC: &str = "Classic";
-/// And for a group that is not there.
+/// Kafka's word for a group that is not there.
 const STATE_DEAD: &str = "Dead";
 
 /// Lists the groups that this broker coordinates.
@@ -30,18 +29,18 @@ pub(crate) async fn list(context: Arc<Context>, request: ListGroupsRequest) -> L
         filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(word))
     };
     let mut response = ListGroupsResponse::default();
-    if !passes(&request.types_filter, TYPE_CLASSIC) {
-        return response;
-    }
     for shard in context.groups.shards() {
         match shard.ask(|book, _, _| book.list()).await {
             Ok(listed) => {
-                let wanted = listed.into_iter().filter(|group| passes(&request.states_filter, group.state));
+                let wanted = listed.into_iter().filter(|group| {
+                    passes(&request.states_filter, group.state)
+                        && passes(&request.types_filter, type_name(group.kind))
+                });
                 response.groups.extend(wanted.map(|group| ListedGroup {
                     group_id: group.group,
                     protocol_type: group.protocol_type,
                     group_state: Str::from_static(group.state),
-                    group_type: Str::from_static(TYPE_CLASSIC),
+                    group_type: Str::from_static(type_name(group.kind)),
                 }));
             }
             // Another broker's by now; its answer has them.
@@ -50,6 +49,14 @@ pub(crate) async fn list(context: Arc<Context>, request: ListGroupsRequest) -> L
         }
     }
     response
+}
+
+/// Kafka's word for a kind of groups.
+fn type_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Classic => "Classic",
+        Kind::Consumer => "Consumer",
+    }
 }
 
 /// Tells of groups in full.

@@ -50,6 +50,8 @@ pub(crate) mod producer_ids;
 pub(crate) mod coordinators;
 /// JoinGroup, SyncGroup, Heartbeat, LeaveGroup.
 pub(crate) mod group_members;
+/// ConsumerGroupHeartbeat, ConsumerGroupDescribe.
+pub(crate) mod consumer_groups;
 /// OffsetCommit, OffsetFetch, OffsetDelete.
 pub(crate) mod group_offsets;
 /// ListGroups, DescribeGroups, DeleteGroups.

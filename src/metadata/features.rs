@@ -10,6 +10,12 @@ pub const VERSION_FEATURE: &str = "aquifer.version";
 /// The newest level of [`VERSION_FEATURE`] that this program knows.
 pub const VERSION_LEVEL: i16 = 1;
 
+/// Kafka's feature for groups whose coordinator assigns (KIP-848): off, or on. Their records are ones that programs before it
+/// cannot read.
+pub const GROUP_FEATURE: &str = "group.version";
+/// The level of [`GROUP_FEATURE`] from which on there are such groups.
+pub const GROUP_LEVEL: i16 = 1;
+
 /// A feature, and the levels of it that this program knows, both ends included. A least level of 0: it may also be off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Feature {
@@ -22,8 +28,20 @@ pub struct Feature {
 }
 
 /// Every feature that this program knows, by name.
-pub const FEATURES: &[Feature] =
-    &[Feature { name: VERSION_FEATURE, level_min: VERSION_LEVEL, level_max: VERSION_LEVEL }];
+pub const FEATURES: &[Feature] = &[
+    Feature { name: VERSION_FEATURE, level_min: VERSION_LEVEL, level_max: VERSION_LEVEL },
+    Feature { name: GROUP_FEATURE, level_min: 0, level_max: GROUP_LEVEL },
+];
+
+/// The levels of a cluster that is made by this program: the newest.
+pub fn newest() -> BTreeMap<String, i16> {
+    FEATURES.iter().map(|feature| (feature.name.to_owned(), feature.level_max)).collect()
+}
+
+/// Whether a cluster at these levels has groups whose coordinator assigns.
+pub fn has_consumer_groups(finalized: &BTreeMap<String, i16>) -> bool {
+    finalized.get(GROUP_FEATURE).is_some_and(|level| *level >= GROUP_LEVEL)
+}
 
 /// A change of one feature's finalized level.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{Metadata, ProposeError};
 use super::command::{Command, FormatCluster};
-use super::features::{VERSION_FEATURE, VERSION_LEVEL};
+use super::features;
 use super::ids::{ClusterId, Incarnation, RaftNodeId};
 use super::keeper::{self, Schedule};
 use super::metrics::Metrics;
@@ -199,7 +199,7 @@ async fn bring_up(
         Err(error @ WaitError::ShuttingDown) => return Err(failed(&error)),
     }
     if node.stage == Stage::Forming {
-        let features = [(VERSION_FEATURE.to_owned(), VERSION_LEVEL)].into();
+        let features = features::newest();
         let format = FormatCluster { cluster: node.cluster, incarnation: node.incarnation, features };
         metadata.propose(Command::FormatCluster(format)).await.map_err(StartError::Format)?;
         let (place, formed) = (place.clone(), Node { stage: Stage::Formed, ..node });

@@ -21,9 +21,9 @@ use super::meter::timed;
 use crate::handlers::answer_memory::Held;
 use crate::handlers::context::Context;
 use crate::handlers::{
-    alter_configs, cluster, configs, coordinators, elections, features, fetch, group_members, group_offsets,
-    groups, log_dirs, offsets, produce, producer_ids, producers, quorum, quotas, topic_partitions, topics,
-    versions,
+    alter_configs, cluster, configs, consumer_groups, coordinators, elections, features, fetch, group_members,
+    group_offsets, groups, log_dirs, offsets, produce, producer_ids, producers, quorum, quotas,
+    topic_partitions, topics, versions,
 };
 use crate::net::api;
 use crate::quotas::charges::Charges;
@@ -324,6 +324,13 @@ impl Starting<'_> {
                 let request = read(reader, version)?;
                 self.now(header, cluster::describe(self.context, &request))
             }
+            ApiKey::ConsumerGroupHeartbeat => {
+                let caller = caller(header, peer);
+                self.serial(header, reader, |context, request| {
+                    consumer_groups::heartbeat(context, request, caller, version)
+                })
+            }
+            ApiKey::ConsumerGroupDescribe => self.serial(header, reader, consumer_groups::describe),
             other => unreachable!("{other} is in the table of APIs but has no handler"),
         }
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use aquifer_protocol::messages::alter_client_quotas::AlterClientQuotasRequest;
 use aquifer_protocol::messages::alter_configs::AlterConfigsRequest;
 use aquifer_protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+use aquifer_protocol::messages::consumer_group_describe::ConsumerGroupDescribeRequest;
+use aquifer_protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use aquifer_protocol::messages::create_partitions::CreatePartitionsRequest;
 use aquifer_protocol::messages::create_topics::CreateTopicsRequest;
 use aquifer_protocol::messages::delete_groups::DeleteGroupsRequest;
@@ -97,10 +99,12 @@ async fn every_version_says_the_same() {
         (ApiKey::AlterClientQuotas, 0, 1),
         (ApiKey::DescribeQuorum, 0, 2),
         (ApiKey::UpdateFeatures, 0, 2),
+        (ApiKey::DescribeCluster, 0, 2),
         (ApiKey::DescribeProducers, 0, 0),
         (ApiKey::ListConfigResources, 0, 1),
         (ApiKey::DescribeTopicPartitions, 0, 0),
-        (ApiKey::DescribeCluster, 0, 2),
+        (ApiKey::ConsumerGroupHeartbeat, 0, 1),
+        (ApiKey::ConsumerGroupDescribe, 0, 1),
     ] {
         let range = range(key).unwrap_or_else(|| panic!("{key} is not advertised"));
         assert_eq!(range.min, min, "{key}");
@@ -204,6 +208,8 @@ async fn every_promised_version_is_answered_in_that_version() {
     check_promise(&mut client, &mut promised, &DescribeClientQuotasRequest::default()).await;
     check_promise(&mut client, &mut promised, &AlterClientQuotasRequest::default()).await;
     check_promise(&mut client, &mut promised, &DescribeClusterRequest::default()).await;
+    check_promise(&mut client, &mut promised, &ConsumerGroupHeartbeatRequest::default()).await;
+    check_promise(&mut client, &mut promised, &ConsumerGroupDescribeRequest::default()).await;
     check_promise(&mut client, &mut promised, &FindCoordinatorRequest::default()).await;
     check_promise(&mut client, &mut promised, &JoinGroupRequest::default()).await;
     check_promise(&mut client, &mut promised, &SyncGroupRequest::default()).await;

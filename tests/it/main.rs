@@ -34,6 +34,8 @@ mod junction;
 mod topics;
 /// Consumer groups.
 mod groups;
+/// Consumer groups whose coordinator assigns.
+mod consumer_groups;
 /// DescribeConfigs, IncrementalAlterConfigs.
 mod configs;
 /// AlterConfigs, ListConfigResources, and settings of brokers that change while they run.

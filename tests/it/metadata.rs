@@ -102,6 +102,7 @@ async fn topics_are_found_by_name_and_by_id() {
         (by_name("t"), 13, ErrorCode::NONE),
         (by_id(topic.id), 12, ErrorCode::NONE),
         (by_id(topic.id), 13, ErrorCode::NONE),
+        (MetadataRequestTopic { name: Some(Str::EMPTY), topic_id: topic.id }, 12, ErrorCode::NONE),
         (by_id(unknown), 12, ErrorCode::UNKNOWN_TOPIC_ID),
         (by_id(unknown), 13, ErrorCode::UNKNOWN_TOPIC_ID),
         (by_name("gone"), 4, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),

@@ -182,6 +182,24 @@ impl Client {
         Ok(rig)
     }
 
+    /// A member of a group whose coordinator assigns, if the client can be one.
+    pub(crate) fn consumer_group_rig(
+        &self,
+        bootstrap: &str,
+        topic: &str,
+        group: &str,
+    ) -> Result<Option<Command>> {
+        match self {
+            // Before 4.0 it was a preview.
+            Client::Java { version, .. } if !version.starts_with("3.") => {
+                let mut rig = self.group_rig(bootstrap, topic, group)?;
+                rig.args(["--protocol", "consumer"]);
+                Ok(Some(rig))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Reads what a group has not read yet, as its one member, and commits that; kcat's way.
     pub(crate) fn read_as_group(&self, bootstrap: &str, topic: &str, group: &str) -> Result<Vec<Passed>> {
         ensure!(matches!(self, Client::Kcat), "{} has a rig for that", self.name());

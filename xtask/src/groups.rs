@@ -9,12 +9,17 @@ use crate::stages::Stages;
 use crate::text::{self, Text};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 const PARTITIONS: usize = 4;
 const TEXT_MB: u64 = 1;
 /// A member that comes second must not wait long for the first round of an empty group.
-const SETTINGS: &[(&str, &str)] = &[("group.initial.rebalance.delay.ms", "500")];
+const SETTINGS: &[(&str, &str)] = &[
+    ("group.initial.rebalance.delay.ms", "500"),
+    ("group.consumer.min.heartbeat.interval.ms", "500"),
+    ("group.consumer.heartbeat.interval.ms", "500"),
+];
 
 /// Runs all of it against a broker of its own.
 pub(crate) fn run_on(stages: &mut Stages, binary: &Path, url: &str, clients: &[Client]) -> Result<()> {
@@ -30,13 +35,35 @@ pub(crate) fn run_on(stages: &mut Stages, binary: &Path, url: &str, clients: &[C
                 let passed = client.read_as_group(&broker.bootstrap, &topic, &topic)?;
                 ensure!(counts(&[passed]) == expected(&text, 2), "kcat did not read every record once");
             }
-            _ => share(client, &broker.bootstrap, &topic, &text)
-                .with_context(|| format!("two members of {}", client.name()))?,
+            _ => {
+                let rig = || client.group_rig(&broker.bootstrap, &topic, &topic);
+                share(&rig, &broker.bootstrap, &topic, &text)
+                    .with_context(|| format!("two members of {}", client.name()))?;
+            }
         }
         let seconds = start.elapsed().as_secs_f64();
         stages.pass(&format!("a group of {} read every record once, in {seconds:.1} s", client.name()));
     }
+    let assigned: Vec<&Client> = clients.iter().filter(|client| assigns(client)).collect();
+    for client in &assigned {
+        let topic = assigned_topic(client);
+        broker.create_topic(&topic, PARTITIONS)?;
+        let start = Instant::now();
+        share(&|| assigned_rig(client, &broker.bootstrap, &topic), &broker.bootstrap, &topic, &text)
+            .with_context(|| format!("two members of {}, assigned by the coordinator", client.name()))?;
+        let seconds = start.elapsed().as_secs_f64();
+        stages.pass(&format!(
+            "a group of {}, assigned by the coordinator, read every record once, in {seconds:.1} s",
+            client.name()
+        ));
+    }
     broker.kill_and_restart()?;
+    for client in assigned {
+        // The last member has left, so that the group may be one of the other protocol from now on.
+        resume(client, &broker.bootstrap, &assigned_topic(client), &text)
+            .with_context(|| format!("{} in a group that the coordinator had assigned", client.name()))?;
+        stages.pass(&format!("{} went on by the classic protocol", client.name()));
+    }
     for (number, client) in clients.iter().enumerate() {
         let next = &clients[(number + 1) % clients.len()];
         resume(next, &broker.bootstrap, &topic(number), &text)
@@ -50,17 +77,31 @@ fn topic(number: usize) -> String {
     format!("groups-{number}")
 }
 
+/// Whether a client can be a member of a group whose coordinator assigns.
+fn assigns(client: &Client) -> bool {
+    matches!(client.consumer_group_rig("", "", ""), Ok(Some(_)))
+}
+
+fn assigned_topic(client: &Client) -> String {
+    format!("assigned-{}", client.name().replace(' ', "-"))
+}
+
+fn assigned_rig(client: &Client, bootstrap: &str, topic: &str) -> Result<Command> {
+    let rig = client.consumer_group_rig(bootstrap, topic, topic)?;
+    rig.with_context(|| format!("{} knows no such groups", client.name()))
+}
+
 fn write(bootstrap: &str, topic: &str, text: &Text, times: u64) -> Result<()> {
     (0..times).try_for_each(|_| Client::Kcat.write(bootstrap, topic, "none", &text.path).map(drop))
 }
 
 /// One member reads what there is, a second takes half of the partitions, both read what comes, and the first is left alone.
-fn share(client: &Client, bootstrap: &str, topic: &str, text: &Text) -> Result<()> {
+fn share(rig: &dyn Fn() -> Result<Command>, bootstrap: &str, topic: &str, text: &Text) -> Result<()> {
     let all: Vec<usize> = (0..PARTITIONS).collect();
     write(bootstrap, topic, text, 1)?;
-    let first = Member::join(client.group_rig(bootstrap, topic, topic)?)?;
+    let first = Member::join(rig()?)?;
     first.wait("all partitions and records", |at| at.assigned == all && at.read == text.records())?;
-    let second = Member::join(client.group_rig(bootstrap, topic, topic)?)?;
+    let second = Member::join(rig()?)?;
     second.wait("half of the partitions", |at| at.assigned.len() == PARTITIONS / 2)?;
     let taken = second.at().assigned;
     first.wait("the other half", |at| {
@@ -125,7 +166,7 @@ pub(crate) fn run_against(stages: &mut Stages, bootstrap: &str, clients: &[Clien
     for client in clients.iter().filter(|client| !matches!(client, Client::Kcat)) {
         let topic = format!("groups-{}-{}", std::process::id(), client.name().replace(' ', "-"));
         run(&mut command("kcat", ["-L", "-q", "-b", bootstrap, "-t", &topic]))?;
-        share(client, bootstrap, &topic, &text)?;
+        share(&|| client.group_rig(bootstrap, &topic, &topic), bootstrap, &topic, &text)?;
         resume(client, bootstrap, &topic, &text)?;
         stages.pass(&format!("a group of {} read every record once", client.name()));
     }

@@ -60,6 +60,18 @@ fn our_bytes_are_those_of_kafka_protocol() {
     both::<alter_configs::AlterConfigsResponse, theirs::AlterConfigsResponse>(&mut checked);
     both::<api_versions::ApiVersionsRequest, theirs::ApiVersionsRequest>(&mut checked);
     both::<api_versions::ApiVersionsResponse, theirs::ApiVersionsResponse>(&mut checked);
+    both::<consumer_group_describe::ConsumerGroupDescribeRequest, theirs::ConsumerGroupDescribeRequest>(
+        &mut checked,
+    );
+    both::<consumer_group_describe::ConsumerGroupDescribeResponse, theirs::ConsumerGroupDescribeResponse>(
+        &mut checked,
+    );
+    both::<consumer_group_heartbeat::ConsumerGroupHeartbeatRequest, theirs::ConsumerGroupHeartbeatRequest>(
+        &mut checked,
+    );
+    both::<consumer_group_heartbeat::ConsumerGroupHeartbeatResponse, theirs::ConsumerGroupHeartbeatResponse>(
+        &mut checked,
+    );
     both::<create_partitions::CreatePartitionsRequest, theirs::CreatePartitionsRequest>(&mut checked);
     both::<create_partitions::CreatePartitionsResponse, theirs::CreatePartitionsResponse>(&mut checked);
     both::<create_topics::CreateTopicsRequest, theirs::CreateTopicsRequest>(&mut checked);

@@ -3,7 +3,10 @@ use aquifer_runtime::clock::Clock;
 use bytes::Bytes;
 
 use super::*;
+use crate::config::{Assignor, Assignors};
 use crate::groups::classic::{Assignments, Profile};
+
+mod consumers;
 
 fn now(seconds: u64) -> Now {
     thread_local!(static BEGAN: Instant = Clock::system().now());
@@ -19,8 +22,15 @@ fn book() -> Book {
         members_max: 100,
         batch_bytes_max: 1_000,
     };
+    let consumer = ConsumerLimits {
+        session_timeout: Duration::from_secs(45),
+        members_max: 100,
+        assignors: Assignors { default: Assignor::Uniform, other: Some(Assignor::Range) },
+        batch_bytes_max: 1_000,
+    };
     Book::new(Rules {
         limits,
+        consumer,
         offsets_retention: Duration::from_secs(1_000),
         metadata_bytes_max: 4,
         groups_max: 2_000,
@@ -34,7 +44,7 @@ fn topic_id(topic: &str) -> TopicId {
 }
 
 fn outsider() -> Committer {
-    Committer { member_id: Str::EMPTY, instance: None, generation: -1, retention: None }
+    Committer { member_id: Str::EMPTY, instance: None, generation: -1, knows_epochs: true, retention: None }
 }
 
 fn position(topic: &str, offset: i64) -> Commit {
@@ -273,7 +283,7 @@ fn what_could_not_be_stored_did_not_happen() {
         book.commit(&group, &outsider(), commits, now(1), &mut effects).expect("it may");
     }
     book.commit(&Str::from("h"), &outsider(), vec![position("t", 1)], now(1), &mut effects).expect("it may");
-    book.undo(&effects.records, std::mem::take(&mut effects.before), now(2));
+    book.undo(&effects.records, std::mem::take(&mut effects.before), now(2), &mut Effects::default());
     assert_eq!((offset(&book, "g", "t"), offset(&book, "g", "new")), (Some(1), None));
     assert_eq!(book.len(), 1, "a group that only came by it is gone again");
 
@@ -283,7 +293,7 @@ fn what_could_not_be_stored_did_not_happen() {
     let mut effects = Effects::default();
     book.delete(&Str::from("k"), now(14), &mut effects).expect("nobody is in");
     assert!(book.describe("k").is_none());
-    book.undo(&effects.records, std::mem::take(&mut effects.before), now(15));
+    book.undo(&effects.records, std::mem::take(&mut effects.before), now(15), &mut Effects::default());
     assert_eq!(book.describe("k").map(|view| view.state), Some("Empty"));
 }
 

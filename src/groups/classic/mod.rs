@@ -236,6 +236,13 @@ impl ClassicGroup {
         }
     }
 
+    /// Ends all waits, of a group that is to be another from now on.
+    pub(crate) fn end_waits(&self, effects: &mut Effects) {
+        for member in self.members.values() {
+            answer_both(member, GroupError::RebalanceInProgress, effects);
+        }
+    }
+
     fn drop_assignments(&mut self) {
         for member in self.members.values_mut() {
             member.assignment = Bytes::new();

@@ -197,7 +197,12 @@ public final class Client {
         properties.put("group.id", options.get("group"));
         properties.put("auto.offset.reset", "earliest");
         properties.put("enable.auto.commit", "false");
-        properties.put("heartbeat.interval.ms", "500");
+        if (options.getOrDefault("protocol", "classic").equals("consumer")) {
+            // The coordinator assigns, and says how often it wants to hear of members.
+            properties.put("group.protocol", "consumer");
+        } else {
+            properties.put("heartbeat.interval.ms", "500");
+        }
         AtomicBoolean leave = new AtomicBoolean();
         Thread watch = new Thread(() -> {
             try {

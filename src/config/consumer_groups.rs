@@ -1,0 +1,127 @@
+//! The keys of groups whose coordinator assigns (KIP-848).
+
+use std::time::Duration;
+
+use super::key::{count, list, millis};
+use super::reader::Reader;
+use super::units::{INT_MAX, SECOND};
+
+/// Groups whose coordinator assigns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerGroups {
+    /// `group.consumer.session.timeout.ms`.
+    pub session_timeout: Duration,
+    /// `group.consumer.heartbeat.interval.ms`.
+    pub heartbeat_interval: Duration,
+    /// `group.consumer.max.size`.
+    pub members_max: u32,
+    /// `group.consumer.assignors`.
+    pub assignors: Assignors,
+}
+
+/// How a coordinator assigns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assignor {
+    /// As many partitions to each, and as few moved as can be.
+    Uniform,
+    /// Neighbouring partitions to each.
+    Range,
+}
+
+impl Assignor {
+    /// Kafka's name for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Assignor::Uniform => "uniform",
+            Assignor::Range => "range",
+        }
+    }
+}
+
+/// The assignors that members may vote for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assignors {
+    /// Where nobody votes.
+    pub default: Assignor,
+    /// The other one, if members may have it.
+    pub other: Option<Assignor>,
+}
+
+impl Assignors {
+    /// The one of that name.
+    pub fn named(self, name: &str) -> Option<Assignor> {
+        [Some(self.default), self.other].into_iter().flatten().find(|assignor| assignor.name() == name)
+    }
+}
+
+fn assignors(names: &[&str]) -> Result<Assignors, String> {
+    let of = |name: &&str| {
+        let all = [Assignor::Uniform, Assignor::Range];
+        all.into_iter().find(|assignor| assignor.name() == *name)
+    };
+    let known: Vec<Assignor> = names.iter().filter_map(of).collect();
+    match known[..] {
+        [default] if names.len() == 1 => Ok(Assignors { default, other: None }),
+        [default, other] if names.len() == 2 && default != other => {
+            Ok(Assignors { default, other: Some(other) })
+        }
+        _ => Err("must be uniform, range, or both".to_owned()),
+    }
+}
+
+pub(super) fn read(r: &mut Reader<'_>) -> ConsumerGroups {
+    let session_min = r.read(
+        millis("group.consumer.min.session.timeout.ms", 45 * SECOND)
+            .range(1, INT_MAX)
+            .doc("Shortest session that groups whose coordinator assigns may have, in milliseconds."),
+    );
+    let session_max = r.read(
+        millis("group.consumer.max.session.timeout.ms", 60 * SECOND)
+            .range(1, INT_MAX)
+            .doc("Longest session that groups whose coordinator assigns may have, in milliseconds."),
+    );
+    let heartbeat_min = r.read(
+        millis("group.consumer.min.heartbeat.interval.ms", 5 * SECOND)
+            .range(1, INT_MAX)
+            .doc("Shortest time between heartbeats that groups whose coordinator assigns may have, in milliseconds."),
+    );
+    let heartbeat_max = r.read(
+        millis("group.consumer.max.heartbeat.interval.ms", 15 * SECOND)
+            .range(1, INT_MAX)
+            .doc("Longest time between heartbeats that groups whose coordinator assigns may have, in milliseconds."),
+    );
+    let groups = ConsumerGroups {
+        session_timeout: r.read(
+            millis("group.consumer.session.timeout.ms", 45 * SECOND)
+                .range(1, INT_MAX)
+                .doc("Milliseconds after which a silent member is put out of a group whose coordinator assigns."),
+        ),
+        heartbeat_interval: r.read(
+            millis("group.consumer.heartbeat.interval.ms", 5 * SECOND)
+                .range(1, INT_MAX)
+                .doc("Milliseconds between two heartbeats of a member of a group whose coordinator assigns. It learns by them what to read, so a rebalance takes a few of them."),
+        ),
+        members_max: r.read(
+            count("group.consumer.max.size", 10_000)
+                .at_least(1)
+                .doc("Members that a group whose coordinator assigns may have."),
+        ),
+        assignors: r.read(
+            list("group.consumer.assignors", "uniform,range", "uniform, range", assignors)
+                .doc("How the coordinator may assign: `uniform` gives as many partitions to each and moves as few as it can, `range` gives neighbouring ones, the same of topics with as many partitions. Members vote; the first is for those who do not."),
+        ),
+    };
+    if !(session_min..=session_max).contains(&groups.session_timeout) {
+        let why = "must lie between group.consumer.min.session.timeout.ms and group.consumer.max.session.timeout.ms";
+        r.blame("group.consumer.session.timeout.ms", why.to_owned());
+    }
+    if !(heartbeat_min..=heartbeat_max).contains(&groups.heartbeat_interval) {
+        let why = "must lie between group.consumer.min.heartbeat.interval.ms and group.consumer.max.heartbeat.interval.ms";
+        r.blame("group.consumer.heartbeat.interval.ms", why.to_owned());
+    }
+    if groups.heartbeat_interval >= groups.session_timeout {
+        let why = "must be shorter than group.consumer.session.timeout.ms";
+        r.blame("group.consumer.heartbeat.interval.ms", why.to_owned());
+    }
+    groups
+}

@@ -1,0 +1,141 @@
+//! Requests of those whose coordinator assigns.
+
+use aquifer_protocol::Str;
+
+use super::super::consumer::{ConsumerGroup, ConsumerView, Departure, Heard, Heartbeat, JOINING, Resolved};
+use super::super::effects::{Effects, Now};
+use super::super::error::GroupError;
+use super::super::members::Members;
+use super::super::record::{ConsumerRecord, Record};
+use super::Book;
+
+impl Book {
+    /// Takes what a stored record says of such a group.
+    pub(super) fn replay_consumer(&mut self, record: ConsumerRecord, now: Now) {
+        let ConsumerRecord { group: id, said } = record;
+        let around = super::around(&self.topics, self.rules, now);
+        if said.takes_back() {
+            if let Some(Members::Consumer(group)) = self.groups.get_mut(&id).map(|group| &mut group.members) {
+                group.apply(said, around);
+            }
+        } else {
+            let group = self.groups.entry(id.clone()).or_insert_with(|| super::Group::new(&id, now));
+            match &mut group.members {
+                Members::Consumer(group) => group.apply(said, around),
+                // Whatever it was, this was said later.
+                Members::Classic(_) => {
+                    let mut consumers = ConsumerGroup::new(id.clone());
+                    consumers.apply(said, around);
+                    group.members = Members::Consumer(consumers);
+                }
+            }
+        }
+        if let Some(group) = self.groups.get_mut(&id)
+            && group.members.is_blank()
+        {
+            group.members = Members::nobody(&id, now);
+        }
+        self.settle(&id);
+    }
+
+    /// Hears a member, which may be a group's first. A classic group that nobody is in becomes one of these.
+    pub(crate) fn consumer_heartbeat(
+        &mut self,
+        id: &Str,
+        beat: &Heartbeat,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Heard, GroupError> {
+        if id.is_empty() {
+            return Err(GroupError::InvalidGroupId);
+        }
+        let said = effects.records.len();
+        let around = super::around(&self.topics, self.rules, now);
+        let heard = match self.groups.get_mut(id).map(|group| &mut group.members) {
+            Some(Members::Consumer(group)) => group.heartbeat(beat, around, effects),
+            Some(members) if members.is_occupied() => Err(GroupError::NotConsumers),
+            _ if beat.epoch != JOINING => Err(GroupError::NotFound),
+            _ => {
+                self.admit(id)?;
+                let mut first = Effects::default();
+                let mut consumers = ConsumerGroup::new(id.clone());
+                let heard = consumers.heartbeat(beat, around, &mut first)?;
+                let group = self.groups.entry(id.clone()).or_insert_with(|| super::Group::new(id, now));
+                group.members.end(id, around, effects);
+                group.members = Members::Consumer(consumers);
+                effects.records.append(&mut first.records);
+                effects.before.append(&mut first.before);
+                Ok(heard)
+            }
+        };
+        // One that says nothing new puts a deadline off, which is seen when the deadline comes.
+        if effects.records.len() > said {
+            self.settle(id);
+        }
+        heard
+    }
+
+    /// Lets a member go.
+    pub(crate) fn consumer_leave(
+        &mut self,
+        id: &Str,
+        member: &Str,
+        instance: Option<&Str>,
+        departure: Departure,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), GroupError> {
+        if id.is_empty() {
+            return Err(GroupError::InvalidGroupId);
+        }
+        let around = super::around(&self.topics, self.rules, now);
+        let left = match self.groups.get_mut(id).map(|group| &mut group.members) {
+            Some(Members::Consumer(group)) => group.leave(member, instance, departure, around, effects),
+            _ => Err(GroupError::NotFound),
+        };
+        self.settle(id);
+        left
+    }
+
+    /// Takes what a group's regular expressions match now.
+    pub(crate) fn consumer_matched(
+        &mut self,
+        id: &Str,
+        version: u64,
+        all: Vec<Resolved>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let around = super::around(&self.topics, self.rules, now);
+        if let Some(Members::Consumer(group)) = self.groups.get_mut(id).map(|group| &mut group.members) {
+            group.matched(version, all, around, effects);
+        }
+        self.settle(id);
+    }
+
+    /// One such group, in full.
+    pub(crate) fn describe_consumers(&self, id: &str) -> Option<ConsumerView> {
+        match &self.groups.get(id)?.members {
+            Members::Consumer(group) => Some(group.view(self.rules.consumer)),
+            Members::Classic(_) => None,
+        }
+    }
+
+    /// Whether whoever asks for a group's positions may have them. Only whose coordinator assigns has to say who it is.
+    pub(crate) fn check_fetch(&self, id: &str, member: Option<&Str>, epoch: i32) -> Result<(), GroupError> {
+        match self.groups.get(id).map(|group| &group.members) {
+            Some(Members::Consumer(group)) => group.check_fetch(member, epoch),
+            Some(Members::Classic(_)) | None => Ok(()),
+        }
+    }
+
+    /// Ends the waits in classic groups that these records, of which nothing was stored, had made of others.
+    pub(super) fn end_waits(&mut self, records: &[Record], lost: &mut Effects) {
+        for record in records {
+            let Record::Consumer(ConsumerRecord { group, .. }) = record else { continue };
+            if let Some(Members::Classic(group)) = self.groups.get(group).map(|group| &group.members) {
+                group.end_waits(lost);
+            }
+        }
+    }
+}

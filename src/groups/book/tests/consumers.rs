@@ -1,0 +1,150 @@
+//! Groups whose coordinator assigns, beside all others.
+
+use super::*;
+use crate::groups::consumer::{Departure, Heard, Heartbeat, JOINING};
+use crate::groups::partitions::Partitions;
+use crate::groups::topics::tests::Cluster;
+
+/// A book that knows a topic `t` of two partitions.
+fn book_with_topic() -> Book {
+    let mut cluster = Cluster::new();
+    cluster.create("t", 2);
+    let mut book = book();
+    book.see(cluster.image());
+    book
+}
+
+fn joining(member: &str) -> Heartbeat {
+    Heartbeat {
+        member: Str::from(member),
+        epoch: JOINING,
+        instance: None,
+        rack: None,
+        rebalance_timeout_ms: Some(60_000),
+        topics: Some(vec![Str::from("t")]),
+        pattern: None,
+        assignor: None,
+        owned: Some(Partitions::default()),
+        client_id: Str::EMPTY,
+        client_host: Str::EMPTY,
+    }
+}
+
+fn heartbeat(book: &mut Book, beat: &Heartbeat, at: u64, effects: &mut Effects) -> Result<Heard, GroupError> {
+    book.consumer_heartbeat(&Str::from("g"), beat, now(at), effects)
+}
+
+fn leave(book: &mut Book, member: &str, at: u64, effects: &mut Effects) -> Result<(), GroupError> {
+    book.consumer_leave(&Str::from("g"), &Str::from(member), None, Departure::ForGood, now(at), effects)
+}
+
+/// What a book is that has read these records.
+fn read(records: &[Record]) -> Book {
+    let mut book = book_with_topic();
+    for record in records {
+        book.replay(record.clone(), now(0));
+    }
+    book
+}
+
+fn listed(book: &Book) -> Vec<(Kind, &'static str)> {
+    book.list().into_iter().map(|group| (group.kind, group.state)).collect()
+}
+
+#[test]
+fn a_group_begins_is_read_again_and_ends() {
+    let mut book = book_with_topic();
+    let mut effects = Effects::default();
+    let staying = Heartbeat { epoch: 1, ..joining("a") };
+    assert_eq!(heartbeat(&mut book, &staying, 0, &mut effects), Err(GroupError::NotFound));
+    assert_eq!(leave(&mut book, "a", 0, &mut effects), Err(GroupError::NotFound));
+    assert_eq!(book.len(), 0);
+    heartbeat(&mut book, &joining("a"), 0, &mut effects).expect("it may");
+    assert_eq!(listed(&book), [(Kind::Consumer, "Stable")]);
+    assert_eq!(book.next_deadline(), Some(now(45).at));
+    let again = read(&effects.records);
+    assert_eq!(again.describe_consumers("g"), book.describe_consumers("g"));
+    assert_eq!(book.describe("g"), None, "it is no classic one");
+
+    let member = Committer { member_id: Str::from("a"), generation: 1, ..outsider() };
+    let commit = |book: &mut Book, committer: &Committer| {
+        book.commit(&Str::from("g"), committer, vec![position("t", 5)], now(1), &mut Effects::default())
+    };
+    assert_eq!(commit(&mut book, &outsider()), Err(GroupError::UnknownMember));
+    assert_eq!(
+        commit(&mut book, &Committer { generation: 0, ..member.clone() }),
+        Err(GroupError::StaleEpoch)
+    );
+    let old = Committer { knows_epochs: false, ..member.clone() };
+    assert_eq!(commit(&mut book, &old), Err(GroupError::CommitTooOld));
+    assert_eq!(commit(&mut book, &member), Ok(vec![Ok(())]));
+    let deleted = book.delete_positions(&Str::from("g"), &[(Str::from("t"), 0)], &mut effects);
+    assert_eq!(deleted, Ok(vec![Err(GroupError::SubscribedToTopic)]));
+    assert_eq!(book.delete(&Str::from("g"), now(1), &mut effects), Err(GroupError::NonEmpty));
+
+    book.tick(now(45), &mut effects);
+    assert_eq!(listed(&book), [(Kind::Consumer, "Empty")]);
+    book.expire(None, now(900), &mut effects);
+    assert_eq!(book.len(), 1, "its position is not that old");
+    book.expire(None, now(2_000), &mut effects);
+    assert_eq!(book.len(), 0);
+    assert_eq!(read(&effects.records).len(), 0, "nor is there anything to be read");
+}
+
+#[test]
+fn an_empty_group_becomes_one_of_the_other_kind() {
+    let mut book = book_with_topic();
+    let mut records = settled(&mut book, "g", &["t"], 0);
+    let mut effects = Effects::default();
+    assert_eq!(heartbeat(&mut book, &joining("a"), 0, &mut effects), Err(GroupError::NotConsumers));
+    book.tick(now(20), &mut effects);
+    assert_eq!(listed(&book), [(Kind::Classic, "Empty")]);
+    heartbeat(&mut book, &joining("a"), 20, &mut effects).expect("nobody is in");
+    records.append(&mut effects.records);
+    assert_eq!(listed(&book), [(Kind::Consumer, "Stable")]);
+    assert_eq!(listed(&read(&records)), [(Kind::Consumer, "Stable")]);
+
+    let group = Str::from("g");
+    book.join(&group, join("m", Bytes::new()), Ticket(1), now(21), &mut effects);
+    let refused = effects.joins.pop().expect("answered").1.expect_err("it has a member");
+    assert_eq!(refused.error, GroupError::InconsistentProtocol);
+    let member = Str::from("a");
+    let unknown = book.heartbeat(&group, &member, None, 1, now(21));
+    assert_eq!(unknown, Err(GroupError::UnknownMember), "of the classic protocol");
+    assert_eq!(leave(&mut book, "a", 22, &mut effects), Ok(()));
+    records.append(&mut effects.records);
+    records.extend(settled(&mut book, "g", &["t"], 23));
+    assert_eq!(listed(&book), [(Kind::Classic, "Stable")]);
+    assert_eq!(listed(&read(&records)), [(Kind::Classic, "Stable")]);
+}
+
+#[test]
+fn a_step_that_was_not_stored_did_not_happen() {
+    let undo = |book: &mut Book, effects: Effects, lost: &mut Effects| {
+        book.undo(&effects.records, effects.before, now(30), lost);
+    };
+    let mut book = book_with_topic();
+    let mut effects = Effects::default();
+    heartbeat(&mut book, &joining("a"), 0, &mut effects).expect("it may");
+    undo(&mut book, effects, &mut Effects::default());
+    assert_eq!(book.len(), 0, "there is no group");
+
+    settled(&mut book, "g", &["t"], 0);
+    book.tick(now(20), &mut Effects::default());
+    let mut effects = Effects::default();
+    heartbeat(&mut book, &joining("a"), 20, &mut effects).expect("nobody is in");
+    undo(&mut book, effects, &mut Effects::default());
+    assert_eq!(listed(&book), [(Kind::Classic, "Empty")], "it is what it was");
+
+    let mut effects = Effects::default();
+    heartbeat(&mut book, &joining("a"), 20, &mut effects).expect("nobody is in");
+    leave(&mut book, "a", 20, &mut effects).expect("it is in");
+    let mut effects = Effects::default();
+    let before = book.describe_consumers("g");
+    book.join(&Str::from("g"), join("m", Bytes::new()), Ticket(7), now(21), &mut effects);
+    assert!(effects.joins.is_empty(), "it waits");
+    let mut lost = Effects::default();
+    undo(&mut book, effects, &mut lost);
+    assert_eq!(lost.joins.len(), 1, "whoever waits for a group that is no more is told");
+    assert_eq!(book.describe_consumers("g"), before);
+}

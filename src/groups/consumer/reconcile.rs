@@ -1,0 +1,61 @@
+//! From what a member has to what it shall have, a step at a time.
+//!
+//! Invariant: a partition is given to a member only once whoever had it has said that it stopped to read it, or is out of the
+//! group. So no two members have the same partition at any moment, and an epoch is reached only by a member that has given back
+//! all that is not its own in it.
+
+use aquifer_model::TopicId;
+
+use super::super::partitions::Partitions;
+use super::super::record::{Current, MemberState};
+
+/// What a member shall have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) epoch: i32,
+    pub(super) partitions: &'a Partitions,
+}
+
+/// The next step of a member, which is where it stands already if it can go none. `owned` is what it says that it has, if it does;
+/// `is_free` whether nobody else has a partition.
+pub(super) fn step(
+    current: &Current,
+    target: Target<'_>,
+    owned: Option<&Partitions>,
+    is_free: impl Fn(TopicId, i32) -> bool,
+) -> Current {
+    let epoch = match current.state {
+        MemberState::Stable if current.epoch == target.epoch => return current.clone(),
+        MemberState::Unrevoked if still_owns(owned, &current.revoking) => return current.clone(),
+        // All is given back that it was told to give back: it may go on.
+        MemberState::Unrevoked => current.epoch + 1,
+        MemberState::Stable | MemberState::Unreleased => current.epoch,
+    };
+    let kept = current.assigned.and(target.partitions);
+    let revoking = current.assigned.without(&kept);
+    if !revoking.is_empty() && still_owns(owned, &revoking) {
+        let state = MemberState::Unrevoked;
+        return Current { epoch, previous_epoch: current.epoch, state, assigned: kept, revoking };
+    }
+    let wanted = target.partitions.without(&kept);
+    let free: Partitions = wanted.iter().filter(|(topic, index)| is_free(*topic, *index)).collect();
+    let state = if free.len() == wanted.len() { MemberState::Stable } else { MemberState::Unreleased };
+    let mut assigned = kept;
+    assigned.extend(free.iter());
+    let next = Current {
+        epoch: target.epoch,
+        previous_epoch: current.epoch,
+        state,
+        assigned,
+        revoking: Partitions::default(),
+    };
+    // One that still waits for the same has nothing new to be told or stored.
+    let waits_on =
+        current.state == state && current.epoch == target.epoch && current.assigned == next.assigned;
+    if waits_on { current.clone() } else { next }
+}
+
+/// Whether a member has any of these, for all that it says.
+fn still_owns(owned: Option<&Partitions>, some: &Partitions) -> bool {
+    owned.is_none_or(|owned| some.iter().any(|(topic, index)| owned.contains(topic, index)))
+}

@@ -1,0 +1,90 @@
+//! What is told of a group: to operators, and to whoever decides about its positions.
+
+use aquifer_protocol::Str;
+
+use super::super::error::GroupError;
+use super::super::partitions::Partitions;
+use super::super::record::{MemberState, Profile};
+use super::{ConsumerGroup, ConsumerLimits, Member};
+
+/// A group as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConsumerView {
+    pub(crate) state: &'static str,
+    pub(crate) epoch: i32,
+    pub(crate) target_epoch: i32,
+    pub(crate) assignor: &'static str,
+    pub(crate) members: Vec<MemberView>,
+}
+
+/// A member as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MemberView {
+    pub(crate) member: Str,
+    pub(crate) epoch: i32,
+    pub(crate) profile: Profile,
+    pub(crate) assigned: Partitions,
+    pub(crate) target: Partitions,
+}
+
+impl ConsumerGroup {
+    /// Kafka's word for where it stands.
+    pub(crate) fn state_name(&self) -> &'static str {
+        let is_there = |member: &Member| {
+            member.current.state == MemberState::Stable && member.current.epoch == self.target_epoch
+        };
+        if self.members.is_empty() {
+            "Empty"
+        } else if self.at.epoch > self.target_epoch {
+            "Assigning"
+        } else if self.members.values().all(is_there) {
+            "Stable"
+        } else {
+            "Reconciling"
+        }
+    }
+
+    /// The group for operators.
+    pub(crate) fn view(&self, limits: ConsumerLimits) -> ConsumerView {
+        let members = self.members.iter().map(|(id, member)| MemberView {
+            member: id.clone(),
+            epoch: member.current.epoch,
+            profile: member.profile.clone(),
+            assigned: member.current.assigned.clone(),
+            target: self.targets.get(id).cloned().unwrap_or_default(),
+        });
+        ConsumerView {
+            state: self.state_name(),
+            epoch: self.at.epoch,
+            target_epoch: self.target_epoch,
+            assignor: self.assignor(limits).name(),
+            members: members.collect(),
+        }
+    }
+
+    /// Whether a position may be stored for whoever asks. An epoch below 0 is somebody from outside, who may as long as nobody is in.
+    pub(crate) fn check_commit(
+        &self,
+        member: &Str,
+        epoch: i32,
+        knows_epochs: bool,
+    ) -> Result<(), GroupError> {
+        if epoch < 0 && self.members.is_empty() {
+            return Ok(());
+        }
+        let current = &self.members.get(member).ok_or(GroupError::UnknownMember)?.current;
+        if !knows_epochs {
+            return Err(GroupError::CommitTooOld);
+        }
+        if epoch == current.epoch { Ok(()) } else { Err(GroupError::StaleEpoch) }
+    }
+
+    /// Whether whoever says that it is this member, at this epoch, may be told positions.
+    pub(crate) fn check_fetch(&self, member: Option<&Str>, epoch: i32) -> Result<(), GroupError> {
+        let Some(member) = member else {
+            return if epoch < 0 { Ok(()) } else { Err(GroupError::UnknownMember) };
+        };
+        let current = &self.members.get(member).ok_or(GroupError::UnknownMember)?.current;
+        if epoch == current.epoch { Ok(()) } else { Err(GroupError::StaleEpoch) }
+    }
+}
