@@ -4,9 +4,10 @@ use aquifer_protocol::messages::describe_cluster::DescribeClusterRequest;
 use aquifer_protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic,
 };
-use aquifer_protocol::{ErrorCode, Str};
+use aquifer_protocol::{ApiKey, ErrorCode, Str, frame};
 use uuid::Uuid;
 
+use crate::api_versions::request_bytes;
 use crate::client::{Client, Topic, eventually};
 use crate::node::Node;
 
@@ -51,6 +52,24 @@ async fn no_list_means_all_and_an_empty_one_none_but_in_version_0() {
             assert_eq!(names(&answer), [""; 0], "v{version}");
             assert_eq!(answer.brokers.len(), 1, "v{version}");
         }
+    }
+    node.stop().await;
+}
+
+/// librdkafka leaves the four bytes of its count where one says "all topics", and so sends three more than the message has.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_behind_a_request_are_let_pass() {
+    let node = Node::start(&[]).await;
+    let mut client = node.client().await;
+    client.create("a", 1, &[]).await;
+    for version in 9..=13 {
+        // The header's tags, the count, whether to create topics, whether to tell what is allowed, the message's tags.
+        let body = [0, 0, 0, 0, 0, 0, 0, 0];
+        client.send_bytes(&request_bytes(ApiKey::Metadata.code(), version, 7, &body)).await;
+        let answer = client.receive_frame().await.expect("the connection lives");
+        assert_eq!(frame::correlation_id(&answer), Ok(7));
+        let answer = frame::decode_response::<MetadataRequest>(answer, version).expect("that version");
+        assert_eq!(names(&answer), ["a"], "v{version}");
     }
     node.stop().await;
 }

@@ -1,19 +1,20 @@
-//! Groups of real clients: two members of each library share a topic, one leaves; the broker is killed, and a member of another
-//! library goes on where they were. Every record is read once.
+//! Groups of real clients: two members of each library share a topic, one leaves; static members come back unnoticed; the broker
+//! is killed, and a member of another library goes on where they were. Every record is read once.
 
 use crate::broker::Broker;
-use crate::clients::{Client, Passed};
+use crate::clients::{Client, Membership, Passed, Protocol};
 use crate::member::Member;
 use crate::run::{command, run};
 use crate::stages::Stages;
 use crate::text::{self, Text};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 const PARTITIONS: usize = 4;
 const TEXT_MB: u64 = 1;
+/// What this broker serves, and so what is tried.
+pub(crate) const PROTOCOLS: &[Protocol] = &[Protocol::Classic, Protocol::Consumer];
 /// A member that comes second must not wait long for the first round of an empty group.
 const SETTINGS: &[(&str, &str)] = &[
     ("group.initial.rebalance.delay.ms", "500"),
@@ -21,129 +22,196 @@ const SETTINGS: &[(&str, &str)] = &[
     ("group.consumer.heartbeat.interval.ms", "500"),
 ];
 
+/// A topic and its group, of one library.
+#[derive(Debug)]
+struct Try<'a> {
+    client: &'a Client,
+    protocol: Protocol,
+    bootstrap: &'a str,
+    topic: String,
+    text: &'a Text,
+}
+
 /// Runs all of it against a broker of its own.
-pub(crate) fn run_on(stages: &mut Stages, binary: &Path, url: &str, clients: &[Client]) -> Result<()> {
+pub(crate) fn run_on(
+    stages: &mut Stages,
+    binary: &Path,
+    url: &str,
+    clients: &[Client],
+    protocols: &[Protocol],
+) -> Result<()> {
     let text = text::gather("groups.txt", TEXT_MB, PARTITIONS)?;
     let mut broker = Broker::start(binary, "groups", url, SETTINGS)?;
-    for (number, client) in clients.iter().enumerate() {
-        let topic = topic(number);
-        broker.create_topic(&topic, PARTITIONS)?;
-        let start = Instant::now();
-        match client {
-            Client::Kcat => {
-                write(&broker.bootstrap, &topic, &text, 2)?;
-                let passed = client.read_as_group(&broker.bootstrap, &topic, &topic)?;
-                ensure!(counts(&[passed]) == expected(&text, 2), "kcat did not read every record once");
-            }
-            _ => {
-                let rig = || client.group_rig(&broker.bootstrap, &topic, &topic);
-                share(&rig, &broker.bootstrap, &topic, &text)
-                    .with_context(|| format!("two members of {}", client.name()))?;
-            }
+    for protocol in protocols {
+        for (number, client) in speakers(clients, *protocol).into_iter().enumerate() {
+            let one = Try::new(client, *protocol, &broker.bootstrap, topic(*protocol, number), &text);
+            one.run(stages, &|topic| broker.create_topic(topic, PARTITIONS))?;
         }
-        let seconds = start.elapsed().as_secs_f64();
-        stages.pass(&format!("a group of {} read every record once, in {seconds:.1} s", client.name()));
-    }
-    let assigned: Vec<&Client> = clients.iter().filter(|client| assigns(client)).collect();
-    for client in &assigned {
-        let topic = assigned_topic(client);
-        broker.create_topic(&topic, PARTITIONS)?;
-        let start = Instant::now();
-        share(&|| assigned_rig(client, &broker.bootstrap, &topic), &broker.bootstrap, &topic, &text)
-            .with_context(|| format!("two members of {}, assigned by the coordinator", client.name()))?;
-        let seconds = start.elapsed().as_secs_f64();
-        stages.pass(&format!(
-            "a group of {}, assigned by the coordinator, read every record once, in {seconds:.1} s",
-            client.name()
-        ));
     }
     broker.kill_and_restart()?;
-    for client in assigned {
-        // The last member has left, so that the group may be one of the other protocol from now on.
-        resume(client, &broker.bootstrap, &assigned_topic(client), &text)
-            .with_context(|| format!("{} in a group that the coordinator had assigned", client.name()))?;
-        stages.pass(&format!("{} went on by the classic protocol", client.name()));
-    }
-    for (number, client) in clients.iter().enumerate() {
-        let next = &clients[(number + 1) % clients.len()];
-        resume(next, &broker.bootstrap, &topic(number), &text)
-            .with_context(|| format!("{} in the group of {}", next.name(), client.name()))?;
-        stages.pass(&format!("{} went on in the group of {}", next.name(), client.name()));
+    for protocol in protocols {
+        let speakers = speakers(clients, *protocol);
+        for (number, client) in speakers.iter().enumerate() {
+            let next = speakers[(number + 1) % speakers.len()];
+            let one = Try::new(next, *protocol, &broker.bootstrap, topic(*protocol, number), &text);
+            one.resume().with_context(|| format!("{} in the group of {}", next.name(), client.name()))?;
+            let name = protocol.name();
+            stages.pass(&format!("{} went on in the {name} group of {}", next.name(), client.name()));
+        }
     }
     broker.end()
 }
 
-fn topic(number: usize) -> String {
-    format!("groups-{number}")
+fn speakers(clients: &[Client], protocol: Protocol) -> Vec<&Client> {
+    clients.iter().filter(|client| client.speaks(protocol)).collect()
 }
 
-/// Whether a client can be a member of a group whose coordinator assigns.
-fn assigns(client: &Client) -> bool {
-    matches!(client.consumer_group_rig("", "", ""), Ok(Some(_)))
+fn topic(protocol: Protocol, number: usize) -> String {
+    format!("groups-{}-{number}", protocol.name())
 }
 
-fn assigned_topic(client: &Client) -> String {
-    format!("assigned-{}", client.name().replace(' ', "-"))
-}
+impl<'a> Try<'a> {
+    fn new(
+        client: &'a Client,
+        protocol: Protocol,
+        bootstrap: &'a str,
+        topic: String,
+        text: &'a Text,
+    ) -> Try<'a> {
+        Try { client, protocol, bootstrap, topic, text }
+    }
 
-fn assigned_rig(client: &Client, bootstrap: &str, topic: &str) -> Result<Command> {
-    let rig = client.consumer_group_rig(bootstrap, topic, topic)?;
-    rig.with_context(|| format!("{} knows no such groups", client.name()))
-}
-
-fn write(bootstrap: &str, topic: &str, text: &Text, times: u64) -> Result<()> {
-    (0..times).try_for_each(|_| Client::Kcat.write(bootstrap, topic, "none", &text.path).map(drop))
-}
-
-/// One member reads what there is, a second takes half of the partitions, both read what comes, and the first is left alone.
-fn share(rig: &dyn Fn() -> Result<Command>, bootstrap: &str, topic: &str, text: &Text) -> Result<()> {
-    let all: Vec<usize> = (0..PARTITIONS).collect();
-    write(bootstrap, topic, text, 1)?;
-    let first = Member::join(rig()?)?;
-    first.wait("all partitions and records", |at| at.assigned == all && at.read == text.records())?;
-    let second = Member::join(rig()?)?;
-    second.wait("half of the partitions", |at| at.assigned.len() == PARTITIONS / 2)?;
-    let taken = second.at().assigned;
-    first.wait("the other half", |at| {
-        at.assigned.len() == PARTITIONS / 2 && at.assigned.iter().all(|partition| !taken.contains(partition))
-    })?;
-    write(bootstrap, topic, text, 1)?;
-    let own = text.partitions.iter().enumerate().filter(|(number, _)| taken.contains(number));
-    let of_second: u64 = own.map(|(_, expected)| expected.count).sum();
-    second.wait("its half of the records", |at| at.read == of_second)?;
-    first.wait("its half of the records", |at| at.read == 2 * text.records() - of_second)?;
-    let of_second = second.leave()?;
-    first.wait("all partitions again", |at| at.assigned == all)?;
-    let of_first = first.leave()?;
-    ensure!(
-        counts(&[of_first.clone(), of_second.clone()]) == expected(text, 2),
-        "not every record was read once: {of_first:#?} and {of_second:#?}"
-    );
-    Ok(())
-}
-
-/// A member finds what came since, and nothing else.
-fn resume(client: &Client, bootstrap: &str, topic: &str, text: &Text) -> Result<()> {
-    write(bootstrap, topic, text, 1)?;
-    let passed = match client {
-        Client::Kcat => client.read_as_group(bootstrap, topic, topic)?,
-        _ => {
-            let member = Member::join(client.group_rig(bootstrap, topic, topic)?)?;
-            member.wait("what came since", |at| at.read >= text.records())?;
-            member.leave()?
+    /// A topic for those that leave, and one for those that come back.
+    fn run(&self, stages: &mut Stages, create_topic: &dyn Fn(&str) -> Result<()>) -> Result<()> {
+        let (name, protocol) = (self.client.name(), self.protocol.name());
+        create_topic(&self.topic)?;
+        let start = Instant::now();
+        if self.client.is_kcat() {
+            self.write(2)?;
+            let passed = self.client.read_as_group(self.bootstrap, &self.topic, &self.topic)?;
+            ensure!(counts(&[passed]) == expected(self.text, 2), "kcat did not read every record once");
+        } else {
+            self.share().with_context(|| format!("two members of {name}"))?;
         }
-    };
-    for found in &passed {
+        let seconds = start.elapsed().as_secs_f64();
+        stages.pass(&format!("a {protocol} group of {name} read every record once, in {seconds:.1} s"));
+        if !self.client.has_static_members(self.protocol) {
+            return Ok(());
+        }
+        let fixed = Try { topic: format!("{}-static", self.topic), ..*self };
+        create_topic(&fixed.topic)?;
+        let start = Instant::now();
+        fixed.come_back().with_context(|| format!("static members of {name}"))?;
+        let seconds = start.elapsed().as_secs_f64();
+        stages.pass(&format!("a static {protocol} member of {name} came back unnoticed, in {seconds:.1} s"));
+        Ok(())
+    }
+
+    fn write(&self, times: u64) -> Result<()> {
+        let kcat = Client::kcat();
+        (0..times)
+            .try_for_each(|_| kcat.write(self.bootstrap, &self.topic, "none", &self.text.path).map(drop))
+    }
+
+    fn join(&self, instance: Option<&str>) -> Result<Member> {
+        let one = Membership { group: &self.topic, protocol: self.protocol, instance };
+        Member::join(self.client.member(self.bootstrap, &self.topic, one)?)
+    }
+
+    /// One member reads what there is, a second takes half of the partitions, both read what comes, and the first is left alone.
+    fn share(&self) -> Result<()> {
+        let all: Vec<usize> = (0..PARTITIONS).collect();
+        let text = self.text;
+        self.write(1)?;
+        let first = self.join(None)?;
+        first.wait("all partitions and records", |at| at.assigned == all && at.read == text.records())?;
+        let second = self.join(None)?;
+        second.wait("half of the partitions", |at| at.assigned.len() == PARTITIONS / 2)?;
+        let taken = second.at().assigned;
+        first.wait("the other half", |at| {
+            at.assigned.len() == PARTITIONS / 2
+                && at.assigned.iter().all(|partition| !taken.contains(partition))
+        })?;
+        self.write(1)?;
+        let of_second = records(text, &taken);
+        second.wait("its half of the records", |at| at.read == of_second)?;
+        first.wait("its half of the records", |at| at.read == 2 * text.records() - of_second)?;
+        let of_second = second.leave()?;
+        first.wait("all partitions again", |at| at.assigned == all)?;
+        let of_first = first.leave()?;
+        ensure!(
+            counts(&[of_first.clone(), of_second.clone()]) == expected(text, 2),
+            "not every record was read once: {of_first:#?} and {of_second:#?}"
+        );
+        Ok(())
+    }
+
+    /// Two static members have half of the partitions each. One stops without leaving, and comes back under its name: it has what
+    /// it had, reads what is new of that, and the other has seen no rebalance.
+    fn come_back(&self) -> Result<()> {
+        self.write(1)?;
+        let stays = self.join(Some("stays"))?;
+        let goes = self.join(Some("goes"))?;
+        for member in [&stays, &goes] {
+            member.wait("half of the partitions", |at| at.assigned.len() == PARTITIONS / 2)?;
+        }
+        stays.wait("all records between the two", |at| at.read + goes.at().read == self.text.records())?;
+        let (before, had) = (stays.at(), goes.at().assigned);
+        match self.protocol {
+            Protocol::Classic => goes.kill()?,
+            // A name is free there once its member has said that it goes for a while, or its session is over.
+            Protocol::Consumer => drop(goes.leave()?),
+        }
+        let back = self.join(Some("goes"))?;
+        back.wait("what it had", |at| at.assigned == had)?;
+        self.write(1)?;
+        let new = records(self.text, &had);
+        back.wait("what is new of it", |at| at.read == new)?;
+        stays.wait("what is new of its own", |at| at.read == before.read + self.text.records() - new)?;
+        let after = stays.at();
+        ensure!(
+            (after.turns, &after.assigned) == (before.turns, &before.assigned),
+            "the member that stayed saw a rebalance: {before:?}, then {after:?}"
+        );
+        let of_back = back.leave()?;
+        stays.leave()?;
+        new_after(&of_back, self.text, 1)
+    }
+
+    /// A member finds what came since two texts, and nothing else.
+    fn resume(&self) -> Result<()> {
+        self.write(1)?;
+        let passed = if self.client.is_kcat() {
+            self.client.read_as_group(self.bootstrap, &self.topic, &self.topic)?
+        } else {
+            let member = self.join(None)?;
+            member.wait("what came since", |at| at.read >= self.text.records())?;
+            member.leave()?
+        };
+        new_after(&passed, self.text, 2)?;
+        ensure!(counts(&[passed]) == expected(self.text, 1), "a partition is missing");
+        Ok(())
+    }
+}
+
+/// The text once, behind so many that were there before.
+fn new_after(passed: &[Passed], text: &Text, times: u64) -> Result<()> {
+    for found in passed {
         let wanted = text.partitions.get(found.partition).context("a partition that is not there")?;
-        let before = i64::try_from(2 * wanted.count)?;
+        let before = i64::try_from(times * wanted.count)?;
         ensure!(
             (found.count, found.first, &found.sha256) == (wanted.count, before, &wanted.sha256),
             "found {found:?}, where {} records from {before} on are new",
             wanted.count
         );
     }
-    ensure!(counts(&[passed]) == expected(text, 1), "a partition is missing");
     Ok(())
+}
+
+/// Records of one text in these partitions.
+fn records(text: &Text, partitions: &[usize]) -> u64 {
+    let of = text.partitions.iter().enumerate().filter(|(number, _)| partitions.contains(number));
+    of.map(|(_, expected)| expected.count).sum()
 }
 
 /// Records read of each partition.
@@ -161,14 +229,21 @@ fn expected(text: &Text, times: u64) -> Vec<u64> {
 }
 
 /// The same against a broker that runs already, but for the kill: what shows that the rigs are right.
-pub(crate) fn run_against(stages: &mut Stages, bootstrap: &str, clients: &[Client]) -> Result<()> {
+pub(crate) fn run_against(
+    stages: &mut Stages,
+    bootstrap: &str,
+    clients: &[Client],
+    protocols: &[Protocol],
+) -> Result<()> {
     let text = text::gather("groups.txt", TEXT_MB, PARTITIONS)?;
-    for client in clients.iter().filter(|client| !matches!(client, Client::Kcat)) {
-        let topic = format!("groups-{}-{}", std::process::id(), client.name().replace(' ', "-"));
-        run(&mut command("kcat", ["-L", "-q", "-b", bootstrap, "-t", &topic]))?;
-        share(&|| client.group_rig(bootstrap, &topic, &topic), bootstrap, &topic, &text)?;
-        resume(client, bootstrap, &topic, &text)?;
-        stages.pass(&format!("a group of {} read every record once", client.name()));
+    let create = |topic: &str| run(&mut command("kcat", ["-L", "-q", "-b", bootstrap, "-t", topic]));
+    for protocol in protocols {
+        for client in speakers(clients, *protocol) {
+            let topic = format!("{}-{}-{}", topic(*protocol, 0), std::process::id(), client.name());
+            let one = Try::new(client, *protocol, bootstrap, topic.replace(' ', "-"), &text);
+            one.run(stages, &create)?;
+            one.resume()?;
+        }
     }
     Ok(())
 }

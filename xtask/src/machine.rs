@@ -9,6 +9,8 @@ const NEEDED: &[(&[&str], &str, &str)] = &[
     (&["git", "--version"], "git", "git"),
     (&["curl", "--version"], "curl", "curl"),
     (&["kcat", "-V"], "kcat", "kcat"),
+    (&["make", "--version"], "make, for librdkafka", "make"),
+    (&["c++", "--version"], "a C++ compiler, for librdkafka", "g++"),
     (&["go", "version"], "Go (any version: an old one fetches its successor)", "golang-go"),
     (&["javac", "-version"], "a JDK, 17 or newer", "default-jdk-headless"),
     (&["mvn", "--version"], "Maven", "maven"),

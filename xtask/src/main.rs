@@ -43,6 +43,8 @@ mod local;
 mod mounted;
 /// Text in by real clients, into the bucket, and out again by others.
 mod scenario;
+/// Admin clients.
+mod administration;
 /// A member of a group in a process of its own.
 mod member;
 /// Groups of real clients, and others that go on where they were.
@@ -81,8 +83,9 @@ usage: cargo xtask COMMAND
   test         everything CI runs: installs what is missing, then every check and every test
   verify       the quick part: fmt, clippy, tidy, unit tests; writes nothing
   fix          what a machine can do about fmt and clippy
-  clients      real clients against real stores: --size-mb 40 --stores file,localstack,minio --broker debug|release,
-               or against a broker that runs and makes topics of 4 partitions by itself: --bootstrap HOST:PORT
+  clients      real clients against real stores: --size-mb 40 --stores file,localstack,minio --broker debug|release
+               --protocols classic,consumer, or against a broker that runs and makes topics of 4 partitions by itself:
+               --bootstrap HOST:PORT
   tools        Kafka's own command-line tools: --broker debug|release
   prove kill9    kill -9 under idempotent produce: --rounds 100 --store file|localstack|minio --broker debug|release
   prove powercut power cuts of data directory and bucket (as root): --rounds 100 --fs ext4|xfs --broker debug|release

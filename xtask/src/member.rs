@@ -17,6 +17,8 @@ const POLL: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Standing {
     pub(crate) assigned: Vec<usize>,
+    /// How often a rebalance gave it something or took something.
+    pub(crate) turns: u64,
     /// Records read and committed.
     pub(crate) read: u64,
     /// What it said when it left.
@@ -73,6 +75,13 @@ impl Member {
         }
     }
 
+    /// Ends it where it stands: it leaves no word to anybody.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill().with_context(|| format!("killing {}", self.name))?;
+        self.child.wait().with_context(|| format!("waiting for {}", self.name))?;
+        Ok(())
+    }
+
     /// Asks it to leave; gives all that it read.
     pub(crate) fn leave(mut self) -> Result<Vec<Passed>> {
         drop(self.child.stdin.take());
@@ -106,6 +115,7 @@ impl Drop for Member {
 fn note(standing: &mut Standing, line: &str) {
     if let Some(assigned) = line.strip_prefix("assigned=") {
         standing.assigned = assigned.split(',').filter_map(|number| number.parse().ok()).collect();
+        standing.turns += 1;
     } else if let Some(read) = line.strip_prefix("read=") {
         standing.read = read.parse().unwrap_or(standing.read);
     } else {
@@ -124,9 +134,10 @@ mod tests {
         for line in ["assigned=0,3", "read=12", "read=20", "partition=0 count=1 first=0 last=0 sha256=ab"] {
             note(&mut standing, line);
         }
-        assert_eq!((&standing.assigned[..], standing.read), (&[0, 3][..], 20));
+        assert_eq!((&standing.assigned[..], standing.read, standing.turns), (&[0, 3][..], 20, 1));
         assert_eq!(clients::parse(&standing.passed).expect("a line").len(), 1);
         note(&mut standing, "assigned=");
         assert!(standing.assigned.is_empty());
+        assert_eq!(standing.turns, 2);
     }
 }

@@ -75,7 +75,7 @@ pub(crate) fn run_against(
 
 fn write_history(bootstrap: &str, topic: &str, text: &Text) -> Result<()> {
     let start = Instant::now();
-    Client::Kcat.write(bootstrap, topic, "zstd", &text.path)?;
+    Client::kcat().write(bootstrap, topic, "zstd", &text.path)?;
     let seconds = start.elapsed().as_secs_f64();
     println!("   kcat wrote {} records, {} bytes in {seconds:.1} s", text.records(), text.bytes);
     Ok(())
@@ -112,14 +112,8 @@ fn each_writes(
 ) -> Result<()> {
     let text = text::gather("writers.txt", WRITERS_TEXT_MB, PARTITIONS)?;
     let readers: Vec<&Client> = clients.iter().filter(|client| client.reads()).collect();
-    for (number, writer) in clients.iter().enumerate().filter(|(_, client)| !matches!(client, Client::Kcat)) {
-        // kafkajs knows gzip alone; the others cover the codecs between them.
-        let codec = match writer {
-            Client::KafkaJs { .. } => "gzip",
-            Client::FranzGo { .. } => "snappy",
-            Client::KafkaPython { .. } => "zstd",
-            _ => "lz4",
-        };
+    for (number, writer) in clients.iter().enumerate().filter(|(_, client)| !client.is_kcat()) {
+        let codec = writer.codec();
         let topic = format!("{name}-{number}");
         create_topic(&topic)?;
         let wrote = writer.write(bootstrap, &topic, codec, &text.path)?;

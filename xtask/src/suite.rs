@@ -1,7 +1,7 @@
 //! The whole of `test`, `verify` and `fix`, and the client scenario alone.
 
+use crate::clients::{self, Protocol};
 use crate::flags::Flags;
-use crate::groups;
 use crate::mounted::Kind;
 use crate::prove::groups::{self as crowds, Churn};
 use crate::prove::hostile::{self, Siege};
@@ -11,8 +11,8 @@ use crate::run::{cargo, run};
 use crate::s3::Kind as Server;
 use crate::scenario::{self, Try};
 use crate::stages::Stages;
-use crate::{built, clients, machine, mounted, simulation, tools};
-use anyhow::Result;
+use crate::{administration, built, groups, machine, mounted, simulation, tools};
+use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
 /// Enough for dozens of segments in each partition; the full form is `cargo xtask clients --size-mb 300`.
@@ -43,7 +43,7 @@ fn everything(stages: &mut Stages) -> Result<()> {
     stages.stage("programs of this machine", |_| machine::prepare())?;
     let checked = checks(stages);
     let tested = tests(stages);
-    let tried = real_clients(stages, SIZE_MB, STORES, || built::broker("debug"));
+    let tried = real_clients(stages, SIZE_MB, STORES, groups::PROTOCOLS, || built::broker("debug"));
     let operated = kafkas_tools(stages, || built::broker("debug"));
     let proved = proofs(stages);
     checked.and(tested).and(tried).and(operated).and(proved)
@@ -173,13 +173,16 @@ pub(crate) fn clients(mut flags: Flags) -> Result<()> {
     let profile: String = flags.take("broker", "debug".to_owned())?;
     let binary: PathBuf = flags.take("binary", PathBuf::new())?;
     let bootstrap: String = flags.take("bootstrap", String::new())?;
+    let protocols = protocols(&flags.take("protocols", String::new())?)?;
     flags.end()?;
     let mut stages = Stages::default();
     let done =
         stages.stage("programs of this machine", |_| machine::prepare()).and_then(|()| {
             match bootstrap.as_str() {
-                "" => real_clients(&mut stages, size_mb, &stores, || built::or_given(&profile, binary)),
-                bootstrap => against(&mut stages, size_mb, bootstrap),
+                "" => real_clients(&mut stages, size_mb, &stores, &protocols, || {
+                    built::or_given(&profile, binary)
+                }),
+                bootstrap => against(&mut stages, size_mb, bootstrap, &protocols),
             }
         });
     stages.finish(done)
@@ -199,12 +202,22 @@ fn kafkas_tools(stages: &mut Stages, binary: impl FnOnce() -> Result<PathBuf>) -
     stages.stage("Kafka's own tools", |stages| tools::run_on(stages, &binary()?))
 }
 
-fn against(stages: &mut Stages, size_mb: u64, bootstrap: &str) -> Result<()> {
+/// By their names, between commas; none: those that this broker serves.
+fn protocols(names: &str) -> Result<Vec<Protocol>> {
+    if names.is_empty() {
+        return Ok(groups::PROTOCOLS.to_vec());
+    }
+    let known = |name| [Protocol::Classic, Protocol::Consumer].into_iter().find(|one| one.name() == name);
+    names.split(',').map(|name| known(name).with_context(|| format!("no such protocol: '{name}'"))).collect()
+}
+
+fn against(stages: &mut Stages, size_mb: u64, bootstrap: &str, protocols: &[Protocol]) -> Result<()> {
     let clients = stages.stage("install clients", |_| clients::install())?;
     let text = stages.stage("gather text", |_| scenario::text(size_mb))?;
     stages.stage(&format!("real clients against {bootstrap}"), |stages| {
         scenario::run_against(stages, bootstrap, &clients, &text)?;
-        groups::run_against(stages, bootstrap, &clients)
+        administration::run_against(stages, bootstrap, &clients)?;
+        groups::run_against(stages, bootstrap, &clients, protocols)
     })
 }
 
@@ -212,6 +225,7 @@ fn real_clients(
     stages: &mut Stages,
     size_mb: u64,
     stores: &str,
+    protocols: &[Protocol],
     binary: impl FnOnce() -> Result<PathBuf>,
 ) -> Result<()> {
     let clients = stages.stage("install clients", |_| clients::install())?;
@@ -226,9 +240,13 @@ fn real_clients(
         });
         done = done.and(one);
     }
-    let groups = stages.stage("groups of real clients", |stages| {
-        let (_server, url) = scenario::store("file", "groups")?;
-        groups::run_on(stages, &binary, &url, &clients)
+    let administered = stages.stage("admins of real clients", |stages| {
+        let (_server, url) = scenario::store("file", "administration")?;
+        administration::run_on(stages, &binary, &url, &clients)
     });
-    done.and(groups)
+    let shared = stages.stage("groups of real clients", |stages| {
+        let (_server, url) = scenario::store("file", "groups")?;
+        groups::run_on(stages, &binary, &url, &clients, protocols)
+    });
+    done.and(administered).and(shared)
 }

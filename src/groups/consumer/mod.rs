@@ -162,11 +162,12 @@ impl ConsumerGroup {
         }
     }
 
-    /// Whether nobody is in.
+    /// How many are in it.
     pub(crate) fn member_count(&self) -> usize {
         self.members.len()
     }
 
+    /// Whether nobody is in.
     pub(crate) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }

@@ -4,61 +4,46 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"sort"
-	"strconv"
-	"strings"
-	"sync"
+
+	"clients/rig"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// owned is what a member has to read, told each time that it changes.
-type owned struct {
-	lock       sync.Mutex
-	partitions map[int32]bool
+// member is one of a group.
+type member struct {
+	bootstrap, topic, group string
+	// Makes it a static one.
+	instance string
+	protocol string
 }
 
-func (o *owned) change(partitions []int32, mine bool) {
-	o.lock.Lock()
-	defer o.lock.Unlock()
-	for _, partition := range partitions {
-		if mine {
-			o.partitions[partition] = true
-		} else {
-			delete(o.partitions, partition)
-		}
-	}
-	order := make([]int, 0, len(o.partitions))
-	for partition := range o.partitions {
-		order = append(order, int(partition))
-	}
-	sort.Ints(order)
-	words := make([]string, len(order))
-	for at, partition := range order {
-		words[at] = strconv.Itoa(partition)
-	}
-	fmt.Printf("assigned=%s\n", strings.Join(words, ","))
-}
-
-// group reads a topic as a member of a group, and commits what it has read, until its stdin closes.
-func group(ctx context.Context, bootstrap, topic, name string, input io.Reader) error {
-	mine := &owned{partitions: map[int32]bool{}}
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(bootstrap), kgo.ConsumerGroup(name), kgo.ConsumeTopics(topic),
+// run reads a topic as a member of a group, and commits what it has read, until its stdin closes.
+func (m member) run(ctx context.Context, input io.Reader) error {
+	mine := &rig.Owned{}
+	options := []kgo.Opt{
+		kgo.SeedBrokers(m.bootstrap), kgo.ConsumerGroup(m.group), kgo.ConsumeTopics(m.topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
-		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, now map[string][]int32) { mine.change(now[topic], true) }),
-		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { mine.change(gone[topic], false) }),
-		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { mine.change(gone[topic], false) }),
-	)
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, now map[string][]int32) { mine.Change(now[m.topic], true) }),
+		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { mine.Change(gone[m.topic], false) }),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { mine.Change(gone[m.topic], false) }),
+	}
+	if m.instance != "" {
+		options = append(options, kgo.InstanceID(m.instance))
+	}
+	switch m.protocol {
+	case "classic":
+	case "consumer":
+		options = append(options, kgo.ServerSideBalancer(), kgo.Balancers(kgo.RangeBalancer()))
+	default:
+		return fmt.Errorf("no such protocol: %s", m.protocol)
+	}
+	client, err := kgo.NewClient(options...)
 	if err != nil {
 		return err
 	}
-	asked, end := context.WithCancel(ctx)
-	go func() {
-		io.Copy(io.Discard, input)
-		end()
-	}()
-	found, read := partitions{}, int64(0)
+	asked := rig.UntilClosed(ctx, input)
+	found, read := rig.Partitions{}, int64(0)
 	for asked.Err() == nil {
 		fetches := client.PollFetches(asked)
 		for _, problem := range fetches.Errors() {
@@ -68,7 +53,7 @@ func group(ctx context.Context, bootstrap, topic, name string, input io.Reader) 
 		}
 		var failure error
 		fetches.EachRecord(func(record *kgo.Record) {
-			if err := found.of(record.Partition).add(record); failure == nil {
+			if err := found.Add(record.Partition, record.Offset, record.Key, record.Value); failure == nil {
 				failure = err
 			}
 			read++
@@ -87,7 +72,12 @@ func group(ctx context.Context, bootstrap, topic, name string, input io.Reader) 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	client.CloseAllowingRebalance()
-	found.print()
+	client.AllowRebalance()
+	// Close leaves, too, but says nothing of what goes wrong with it.
+	if err := client.LeaveGroupContext(ctx); err != nil {
+		return fmt.Errorf("leave: %w", err)
+	}
+	client.Close()
+	found.Print()
 	return nil
 }

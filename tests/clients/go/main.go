@@ -1,78 +1,26 @@
-// Franz-go against a broker: `read` gives the SHA-256 of each partition, `write` produces lines and gives what it wrote,
-// `group` is a member of a group.
-// See tests/clients/README.md for the interface that all clients share.
+// Franz-go against a broker, as tests/clients/README.md says.
 package main
 
 import (
-	"bufio"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
-	"hash"
 	"io"
 	"os"
-	"sort"
 	"strconv"
 	"sync"
 	"time"
+
+	"clients/rig"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// seen is what passed of one partition, as lines `key TAB value LF`.
-type seen struct {
-	count       int64
-	first, last int64
-	lines       hash.Hash
-	line        []byte
-}
-
-// hashing is off only where speed is measured.
-var hashing = true
-
-func (s *seen) add(r *kgo.Record) error {
-	if s.count > 0 && r.Offset <= s.last {
-		return fmt.Errorf("partition %d: offset %d came after %d", r.Partition, r.Offset, s.last)
-	}
-	if s.count == 0 {
-		s.first = r.Offset
-	}
-	s.count++
-	s.last = r.Offset
-	if hashing {
-		s.line = append(append(append(append(s.line[:0], r.Key...), '\t'), r.Value...), '\n')
-		s.lines.Write(s.line)
-	}
-	return nil
-}
-
-type partitions map[int32]*seen
-
-func (p partitions) of(partition int32) *seen {
-	if p[partition] == nil {
-		p[partition] = &seen{first: -1, last: -1, lines: sha256.New()}
-	}
-	return p[partition]
-}
-
-func (p partitions) print() {
-	order := make([]int, 0, len(p))
-	for partition := range p {
-		order = append(order, int(partition))
-	}
-	sort.Ints(order)
-	for _, partition := range order {
-		s := p[int32(partition)]
-		fmt.Printf("partition=%d count=%d first=%d last=%d sha256=%x\n", partition, s.count, s.first, s.last, s.lines.Sum(nil))
-	}
-}
-
 func main() {
 	if len(os.Args) < 2 {
-		fail(errors.New("usage: clients read|write|group|soak|watch|crowd --bootstrap H:P --topic T ..."))
+		fail(errors.New("usage: clients read|write|group|admin|soak|watch|crowd --bootstrap H:P --topic T ..."))
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	bootstrap := flags.String("bootstrap", "", "host:port")
@@ -81,7 +29,7 @@ func main() {
 	partition := flags.String("partition", "all", "read: all, or one")
 	from := flags.String("from", "earliest", "read: earliest, or an offset; watch: earliest or latest")
 	until := flags.String("until", "end", "read: end as of now, or the offset to stop before")
-	flags.BoolVar(&hashing, "hash", true, "read: false leaves the SHA-256 out, for speed")
+	flags.BoolVar(&rig.Hashing, "hash", true, "read: false leaves the SHA-256 out, for speed")
 	codec := flags.String("compression", "none", "write: none, gzip, snappy, lz4 or zstd")
 	records := flags.Int64("records", 0, "soak: how many; 0: until stdin closes")
 	rate := flags.Int64("rate", 0, "soak: records a second; 0: as fast as it goes")
@@ -89,7 +37,8 @@ func main() {
 	producer := flags.Int64("producer", 1, "soak: which one it is in the history")
 	drain := flags.Duration("drain", time.Minute, "soak: how long the last records may take to be answered")
 	groupName := flags.String("group", "", "group: its name")
-	protocol := flags.String("protocol", "classic", "crowd: classic or consumer")
+	instance := flags.String("instance", "", "group: makes a static member of that name")
+	protocol := flags.String("protocol", "classic", "group, crowd: classic or consumer")
 	members := flags.Int("members", 50, "crowd: how many at most")
 	between := flags.Duration("between", time.Second, "crowd: between two that come or go, on average")
 	seed := flags.Int64("seed", 1, "crowd: who comes and goes when")
@@ -116,7 +65,10 @@ func main() {
 	case "write":
 		fail(write(ctx, *bootstrap, *topic, *codec, os.Stdin))
 	case "group":
-		fail(group(ctx, *bootstrap, *topic, *groupName, os.Stdin))
+		one := member{bootstrap: *bootstrap, topic: *topic, group: *groupName, instance: *instance, protocol: *protocol}
+		fail(one.run(ctx, os.Stdin))
+	case "admin":
+		fail(admin(ctx, *bootstrap, *topic))
 	case "soak":
 		run := &soaking{
 			topic: *topic, producer: *producer, recordsMax: *records, recordsPerSec: *rate, valueBytes: *valueBytes,
@@ -132,10 +84,7 @@ func main() {
 }
 
 func fail(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "franz-go:", err)
-		os.Exit(1)
-	}
+	rig.Fail("franz-go", err)
 }
 
 func read(ctx context.Context, bootstrap, topic, partition, from, until string) error {
@@ -143,10 +92,10 @@ func read(ctx context.Context, bootstrap, topic, partition, from, until string) 
 	if err != nil {
 		return err
 	}
-	found := partitions{}
+	found := rig.Partitions{}
 	assigned, left := map[int32]kgo.Offset{}, map[int32]bool{}
 	for partition, end := range ends {
-		found.of(partition)
+		found.Of(partition)
 		if starts[partition] < end {
 			assigned[partition], left[partition] = kgo.NewOffset().At(starts[partition]), true
 		}
@@ -173,7 +122,7 @@ func read(ctx context.Context, bootstrap, topic, partition, from, until string) 
 			if record.Offset >= ends[record.Partition] {
 				continue
 			}
-			if err := found.of(record.Partition).add(record); err != nil {
+			if err := found.Add(record.Partition, record.Offset, record.Key, record.Value); err != nil {
 				return err
 			}
 			if record.Offset+1 == ends[record.Partition] {
@@ -181,7 +130,7 @@ func read(ctx context.Context, bootstrap, topic, partition, from, until string) 
 			}
 		}
 	}
-	found.print()
+	found.Print()
 	return nil
 }
 
@@ -253,13 +202,13 @@ func write(ctx context.Context, bootstrap, topic, codec string, input io.Reader)
 	defer client.Close()
 	var lock sync.Mutex
 	var failure error
-	found := partitions{}
-	err = lines(input, func(key, value []byte) {
+	found := rig.Partitions{}
+	err = rig.Lines(input, func(key, value []byte) {
 		client.Produce(ctx, &kgo.Record{Key: key, Value: value}, func(record *kgo.Record, err error) {
 			lock.Lock()
 			defer lock.Unlock()
 			if err == nil {
-				err = found.of(record.Partition).add(record)
+				err = found.Add(record.Partition, record.Offset, record.Key, record.Value)
 			}
 			if failure == nil {
 				failure = err
@@ -277,28 +226,6 @@ func write(ctx context.Context, bootstrap, topic, codec string, input io.Reader)
 	if failure != nil {
 		return failure
 	}
-	found.print()
+	found.Print()
 	return nil
-}
-
-func lines(input io.Reader, each func(key, value []byte)) error {
-	reader := bufio.NewReaderSize(input, 1<<20)
-	for number := 1; ; number++ {
-		line, err := reader.ReadBytes('\n')
-		if err == io.EOF && len(line) == 0 {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("line %d: %w", number, err)
-		}
-		line = line[:len(line)-1]
-		tab := 0
-		for tab < len(line) && line[tab] != '\t' {
-			tab++
-		}
-		if tab == len(line) {
-			return fmt.Errorf("line %d has no tab", number)
-		}
-		each(line[:tab:tab], line[tab+1:])
-	}
 }

@@ -1,4 +1,4 @@
-// The Java client against a broker: `read`, `write` and `group`, as tests/clients/README.md says.
+// The Java client against a broker, as tests/clients/README.md says. `admin` is in AdminRound.java.
 
 import java.io.BufferedInputStream;
 import java.io.ByteArrayOutputStream;
@@ -62,7 +62,7 @@ public final class Client {
     public static void main(String[] words) {
         try {
             Map<String, String> options = new HashMap<>(Map.of("partition", "all", "from", "earliest", "until", "end",
-                "compression", "none", "timeout", "300s"));
+                "compression", "none", "timeout", "300s", "protocol", "classic"));
             for (int at = 1; at + 1 < words.length; at += 2) {
                 options.put(words[at].substring(2), words[at + 1]);
             }
@@ -70,6 +70,7 @@ public final class Client {
                 case "read" -> read(options);
                 case "write" -> write(options);
                 case "group" -> group(options);
+                case "admin" -> AdminRound.run(options.get("bootstrap"), options.get("topic"), timeout(options));
                 default -> throw new IllegalArgumentException("no such command: " + words[0]);
             }
         } catch (Exception error) {
@@ -197,11 +198,13 @@ public final class Client {
         properties.put("group.id", options.get("group"));
         properties.put("auto.offset.reset", "earliest");
         properties.put("enable.auto.commit", "false");
-        if (options.getOrDefault("protocol", "classic").equals("consumer")) {
-            // The coordinator assigns, and says how often it wants to hear of members.
-            properties.put("group.protocol", "consumer");
-        } else {
+        // Java 3.9 knows `consumer` as a preview.
+        properties.put("group.protocol", options.get("protocol"));
+        if (options.get("protocol").equals("classic")) {
             properties.put("heartbeat.interval.ms", "500");
+        }
+        if (options.containsKey("instance")) {
+            properties.put("group.instance.id", options.get("instance"));
         }
         AtomicBoolean leave = new AtomicBoolean();
         Thread watch = new Thread(() -> {

@@ -1,23 +1,10 @@
-// kafkajs against a broker: `write`, as tests/clients/README.md says. (It cannot assign partitions by hand, so no `read`.)
+// kafkajs: `write`.
 'use strict'
 
-const { createHash } = require('node:crypto')
 const { CompressionTypes, Kafka, Partitioners, logLevel } = require('kafkajs')
+const { Seen, options, within } = require('./rig')
 
 const BATCH_RECORDS = 5000
-
-function options(words) {
-  const known = { bootstrap: undefined, topic: undefined, compression: 'none', timeout: '300s' }
-  for (let at = 0; at < words.length; at += 2) {
-    const name = words[at].replace(/^--/, '')
-    if (!(name in known) || words[at + 1] === undefined) throw new Error(`bad option: ${words[at]}`)
-    known[name] = words[at + 1]
-  }
-  if (!known.bootstrap || !known.topic) throw new Error('--bootstrap and --topic are needed')
-  const codec = { none: CompressionTypes.None, gzip: CompressionTypes.GZIP }[known.compression]
-  if (codec === undefined) throw new Error(`kafkajs alone cannot compress with ${known.compression}`)
-  return { ...known, codec }
-}
 
 async function* batches(input) {
   let rest = Buffer.alloc(0)
@@ -42,51 +29,36 @@ async function* batches(input) {
   if (batch.length) yield batch
 }
 
-async function main() {
-  const { bootstrap, topic, codec, timeout } = options(process.argv.slice(2))
-  const deadline = setTimeout(() => fail(new Error(`not done after ${timeout}`)), Number.parseInt(timeout, 10) * 1000)
-  const found = new Map()
-  const of = (partition) => {
-    if (!found.has(partition)) found.set(partition, { count: 0, first: -1, last: -1, lines: createHash('sha256') })
-    return found.get(partition)
-  }
+async function write(words) {
+  const { bootstrap, topic, compression, timeout } = options(words)
+  const codec = { none: CompressionTypes.None, gzip: CompressionTypes.GZIP }[compression]
+  if (codec === undefined) throw new Error(`kafkajs alone cannot compress with ${compression}`)
+  const found = new Seen()
   // The library's own choice, overheard: it tells the partition of a record to nobody else.
   const overheard = () => {
     const choose = Partitioners.DefaultPartitioner()
     return (choice) => {
       const partition = choose(choice)
-      const { key, value } = choice.message
-      const seen = of(partition)
-      seen.count += 1
-      seen.lines.update(key).update('\t').update(value).update('\n')
+      found.line(partition, choice.message)
       return partition
     }
   }
-  const kafka = new Kafka({ clientId: 'rig', brokers: [bootstrap], logLevel: logLevel.ERROR })
-  const producer = kafka.producer({ createPartitioner: overheard, allowAutoTopicCreation: false })
-  await producer.connect()
-  for await (const messages of batches(process.stdin)) {
-    const before = new Map([...found].map(([partition, seen]) => [partition, seen.count]))
-    const answers = await producer.send({ topic, messages, acks: -1, compression: codec })
-    for (const { partition, errorCode, baseOffset } of answers) {
-      const seen = of(partition)
-      const base = Number(baseOffset)
-      if (errorCode !== 0) throw new Error(`partition ${partition}: error ${errorCode}`)
-      if (base <= seen.last) throw new Error(`partition ${partition}: offset ${base} came after ${seen.last}`)
-      if (seen.first < 0) seen.first = base
-      seen.last = base + seen.count - (before.get(partition) ?? 0) - 1
+  await within(timeout, async () => {
+    const kafka = new Kafka({ clientId: 'rig', brokers: [bootstrap], logLevel: logLevel.ERROR })
+    const producer = kafka.producer({ createPartitioner: overheard, allowAutoTopicCreation: false })
+    await producer.connect()
+    for await (const messages of batches(process.stdin)) {
+      const before = new Map([...found.partitions].map(([partition, seen]) => [partition, seen.count]))
+      const answers = await producer.send({ topic, messages, acks: -1, compression: codec })
+      for (const { partition, errorCode, baseOffset } of answers) {
+        if (errorCode !== 0) throw new Error(`partition ${partition}: error ${errorCode}`)
+        const base = Number(baseOffset)
+        found.offsets(partition, base, base + found.of(partition).count - (before.get(partition) ?? 0) - 1)
+      }
     }
-  }
-  await producer.disconnect()
-  clearTimeout(deadline)
-  for (const [partition, { count, first, last, lines }] of [...found].sort(([a], [b]) => a - b)) {
-    console.log(`partition=${partition} count=${count} first=${first} last=${last} sha256=${lines.digest('hex')}`)
-  }
+    await producer.disconnect()
+  })
+  found.print()
 }
 
-function fail(error) {
-  console.error(`kafkajs: ${error.name}: ${error.message}`)
-  process.exit(1)
-}
-
-main().catch(fail)
+module.exports = { write }

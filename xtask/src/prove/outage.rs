@@ -94,7 +94,7 @@ type Reading = JoinHandle<Result<Vec<Passed>>>;
 /// Each reads the whole topic, all at once.
 fn cold_readers(readers: Vec<Client>, bootstrap: &str) -> Vec<(String, Reading)> {
     let start = |client: Client| {
-        let (name, bootstrap) = (client.name(), bootstrap.to_owned());
+        let (name, bootstrap) = (client.name().to_owned(), bootstrap.to_owned());
         (name, spawn(move || client.read(&bootstrap, TOPIC, PARTITIONS)))
     };
     readers.into_iter().map(start).collect()
