@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context as _, anyhow, bail};
 use aquifer_model::{Offset, TopicName};
+use aquifer_protocol::messages::consumer_group_describe::{self, ConsumerGroupDescribeRequest};
 use aquifer_protocol::messages::delete_groups::DeleteGroupsRequest;
-use aquifer_protocol::messages::describe_groups::{DescribeGroupsRequest, DescribedGroup};
+use aquifer_protocol::messages::describe_groups::{self, DescribeGroupsRequest};
 use aquifer_protocol::messages::find_coordinator::FindCoordinatorRequest;
 use aquifer_protocol::messages::list_groups::{ListGroupsRequest, ListedGroup};
 use aquifer_protocol::messages::offset_commit::{
@@ -43,6 +44,36 @@ pub struct Stored {
     pub metadata: String,
 }
 
+/// A group, of either protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// `classic`, where its members assign, or `consumer`, where the coordinator does.
+    pub protocol: &'static str,
+    /// Its state, in Kafka's word.
+    pub state: String,
+    /// Who says what each member reads.
+    pub assignor: String,
+    /// Who is in it.
+    pub members: Vec<Member>,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub id: String,
+    /// Its name, if it is a static one.
+    pub instance: Option<String>,
+    /// Its client's id.
+    pub client: String,
+    /// Where it is.
+    pub host: String,
+    /// What it reads, by topic; `None` if that cannot be said.
+    pub assigned: Option<BTreeMap<String, Vec<i32>>>,
+}
+
 /// A group's positions: by topic, by partition.
 pub type Positions = BTreeMap<String, BTreeMap<i32, Stored>>;
 
@@ -67,8 +98,20 @@ pub async fn list(cluster: &Cluster) -> anyhow::Result<Vec<ListedGroup>> {
 }
 
 /// A group and its members; `None` if there is no such group.
-pub async fn describe(cluster: &Cluster, group: &str) -> anyhow::Result<Option<DescribedGroup>> {
+pub async fn describe(cluster: &Cluster, group: &str) -> anyhow::Result<Option<Group>> {
     asked(cluster, group, async |peer| {
+        if peer.version::<ConsumerGroupDescribeRequest>().is_ok() {
+            let request =
+                ConsumerGroupDescribeRequest { group_ids: vec![group.into()], ..Default::default() };
+            let mut answer = peer.call(&request).await?;
+            let told = answer.groups.pop().ok_or_else(|| left_out(group))?;
+            match told.error_code {
+                ErrorCode::NONE => return Ok(Some(consumer_group(told))),
+                // It is a classic one, or there are no others in this cluster.
+                ErrorCode::GROUP_ID_NOT_FOUND | ErrorCode::UNSUPPORTED_VERSION => {}
+                error => return Err(Failure::from(error)),
+            }
+        }
         let request = DescribeGroupsRequest { groups: vec![group.into()], ..Default::default() };
         let mut answer = peer.call(&request).await?;
         let told = answer.groups.pop().ok_or_else(|| left_out(group))?;
@@ -76,11 +119,48 @@ pub async fn describe(cluster: &Cluster, group: &str) -> anyhow::Result<Option<D
             // Older versions have no error for it: to them it is a dead one.
             ErrorCode::GROUP_ID_NOT_FOUND => Ok(None),
             ErrorCode::NONE if &*told.group_state == "Dead" => Ok(None),
-            ErrorCode::NONE => Ok(Some(told)),
+            ErrorCode::NONE => Ok(Some(classic_group(told))),
             error => Err(Failure::from(error)),
         }
     })
     .await
+}
+
+fn classic_group(told: describe_groups::DescribedGroup) -> Group {
+    let members = told.members.into_iter().map(|member| Member {
+        id: member.member_id.to_string(),
+        instance: member.group_instance_id.map(String::from),
+        client: member.client_id.to_string(),
+        host: member.client_host.to_string(),
+        assigned: assigned(&member.member_assignment),
+    });
+    Group {
+        name: told.group_id.to_string(),
+        protocol: "classic",
+        state: told.group_state.to_string(),
+        assignor: told.protocol_data.to_string(),
+        members: members.collect(),
+    }
+}
+
+fn consumer_group(told: consumer_group_describe::DescribedGroup) -> Group {
+    let members = told.members.into_iter().map(|member| {
+        let topics = member.assignment.topic_partitions.into_iter();
+        Member {
+            id: member.member_id.to_string(),
+            instance: member.instance_id.map(String::from),
+            client: member.client_id.to_string(),
+            host: member.client_host.to_string(),
+            assigned: Some(topics.map(|topic| (topic.topic_name.to_string(), topic.partitions)).collect()),
+        }
+    });
+    Group {
+        name: told.group_id.to_string(),
+        protocol: "consumer",
+        state: told.group_state.to_string(),
+        assignor: told.assignor_name.to_string(),
+        members: members.collect(),
+    }
 }
 
 /// A group's positions in all topics; none if there is no such group.
@@ -177,7 +257,7 @@ pub async fn delete(cluster: &Cluster, group: &str) -> anyhow::Result<bool> {
 }
 
 /// What a member was told to read, as groups of consumers write it; `None` if it is something else.
-pub fn assigned(bytes: &Bytes) -> Option<BTreeMap<String, Vec<i32>>> {
+fn assigned(bytes: &Bytes) -> Option<BTreeMap<String, Vec<i32>>> {
     let mut reader = Reader::new(bytes.clone());
     // All versions begin alike; what later ones add follows.
     let _version = reader.i16().ok()?;

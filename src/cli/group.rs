@@ -1,11 +1,12 @@
 //! `aquifer group`: list, describe with lag, reset offsets, delete.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{bail, ensure};
-use aquifer_model::{Offset, TopicName};
-use aquifer_protocol::messages::describe_groups::DescribedGroup;
+use aquifer_model::{Offset, Timestamp, TopicName};
 use aquifer_protocol::messages::list_offsets::ListOffsetsRequest;
+use aquifer_protocol::messages::metadata::MetadataResponseTopic;
+use aquifer_protocol::{ErrorCode, Str};
 use aquifer_runtime::tasks::TaskGroup;
 use aquifer_runtime::world::World;
 use clap::{ArgGroup, Args, Subcommand};
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use crate::cli::client::ClientArgs;
 use crate::cli::cluster::{Cluster, LOCAL_SINCE};
 use crate::cli::consumer::{EARLIEST, EARLIEST_LOCAL, LATEST, offsets, starts};
-use crate::cli::coordinator::{self, Positions};
+use crate::cli::coordinator::{self, Group, Member, Positions};
 use crate::cli::output::{Output, Table};
 use crate::cli::whence::Whence;
 
@@ -188,48 +189,27 @@ impl Progress {
     }
 }
 
-/// A member, as shown.
-#[derive(Debug, Clone)]
-struct Member {
-    id: String,
-    instance: Option<String>,
-    client: String,
-    host: String,
-    assigned: Option<BTreeMap<String, Vec<i32>>>,
-}
-
 async fn describe(cluster: &Cluster, command: &Describe, out: &mut Output) -> anyhow::Result<()> {
     let mut shown = Vec::new();
     for name in &command.groups {
         let Some(group) = coordinator::describe(cluster, name).await? else {
             bail!("group {name} does not exist");
         };
-        let members = members(&group);
-        let progress = progress(cluster, coordinator::positions(cluster, name).await?, &members).await?;
+        let positions = coordinator::positions(cluster, name).await?;
+        let progress = progress(cluster, positions, &group.members).await?;
         if command.json {
-            shown.push(as_json(&group, &members, &progress));
+            shown.push(as_json(&group, &progress));
             continue;
         }
         if name != &command.groups[0] {
             out.line("")?;
         }
-        print(&group, &members, &progress, out)?;
+        print(&group, &progress, out)?;
     }
     if command.json {
         out.json(&Value::from(shown))?;
     }
     Ok(())
-}
-
-fn members(group: &DescribedGroup) -> Vec<Member> {
-    let members = group.members.iter().map(|member| Member {
-        id: member.member_id.to_string(),
-        instance: member.group_instance_id.as_ref().map(ToString::to_string),
-        client: member.client_id.to_string(),
-        host: member.client_host.to_string(),
-        assigned: coordinator::assigned(&member.member_assignment),
-    });
-    members.collect()
 }
 
 /// What the group has a position in, and what its members read though it has none yet.
@@ -254,17 +234,23 @@ async fn progress(
         let stored = partitions.into_iter().map(|(index, stored)| (index, Some(stored.offset)));
         all.entry(topic).or_default().extend(stored);
     }
+    let names: Vec<&str> = all.keys().map(String::as_str).collect();
+    let metadata = cluster.metadata(Some(&names), false).await?;
+    let is_there = |topic: &MetadataResponseTopic| topic.error_code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    let there = metadata.topics.iter().filter(|topic| is_there(topic));
+    let there: BTreeSet<Str> = there.filter_map(|topic| topic.name.clone()).collect();
     let tells_local = cluster.any().await?.version::<ListOffsetsRequest>()? >= LOCAL_SINCE;
     let mut progress = Vec::new();
     for (topic, partitions) in all {
         let name = TopicName::new(&topic)?;
         let indexes: Vec<i32> = partitions.keys().copied().collect();
-        let starts = offsets(cluster, &name, &indexes, EARLIEST).await?;
-        let ends = offsets(cluster, &name, &indexes, LATEST).await?;
-        let local_starts = match tells_local {
-            true => offsets(cluster, &name, &indexes, EARLIEST_LOCAL).await?,
-            false => BTreeMap::new(),
+        // Of a topic that was deleted meanwhile the positions are told, and no ends.
+        let of = async |place: Timestamp, is_told: bool| match is_told && there.contains(topic.as_str()) {
+            true => offsets(cluster, &name, &indexes, place).await,
+            false => Ok(BTreeMap::new()),
         };
+        let (starts, ends) = (of(EARLIEST, true).await?, of(LATEST, true).await?);
+        let local_starts = of(EARLIEST_LOCAL, tells_local).await?;
         let at = |offsets: &BTreeMap<i32, Option<Offset>>, index| offsets.get(&index).copied().flatten();
         progress.extend(partitions.into_iter().map(|(partition, offset)| Progress {
             partition,
@@ -284,23 +270,11 @@ fn lag(progress: &[Progress]) -> u64 {
     progress.iter().filter_map(Progress::lag).sum()
 }
 
-fn print(
-    group: &DescribedGroup,
-    members: &[Member],
-    progress: &[Progress],
-    out: &mut Output,
-) -> anyhow::Result<()> {
-    let assignor = match &*group.protocol_data {
-        "" => String::new(),
-        assignor => format!(", assignor {assignor}"),
-    };
-    out.line(format!(
-        "group {}, {}{assignor}, {} members, lag {}",
-        group.group_id,
-        group.group_state,
-        members.len(),
-        lag(progress)
-    ))?;
+fn print(group: &Group, progress: &[Progress], out: &mut Output) -> anyhow::Result<()> {
+    let Group { name, protocol, state, assignor, members } = group;
+    let assignor = if assignor.is_empty() { String::new() } else { format!(", assignor {assignor}") };
+    let (count, lag) = (members.len(), lag(progress));
+    out.line(format!("group {name}, {state}, {protocol} protocol{assignor}, {count} members, lag {lag}"))?;
     let by_id: BTreeMap<&str, &Member> = members.iter().map(|member| (member.id.as_str(), member)).collect();
     let number = |offset: Option<Offset>| offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string());
     let mut table =
@@ -330,7 +304,7 @@ fn print(
     Ok(())
 }
 
-fn as_json(group: &DescribedGroup, members: &[Member], progress: &[Progress]) -> Value {
+fn as_json(group: &Group, progress: &[Progress]) -> Value {
     let shown = progress.iter().map(|one| {
         json!({
             "topic": one.topic,
@@ -343,7 +317,7 @@ fn as_json(group: &DescribedGroup, members: &[Member], progress: &[Progress]) ->
             "member": one.member,
         })
     });
-    let of_members = members.iter().map(|member| {
+    let of_members = group.members.iter().map(|member| {
         json!({
             "id": member.id,
             "instance": member.instance,
@@ -353,10 +327,10 @@ fn as_json(group: &DescribedGroup, members: &[Member], progress: &[Progress]) ->
         })
     });
     json!({
-        "group": &*group.group_id,
-        "state": &*group.group_state,
-        "protocol_type": &*group.protocol_type,
-        "assignor": &*group.protocol_data,
+        "group": group.name,
+        "protocol": group.protocol,
+        "state": group.state,
+        "assignor": group.assignor,
         "members": of_members.collect::<Value>(),
         "lag": lag(progress),
         "partitions": shown.collect::<Value>(),
@@ -374,9 +348,9 @@ async fn reset(cluster: &Cluster, command: Reset, out: &mut Output) -> anyhow::R
     let group = &command.group;
     if let Some(described) = coordinator::describe(cluster, group).await? {
         ensure!(
-            WITHOUT_MEMBERS.contains(&&*described.group_state),
+            WITHOUT_MEMBERS.contains(&described.state.as_str()),
             "group {group} has members ({}): they would go on where they are; stop them first",
-            described.group_state
+            described.state
         );
     }
     let positions = coordinator::positions(cluster, group).await?;

@@ -170,15 +170,7 @@ pub(super) fn read(r: &mut Reader<'_>, tier: bool) -> TopicConfig {
     let compaction = read_compaction(r);
     // What is tiered stays tiered, whatever the brokers' default for the policy becomes.
     let compaction = Some(compaction).filter(|_| policies.compact && !tiered);
-    TopicConfig {
-        retention,
-        compaction,
-        segments,
-        records,
-        tiered,
-        durability,
-        min_insync_replicas,
-    }
+    TopicConfig { retention, compaction, segments, records, tiered, durability, min_insync_replicas }
 }
 
 /// Why a policy is refused that a later version will take.

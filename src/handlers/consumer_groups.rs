@@ -42,7 +42,9 @@ enum Refused {
     Pattern(#[from] PatternError),
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    #[error("there are no groups whose coordinator assigns: {GROUP_FEATURE} is not at {GROUP_LEVEL} in this cluster")]
+    #[error(
+        "there are no groups whose coordinator assigns: {GROUP_FEATURE} is not at {GROUP_LEVEL} in this cluster"
+    )]
     Off,
 }
 

@@ -176,6 +176,7 @@ pub(super) fn of_features(error: &FeatureError) -> ErrorCode {
         | FeatureError::Level { .. }
         | FeatureError::Lower { .. }
         | FeatureError::Higher { .. } => ErrorCode::INVALID_UPDATE_VERSION,
+    }
 }
 
 /// The same, to a client that may be of before KIP-599 and have no word for "later".

@@ -21,9 +21,9 @@ use super::meter::timed;
 use crate::handlers::answer_memory::Held;
 use crate::handlers::context::Context;
 use crate::handlers::{
-    alter_configs, cluster, configs, consumer_groups, coordinators, elections, features, fetch, group_members,
-    group_offsets, groups, log_dirs, offsets, produce, producer_ids, producers, quorum, quotas,
-    topic_partitions, topics, versions,
+    alter_configs, cluster, configs, consumer_groups, coordinators, elections, features, fetch,
+    group_members, group_offsets, groups, log_dirs, offsets, produce, producer_ids, producers, quorum,
+    quotas, topic_partitions, topics, versions,
 };
 use crate::net::api;
 use crate::quotas::charges::Charges;

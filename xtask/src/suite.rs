@@ -58,8 +58,9 @@ fn proofs(stages: &mut Stages) -> Result<()> {
         Ok(())
     });
     let churned = stages.stage("proof: groups", |stages| {
-        let churn = Churn::short("classic", CHURN_SECONDS);
-        crowds::run(&binary, &churn)?;
+        for protocol in ["classic", "consumer"] {
+            crowds::run(&binary, &Churn::short(protocol, CHURN_SECONDS))?;
+        }
         stages.pass("members come, leave and crash, and no partition has two owners");
         Ok(())
     });
