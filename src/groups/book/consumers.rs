@@ -1,5 +1,7 @@
 //! Requests of those whose coordinator assigns.
 
+use std::collections::BTreeSet;
+
 use aquifer_protocol::Str;
 
 use super::super::consumer::{ConsumerGroup, ConsumerView, Departure, Heard, Heartbeat, JOINING, Resolved};
@@ -131,9 +133,13 @@ impl Book {
 
     /// Ends the waits in classic groups that these records, of which nothing was stored, had made of others.
     pub(super) fn end_waits(&mut self, records: &[Record], lost: &mut Effects) {
-        for record in records {
-            let Record::Consumer(ConsumerRecord { group, .. }) = record else { continue };
-            if let Some(Members::Classic(group)) = self.groups.get(group).map(|group| &group.members) {
+        let groups = records.iter().filter_map(|record| match record {
+            Record::Consumer(ConsumerRecord { group, .. }) => Some(group),
+            Record::Offset { .. } | Record::Group { .. } => None,
+        });
+        // Many records may be of one group, whose waits end once.
+        for id in groups.collect::<BTreeSet<&Str>>() {
+            if let Some(Members::Classic(group)) = self.groups.get(id).map(|group| &group.members) {
                 group.end_waits(lost);
             }
         }

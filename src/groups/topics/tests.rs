@@ -144,7 +144,7 @@ fn a_topics_whole_name_has_to_match() {
     check("(?i)FOO-[12]", &["foo-1", "foo-2"]);
     check(r"foo-\d", &["foo-1", "foo-2"]);
     check("nothing", &[]);
-    for wrong in ["(", "foo)|(bar", "[", r"(a)\1", &"(a{1000}){1000}", &"a".repeat(9_000)] {
+    for wrong in ["(", "foo)|(bar", "[", r"(a)\1", "(a{1000}){1000}", &"a".repeat(9_000)] {
         assert!(matching(wrong, &image).is_err(), "{wrong}");
     }
 }
