@@ -139,7 +139,8 @@ fn quarantined(house: &House) -> usize {
 fn a_changed_base_offset_that_recovery_meets_costs_no_batch() {
     let mut house = keyed_house(compacted());
     let log = mixed(&mut house);
-    let (gaps_below, sealed_end) = (log.state.lock().compacted.gaps_below.get(), log.sealed_end().get());
+    let gaps_below = log.state.lock().compacted.gaps_below.get();
+    let sealed_end = log.sealed_end().get();
     let (end, first) = (log.end().get(), log.sealed_segments()[0].range);
     drop(log);
     house.kill();
