@@ -226,16 +226,13 @@ pub async fn commit(
     };
     asked(cluster, group, async |peer| {
         let answer = peer.call(&request).await?;
-        for topic in &answer.topics {
-            for partition in topic.partitions.iter().filter(|partition| !partition.error_code.is_none()) {
-                return Err(match partition.error_code {
-                    // What is answered of one who is no member while others are.
-                    ErrorCode::UNKNOWN_MEMBER_ID => Failure::Fatal("the group has members".to_owned()),
-                    error => Failure::from(error),
-                });
-            }
+        let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+        match partitions.map(|partition| partition.error_code).find(|error| !error.is_none()) {
+            None => Ok(()),
+            // What is answered of one who is no member while others are.
+            Some(ErrorCode::UNKNOWN_MEMBER_ID) => Err(Failure::Fatal("the group has members".to_owned())),
+            Some(error) => Err(Failure::from(error)),
         }
-        Ok(())
     })
     .await
 }

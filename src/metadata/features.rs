@@ -175,11 +175,11 @@ mod tests {
             (vec![update("other", 1, Upgrade)], Err(FeatureError::Unknown("other".to_owned()))),
             (
                 vec![update("maybe", 2, Upgrade), update("always", 1, Downgrade)],
-                Ok(vec![(always.clone(), 1), (maybe.clone(), 2)]),
+                Ok(vec![(always, 1), (maybe.clone(), 2)]),
             ),
             // One that is wrong spoils those that are right.
             (vec![update("maybe", 2, Upgrade), update("always", 9, Upgrade)], level(0, 9)),
-            (vec![update("maybe", 2, Upgrade), update("maybe", 1, Upgrade)], Ok(vec![(maybe.clone(), 1)])),
+            (vec![update("maybe", 2, Upgrade), update("maybe", 1, Upgrade)], Ok(vec![(maybe, 1)])),
         ] {
             let expected = expected.map(|levels| levels.into_iter().collect());
             assert_eq!(judge_by(KNOWN, &finalized, &updates), expected, "{updates:?}");

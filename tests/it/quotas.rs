@@ -58,7 +58,8 @@ async fn alter(client: &mut Client, entries: Vec<EntryData>) -> AlterClientQuota
 }
 
 async fn set(client: &mut Client, entity: Entity<'_>, ops: Ops<'_>) {
-    let [answer] = <[_; 1]>::try_from(alter(client, vec![entry(entity, ops)]).await.entries).unwrap();
+    let [answer] =
+        <[_; 1]>::try_from(alter(client, vec![entry(entity, ops)]).await.entries).expect("one answer");
     assert_eq!(answer.error_code, ErrorCode::NONE, "{:?}", answer.error_message);
 }
 

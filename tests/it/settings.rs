@@ -54,7 +54,7 @@ async fn what_a_replacement_does_not_name_goes_back_to_its_default() {
         client.create(&name, 1, &[("retention.ms", "1000"), ("segment.ms", "2000")]).await;
         let topic = (TOPIC, &*name);
         let new = whole(topic, &[("retention.ms", Some("3000")), ("max.message.bytes", Some("5000"))]);
-        assert_eq!(replace(&mut client, version, &[new.clone()], true).await, [ErrorCode::NONE]);
+        assert_eq!(replace(&mut client, version, std::slice::from_ref(&new), true).await, [ErrorCode::NONE]);
         assert_eq!(
             value(&mut client, TOPIC, &name, "segment.ms").await.0.as_deref(),
             Some("2000"),

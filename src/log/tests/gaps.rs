@@ -187,8 +187,11 @@ fn a_changed_base_offset_that_recovery_meets_costs_no_batch() {
     }
 }
 
+/// Offset, key and value of each record.
+type Kept = Vec<(i64, String, Option<String>)>;
+
 /// A log that was compacted, and is not to be any more.
-fn once_compacted() -> (House, Vec<(i64, String, Option<String>)>, Offset) {
+fn once_compacted() -> (House, Kept, Offset) {
     let mut house = keyed_house(compacted());
     let log = mixed(&mut house);
     let (all, end) = (shown(&log), log.end());

@@ -7,7 +7,10 @@ fn client(name: &str) -> QuotaEntity {
     QuotaEntity::ClientId(QuotaName::Named(name.to_owned()))
 }
 
-fn set(changes: &[(QuotaEntity, &[(&str, Option<f64>)])]) -> Command {
+/// A quota's key, and its new value.
+type Change<'a> = (&'a str, Option<f64>);
+
+fn set(changes: &[(QuotaEntity, &[Change<'_>])]) -> Command {
     let changes = changes.iter().map(|(entity, values)| {
         let values = values.iter().map(|(key, value)| ((*key).to_owned(), *value));
         (entity.clone(), values.collect())
