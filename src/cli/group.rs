@@ -378,7 +378,8 @@ async fn reset(cluster: &Cluster, command: Reset, out: &mut Output) -> anyhow::R
             moves.entry(topic.clone()).or_default().insert(index, Move { from: before(&index), to });
         }
     }
-    if command.execute && !moves.is_empty() {
+    ensure!(!moves.is_empty(), "group {group} has no position to move there");
+    if command.execute {
         let targets = |partitions: &BTreeMap<i32, Move>| {
             partitions.iter().map(|(index, moved)| (*index, moved.to)).collect::<BTreeMap<_, _>>()
         };

@@ -233,12 +233,15 @@ impl Topics {
         let mut rate = self.rate.lock();
         let debt = rate.debt(now);
         let debt_max = match mutations.strictness() {
-            Strictness::Strict => Duration::ZERO,
+            Strictness::Strict | Strictness::Incidental => Duration::ZERO,
             Strictness::Permissive => BURST,
         };
         if debt > debt_max {
             self.metrics.refused_rate.inc();
-            mutations.rest(debt, now);
+            // Who names a missing topic in a Metadata request must not be kept from producing for what others have made.
+            if mutations.strictness() != Strictness::Incidental {
+                mutations.rest(debt, now);
+            }
             return Err(too_fast("max.partitions.creation.rate", debt));
         }
         rate.take(partitions, per_second, now);

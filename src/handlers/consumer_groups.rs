@@ -13,6 +13,7 @@ use aquifer_protocol::messages::consumer_group_heartbeat::{
     TopicPartitions,
 };
 use aquifer_protocol::{ErrorCode, Str};
+use aquifer_runtime::tasks::blocking;
 
 use super::context::Context;
 use super::errors;
@@ -43,7 +44,7 @@ enum Refused {
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
     #[error(
-        "there are no groups whose coordinator assigns: {GROUP_FEATURE} is not at {GROUP_LEVEL} in this cluster"
+        "groups whose coordinator assigns are off in this cluster, which was made by a version without them: kafka-features.sh upgrade --feature {GROUP_FEATURE}={GROUP_LEVEL} turns them on"
     )]
     Off,
 }
@@ -159,7 +160,12 @@ async fn hear(
     caller: Caller,
 ) -> Result<ConsumerGroupHeartbeatResponse, Refused> {
     let group = request.group_id.detached();
-    let beat = beat_of(context, &request, caller)?;
+    let pattern = match &request.subscribed_topic_regex {
+        None => None,
+        Some(empty) if empty.is_empty() => Some(Resolved { pattern: Str::EMPTY, topics: Vec::new() }),
+        Some(pattern) => Some(resolved(pattern.detached(), context.metadata.image()).await?),
+    };
+    let beat = beat_of(context, &request, pattern, caller);
     drop(request);
     let member_id = Some(beat.member.clone());
     let shard = context.groups.shard_of(&group)?;
@@ -182,8 +188,9 @@ async fn hear(
 fn beat_of(
     context: &Context,
     request: &ConsumerGroupHeartbeatRequest,
+    pattern: Option<Resolved>,
     caller: Caller,
-) -> Result<Heartbeat, PatternError> {
+) -> Heartbeat {
     let member = match &request.member_id {
         id if id.is_empty() => Str::from(context.world.rng.uuid().to_string()),
         id => id.detached(),
@@ -191,28 +198,28 @@ fn beat_of(
     let names = request.subscribed_topic_names.as_ref();
     // In order, each once.
     let topics = names.map(|names| names.iter().map(Str::detached).collect::<BTreeSet<Str>>());
-    let pattern = request.subscribed_topic_regex.as_ref().map(|pattern| match pattern {
-        empty if empty.is_empty() => Ok(Resolved { pattern: Str::EMPTY, topics: Vec::new() }),
-        pattern => resolved(pattern.detached(), &context.metadata.image()),
-    });
-    Ok(Heartbeat {
+    Heartbeat {
         member,
         epoch: request.member_epoch,
         instance: request.instance_id.as_ref().map(Str::detached),
         rack: request.rack_id.as_ref().map(Str::detached),
         rebalance_timeout_ms: Some(request.rebalance_timeout_ms).filter(|timeout| *timeout != -1),
         topics: topics.map(|topics| topics.into_iter().collect()),
-        pattern: pattern.transpose()?,
+        pattern,
         assignor: request.server_assignor.as_ref().map(Str::detached),
         owned: request.topic_partitions.as_deref().map(partitions_of),
         client_id: caller.client_id,
         client_host: caller.client_host,
-    })
+    }
 }
 
-fn resolved(pattern: Str, image: &Image) -> Result<Resolved, PatternError> {
-    let topics = topics::matching(&pattern, image)?;
-    Ok(Resolved { pattern, topics })
+/// Away from the threads that serve: all topics' names are looked at, by an expression that a stranger may have made to take long.
+async fn resolved(pattern: Str, image: Arc<Image>) -> Result<Resolved, PatternError> {
+    blocking(move || {
+        let topics = topics::matching(&pattern, &image)?;
+        Ok(Resolved { pattern, topics })
+    })
+    .await
 }
 
 /// Matches a group's regular expressions with the newest topics.
@@ -221,7 +228,7 @@ async fn match_again(context: &Context, group: Str, stale: Stale) {
     let image = context.metadata.image();
     let mut all = Vec::with_capacity(patterns.len());
     for pattern in patterns {
-        match resolved(pattern.clone(), &image) {
+        match resolved(pattern.clone(), image.clone()).await {
             Ok(resolved) => all.push(resolved),
             // One that a copied topic brought along: it keeps what it matched there.
             Err(error) => {

@@ -82,6 +82,24 @@ pub(crate) fn judge(
     if torn { Ok(Damage::Torn) } else { Ok(Damage::Corrupt) }
 }
 
+/// Whether the whole batch at `position` is the one of offset `end` but for its first bytes, which read as zeros up to the end of
+/// their sector: one that never reached the device, though all that came behind it did. Base offset and length lie in these bytes
+/// and are under no checksum, and a length's first bytes are zeros anyway, so that the rest makes a sound batch of another place.
+pub(crate) fn has_lost_its_start(source: &mut impl Source, position: u64, end: Offset) -> io::Result<bool> {
+    let lost = (SECTOR_BYTES - position % SECTOR_BYTES) as usize;
+    if lost >= HOLE_BYTES_MIN {
+        return Ok(false);
+    }
+    let start = source.bytes(position, HOLE_BYTES_MIN)?;
+    let (Some(zeros), Some(base)) = (start.get(..lost), start.get(..size_of::<i64>())) else {
+        return Ok(false);
+    };
+    let mut written = end.get().to_be_bytes();
+    let of_base = lost.min(written.len());
+    written[..of_base].fill(0);
+    Ok(zeros.iter().all(|byte| *byte == 0) && *base == written)
+}
+
 /// Whether the batch at `position` is there at the length that its header says.
 fn is_whole(source: &mut impl Source, position: u64, size: u64) -> io::Result<bool> {
     let head = source.bytes(position, HEADER_BYTES)?;
@@ -218,6 +236,28 @@ mod tests {
         old[12..16].copy_from_slice(&2i32.to_be_bytes());
         check([flipped(500)[..first.len()].to_vec(), old].concat(), 0, false, Damage::Torn);
         check([flipped(500)[..first.len()].to_vec(), batch(0, 10)].concat(), 0, false, Damage::Torn);
+    }
+
+    #[test]
+    fn a_batch_that_lost_a_few_bytes_at_the_end_of_a_sector_is_told_from_one_of_another_place() {
+        let offset = Offset::new(0x0102_0304).unwrap();
+        for before in 0..20 {
+            let position = 512 - before;
+            let mut bytes = [vec![9; position], batch(offset.get(), 1_000)].concat();
+            let mut judge = |bytes: &mut Vec<u8>| has_lost_its_start(bytes, position as u64, offset).unwrap();
+            // Where only zeros were lost it is what it was; the walk has nothing to ask then.
+            bytes[position..512].fill(0);
+            assert_eq!(
+                judge(&mut bytes),
+                (1..12).contains(&before),
+                "{before} bytes before the end of a sector"
+            );
+            let last = position + 7;
+            bytes[last] ^= 0x40;
+            assert!(!judge(&mut bytes), "{before}: another offset");
+        }
+        let mut short = vec![0; 508 + 6];
+        assert!(!has_lost_its_start(&mut short, 508, offset).unwrap());
     }
 
     #[test]

@@ -8,8 +8,9 @@
 //! corruption nothing is touched: the log ends before it, takes no appends and says so. A closed segment that is missing or
 //! short keeps nobody from appending; its readers are told, until it is mended.
 //!
-//! A batch whose checksum holds is never cut, wherever its header says that it belongs: the base offset and the leader epoch are under
-//! no checksum, and no power cut makes a whole batch of what was not written. Where compaction has left offsets out the walk
+//! A batch whose checksum holds is not cut, wherever its header says that it belongs: the base offset and the leader epoch are under
+//! no checksum. The one exception is a batch whose header began a few bytes before the end of a sector that a power cut kept from the
+//! device (`damage.rs`): it was never synced. Where compaction has left offsets out the walk
 //! goes over gaps, but only below the offset that the log has noted for that (`gap_mark.rs`).
 //!
 //! A checkpoint that is lost is replaced by the newest snapshot of a segment's start, or by the start of the log; indexes and
@@ -357,7 +358,15 @@ impl Opening<'_> {
             Some(next) => self.starts_soundly(next, lineage)?,
             None => false,
         };
-        let verdict = if is_sound || size < tail.bytes {
+        let may_lack_sectors =
+            self.shared.past.pages == PageCache::PerhapsLost && self.shared.past.before != Before::Closed;
+        let source = &mut FileSource(file);
+        let verdict = if is_sound
+            && may_lack_sectors
+            && damage::has_lost_its_start(source, tail.bytes, tail.end).map_err(&io)?
+        {
+            Damage::Torn
+        } else if is_sound || size < tail.bytes {
             Damage::Corrupt
         } else if size == tail.bytes && self.shared.past.pages == PageCache::PerhapsLost {
             // Whole pages at the end never came, and the file's length with them.
@@ -366,7 +375,6 @@ impl Opening<'_> {
             // Of a log that was closed in order all was synced, to its end.
             Damage::Corrupt
         } else {
-            let source = &mut FileSource(file);
             damage::judge(source, tail.bytes, size, lineage, followed, self.shared.past.pages).map_err(&io)?
         };
         let position = tail.bytes;
@@ -415,8 +423,7 @@ enum Stop {
 /// Something that does not belong where it was met.
 struct Found {
     what: String,
-    /// It is whole, with a checksum that holds: no power cut makes that of what was never written, so it may have been
-    /// acknowledged, whatever its header says of where it belongs.
+    /// It is whole, with a checksum that holds, and so may have been acknowledged, whatever its header says of where it belongs.
     is_sound: bool,
     /// Where the log ends before it at the least.
     since: Offset,

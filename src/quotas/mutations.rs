@@ -18,6 +18,8 @@ pub(crate) enum Strictness {
     Strict,
     /// It is let through, and rests.
     Permissive,
+    /// It is refused, as something that was only asked for by the way, and rests for its own quota alone.
+    Incidental,
 }
 
 /// What one request pays for the partitions that it makes and deletes.
@@ -46,7 +48,7 @@ impl Mutations {
     /// Whether partitions may be made or deleted now; `Err` says how long to wait.
     pub(crate) fn admit(&mut self, now: Instant) -> Result<(), Duration> {
         let debt = self.debt(now);
-        if self.strictness == Strictness::Strict && !debt.is_zero() {
+        if self.strictness != Strictness::Permissive && !debt.is_zero() {
             self.rest(debt, now);
             return Err(debt);
         }
@@ -77,7 +79,8 @@ impl Mutations {
         if let Some(charges) = self.charges.as_ref().filter(|charges| charges.mutation.is_some()) {
             charges.told(Kind::Mutation, rest);
         }
-        i32::try_from(rest.as_millis()).unwrap_or(i32::MAX)
+        // Rounded up: "later" in no time would be now.
+        i32::try_from(rest.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
     }
 
     fn debt(&self, now: Instant) -> Duration {

@@ -153,7 +153,8 @@ impl Connection {
             }
             let muted_until = self.muted_until;
             let may_read = !self.serial && self.outstanding.len() < OUTSTANDING_MAX && muted_until.is_none();
-            let idle = may_read && self.outstanding.is_empty();
+            // Also one that rests for its quota: a rest may be long, and its client be gone.
+            let idle = self.outstanding.is_empty();
             tokio::select! {
                 biased;
                 answer = next_answer(&mut self.outstanding) => self.write(answer).await?,

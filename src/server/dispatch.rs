@@ -237,7 +237,7 @@ impl Starting<'_> {
                 self.serial(header, reader, |context, request| offsets::list(context, request, version))
             }
             ApiKey::Metadata => {
-                let mutations = self.mutations(Strictness::Strict);
+                let mutations = self.mutations(Strictness::Incidental);
                 self.serial(header, reader, |context, request| {
                     cluster::metadata(context, request, version, mutations)
                 })

@@ -56,7 +56,8 @@ impl Book {
         let heard = match self.groups.get_mut(id).map(|group| &mut group.members) {
             Some(Members::Consumer(group)) => group.heartbeat(beat, around, effects),
             Some(members) if members.is_occupied() => Err(GroupError::NotConsumers),
-            _ if beat.epoch != JOINING => Err(GroupError::NotFound),
+            // Kafka says that the group is not there, over which its own client gives up; at this one it joins anew.
+            _ if beat.epoch != JOINING => Err(GroupError::UnknownMember),
             _ => {
                 self.admit(id)?;
                 let mut first = Effects::default();

@@ -59,14 +59,16 @@ impl Heartbeat {
     /// What is known of the member once it has been heard.
     fn profile(&self, before: &Profile) -> Profile {
         let changed = |said: &Option<Str>, before: &Option<Str>| said.clone().or_else(|| before.clone());
-        let pattern = self.pattern.as_ref().map(|resolved| resolved.pattern.clone());
+        let said = self.pattern.as_ref().map(|resolved| resolved.pattern.clone());
+        // Who joins says all of it: no expression then is none, also in the place of a static member that had one.
+        let pattern = if self.epoch == JOINING { said } else { changed(&said, &before.pattern) };
         Profile {
             instance: changed(&self.instance, &before.instance),
             rack: changed(&self.rack, &before.rack),
             client_id: self.client_id.clone(),
             client_host: self.client_host.clone(),
             topics: self.topics.clone().unwrap_or_else(|| before.topics.clone()),
-            pattern: changed(&pattern, &before.pattern),
+            pattern,
             rebalance_timeout_ms: self.rebalance_timeout_ms.unwrap_or(before.rebalance_timeout_ms),
             assignor: changed(&self.assignor, &before.assignor),
         }
@@ -191,7 +193,8 @@ impl ConsumerGroup {
             if let Some(old) = old {
                 self.drop_pattern_if_unread(old, around, effects);
             }
-            reads_anew |= new.is_some();
+            // Also who reads by no expression any more gives up what only that had matched.
+            reads_anew = true;
         }
         if let Some(resolved) = beat.pattern.as_ref().filter(|resolved| !resolved.pattern.is_empty())
             && !self.patterns.contains_key(&resolved.pattern)

@@ -471,8 +471,13 @@ fn regular_expressions_are_matched_again_as_topics_come() {
     assert_eq!((heard.epoch, heard.assigned.map(|all| all.len())), (2, Some(3)));
 
     let no_more = Heartbeat { pattern: Some(matched("", &[])), ..staying("a", 2, &owned) };
-    table.heartbeat(&no_more).expect("it is in");
+    let left = table.heartbeat(&no_more).expect("it is in").assigned.expect("less");
     assert!(table.group.patterns.is_empty(), "nobody reads it");
+    assert_eq!(
+        (left.len(), table.beat("a", 2, &left).epoch),
+        (1, 3),
+        "what only that had matched is given up"
+    );
 }
 
 #[test]

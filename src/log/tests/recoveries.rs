@@ -92,6 +92,41 @@ fn a_torn_tail_is_cut_at_the_last_whole_batch_and_kept_aside() {
     }
 }
 
+/// The sector in which the last batch's header begins never reached the device, and the next ones did: base offset and length are under
+/// no checksum, so that the batch is whole, and of another place.
+#[test]
+fn a_batch_that_begins_in_a_sector_that_was_lost_is_a_torn_tail() {
+    // Of fewer bytes than eight only a large offset notices; `damage.rs` tries those.
+    for (lost, followed) in [(8, false), (8, true), (11, false)] {
+        let mut house = House::new();
+        house.config.segment_bytes = ByteCount::mib(10);
+        house.options.checkpoint_bytes = ByteCount::mib(10);
+        let log = house.log();
+        append(&log, batch(1, 2, 60));
+        let fits = |size: &usize| {
+            let end = log.size().get() + batch(2, 1, *size).len() as u64;
+            end % 512 == 512 - lost
+        };
+        append(&log, batch(2, 1, (0..1_024).find(fits).expect("every size is met")));
+        let (position, end) = (log.size().get(), log.end());
+        append(&log, batch(3, 1, 2_000));
+        if followed {
+            append(&log, batch(4, 1, 100));
+        }
+        house.settle(&log);
+        house.kill();
+        let path = house.file(0, layout::LOG);
+        let mut bytes = house.read_file(&path);
+        bytes[position as usize..(position + lost) as usize].fill(0);
+        house.write_file(&path, &bytes);
+        house.cut_power();
+        let log = house.log();
+        assert_eq!((log.corruption(), log.end()), (None, end), "{lost} bytes, followed: {followed}");
+        assert_eq!(append(&log, batch(5, 1, 10)).base, end);
+        house.kill();
+    }
+}
+
 #[test]
 fn damage_that_sound_batches_follow_stops_the_log_and_touches_nothing() {
     let (mut house, all) = killed(8);

@@ -56,7 +56,7 @@ fn a_group_begins_is_read_again_and_ends() {
     let mut book = book_with_topic();
     let mut effects = Effects::default();
     let staying = Heartbeat { epoch: 1, ..joining("a") };
-    assert_eq!(heartbeat(&mut book, &staying, 0, &mut effects), Err(GroupError::NotFound));
+    assert_eq!(heartbeat(&mut book, &staying, 0, &mut effects), Err(GroupError::UnknownMember));
     assert_eq!(leave(&mut book, "a", 0, &mut effects), Err(GroupError::NotFound));
     assert_eq!(book.len(), 0);
     heartbeat(&mut book, &joining("a"), 0, &mut effects).expect("it may");
