@@ -63,8 +63,8 @@ func (c *crowd) tell(t told) {
 	}
 }
 
-// member is one client. One that has crashed has no network any more: it leaves no word behind.
-type member struct {
+// participant is one client. One that has crashed has no network any more: it leaves no word behind.
+type participant struct {
 	crowd  *crowd
 	name   string
 	client *kgo.Client
@@ -77,7 +77,7 @@ type member struct {
 	dead  bool
 }
 
-func (m *member) dial(ctx context.Context, network, host string) (net.Conn, error) {
+func (m *participant) dial(ctx context.Context, network, host string) (net.Conn, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, network, host)
 	if err != nil {
@@ -94,7 +94,7 @@ func (m *member) dial(ctx context.Context, network, host string) (net.Conn, erro
 }
 
 // owns takes note of what changed, and tells all that it has now.
-func (m *member) owns(client *kgo.Client, partitions []int32, mine bool) {
+func (m *participant) owns(client *kgo.Client, partitions []int32, mine bool) {
 	m.lock.Lock()
 	for _, partition := range partitions {
 		if mine {
@@ -117,9 +117,9 @@ func (m *member) owns(client *kgo.Client, partitions []int32, mine bool) {
 	m.crowd.tell(told{Event: "owns", Member: m.name, Generation: generation, Partitions: all})
 }
 
-func (c *crowd) join(ctx context.Context, name string) (*member, error) {
+func (c *crowd) join(ctx context.Context, name string) (*participant, error) {
 	ctx, stop := context.WithCancel(ctx)
-	m := &member{crowd: c, name: name, stop: stop, done: make(chan struct{}), owned: map[int32]bool{}}
+	m := &participant{crowd: c, name: name, stop: stop, done: make(chan struct{}), owned: map[int32]bool{}}
 	changed := func(mine bool) func(context.Context, *kgo.Client, map[string][]int32) {
 		return func(_ context.Context, client *kgo.Client, of map[string][]int32) { m.owns(client, of[c.topic], mine) }
 	}
@@ -145,7 +145,7 @@ func (c *crowd) join(ctx context.Context, name string) (*member, error) {
 }
 
 // read reads and commits what it has read, time and again.
-func (m *member) read(ctx context.Context) {
+func (m *participant) read(ctx context.Context) {
 	defer close(m.done)
 	for ctx.Err() == nil {
 		polling, polled := context.WithTimeout(ctx, 500*time.Millisecond)
@@ -160,7 +160,7 @@ func (m *member) read(ctx context.Context) {
 }
 
 // committed takes note of the positions that the coordinator has acknowledged.
-func (m *member) committed(_ *kgo.Client, request *kmsg.OffsetCommitRequest, answer *kmsg.OffsetCommitResponse, err error) {
+func (m *participant) committed(_ *kgo.Client, request *kmsg.OffsetCommitRequest, answer *kmsg.OffsetCommitResponse, err error) {
 	if err != nil || len(request.Topics) != 1 || len(answer.Topics) != 1 {
 		return
 	}
@@ -179,7 +179,7 @@ func (m *member) committed(_ *kgo.Client, request *kmsg.OffsetCommitRequest, ans
 }
 
 // leave goes in good order.
-func (m *member) leave() {
+func (m *participant) leave() {
 	m.stop()
 	<-m.done
 	m.client.CloseAllowingRebalance()
@@ -187,7 +187,7 @@ func (m *member) leave() {
 }
 
 // crash goes without a word.
-func (m *member) crash() {
+func (m *participant) crash() {
 	m.lock.Lock()
 	m.dead = true
 	conns := m.conns
@@ -317,7 +317,7 @@ func (c *crowd) run(ctx context.Context, path string, seed int64, input io.Reade
 	}
 	c.partitions = len(details[c.topic].Partitions)
 	dice := rand.New(rand.NewSource(seed))
-	var members []*member
+	var members []*participant
 	count := 0
 	add := func() error {
 		m, err := c.join(ctx, fmt.Sprintf("m%d", count))
