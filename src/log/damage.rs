@@ -244,7 +244,7 @@ mod tests {
         for before in 0..20 {
             let position = 512 - before;
             let mut bytes = [vec![9; position], batch(offset.get(), 1_000)].concat();
-            let mut judge = |bytes: &mut Vec<u8>| has_lost_its_start(bytes, position as u64, offset).unwrap();
+            let judge = |bytes: &mut Vec<u8>| has_lost_its_start(bytes, position as u64, offset).unwrap();
             // Where only zeros were lost it is what it was; the walk has nothing to ask then.
             bytes[position..512].fill(0);
             assert_eq!(

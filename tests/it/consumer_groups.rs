@@ -264,7 +264,7 @@ async fn what_makes_no_sense_is_refused() {
     let ahead = request("g", "a", a.epoch + 1);
     assert_eq!(code(&mut client, &ahead).await, ErrorCode::FENCED_MEMBER_EPOCH);
     assert_eq!(code(&mut client, &request("g", "x", 1)).await, ErrorCode::UNKNOWN_MEMBER_ID);
-    assert_eq!(code(&mut client, &request("nowhere", "x", 1)).await, ErrorCode::GROUP_ID_NOT_FOUND);
+    assert_eq!(code(&mut client, &request("nowhere", "x", 1)).await, ErrorCode::UNKNOWN_MEMBER_ID);
     assert_eq!(code(&mut client, &request("nowhere", "x", -1)).await, ErrorCode::GROUP_ID_NOT_FOUND);
     let fixed = |member: &str| {
         let mut request = joining("g", member, &["t"]);
