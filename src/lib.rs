@@ -26,7 +26,7 @@ pub(crate) mod transactions;
 pub(crate) mod handlers;
 /// Clients' connections: accept, read requests, answer in order.
 pub(crate) mod server;
-/// The admin port: live, ready, metrics, status.
+/// The admin port: live, ready, metrics, status, groups.
 pub(crate) mod admin;
 /// The composition root: builds, wires, starts, stops. No logic.
 pub mod broker;

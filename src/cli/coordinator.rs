@@ -15,7 +15,9 @@ use aquifer_protocol::messages::list_groups::{ListGroupsRequest, ListedGroup};
 use aquifer_protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use aquifer_protocol::messages::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup};
+use aquifer_protocol::messages::offset_fetch::{
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchResponse,
+};
 use aquifer_protocol::{ErrorCode, Reader, Str};
 use bytes::Bytes;
 use uuid::Uuid;
@@ -34,15 +36,6 @@ const MANY_GROUPS_SINCE: i16 = 8;
 const IDS_SINCE: i16 = 10;
 /// What a commit says that is no member's.
 const NO_GENERATION: i32 = -1;
-
-/// A stored position.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// The next offset that the group reads.
-    pub offset: Offset,
-    /// What the client noted beside it.
-    pub metadata: String,
-}
 
 /// A group, of either protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +67,8 @@ pub struct Member {
     pub assigned: Option<BTreeMap<String, Vec<i32>>>,
 }
 
-/// A group's positions: by topic, by partition.
-pub type Positions = BTreeMap<String, BTreeMap<i32, Stored>>;
+/// The next offset that a group reads: by topic, by partition.
+pub type Positions = BTreeMap<String, BTreeMap<i32, Offset>>;
 
 /// All groups of the cluster, by name.
 pub async fn list(cluster: &Cluster) -> anyhow::Result<Vec<ListedGroup>> {
@@ -186,15 +179,14 @@ pub async fn positions(cluster: &Cluster, group: &str) -> anyhow::Result<Positio
     let (version, partitions) = found;
     let names = if version >= IDS_SINCE { names(cluster).await? } else { HashMap::new() };
     let mut positions = Positions::new();
-    for Fetched { topic, id, partition, offset, metadata, error } in partitions {
+    for Fetched { topic, id, partition, offset, error } in partitions {
         if !error.is_none() {
             bail!("the position in {topic}, partition {partition}: {error}");
         }
         let topic = if version >= IDS_SINCE { names.get(&id).cloned() } else { Some(topic.to_string()) };
         // -1 is no position; a topic without a name was deleted meanwhile.
         if let (Some(topic), Some(offset)) = (topic, Offset::new(offset)) {
-            let stored = Stored { offset, metadata: metadata.unwrap_or_default().to_string() };
-            positions.entry(topic).or_default().insert(partition, stored);
+            positions.entry(topic).or_default().insert(partition, offset);
         }
     }
     Ok(positions)
@@ -272,39 +264,26 @@ struct Fetched {
     id: Uuid,
     partition: i32,
     offset: i64,
-    metadata: Option<Str>,
     error: ErrorCode,
 }
 
-fn flat(answer: aquifer_protocol::messages::offset_fetch::OffsetFetchResponse) -> (ErrorCode, Vec<Fetched>) {
+/// The answer's error, and its partitions. It is of one group, in the one form or the other.
+fn flat(answer: OffsetFetchResponse) -> (ErrorCode, Vec<Fetched>) {
     let mut error = answer.error_code;
     let mut all = Vec::new();
-    for topic in answer.topics {
-        for partition in topic.partitions {
-            all.push(Fetched {
-                topic: topic.name.clone(),
-                id: Uuid::nil(),
-                partition: partition.partition_index,
-                offset: partition.committed_offset,
-                metadata: partition.metadata,
-                error: partition.error_code,
-            });
+    let mut take = |topic: &Str, id, partition, offset, error| {
+        all.push(Fetched { topic: topic.clone(), id, partition, offset, error });
+    };
+    for topic in &answer.topics {
+        for at in &topic.partitions {
+            take(&topic.name, Uuid::nil(), at.partition_index, at.committed_offset, at.error_code);
         }
     }
-    for group in answer.groups {
-        if !group.error_code.is_none() {
-            error = group.error_code;
-        }
-        for topic in group.topics {
-            for partition in topic.partitions {
-                all.push(Fetched {
-                    topic: topic.name.clone(),
-                    id: topic.topic_id,
-                    partition: partition.partition_index,
-                    offset: partition.committed_offset,
-                    metadata: partition.metadata,
-                    error: partition.error_code,
-                });
+    for group in &answer.groups {
+        error = group.error_code;
+        for topic in &group.topics {
+            for at in &topic.partitions {
+                take(&topic.name, topic.topic_id, at.partition_index, at.committed_offset, at.error_code);
             }
         }
     }

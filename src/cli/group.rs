@@ -231,7 +231,7 @@ async fn progress(
         all.entry(topic.clone()).or_default().insert(*partition, None);
     }
     for (topic, partitions) in positions {
-        let stored = partitions.into_iter().map(|(index, stored)| (index, Some(stored.offset)));
+        let stored = partitions.into_iter().map(|(index, stored)| (index, Some(stored)));
         all.entry(topic).or_default().extend(stored);
     }
     let names: Vec<&str> = all.keys().map(String::as_str).collect();
@@ -356,7 +356,7 @@ async fn reset(cluster: &Cluster, command: Reset, out: &mut Output) -> anyhow::R
     let positions = coordinator::positions(cluster, group).await?;
     let mut moves: BTreeMap<TopicName, BTreeMap<i32, Move>> = BTreeMap::new();
     for Scope { topic, partitions } in scopes(cluster, &command, &positions).await? {
-        let before = |index: &i32| Some(positions.get(topic.as_str())?.get(index)?.offset);
+        let before = |index: &i32| positions.get(topic.as_str())?.get(index).copied();
         let earliest = offsets(cluster, &topic, &partitions, EARLIEST).await?;
         let latest = offsets(cluster, &topic, &partitions, LATEST).await?;
         let wanted: BTreeMap<i32, i64> = match (command.to, command.by) {

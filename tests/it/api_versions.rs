@@ -1,48 +1,11 @@
-//! ApiVersions, and that each version of each API that it promises is answered in that version.
+//! ApiVersions. That all that it promises is answered is `prober.rs`'s.
 
 use std::collections::BTreeMap;
 
-use aquifer_protocol::messages::alter_client_quotas::AlterClientQuotasRequest;
-use aquifer_protocol::messages::alter_configs::AlterConfigsRequest;
 use aquifer_protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
-use aquifer_protocol::messages::consumer_group_describe::ConsumerGroupDescribeRequest;
-use aquifer_protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
-use aquifer_protocol::messages::create_partitions::CreatePartitionsRequest;
-use aquifer_protocol::messages::create_topics::CreateTopicsRequest;
-use aquifer_protocol::messages::delete_groups::DeleteGroupsRequest;
-use aquifer_protocol::messages::delete_records::DeleteRecordsRequest;
-use aquifer_protocol::messages::delete_topics::DeleteTopicsRequest;
-use aquifer_protocol::messages::describe_client_quotas::DescribeClientQuotasRequest;
-use aquifer_protocol::messages::describe_cluster::DescribeClusterRequest;
-use aquifer_protocol::messages::describe_configs::DescribeConfigsRequest;
-use aquifer_protocol::messages::describe_groups::DescribeGroupsRequest;
-use aquifer_protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
-use aquifer_protocol::messages::describe_producers::DescribeProducersRequest;
-use aquifer_protocol::messages::describe_quorum::DescribeQuorumRequest;
-use aquifer_protocol::messages::describe_topic_partitions::DescribeTopicPartitionsRequest;
-use aquifer_protocol::messages::elect_leaders::ElectLeadersRequest;
-use aquifer_protocol::messages::fetch::FetchRequest;
-use aquifer_protocol::messages::find_coordinator::FindCoordinatorRequest;
-use aquifer_protocol::messages::heartbeat::HeartbeatRequest;
-use aquifer_protocol::messages::incremental_alter_configs::IncrementalAlterConfigsRequest;
-use aquifer_protocol::messages::init_producer_id::InitProducerIdRequest;
-use aquifer_protocol::messages::join_group::JoinGroupRequest;
-use aquifer_protocol::messages::leave_group::LeaveGroupRequest;
-use aquifer_protocol::messages::list_config_resources::ListConfigResourcesRequest;
-use aquifer_protocol::messages::list_groups::ListGroupsRequest;
-use aquifer_protocol::messages::list_offsets::ListOffsetsRequest;
-use aquifer_protocol::messages::metadata::MetadataRequest;
-use aquifer_protocol::messages::offset_commit::OffsetCommitRequest;
-use aquifer_protocol::messages::offset_delete::OffsetDeleteRequest;
-use aquifer_protocol::messages::offset_fetch::OffsetFetchRequest;
-use aquifer_protocol::messages::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
-use aquifer_protocol::messages::produce::ProduceRequest;
-use aquifer_protocol::messages::sync_group::SyncGroupRequest;
-use aquifer_protocol::messages::update_features::UpdateFeaturesRequest;
-use aquifer_protocol::{ApiKey, ErrorCode, Request, Str, VersionRange, frame};
+use aquifer_protocol::{ApiKey, ErrorCode, Str, VersionRange, frame};
 use bytes::{BufMut as _, BytesMut};
 
-use crate::client::Client;
 use crate::node::Node;
 
 fn ask() -> ApiVersionsRequest {
@@ -178,72 +141,6 @@ async fn what_is_not_served_gets_error_35_and_the_connection_lives() {
     }
     assert_eq!(client.call(4, &ask()).await.error_code, ErrorCode::NONE);
     node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_promised_version_is_answered_in_that_version() {
-    let node = Node::start(&[]).await;
-    let mut client = node.client().await;
-    let mut promised = ranges(&client.call(4, &ask()).await);
-    // With `acks=0`, which is the default of a message, Produce is not answered at all.
-    let produce = ProduceRequest { acks: -1, ..Default::default() };
-    check_promise(&mut client, &mut promised, &produce).await;
-    check_promise(&mut client, &mut promised, &FetchRequest::default()).await;
-    check_promise(&mut client, &mut promised, &ListOffsetsRequest::default()).await;
-    check_promise(
-        &mut client,
-        &mut promised,
-        &MetadataRequest { topics: Some(Vec::new()), ..Default::default() },
-    )
-    .await;
-    check_promise(&mut client, &mut promised, &ask()).await;
-    check_promise(&mut client, &mut promised, &CreateTopicsRequest::default()).await;
-    check_promise(&mut client, &mut promised, &DeleteTopicsRequest::default()).await;
-    check_promise(&mut client, &mut promised, &DeleteRecordsRequest::default()).await;
-    check_promise(&mut client, &mut promised, &InitProducerIdRequest::default()).await;
-    check_promise(&mut client, &mut promised, &OffsetForLeaderEpochRequest::default()).await;
-    check_promise(&mut client, &mut promised, &DescribeConfigsRequest::default()).await;
-    check_promise(&mut client, &mut promised, &CreatePartitionsRequest::default()).await;
-    check_promise(&mut client, &mut promised, &IncrementalAlterConfigsRequest::default()).await;
-    check_promise(&mut client, &mut promised, &DescribeClientQuotasRequest::default()).await;
-    check_promise(&mut client, &mut promised, &AlterClientQuotasRequest::default()).await;
-    check_promise(&mut client, &mut promised, &DescribeClusterRequest::default()).await;
-    check_promise(&mut client, &mut promised, &ConsumerGroupHeartbeatRequest::default()).await;
-    check_promise(&mut client, &mut promised, &ConsumerGroupDescribeRequest::default()).await;
-    check_promise(&mut client, &mut promised, &FindCoordinatorRequest::default()).await;
-    check_promise(&mut client, &mut promised, &JoinGroupRequest::default()).await;
-    check_promise(&mut client, &mut promised, &SyncGroupRequest::default()).await;
-    check_promise(&mut client, &mut promised, &HeartbeatRequest::default()).await;
-    check_promise(&mut client, &mut promised, &LeaveGroupRequest::default()).await;
-    check_promise(&mut client, &mut promised, &OffsetCommitRequest::default()).await;
-    check_promise(&mut client, &mut promised, &OffsetFetchRequest::default()).await;
-    check_promise(&mut client, &mut promised, &OffsetDeleteRequest::default()).await;
-    check_promise(&mut client, &mut promised, &ListGroupsRequest::default()).await;
-    check_promise(&mut client, &mut promised, &DescribeGroupsRequest::default()).await;
-    check_promise(&mut client, &mut promised, &DeleteGroupsRequest::default()).await;
-    check_promise(&mut client, &mut promised, &AlterConfigsRequest::default()).await;
-    check_promise(&mut client, &mut promised, &DescribeLogDirsRequest::default()).await;
-    check_promise(&mut client, &mut promised, &DescribeProducersRequest::default()).await;
-    check_promise(&mut client, &mut promised, &DescribeQuorumRequest::default()).await;
-    check_promise(&mut client, &mut promised, &DescribeTopicPartitionsRequest::default()).await;
-    check_promise(&mut client, &mut promised, &ElectLeadersRequest::default()).await;
-    check_promise(&mut client, &mut promised, &ListConfigResourcesRequest::default()).await;
-    check_promise(&mut client, &mut promised, &UpdateFeaturesRequest::default()).await;
-    assert!(promised.is_empty(), "promised, and not looked at here: {promised:?}");
-    node.stop().await;
-}
-
-/// Asks in every version that was promised for this API, and strikes the promise out.
-async fn check_promise<R: Request>(
-    client: &mut Client,
-    promised: &mut BTreeMap<i16, VersionRange>,
-    request: &R,
-) {
-    let range = promised.remove(&R::KEY.code()).unwrap_or_else(|| panic!("{} is not promised", R::NAME));
-    for version in range.iter() {
-        // Fails by itself when the answer is of another shape.
-        client.call(version, request).await;
-    }
 }
 
 /// A request of any key and version, without regard to whether they exist.
