@@ -367,7 +367,10 @@ impl Book {
         let Committer { member_id, instance, generation, knows_epochs, retention } = committer;
         let allowed = match &mut group.members {
             Members::Classic(group) => group.check_commit(member_id, instance.as_ref(), *generation, now),
-            Members::Consumer(group) => group.check_commit(member_id, *generation, *knows_epochs),
+            Members::Consumer(group) => {
+                let places = commits.iter().map(|commit| (commit.topic_id, commit.partition));
+                group.check_commit(member_id, *generation, *knows_epochs, places)
+            }
         };
         let answers = allowed.map(|()| {
             let mut answers = Vec::with_capacity(commits.len());

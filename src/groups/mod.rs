@@ -11,6 +11,8 @@
 pub(crate) mod error;
 /// Partitions of topics, as a set.
 pub(crate) mod partitions;
+/// Partitions that a member was given, each with the epoch in which it was.
+pub(crate) mod grants;
 /// What `__consumer_offsets` stores: Kafka's record formats.
 pub(crate) mod record;
 /// What a state machine wants done.

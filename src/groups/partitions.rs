@@ -4,21 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aquifer_model::TopicId;
 
+use super::grants::Grants;
+
 /// The set. Topics of which it has no partition are not in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Partitions(BTreeMap<TopicId, BTreeSet<i32>>);
 
 impl Partitions {
-    /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.0.values().map(BTreeSet::len).sum()
-    }
-
     /// Whether one is in it.
     pub(crate) fn contains(&self, topic: TopicId, index: i32) -> bool {
         self.0.get(&topic).is_some_and(|indexes| indexes.contains(&index))
@@ -49,19 +41,30 @@ impl Partitions {
         self.0.iter().map(|(topic, indexes)| (*topic, indexes))
     }
 
-    /// Those that are in the other as well.
-    pub(crate) fn and(&self, other: &Partitions) -> Partitions {
-        self.iter().filter(|(topic, index)| other.contains(*topic, *index)).collect()
-    }
-
     /// Those that are not in the other.
     pub(crate) fn without(&self, other: &Partitions) -> Partitions {
         self.iter().filter(|(topic, index)| !other.contains(*topic, *index)).collect()
     }
 
-    /// Whether all are in the other.
-    pub(crate) fn is_within(&self, other: &Partitions) -> bool {
-        self.iter().all(|(topic, index)| other.contains(topic, index))
+    /// Whether all were given to a member.
+    pub(crate) fn is_within(&self, grants: &Grants) -> bool {
+        self.iter().all(|(topic, index)| grants.epoch_of(topic, index).is_some())
+    }
+}
+
+/// What only tests ask.
+#[cfg(test)]
+impl Partitions {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    pub(crate) fn and(&self, other: &Partitions) -> Partitions {
+        self.iter().filter(|(topic, index)| other.contains(*topic, *index)).collect()
     }
 }
 

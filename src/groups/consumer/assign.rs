@@ -3,6 +3,7 @@
 //! None of them looks at racks; neither do Kafka's two.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aquifer_model::TopicId;
 use aquifer_protocol::Str;
@@ -21,7 +22,7 @@ pub(super) struct Candidate<'a> {
     pub(super) member: &'a Str,
     pub(super) instance: Option<&'a Str>,
     /// What it subscribes to of what there is, in order, each once.
-    pub(super) topics: Vec<TopicId>,
+    pub(super) topics: Arc<[TopicId]>,
     /// Its target before.
     pub(super) before: &'a Partitions,
 }

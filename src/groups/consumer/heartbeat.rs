@@ -4,10 +4,11 @@ use aquifer_protocol::Str;
 
 use super::super::effects::Effects;
 use super::super::error::GroupError;
+use super::super::grants::Grants;
 use super::super::partitions::Partitions;
 use super::super::record::{Current, Matching, MemberState, Profile, Said};
 use super::patterns::Stale;
-use super::{AWAY, Around, ConsumerGroup, JOINING, pattern_of};
+use super::{AWAY, Around, ConsumerGroup, JOINING, pattern_of, sooner};
 
 /// What a member says. What is `None` has not changed since it said it last.
 #[derive(Debug, Clone)]
@@ -107,9 +108,11 @@ impl ConsumerGroup {
         self.reconcile(&beat.member, beat.owned.as_ref(), around, effects);
         let member = self.members.get_mut(&beat.member).ok_or(GroupError::UnknownMember)?;
         member.session_until = around.now.at + around.limits.session_timeout;
+        sooner(&mut self.wake, member.next_deadline());
         let assigned = &member.current.assigned;
         let is_told = beat.joins() || beat.is_full() || *assigned != before;
-        Ok(Heard { epoch: member.current.epoch, assigned: is_told.then(|| assigned.clone()), stale: None })
+        let assigned = is_told.then(|| assigned.partitions());
+        Ok(Heard { epoch: member.current.epoch, assigned, stale: None })
     }
 
     /// Judges whether whoever speaks may, and has it begin anew if it joins and was there before.
@@ -214,6 +217,6 @@ fn fresh(current: &Current) -> Current {
         previous_epoch: JOINING,
         state: MemberState::Stable,
         assigned: current.assigned.clone(),
-        revoking: Partitions::default(),
+        revoking: Grants::default(),
     }
 }

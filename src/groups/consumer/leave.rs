@@ -7,7 +7,7 @@ use aquifer_protocol::Str;
 use super::super::classic::Leaving;
 use super::super::effects::Effects;
 use super::super::error::GroupError;
-use super::super::partitions::Partitions;
+use super::super::grants::Grants;
 use super::super::record::{Current, MemberState, Said};
 use super::{AWAY, Around, ConsumerGroup, pattern_of};
 
@@ -45,7 +45,7 @@ impl ConsumerGroup {
                     previous_epoch: current.previous_epoch,
                     state: MemberState::Stable,
                     assigned: current.assigned.clone(),
-                    revoking: Partitions::default(),
+                    revoking: Grants::default(),
                 };
                 self.say(Said::Current { member: id.clone(), value: Some(value) }, around, effects);
             }
@@ -84,15 +84,15 @@ impl ConsumerGroup {
     pub(crate) fn tick(&mut self, around: Around<'_>, effects: &mut Effects) {
         let late = self.members.iter().filter(|(_, member)| member.next_deadline() <= around.now.at);
         let late: Vec<Str> = late.map(|(id, _)| id.clone()).collect();
-        if late.is_empty() {
-            return;
+        if !late.is_empty() {
+            tracing::info!(
+                group = %self.id,
+                members = ?late,
+                "members were not heard of, or did not give back partitions, in time and are out of the group"
+            );
+            self.put_out(&late, around, effects);
         }
-        tracing::info!(
-            group = %self.id,
-            members = ?late,
-            "members were not heard of, or did not give back partitions, in time and are out of the group"
-        );
-        self.put_out(&late, around, effects);
+        self.set_alarm();
     }
 
     /// Puts members out, and begins an epoch without them.

@@ -22,6 +22,7 @@
 //! It knows no request and no answer, and regular expressions by the topics that they matched alone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aquifer_model::TopicId;
@@ -35,6 +36,8 @@ use super::record::{ConsumerRecord, Current, GroupEpoch, Matching, MemberState, 
 use super::topics::Topics;
 use crate::config::{Assignor, Assignors};
 
+/// How many members subscribe to what.
+mod readers;
 /// Who shall read what.
 mod assign;
 /// From what a member has to what it shall have.
@@ -54,6 +57,8 @@ pub(crate) use heartbeat::{Heard, Heartbeat, Resolved};
 pub(crate) use leave::Departure;
 pub(crate) use patterns::Stale;
 pub(crate) use view::{ConsumerView, MemberView};
+
+use readers::Readers;
 
 /// The epoch by which a member asks to be let in.
 pub(crate) const JOINING: i32 = 0;
@@ -95,6 +100,10 @@ pub(crate) struct ConsumerGroup {
     targets: BTreeMap<Str, Partitions>,
     /// Who has each partition, or has yet to give it back.
     owners: HashMap<(TopicId, i32), Str>,
+    /// How many members subscribe to each topic by its name, and to each regular expression.
+    readers: Readers,
+    /// No member has to be put out before. It may be far too early: it is made exact when it comes.
+    wake: Option<Instant>,
     /// The regular expressions that members subscribe to.
     patterns: BTreeMap<Str, Matching>,
     has_topics_record: bool,
@@ -138,6 +147,11 @@ impl Member {
     }
 }
 
+/// Brings an alarm forward, if it is not early enough.
+fn sooner(alarm: &mut Option<Instant>, at: Instant) {
+    *alarm = Some(alarm.map_or(at, |alarm| alarm.min(at)));
+}
+
 /// The expression that a member subscribes to, if it does.
 fn pattern_of(profile: &Profile) -> Option<&Str> {
     profile.pattern.as_ref().filter(|pattern| !pattern.is_empty())
@@ -154,6 +168,8 @@ impl ConsumerGroup {
             instances: BTreeMap::new(),
             targets: BTreeMap::new(),
             owners: HashMap::new(),
+            readers: Readers::default(),
+            wake: None,
             patterns: BTreeMap::new(),
             has_topics_record: false,
             hashed: None,
@@ -182,9 +198,14 @@ impl ConsumerGroup {
             && !self.has_topics_record
     }
 
-    /// When [`ConsumerGroup::tick`] has something to do next.
+    /// When [`ConsumerGroup::tick`] has something to do next, or before.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.members.values().map(Member::next_deadline).min()
+        self.wake.filter(|_| !self.members.is_empty())
+    }
+
+    /// Finds when a member has to be put out next, by a look at them all.
+    fn set_alarm(&mut self) {
+        self.wake = self.members.values().map(Member::next_deadline).min();
     }
 
     /// Goes on after its partition was read: nobody could be heard of meanwhile.
@@ -193,6 +214,7 @@ impl ConsumerGroup {
             member.session_until = around.now.at + around.limits.session_timeout;
             member.hurry(around.now.at);
         }
+        self.set_alarm();
     }
 
     /// Takes what a record says. Records of a copied or compacted topic may come without those that they once followed: what they
@@ -226,15 +248,20 @@ impl ConsumerGroup {
     fn set_profile(&mut self, id: Str, value: Option<Profile>, around: Around<'_>) {
         let Some(profile) = value else {
             self.set_current(id.clone(), None, around);
-            if let Some(instance) = self.members.remove(&id).and_then(|member| member.profile.instance) {
+            let Some(gone) = self.members.remove(&id) else { return };
+            self.readers.remove(&gone.profile);
+            if let Some(instance) = gone.profile.instance {
                 self.free_instance(&instance, &id);
             }
             return;
         };
         let member = self.members.entry(id.clone()).or_insert_with(|| Member::new(around));
-        let before = std::mem::replace(&mut member.profile, profile).instance;
+        sooner(&mut self.wake, member.next_deadline());
+        let before = std::mem::replace(&mut member.profile, profile);
         let instance = member.profile.instance.clone();
-        if let Some(before) = before.filter(|before| Some(before) != instance.as_ref()) {
+        self.readers.add(&member.profile);
+        self.readers.remove(&before);
+        if let Some(before) = before.instance.filter(|before| Some(before) != instance.as_ref()) {
             self.free_instance(&before, &id);
         }
         if let Some(instance) = instance {
@@ -255,6 +282,7 @@ impl ConsumerGroup {
         let member = self.members.entry(id.clone()).or_insert_with(|| Member::new(around));
         let before = std::mem::replace(&mut member.current, value.unwrap_or_default());
         member.hurry(around.now.at);
+        sooner(&mut self.wake, member.next_deadline());
         for place in before.assigned.iter().chain(before.revoking.iter()) {
             if self.owners.get(&place) == Some(&id) {
                 self.owners.remove(&place);
@@ -341,7 +369,8 @@ impl ConsumerGroup {
 
     /// What all members read, by name.
     pub(crate) fn subscribed(&self) -> BTreeSet<Str> {
-        self.members.values().flat_map(|member| self.topics_of(&member.profile)).cloned().collect()
+        let matched = self.readers.patterns().filter_map(|pattern| self.patterns.get(pattern));
+        self.readers.topics().chain(matched.flat_map(|matching| &matching.topics)).cloned().collect()
     }
 
     fn topics_of<'a>(&'a self, profile: &'a Profile) -> impl Iterator<Item = &'a Str> {
@@ -373,18 +402,23 @@ impl ConsumerGroup {
         }
         let none = Partitions::default();
         let mut sizes = assign::Sizes::new();
-        let mut candidates = Vec::with_capacity(self.members.len());
-        for (id, member) in &self.members {
-            let mut topics = BTreeSet::new();
-            for known in self.topics_of(&member.profile).filter_map(|name| around.topics.named(name)) {
-                sizes.insert(known.id, known.partitions);
-                topics.insert(known.id);
-            }
+        let mut candidates: Vec<assign::Candidate<'_>> = Vec::with_capacity(self.members.len());
+        let mut last: Option<&Profile> = None;
+        for (id, Member { profile, .. }) in &self.members {
+            // Most members of a group subscribe to the same as their neighbours.
+            let is_alike =
+                |last: &Profile| (&last.topics, &last.pattern) == (&profile.topics, &profile.pattern);
+            let topics = match candidates.last().filter(|_| last.is_some_and(is_alike)) {
+                Some(neighbour) => neighbour.topics.clone(),
+                None => self.sized_topics_of(profile, around.topics, &mut sizes),
+            };
+            last = Some(profile);
+            let before = self.targets.get(id).unwrap_or(&none);
             candidates.push(assign::Candidate {
                 member: id,
-                instance: member.profile.instance.as_ref(),
-                topics: topics.into_iter().collect(),
-                before: self.targets.get(id).unwrap_or(&none),
+                instance: profile.instance.as_ref(),
+                topics,
+                before,
             });
         }
         let targets = assign::assign(self.assignor(around.limits), &candidates, &sizes);
@@ -395,6 +429,21 @@ impl ConsumerGroup {
             self.say(Said::Target { member, value: Some(target) }, around, effects);
         }
         self.say(Said::TargetEpoch(Some(self.at.epoch)), around, effects);
+    }
+
+    /// The topics that a member subscribes to and that are there, in order, each once; their sizes are noted.
+    fn sized_topics_of(
+        &self,
+        profile: &Profile,
+        topics: &Topics,
+        sizes: &mut assign::Sizes,
+    ) -> Arc<[TopicId]> {
+        let mut ids = BTreeSet::new();
+        for known in self.topics_of(profile).filter_map(|name| topics.named(name)) {
+            sizes.insert(known.id, known.partitions);
+            ids.insert(known.id);
+        }
+        ids.into_iter().collect()
     }
 
     /// The assignor that most members vote for.

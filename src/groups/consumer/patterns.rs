@@ -11,7 +11,7 @@ use aquifer_protocol::Str;
 use super::super::effects::Effects;
 use super::super::record::{Matching, Said};
 use super::heartbeat::Resolved;
-use super::{Around, ConsumerGroup, pattern_of};
+use super::{Around, ConsumerGroup};
 
 /// Between two times that a group's expressions are matched, as in Kafka: topics may be made one by one.
 const INTERVAL_MIN: Duration = Duration::from_secs(10);
@@ -36,7 +36,8 @@ impl ConsumerGroup {
         Some(Stale { patterns: self.patterns.keys().cloned().collect(), version })
     }
 
-    /// Takes what was matched; if that is not what was known, a new epoch begins.
+    /// Takes what was matched; if that is not what was known, a new epoch begins. What matches more topics than a record can hold
+    /// stays as it was.
     pub(crate) fn matched(
         &mut self,
         version: u64,
@@ -49,10 +50,21 @@ impl ConsumerGroup {
             let Some(known) = self.patterns.get(&pattern).filter(|known| known.topics != topics) else {
                 continue;
             };
-            tracing::debug!(group = %self.id, %pattern, before = known.topics.len(), now = topics.len(), "a regular expression matches other topics now");
+            let (before, now) = (known.topics.len(), topics.len());
             let value = Some(Matching { topics, resolved: around.now.wall.0 });
-            self.say(Said::Pattern { pattern, value }, around, effects);
-            reads_anew = true;
+            let stored = self.whole(around, effects, |group, effects| {
+                group.say(Said::Pattern { pattern: pattern.clone(), value }, around, effects);
+                Ok(())
+            });
+            match stored {
+                Ok(()) => {
+                    tracing::debug!(group = %self.id, %pattern, before, now, "a regular expression matches other topics now");
+                    reads_anew = true;
+                }
+                Err(error) => {
+                    tracing::warn!(group = %self.id, %pattern, before, now, %error, "what a regular expression matches now cannot be stored; its members read what it matched before");
+                }
+            }
         }
         self.matched = Some(version);
         if reads_anew {
@@ -67,8 +79,7 @@ impl ConsumerGroup {
         around: Around<'_>,
         effects: &mut Effects,
     ) {
-        let is_read = self.members.values().any(|member| pattern_of(&member.profile) == Some(pattern));
-        if !is_read && self.patterns.contains_key(pattern) {
+        if !self.readers.reads_pattern(pattern) && self.patterns.contains_key(pattern) {
             self.say(Said::Pattern { pattern: pattern.clone(), value: None }, around, effects);
         }
     }

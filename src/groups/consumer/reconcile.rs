@@ -2,10 +2,12 @@
 //!
 //! Invariant: a partition is given to a member only once whoever had it has said that it stopped to read it, or is out of the
 //! group. So no two members have the same partition at any moment, and an epoch is reached only by a member that has given back
-//! all that is not its own in it.
+//! all that is not its own in it. A partition that stays keeps the epoch in which it was given, back to which positions in it may
+//! be stored.
 
 use aquifer_model::TopicId;
 
+use super::super::grants::Grants;
 use super::super::partitions::Partitions;
 use super::super::record::{Current, MemberState};
 
@@ -24,31 +26,29 @@ pub(super) fn step(
     owned: Option<&Partitions>,
     is_free: impl Fn(TopicId, i32) -> bool,
 ) -> Current {
-    let epoch = match current.state {
+    match current.state {
         MemberState::Stable if current.epoch == target.epoch => return current.clone(),
         MemberState::Unrevoked if still_owns(owned, &current.revoking) => return current.clone(),
-        // All is given back that it was told to give back: it may go on.
-        MemberState::Unrevoked => current.epoch + 1,
-        MemberState::Stable | MemberState::Unreleased => current.epoch,
-    };
-    let kept = current.assigned.and(target.partitions);
-    let revoking = current.assigned.without(&kept);
+        MemberState::Stable | MemberState::Unrevoked | MemberState::Unreleased => {}
+    }
+    let previous_epoch = current.epoch;
+    let (mut assigned, revoking) = current.assigned.split(target.partitions);
     if !revoking.is_empty() && still_owns(owned, &revoking) {
         let state = MemberState::Unrevoked;
-        return Current { epoch, previous_epoch: current.epoch, state, assigned: kept, revoking };
+        return Current { epoch: current.epoch, previous_epoch, state, assigned, revoking };
     }
-    let wanted = target.partitions.without(&kept);
-    let free: Partitions = wanted.iter().filter(|(topic, index)| is_free(*topic, *index)).collect();
-    let state = if free.len() == wanted.len() { MemberState::Stable } else { MemberState::Unreleased };
-    let mut assigned = kept;
-    assigned.extend(free.iter());
-    let next = Current {
-        epoch: target.epoch,
-        previous_epoch: current.epoch,
-        state,
-        assigned,
-        revoking: Partitions::default(),
-    };
+    let mut state = MemberState::Stable;
+    for (topic, index) in target.partitions.iter() {
+        if assigned.epoch_of(topic, index).is_some() {
+            continue;
+        }
+        if is_free(topic, index) {
+            assigned.insert(topic, index, target.epoch);
+        } else {
+            state = MemberState::Unreleased;
+        }
+    }
+    let next = Current { epoch: target.epoch, previous_epoch, state, assigned, revoking: Grants::default() };
     // One that still waits for the same has nothing new to be told or stored.
     let waits_on =
         current.state == state && current.epoch == target.epoch && current.assigned == next.assigned;
@@ -56,6 +56,6 @@ pub(super) fn step(
 }
 
 /// Whether a member has any of these, for all that it says.
-fn still_owns(owned: Option<&Partitions>, some: &Partitions) -> bool {
+fn still_owns(owned: Option<&Partitions>, some: &Grants) -> bool {
     owned.is_none_or(|owned| some.iter().any(|(topic, index)| owned.contains(topic, index)))
 }

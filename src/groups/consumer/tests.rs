@@ -172,6 +172,12 @@ fn check_owners(group: &ConsumerGroup) {
         }
     }
     assert_eq!(group.owners, owners);
+    let mut readers = Readers::default();
+    group.members.values().for_each(|member| readers.add(&member.profile));
+    assert_eq!(group.readers, readers);
+    let first = group.members.values().map(Member::next_deadline).min();
+    assert!(group.next_deadline() <= first, "an alarm may come too early, never too late");
+    assert_eq!(group.next_deadline().is_none(), first.is_none());
 }
 
 type Stored = (
@@ -303,12 +309,42 @@ fn epochs_are_checked() {
         ("", -1, Err(GroupError::UnknownMember)),
     ] {
         let member = Str::from(member);
-        assert_eq!(table.group.check_commit(&member, epoch, true), expected, "{member} at {epoch}");
         assert_eq!(table.group.check_fetch(Some(&member), epoch), expected, "{member} at {epoch}");
     }
-    let a = Str::from("a");
-    assert_eq!(table.group.check_commit(&a, 2, false), Err(GroupError::CommitTooOld));
     assert_eq!(table.group.check_fetch(None, -1), Ok(()));
+}
+
+/// The answer with its new epoch may be on its way to a member while it stores positions in what it has had all the time.
+#[test]
+fn positions_are_taken_back_to_the_epoch_in_which_a_partition_was_given() {
+    let mut table = Table::new(&[("t", 2)]);
+    let all = table.join("a", &["t"]);
+    table.join("b", &["t"]);
+    let kept = table.beat("a", 1, &all).assigned.expect("one is b's");
+    let lost = all.without(&kept);
+    let check = |table: &Table, member: &str, epoch: i32, knows_epochs: bool, places: &Partitions| {
+        table.group.check_commit(&Str::from(member), epoch, knows_epochs, places.iter())
+    };
+    let stale = Err(GroupError::StaleEpoch);
+    assert_eq!(
+        check(&table, "a", 1, true, &all),
+        Ok(()),
+        "it has yet to give one back, and stores where it is"
+    );
+    assert_eq!(table.beat("a", 1, &kept).epoch, 2);
+    assert_eq!(check(&table, "a", 1, true, &kept), Ok(()));
+    assert_eq!(check(&table, "a", 1, true, &all), stale, "one of these is not its own any more");
+    assert_eq!(check(&table, "a", 2, true, &all), Ok(()), "at its epoch it may anything, as in Kafka");
+    assert_eq!(check(&table, "a", 3, true, &kept), stale, "from the future");
+    assert_eq!(check(&table, "a", 2, false, &kept), Err(GroupError::CommitTooOld));
+    table.beat("b", 2, &Partitions::default());
+    assert_eq!(check(&table, "b", 2, true, &lost), Ok(()));
+    assert_eq!(check(&table, "b", 1, true, &lost), stale, "it was given later");
+    table.reload();
+    assert_eq!(check(&table, "a", 1, true, &kept), Ok(()), "that is stored");
+    for (member, epoch) in [("x", 2), ("", -1)] {
+        assert_eq!(check(&table, member, epoch, true, &kept), Err(GroupError::UnknownMember));
+    }
 }
 
 #[test]
@@ -349,7 +385,7 @@ fn topics_that_come_grow_and_go_begin_an_epoch() {
     table.see();
     let heard = table.beat("a", 3, &table.of("u", &[0]));
     let all = heard.assigned.expect("it is back, as another topic");
-    assert!(table.of("t", &[0, 1]).is_within(&all));
+    assert!(table.of("t", &[0, 1]).without(&all).is_empty());
 }
 
 #[test]
@@ -407,12 +443,12 @@ fn a_static_members_place_is_kept_while_it_is_away() {
     assert_eq!(table.leave("a-2", Some("a"), Departure::ForAWhile), Ok(()));
     for _ in 0..3 {
         table.pass(15);
-        let owned = table.group.members["b"].current.assigned.clone();
+        let owned = table.group.members["b"].current.assigned.partitions();
         let epoch = table.group.members["b"].current.epoch;
         table.beat("b", epoch, &owned);
     }
     assert!(table.group.instances.is_empty(), "it was away for too long");
-    assert_eq!(table.group.members["b"].current.assigned.len(), 2);
+    assert_eq!(table.group.members["b"].current.assigned.partitions().len(), 2);
 }
 
 #[test]
@@ -478,6 +514,24 @@ fn regular_expressions_are_matched_again_as_topics_come() {
         (1, 3),
         "what only that had matched is given up"
     );
+}
+
+/// What a record cannot hold must not be tried again and again, nor keep the group from all else.
+#[test]
+fn a_regular_expression_that_matches_too_much_keeps_what_it_matched() {
+    let mut table = Table::new(&[("t1", 1)]);
+    let by_pattern = Heartbeat { pattern: Some(matched("t.*", &["t1"])), ..joining("a", &[]) };
+    let owned = table.heartbeat(&by_pattern).expect("it may").assigned.expect("one");
+    let topics: Vec<String> = (0..1_000).map(|number| format!("t{number}")).collect();
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let stored = table.log.len();
+    table.act(|group, around, effects| {
+        let version = around.topics.version();
+        group.matched(version, vec![matched("t.*", &topics)], around, effects);
+    });
+    assert_eq!(table.log.len(), stored);
+    table.pass(20);
+    assert_eq!(table.beat("a", 1, &owned), Heard { epoch: 1, assigned: None, stale: None });
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! What is told of a group: to operators, and to whoever decides about its positions.
 
+use aquifer_model::TopicId;
 use aquifer_protocol::Str;
 
 use super::super::error::GroupError;
 use super::super::partitions::Partitions;
-use super::super::record::{MemberState, Profile};
+use super::super::record::{Current, MemberState, Profile};
 use super::{ConsumerGroup, ConsumerLimits, Member};
 
 /// A group as operators see it.
@@ -50,7 +51,7 @@ impl ConsumerGroup {
             member: id.clone(),
             epoch: member.current.epoch,
             profile: member.profile.clone(),
-            assigned: member.current.assigned.clone(),
+            assigned: member.current.assigned.partitions(),
             target: self.targets.get(id).cloned().unwrap_or_default(),
         });
         ConsumerView {
@@ -62,12 +63,15 @@ impl ConsumerGroup {
         }
     }
 
-    /// Whether a position may be stored for whoever asks. An epoch below 0 is somebody from outside, who may as long as nobody is in.
+    /// Whether positions in these partitions may be stored for whoever asks. An epoch below 0 is somebody from outside, who may as
+    /// long as nobody is in. A member may not know its newest epoch yet, since the answer that says it is on its way; what it was
+    /// given before, and has had since, is its own all the same (KIP-1251).
     pub(crate) fn check_commit(
         &self,
         member: &Str,
         epoch: i32,
         knows_epochs: bool,
+        mut places: impl Iterator<Item = (TopicId, i32)>,
     ) -> Result<(), GroupError> {
         if epoch < 0 && self.members.is_empty() {
             return Ok(());
@@ -76,7 +80,13 @@ impl ConsumerGroup {
         if !knows_epochs {
             return Err(GroupError::CommitTooOld);
         }
-        if epoch == current.epoch { Ok(()) } else { Err(GroupError::StaleEpoch) }
+        let Current { assigned, revoking, .. } = current;
+        let is_its_own = |(topic, index)| {
+            let given = assigned.epoch_of(topic, index).or_else(|| revoking.epoch_of(topic, index));
+            given.is_some_and(|given| given <= epoch)
+        };
+        let may = epoch == current.epoch || (epoch < current.epoch && places.all(is_its_own));
+        if may { Ok(()) } else { Err(GroupError::StaleEpoch) }
     }
 
     /// Whether whoever says that it is this member, at this epoch, may be told positions.

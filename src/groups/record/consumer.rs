@@ -8,6 +8,7 @@ use aquifer_model::TopicId;
 use aquifer_protocol::{DecodeError, EncodeError, Reader, Str, Writer};
 use bytes::Bytes;
 
+use super::super::grants::Grants;
 use super::super::partitions::Partitions;
 use super::{RecordError, detached, known};
 
@@ -24,11 +25,15 @@ const VERSION: i16 = 0;
 const FLEXIBLE: bool = true;
 /// The tagged field of a group's value that says what it knows of its topics.
 const TAG_METADATA_HASH: u32 = 0;
+/// The tagged field of a topic in what a member was given that says when (KIP-1251): an epoch for each partition.
+const TAG_GRANT_EPOCHS: u32 = 0;
 /// The fewest bytes of a topic in a set of partitions: its id, no partitions, no tagged fields.
 const TOPIC_BYTES_MIN: usize = 18;
 /// More than a topic takes in a set of partitions besides these, and than a partition takes.
 const TOPIC_BYTES_MAX: usize = 24;
 const PARTITION_BYTES: usize = 4;
+/// More than the epochs of a topic's grants take besides themselves: a tag, a length in bytes, a count.
+const GRANT_BYTES_EXTRA: usize = 12;
 /// More than the lengths before a string take.
 const STRING_BYTES_EXTRA: usize = 5;
 
@@ -98,9 +103,9 @@ pub(crate) struct Current {
     /// The one before, which a member still knows that was not reached by the answer.
     pub(crate) previous_epoch: i32,
     pub(crate) state: MemberState,
-    pub(crate) assigned: Partitions,
+    pub(crate) assigned: Grants,
     /// What it must stop to read before anybody else may begin.
-    pub(crate) revoking: Partitions,
+    pub(crate) revoking: Grants,
 }
 
 /// Kafka's words, and its numbers.
@@ -189,8 +194,8 @@ impl ConsumerRecord {
                 writer.i32(value.epoch);
                 writer.i32(value.previous_epoch);
                 writer.i8(value.state as i8);
-                write_partitions(&mut writer, &value.assigned)?;
-                write_partitions(&mut writer, &value.revoking)?;
+                write_grants(&mut writer, &value.assigned)?;
+                write_grants(&mut writer, &value.revoking)?;
             }
             Said::Pattern { value: Some(value), .. } => {
                 writer.array(FLEXIBLE, &value.topics, |writer, topic| writer.string(FLEXIBLE, topic))?;
@@ -211,9 +216,8 @@ impl ConsumerRecord {
             Said::Member { member, value } => member.len() + value.as_ref().map_or(0, Profile::bytes_max),
             Said::Target { member, value } => member.len() + value.as_ref().map_or(0, partitions_bytes_max),
             Said::Current { member, value } => {
-                let of = |value: &Current| {
-                    partitions_bytes_max(&value.assigned) + partitions_bytes_max(&value.revoking)
-                };
+                let of =
+                    |value: &Current| grants_bytes_max(&value.assigned) + grants_bytes_max(&value.revoking);
                 member.len() + value.as_ref().map_or(0, of)
             }
             Said::Pattern { pattern, value } => {
@@ -331,7 +335,7 @@ impl Current {
                 return Err(RecordError::Version { what: "a member's state", version: i16::from(newer) });
             }
         };
-        let (assigned, revoking) = (read_partitions(reader)?, read_partitions(reader)?);
+        let (assigned, revoking) = (read_grants(reader, epoch)?, read_grants(reader, epoch)?);
         Ok(Current { epoch, previous_epoch, state, assigned, revoking })
     }
 }
@@ -368,6 +372,51 @@ fn read_partitions(reader: &mut Reader) -> Result<Partitions, DecodeError> {
     let all =
         topics.into_iter().flat_map(|(topic, indexes)| indexes.into_iter().map(move |index| (topic, index)));
     Ok(all.collect())
+}
+
+fn write_grants(writer: &mut Writer, grants: &Grants) -> Result<(), EncodeError> {
+    let topics: Vec<_> = grants.topics().collect();
+    writer.array(FLEXIBLE, &topics, |writer, (topic, indexes)| {
+        let (indexes, epochs): (Vec<i32>, Vec<i32>) = indexes.iter().unzip();
+        let number = |writer: &mut Writer, number: &i32| {
+            writer.i32(*number);
+            Ok(())
+        };
+        writer.uuid(topic.uuid());
+        writer.array(FLEXIBLE, &indexes, number)?;
+        writer.unsigned_varint(1);
+        writer.tagged_field(TAG_GRANT_EPOCHS, |writer| writer.array(FLEXIBLE, &epochs, number))
+    })
+}
+
+/// A broker before Kafka 4.3 does not say when it gave a partition: at the latest when the member reached the epoch that it has. One
+/// that is away has none.
+fn read_grants(reader: &mut Reader, epoch: i32) -> Result<Grants, DecodeError> {
+    let mut grants = Grants::default();
+    reader.array(FLEXIBLE, TOPIC_BYTES_MIN, |reader| {
+        let topic = TopicId::new(reader.uuid()?);
+        let indexes = reader.array(FLEXIBLE, PARTITION_BYTES, Reader::i32)?;
+        let mut epochs = None;
+        reader.tagged_fields(|reader, tag| {
+            let is_known = tag == TAG_GRANT_EPOCHS;
+            if is_known {
+                epochs = reader.nullable_array(FLEXIBLE, PARTITION_BYTES, Reader::i32)?;
+            }
+            Ok(is_known)
+        })?;
+        let epochs = epochs.filter(|epochs| epochs.len() == indexes.len());
+        for (at, index) in indexes.into_iter().enumerate() {
+            let given = epochs.as_ref().map_or(epoch.max(0), |epochs| epochs[at]);
+            grants.insert(topic, index, given);
+        }
+        Ok(())
+    })?;
+    Ok(grants)
+}
+
+fn grants_bytes_max(grants: &Grants) -> usize {
+    let of = |indexes: usize| TOPIC_BYTES_MAX + GRANT_BYTES_EXTRA + 2 * indexes * PARTITION_BYTES;
+    grants.topics().map(|(_, indexes)| of(indexes.len())).sum()
 }
 
 fn partitions_bytes_max(partitions: &Partitions) -> usize {

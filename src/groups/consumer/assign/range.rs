@@ -17,7 +17,7 @@ pub(super) fn assign(candidates: &[Candidate<'_>], sizes: &Sizes) -> Vec<Partiti
     });
     let mut readers: BTreeMap<TopicId, Vec<usize>> = BTreeMap::new();
     for at in order {
-        for topic in &candidates[at].topics {
+        for topic in candidates[at].topics.iter() {
             readers.entry(*topic).or_default().push(at);
         }
     }

@@ -54,7 +54,7 @@ impl Scale {
             let class = *names.entry(&candidate.topics).or_insert_with(|| {
                 let class = scale.classes.len();
                 scale.classes.push(BTreeSet::new());
-                for topic in &candidate.topics {
+                for topic in candidate.topics.iter() {
                     scale.readers.entry(*topic).or_default().push(class);
                 }
                 class

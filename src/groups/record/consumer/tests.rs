@@ -12,6 +12,15 @@ fn partitions() -> Partitions {
     [(TopicId::new(Uuid::from_u128(0x0a)), 1), (TopicId::new(Uuid::from_u128(0x0a)), 3)].into_iter().collect()
 }
 
+/// The same, given in these epochs.
+fn grants(first: i32, second: i32) -> Grants {
+    let mut grants = Grants::default();
+    for ((topic, index), epoch) in partitions().iter().zip([first, second]) {
+        grants.insert(topic, index, epoch);
+    }
+    grants
+}
+
 /// One of each kind, with its key and its value.
 fn all() -> Vec<(Said, &'static str, String)> {
     let profile = Profile {
@@ -28,10 +37,11 @@ fn all() -> Vec<(Said, &'static str, String)> {
         epoch: 5,
         previous_epoch: 4,
         state: MemberState::Unrevoked,
-        assigned: partitions(),
-        revoking: Partitions::default(),
+        assigned: grants(4, 5),
+        revoking: Grants::default(),
     };
-    let set = "020000000000000000000000000000000a".to_owned() + "030000000100000003" + "00";
+    let topic = "020000000000000000000000000000000a".to_owned() + "030000000100000003";
+    let (set, given) = (topic.clone() + "00", topic + "0100" + "09" + "030000000400000005");
     let member = || text("m");
     vec![
         (
@@ -70,7 +80,7 @@ fn all() -> Vec<(Said, &'static str, String)> {
         (
             Said::Current { member: member(), value: Some(current) },
             "000800016700016d",
-            "0000".to_owned() + "00000005" + "00000004" + "01" + &set + "01" + "00",
+            "0000".to_owned() + "00000005" + "00000004" + "01" + &given + "01" + "00",
         ),
         (
             Said::Pattern {
@@ -91,7 +101,7 @@ fn record(said: Said) -> Record {
     Record::Consumer(ConsumerRecord { group: text("g"), said })
 }
 
-/// Laid out by hand from Kafka's schemas, and the same as Kafka 4.1.1 writes; once written, for ever read.
+/// Laid out by hand from Kafka's schemas, and the same as Kafka 4.3.1 writes; once written, for ever read.
 #[test]
 fn the_bytes_are_kafkas() {
     for (said, key, value) in all() {
@@ -129,32 +139,45 @@ fn what_is_taken_back_has_no_value() {
     }
 }
 
+fn bytes(hex: &str) -> Bytes {
+    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex");
+    (0..hex.len()).step_by(2).map(byte).collect::<Vec<u8>>().into()
+}
+
+fn current(value: &str) -> Result<Current, RecordError> {
+    let key = record(Said::Current { member: text("m"), value: None }).key().expect("a key");
+    match Record::parse(key, Some(bytes(value)))? {
+        Some(Record::Consumer(ConsumerRecord { said: Said::Current { value: Some(value), .. }, .. })) => {
+            Ok(value)
+        }
+        other => panic!("it is read as {other:?}"),
+    }
+}
+
+/// Kafka before 4.3 does not say when a partition was given; one that is away has no epoch since which it was.
+#[test]
+fn grants_without_epochs_are_as_old_as_what_is_known() {
+    let topic = "020000000000000000000000000000000a".to_owned() + "030000000100000003";
+    let read = |epoch: &str, tagged: &str| {
+        current(&("0000".to_owned() + epoch + "00000004" + "00" + &topic + tagged + "01" + "00"))
+    };
+    for (epoch, tagged, expected) in [
+        ("00000005", "00", grants(5, 5)),
+        // Null, and of another length.
+        ("00000005", "01000100", grants(5, 5)),
+        ("00000005", "0100050200000009", grants(5, 5)),
+        ("fffffffe", "00", grants(0, 0)),
+    ] {
+        assert_eq!(read(epoch, tagged).expect("it is read").assigned, expected, "{epoch} {tagged}");
+    }
+}
+
 #[test]
 fn what_a_newer_broker_says_besides_is_passed_over() {
-    let set = "020000000000000000000000000000000a".to_owned() + "030000000100000003";
-    // The epochs at which partitions were assigned (KIP-1251).
-    let value = "0000".to_owned()
-        + "00000005"
-        + "00000004"
-        + "00"
-        + &set
-        + "01"
-        + "0009"
-        + "030000000500000005"
-        + "01"
-        + "00";
-    let bytes: Vec<u8> = (0..value.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&value[at..at + 2], 16).expect("hex"))
-        .collect();
-    let key = record(Said::Current { member: text("m"), value: None }).key().expect("a key");
-    let Ok(Some(Record::Consumer(ConsumerRecord { said: Said::Current { value: Some(value), .. }, .. }))) =
-        Record::parse(key.clone(), Some(bytes.into()))
-    else {
-        panic!("it cannot be read");
-    };
-    assert_eq!((value.epoch, value.assigned), (5, partitions()));
-    let unknown_state = [0, 0, 0, 0, 0, 5, 0, 0, 0, 4, 9, 1, 1, 0];
-    let refused = Record::parse(key, Some(Bytes::copy_from_slice(&unknown_state)));
-    assert!(matches!(refused, Err(RecordError::Version { version: 9, .. })));
+    let value = current("0000000000050000000400010100").expect("it is read");
+    assert_eq!((value.epoch, value.previous_epoch), (5, 4));
+    let besides = current("00000000000500000004000101010902abcd").expect("it is read");
+    assert_eq!(besides, value);
+    let unknown_state = current("0000000000050000000409010100");
+    assert!(matches!(unknown_state, Err(RecordError::Version { version: 9, .. })));
 }
