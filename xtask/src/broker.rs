@@ -1,10 +1,11 @@
 //! The broker under test: `aquifer dev` as a user starts it, watched through its admin port.
 
-use crate::run::{command, run};
+use crate::run::{command, output, run};
 use crate::server::{Server, free_port};
 use crate::{http, places, s3};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +19,8 @@ const READY_DEADLINE: Duration = Duration::from_secs(60);
 mod status {
     pub(super) const PARTITIONS: &str = "partitions";
     pub(super) const TOPIC: &str = "topic";
+    pub(super) const PARTITION: &str = "partition";
+    pub(super) const LOCAL_START: &str = "local_start";
     pub(super) const LOG_END: &str = "log_end";
     pub(super) const LOCAL_BYTES: &str = "local_bytes";
     pub(super) const TIERED_BYTES: &str = "tiered_bytes";
@@ -175,9 +178,19 @@ impl Broker {
 
     /// Physical memory of the process.
     pub(crate) fn resident_bytes(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most physical memory that the process has had since it started.
+    pub(crate) fn resident_bytes_max(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> Result<u64> {
         let path = format!("/proc/{}/status", self.server.id());
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in it")?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let line = line.with_context(|| format!("no {name} in {path}"))?;
         let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kib << 10)
     }
@@ -232,6 +245,31 @@ impl Broker {
         let partitions = status[status::PARTITIONS].as_array().context("no partitions in /api/status")?;
         let of_topic = partitions.iter().filter(|partition| partition[status::TOPIC] == topic);
         Ok(of_topic.filter_map(|partition| partition[status::LOCAL_BYTES].as_u64()).sum())
+    }
+
+    /// Where the local log of each of a topic's partitions starts: what lies before is in the bucket alone.
+    pub(crate) fn local_starts(&self, topic: &str) -> Result<BTreeMap<u32, i64>> {
+        let status = status(&self.admin)?;
+        let partitions = status[status::PARTITIONS].as_array().context("no partitions in /api/status")?;
+        let of_topic = partitions.iter().filter(|partition| partition[status::TOPIC] == topic);
+        let start = |of: &Value| -> Result<(u32, i64)> {
+            let index = of[status::PARTITION].as_u64().context("a partition without its number")?;
+            let start = of[status::LOCAL_START].as_i64().context("a partition without its local start")?;
+            Ok((u32::try_from(index)?, start))
+        };
+        of_topic.map(start).collect()
+    }
+
+    /// What a group has committed of a topic, a position by partition, as `aquifer group describe` tells it.
+    pub(crate) fn positions(&self, group: &str, topic: &str) -> Result<BTreeMap<u32, i64>> {
+        let mut describe = command(&self.binary, ["group", "describe", group, "--json"]);
+        let said = output(describe.env("AQUIFER_BOOTSTRAP", &self.bootstrap))?;
+        let groups: Value = serde_json::from_str(&said).context("what `group describe` says")?;
+        let partitions = groups[0]["partitions"].as_array().context("no partitions of the group")?;
+        let of_topic = partitions.iter().filter(|position| position["topic"] == topic);
+        let position =
+            |of: &Value| Some((u32::try_from(of["partition"].as_u64()?).ok()?, of["offset"].as_i64()?));
+        Ok(of_topic.filter_map(position).collect())
     }
 
     /// Where it writes what it has to say.

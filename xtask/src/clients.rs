@@ -16,7 +16,7 @@ mod kcat;
 mod passed;
 
 pub(crate) use install::{go_program, install};
-pub(crate) use kcat::offset as kcat_offset;
+pub(crate) use kcat::{compacted as kcat_compacted, offset as kcat_offset};
 pub(crate) use passed::{Passed, parse};
 
 /// Longer than any read or write of these rigs may take.

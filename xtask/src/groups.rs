@@ -115,7 +115,7 @@ impl<'a> Try<'a> {
 
     fn join(&self, instance: Option<&str>) -> Result<Member> {
         let one = Membership { group: &self.topic, protocol: self.protocol, instance };
-        Member::join(self.client.member(self.bootstrap, &self.topic, one)?)
+        Member::join(&mut self.client.member(self.bootstrap, &self.topic, one)?)
     }
 
     /// One member reads what there is, a second takes half of the partitions, both read what comes, and the first is left alone.

@@ -36,8 +36,8 @@ pub(crate) struct Member {
 
 impl Member {
     /// Starts a client's `group` rig.
-    pub(crate) fn join(mut rig: Command) -> Result<Member> {
-        let name = shown(&rig);
+    pub(crate) fn join(rig: &mut Command) -> Result<Member> {
+        let name = shown(rig);
         println!("   $ {name} &");
         let mut child = rig
             .stdin(Stdio::piped())
@@ -59,6 +59,13 @@ impl Member {
     /// Where it stands now.
     pub(crate) fn at(&self) -> Standing {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The same, of one that must not have ended.
+    pub(crate) fn is_there(&self) -> Result<Standing> {
+        let at = self.at();
+        ensure!(!at.has_ended, "{} has ended: {at:?}", self.name);
+        Ok(at)
     }
 
     /// Waits until it stands as wanted.

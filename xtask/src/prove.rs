@@ -16,6 +16,10 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// A group that was away for months.
+pub(crate) mod away;
+/// A compacted topic, struck while it is compacted.
+pub(crate) mod compaction;
 /// Damage to every kind of file and object.
 pub(crate) mod corrupt;
 /// A disk that fails, and one that is full.
@@ -64,6 +68,8 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
         "zombies" => return simulation::zombies(flags),
         "crashpoints" => return simulation::crashpoints(flags),
         "storefaults-sim" => return simulation::store_faults(flags),
+        "away" => away::main,
+        "compaction" => compaction::main,
         "corrupt" => corrupt::main,
         "groups" => groups::main,
         "hostile" => hostile::main,
@@ -78,7 +84,7 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
         "replay" => replay::main,
         other => {
             bail!(
-                "no such proof: '{other}' (kill9, powercut, corrupt, groups, hostile, quotas, diskfault, planted, sim, zombies, crashpoints, restart, outage, storefaults, storefaults-sim, zombies-real, replay)"
+                "no such proof: '{other}' (kill9, powercut, corrupt, compaction, groups, away, hostile, quotas, diskfault, planted, sim, zombies, crashpoints, restart, outage, storefaults, storefaults-sim, zombies-real, replay)"
             )
         }
     };

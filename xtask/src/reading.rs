@@ -52,7 +52,7 @@ impl Reading<'_> {
 }
 
 /// Which record a value says that it is: `producer partition number padding`, each byte as it was sent.
-fn identify(partition: &Partition, value: &[u8]) -> Result<(Producer, u64), String> {
+pub(crate) fn identify(partition: &Partition, value: &[u8]) -> Result<(Producer, u64), String> {
     let other =
         || format!("a value of other make: {}", String::from_utf8_lossy(&value[..value.len().min(40)]));
     let mut parts = value.splitn(4, |byte| *byte == b' ');

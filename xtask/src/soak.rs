@@ -107,11 +107,22 @@ impl Ended {
 
 impl Soak {
     pub(crate) fn start(bootstrap: &str, load: Load<'_>, history: &Path) -> Result<Soak> {
+        Soak::start_with(bootstrap, load, &[], history)
+    }
+
+    /// The same with more flags, `name value`.
+    pub(crate) fn start_with(
+        bootstrap: &str,
+        load: Load<'_>,
+        more: &[(&str, String)],
+        history: &Path,
+    ) -> Result<Soak> {
         let Load { topic, producer, rate, value_bytes } = load;
         let mut words: Vec<String> =
             ["soak", "--bootstrap", bootstrap, "--topic", topic].map(str::to_owned).into();
         let numbers = [("producer", u64::from(producer)), ("rate", rate), ("value-bytes", value_bytes)];
         words.extend(numbers.iter().flat_map(|(name, value)| [format!("--{name}"), value.to_string()]));
+        words.extend(more.iter().flat_map(|(name, value)| [format!("--{name}"), value.clone()]));
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         Ok(Soak(Running::start("soak", &words, history)?))
     }
@@ -154,6 +165,16 @@ impl Soak {
             sleep(POLL);
         }
         Ok(())
+    }
+
+    /// Waits until it has sent and been told all that it was started for (`--records`).
+    pub(crate) fn finish(mut self, within: Duration) -> Result<Ended> {
+        let deadline = Instant::now() + within;
+        while self.0.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "the producer is not done within {within:?}");
+            sleep(POLL);
+        }
+        self.end()
     }
 
     /// Ends it once all that it began is answered, or a minute has passed.

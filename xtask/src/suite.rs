@@ -3,6 +3,8 @@
 use crate::clients::{self, Protocol};
 use crate::flags::Flags;
 use crate::mounted::Kind;
+use crate::prove::away::{self, Absence};
+use crate::prove::compaction::{self, Churn as Updates};
 use crate::prove::groups::{self as crowds, Churn};
 use crate::prove::hostile::{self, Siege};
 use crate::prove::storefaults::{self, Strength};
@@ -24,6 +26,7 @@ const CUTS: usize = 8;
 const STORE_FAULTS: u64 = 60;
 const HARMED: usize = 40;
 const HARM_SEED: u64 = 1;
+const COMPACTING_CUTS: usize = 2;
 const CHURN_SECONDS: u64 = 20;
 const SIEGE_SECONDS: u64 = 25;
 const PLANTED: &[&str] = &["ack-before-sync", "claim-unchecked"];
@@ -64,6 +67,12 @@ fn proofs(stages: &mut Stages) -> Result<()> {
         stages.pass("members come, leave and crash, and no partition has two owners");
         Ok(())
     });
+    let returned = stages.stage("proof: a group that was away", |stages| {
+        away::run(&binary, Absence::short(), &away::PROTOCOLS)?;
+        stages
+            .pass("a group that was away for months reads on from the bucket to the tail, every record once");
+        Ok(())
+    });
     let besieged = stages.stage("proof: hostile clients", |stages| {
         hostile::run(&binary, &Siege::short(SIEGE_SECONDS))?;
         stages.pass("a good client works on beside hostile ones");
@@ -76,6 +85,12 @@ fn proofs(stages: &mut Stages) -> Result<()> {
     });
     // A laptop without root has no file systems to break; it is told what it did not see.
     let mountable = mounted::check_machine(&[Kind::Ext4, Kind::Xfs]);
+    let cuts = if mountable.is_ok() { COMPACTING_CUTS } else { 0 };
+    let compacted = stages.stage("proof: compaction", |stages| {
+        compaction::run(&binary, Updates::short(cuts))?;
+        stages.pass("what was last said of each key outlives kills and power cuts of a broker that compacts");
+        Ok(())
+    });
     let (broken, planted) = match &mountable {
         Ok(()) => (broken_disks(stages, &binary), PLANTED),
         Err(missing) => {
@@ -89,7 +104,15 @@ fn proofs(stages: &mut Stages) -> Result<()> {
         Ok(())
     });
     let bucket = bad_buckets(stages, &binary);
-    killed.and(churned).and(besieged).and(harmed).and(broken).and(found).and(bucket)
+    killed
+        .and(churned)
+        .and(returned)
+        .and(besieged)
+        .and(harmed)
+        .and(compacted)
+        .and(broken)
+        .and(found)
+        .and(bucket)
 }
 
 /// A bucket that fails, and processes that have lost it to others.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"clients/rig"
 
@@ -16,15 +17,24 @@ type member struct {
 	// Makes it a static one.
 	instance string
 	protocol string
+	// It reads no faster than this, if it is not 0.
+	recordsPerSec int64
+	// Takes what it was handed, if there is one: records are numbered then.
+	history *history
+	name    string
 }
 
 // run reads a topic as a member of a group, and commits what it has read, until its stdin closes.
 func (m member) run(ctx context.Context, input io.Reader) error {
 	mine := &rig.Owned{}
+	handed := &handed{topic: m.topic, name: m.name, history: m.history, turns: map[int32]int{}, runs: map[int32]run{}}
 	options := []kgo.Opt{
 		kgo.SeedBrokers(m.bootstrap), kgo.ConsumerGroup(m.group), kgo.ConsumeTopics(m.topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
-		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, now map[string][]int32) { mine.Change(now[m.topic], true) }),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, now map[string][]int32) {
+			handed.begin(now[m.topic])
+			mine.Change(now[m.topic], true)
+		}),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { mine.Change(gone[m.topic], false) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { mine.Change(gone[m.topic], false) }),
 	}
@@ -44,8 +54,13 @@ func (m member) run(ctx context.Context, input io.Reader) error {
 	}
 	asked := rig.UntilClosed(ctx, input)
 	found, read := rig.Partitions{}, int64(0)
+	pollMax := -1
+	if m.recordsPerSec > 0 {
+		// Ten polls a second, at least.
+		pollMax = int(max(m.recordsPerSec/10, 1))
+	}
 	for asked.Err() == nil {
-		fetches := client.PollFetches(asked)
+		fetches := client.PollRecords(asked, pollMax)
 		for _, problem := range fetches.Errors() {
 			if asked.Err() == nil {
 				return fmt.Errorf("partition %d: %w", problem.Partition, problem.Err)
@@ -55,6 +70,9 @@ func (m member) run(ctx context.Context, input io.Reader) error {
 		fetches.EachRecord(func(record *kgo.Record) {
 			if err := found.Add(record.Partition, record.Offset, record.Key, record.Value); failure == nil {
 				failure = err
+			}
+			if m.history != nil {
+				handed.take(record)
 			}
 			read++
 		})
@@ -68,6 +86,9 @@ func (m member) run(ctx context.Context, input io.Reader) error {
 			fmt.Printf("read=%d\n", read)
 		}
 		client.AllowRebalance()
+		if m.recordsPerSec > 0 {
+			pause(asked, time.Duration(fetches.NumRecords())*time.Second/time.Duration(m.recordsPerSec))
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -79,5 +100,12 @@ func (m member) run(ctx context.Context, input io.Reader) error {
 	}
 	client.Close()
 	found.Print()
-	return nil
+	return handed.close()
+}
+
+func pause(until context.Context, length time.Duration) {
+	select {
+	case <-until.Done():
+	case <-time.After(length):
+	}
 }

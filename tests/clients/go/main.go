@@ -32,18 +32,22 @@ func main() {
 	flags.BoolVar(&rig.Hashing, "hash", true, "read: false leaves the SHA-256 out, for speed")
 	codec := flags.String("compression", "none", "write: none, gzip, snappy, lz4 or zstd")
 	records := flags.Int64("records", 0, "soak: how many; 0: until stdin closes")
-	rate := flags.Int64("rate", 0, "soak: records a second; 0: as fast as it goes")
+	rate := flags.Int64("rate", 0, "soak, group: records a second; 0: as fast as it goes")
 	valueBytes := flags.Int("value-bytes", 512, "soak: padding of a value")
 	producer := flags.Int64("producer", 1, "soak: which one it is in the history")
+	keys := flags.Uint64("keys", 0, "soak: keys of a partition that records are updates of, a multiple of ten; 0: one key for all")
+	tombstoneOneIn := flags.Uint64("tombstone-one-in", 8, "soak: with keys, one update in so many takes its key away")
+	sinceMs := flags.Int64("since-ms", 0, "soak: the first record's time, in ms since 1970; 0: records have the time they are sent at")
+	step := flags.Duration("step", 0, "soak: with since-ms, how much later each further record is")
 	drain := flags.Duration("drain", time.Minute, "soak: how long the last records may take to be answered")
 	groupName := flags.String("group", "", "group: its name")
 	instance := flags.String("instance", "", "group: makes a static member of that name")
 	protocol := flags.String("protocol", "classic", "group, crowd: classic or consumer")
 	members := flags.Int("members", 50, "crowd: how many at most")
 	between := flags.Duration("between", time.Second, "crowd: between two that come or go, on average")
-	seed := flags.Int64("seed", 1, "crowd: who comes and goes when")
-	reader := flags.String("reader", "watch", "watch: its name in the history")
-	written := flags.String("history", "", "soak, watch, crowd: the file for what was sent, told and read")
+	seed := flags.Int64("seed", 1, "crowd: who comes and goes when; soak: which keys are updated")
+	reader := flags.String("reader", "watch", "watch, group: its name in the history")
+	written := flags.String("history", "", "soak, watch, crowd, group: the file for what was sent, told and read")
 	flags.Parse(os.Args[2:])
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 	defer cancel()
@@ -65,14 +69,21 @@ func main() {
 	case "write":
 		fail(write(ctx, *bootstrap, *topic, *codec, os.Stdin))
 	case "group":
-		one := member{bootstrap: *bootstrap, topic: *topic, group: *groupName, instance: *instance, protocol: *protocol}
+		one := member{bootstrap: *bootstrap, topic: *topic, group: *groupName, instance: *instance, protocol: *protocol,
+			name: *reader, recordsPerSec: *rate, history: history}
 		fail(one.run(ctx, os.Stdin))
 	case "admin":
 		fail(admin(ctx, *bootstrap, *topic))
 	case "soak":
 		run := &soaking{
 			topic: *topic, producer: *producer, recordsMax: *records, recordsPerSec: *rate, valueBytes: *valueBytes,
-			drain: *drain, history: history,
+			drain: *drain, history: history, updates: updates{*keys, uint64(*seed), *tombstoneOneIn}, step: *step,
+		}
+		if *sinceMs > 0 {
+			run.since = time.UnixMilli(*sinceMs)
+		}
+		if *keys%10 != 0 || *tombstoneOneIn == 0 {
+			fail(errors.New("keys come in tens, and tombstones one in some"))
 		}
 		fail(run.soak(ctx, *bootstrap, os.Stdin))
 	case "watch":

@@ -24,6 +24,11 @@ type soaking struct {
 	valueBytes    int
 	drain         time.Duration
 	history       *history
+	// What each record is an update of; without keys, they share one.
+	updates updates
+	// A record's time: the first one's, and how much later each further one of all partitions is. Zero: when it is sent.
+	since time.Time
+	step  time.Duration
 
 	lock   sync.Mutex
 	sent   []int64
@@ -97,8 +102,14 @@ func (s *soaking) produce(ctx context.Context, client *kgo.Client, stopping <-ch
 			time.Sleep(time.Until(start.Add(time.Duration(number) * time.Second / time.Duration(s.recordsPerSec))))
 		}
 		partition, index := int32(number%int64(s.partitions)), number/int64(s.partitions)
-		value := numbered(s.producer, partition, index, s.valueBytes)
-		record := &kgo.Record{Key: []byte("n"), Value: value, Partition: partition}
+		key, gone := s.updates.of(partition, index)
+		record := &kgo.Record{Key: []byte(key), Partition: partition}
+		if !gone {
+			record.Value = numbered(s.producer, partition, index, s.valueBytes)
+		}
+		if !s.since.IsZero() {
+			record.Timestamp = s.since.Add(time.Duration(number) * s.step)
+		}
 		s.lock.Lock()
 		broken := s.broken
 		if !broken {

@@ -75,6 +75,35 @@ fn read_partition(bootstrap: &str, topic: &str, partition: usize, records: i64) 
     Ok(passed)
 }
 
+/// Reads a partition from its start to its end, whose offsets may have gaps: gives offset, key and value of each record, and of a
+/// tombstone no value.
+pub(crate) fn compacted(
+    bootstrap: &str,
+    topic: &str,
+    partition: u32,
+    mut each: impl FnMut(i64, &[u8], Option<&[u8]>),
+) -> Result<()> {
+    let number = partition.to_string();
+    let mut kcat =
+        command("timeout", [TIMEOUT_SECONDS, "kcat", "-C", "-b", bootstrap, "-t", topic, "-p", &number]);
+    kcat.args(["-o", "beginning", "-e", "-q", "-X", "check.crcs=true", "-f", "%o\\t%S\\t%k\\t%s\\n"]);
+    let mut child = kcat.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting kcat")?;
+    let mut said = BufReader::with_capacity(1 << 20, child.stdout.take().expect("asked for above"));
+    let mut line = Vec::new();
+    while said.read_until(b'\n', &mut line)? > 0 {
+        let mut words = line.strip_suffix(b"\n").unwrap_or(&line).splitn(4, |byte| *byte == b'\t');
+        let mut word = || words.next().with_context(|| format!("a line of kcat: {line:?}"));
+        let offset = std::str::from_utf8(word()?)?.parse().context("kcat's offset")?;
+        let is_tombstone = word()? == b"-1";
+        let (key, value) = (word()?, word()?);
+        each(offset, key, (!is_tombstone).then_some(value));
+        line.clear();
+    }
+    let status = child.wait()?;
+    ensure!(status.success(), "kcat ended with {status} on partition {partition}");
+    Ok(())
+}
+
 /// Lines of partition, offset, key and value, of all partitions mixed.
 fn records(said: &str) -> Result<Vec<Passed>> {
     let mut found: BTreeMap<usize, (Passed, Sha256)> = BTreeMap::new();
