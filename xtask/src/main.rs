@@ -94,9 +94,10 @@ usage: cargo xtask COMMAND
   prove groups   members that come, leave and crash, the broker killed now and then: --seconds 600 --members 50 --partitions 200
                 --protocol classic|consumer --kills true|false --seed 1 --broker debug|release
   prove compaction  a compacted topic, its broker killed and its power cut while it compacts (as root, unless --powercuts 0):
-                --updates 5000000 --keys 100000 --partitions 4 --kills 12 --powercuts 6 --seed 1 --cleaner-rate 33554432
-                --broker debug|release
-  prove away     a group that comes back after months: --partitions 6 --history 1500000 --protocol classic|consumer --broker debug|release
+                --updates 5000000 --keys 100000 --partitions 4 --kills 12 --powercuts 6 --seed 1 --rate 50000
+                --cleaner-rate 67108864 --broker debug|release
+  prove away     a group that comes back after months: --partitions 6 --before 50000 --history 1500000 --live-rate 2000
+                --member-rate 10000 --protocol classic|consumer --broker debug|release
   prove hostile  clients that mean no good beside one that does: --seconds 600 --rate 5000 --only ATTACK --broker debug|release
   prove quotas   greedy clients held to their quotas beside one without: --form full|short --windows 11 --spans 3 --rate 1000000 --slower-max 2 --broker debug|release
   prove planted  each of the ten faults that a build can have on purpose must be found (as root): --only NAME

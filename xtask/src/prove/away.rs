@@ -79,7 +79,7 @@ impl Absence {
 
     /// Seconds long.
     pub(crate) fn short() -> Absence {
-        Absence { partitions: 4, before: 6_000, history: 40_000, live_rate: 600, member_rate: 3_000 }
+        Absence { partitions: 4, before: 4_000, history: 24_000, live_rate: 600, member_rate: 3_000 }
     }
 }
 
