@@ -65,12 +65,12 @@ impl Reader {
         Reader { stop, thread: Some(thread) }
     }
 
-    /// Ends it; fails if something was wrong with what it read, or if it never came to an end.
+    /// Ends it; fails if something was wrong with what it read, or if it read nothing.
     pub(super) fn end(mut self) -> Result<Seen> {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().context("it is ended once")?;
         let seen = thread.join().map_err(|_| anyhow!("the reader panicked"))??;
-        ensure!(seen.readings > 0, "the reader has never come to the end of a partition: {seen:?}");
+        ensure!(seen.records > 0, "the reader has read nothing: {seen:?}");
         Ok(seen)
     }
 }
