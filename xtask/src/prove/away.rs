@@ -4,7 +4,8 @@
 //! Nobody crashes here, and members commit before they give a partition away, so every record must be handed out exactly once
 //! ([`judge`]). The months are those of the records, whose timestamps producers give; the broker's clock sees minutes.
 //! So `offsets.retention.minutes` is as an operator sets it whose groups stay away for so long, and the group's positions are looked at
-//! before and after: how long they are kept by the broker's clock is tested where that clock is simulated.
+//! before and after; that they stay so long by the broker's clock, and no longer, is for the unit tests of `src/groups/book.rs`, which
+//! is told the time.
 
 use super::{POLL, TIERED_DEADLINE};
 use crate::broker::Broker;
