@@ -124,6 +124,15 @@ impl ConsumeArgs {
         });
         let read = crew::all(cluster.tasks(), "bench-reader", jobs.collect()).await?;
         self.tell(&mut report, &read);
+        ensure!(
+            report.records > 0,
+            "nothing came in the time that counts: what there is may have come in --warmup"
+        );
+        let empty: u64 = read.iter().map(|one| one.empty).sum();
+        report.more.insert("empty".to_owned(), json!(empty));
+        if empty > 0 {
+            report.notes.push(format!("the end was reached: {empty} fetches brought nothing"));
+        }
         report.latency_of = "a fetch that brought batches, from being sent to all of its answer";
         read.iter().for_each(|one| report.latencies.add(&one.latencies));
         Ok(report)

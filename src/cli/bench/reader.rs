@@ -103,6 +103,8 @@ pub(super) struct Read {
     pub(super) began: Instant,
     /// Answers with batches, since the beginning that counts, as all numbers here but the positions'.
     pub(super) fetches: u64,
+    /// Answers without.
+    pub(super) empty: u64,
     pub(super) batches: u64,
     pub(super) records: u64,
     pub(super) bytes: u64,
@@ -140,6 +142,7 @@ impl Reader {
         let read = Read {
             began: clock.now(),
             fetches: 0,
+            empty: 0,
             batches: 0,
             records: 0,
             bytes: 0,
@@ -250,12 +253,16 @@ impl Reader {
         {
             of.arrivals.add(marked);
         }
-        if batches > 0 && now >= window.start {
-            self.read.fetches += 1;
-            self.read.batches += batches;
-            self.read.records += records;
-            self.read.bytes += bytes;
-            self.read.latencies.record(now.duration_since(sent));
+        match now >= window.start {
+            true if batches > 0 => {
+                self.read.fetches += 1;
+                self.read.batches += batches;
+                self.read.records += records;
+                self.read.bytes += bytes;
+                self.read.latencies.record(now.duration_since(sent));
+            }
+            true => self.read.empty += 1,
+            false => {}
         }
         Ok(last)
     }

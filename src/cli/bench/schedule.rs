@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// How long after the end there may still be sent what came due before: whoever wakes up a little late has not missed it.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// The time of a run, and the part of it that counts: behind the warm-up, up to the end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
@@ -64,11 +67,10 @@ impl Schedule {
 
     /// Takes the next request, if it is time for one.
     pub(super) fn due(&mut self, now: Instant) -> Due {
-        if now >= self.end {
-            return Due::Over;
-        }
         match self.next() {
-            None => Due::Now(now),
+            None if now < self.end => Due::Now(now),
+            None => Due::Over,
+            Some(_) if now >= self.end + GRACE => Due::Over,
             Some(moment) if moment >= self.end => Due::Over,
             Some(moment) if moment <= now => {
                 self.taken += 1;
@@ -111,9 +113,11 @@ mod tests {
             assert_eq!(schedule.due(at(35)), Due::Now(at(due)));
         }
         assert_eq!(schedule.due(at(35)), Due::At(at(40)));
-        assert_eq!(schedule.due(at(1000)), Due::Over);
-        assert_eq!(std::iter::from_fn(|| schedule.missed()).count(), 96);
-        assert_eq!(schedule.due(at(999)), Due::Over);
+        // What came due before the end may come a little behind it, but not for ever.
+        assert_eq!(schedule.due(at(1000)), Due::Now(at(40)));
+        assert_eq!(schedule.due(at(2000)), Due::Over);
+        assert_eq!(std::iter::from_fn(|| schedule.missed()).count(), 95);
+        assert_eq!(schedule.due(at(1001)), Due::Over);
     }
 
     #[tokio::test]
