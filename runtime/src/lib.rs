@@ -4,6 +4,8 @@
 
 /// Time: the one that only goes forward, and the one on the wall.
 pub mod clock;
+/// Waking up at a moment, to the microsecond.
+pub mod alarm;
 /// Randomness: uuids and jitter.
 pub mod rng;
 /// Files and folders.

@@ -39,6 +39,8 @@ pub mod group;
 pub mod serve;
 /// `aquifer tier`: what is in the bucket.
 pub mod tier;
+/// `aquifer bench`: load for any Kafka broker, and what came of it.
+pub mod bench;
 /// `aquifer demo`: the whole story in under a minute.
 pub mod demo;
 
@@ -82,6 +84,8 @@ enum Command {
     Consume(consume::ConsumeArgs),
     /// Look at the bucket: status, ls, verify, cat
     Tier(tier::TierArgs),
+    /// Measure a Kafka broker: produce, consume, replay
+    Bench(bench::BenchArgs),
 }
 
 /// Runs what the process was asked to.
@@ -120,6 +124,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Produce(args) => args.run(&world, &tasks).await,
         Command::Consume(args) => args.run(&world, &tasks).await,
         Command::Tier(args) => args.run(&world).await,
+        Command::Bench(args) => args.run(&world, &tasks).await,
     };
     let failure = tasks.failure();
     if let Err(error) = tasks.stop(STOP_PATIENCE).await {

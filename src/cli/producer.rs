@@ -219,7 +219,8 @@ fn pick(cluster: &Cluster, count: usize) -> usize {
     (cluster.world().rng.number() % count.max(1) as u64) as usize
 }
 
-async fn init_producer_id(cluster: &Cluster) -> anyhow::Result<(ProducerId, ProducerEpoch)> {
+/// Asks for a producer id that no other has.
+pub async fn init_producer_id(cluster: &Cluster) -> anyhow::Result<(ProducerId, ProducerEpoch)> {
     let request = InitProducerIdRequest {
         transactional_id: None,
         transaction_timeout_ms: i32::MAX,

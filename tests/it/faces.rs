@@ -6,7 +6,7 @@ use crate::node::Home;
 use crate::process::{Ended, Process};
 
 /// Runs a command that must succeed; gives what it printed.
-async fn run(home: &Home, broker: &str, args: &[&str], input: &str) -> String {
+pub(crate) async fn run(home: &Home, broker: &str, args: &[&str], input: &str) -> String {
     let environment = [("AQUIFER_BOOTSTRAP", broker)];
     let process = Process::run_on(home, args, &environment, input.as_bytes());
     let Ended { code, stdout, stderr } = process.ended(&format!("{args:?}")).await;
@@ -61,7 +61,7 @@ async fn a_node_for_development_and_the_commands_that_talk_to_it() {
 }
 
 /// Runs a command, and gives the JSON that it printed.
-async fn json(home: &Home, broker: &str, args: &[&str]) -> serde_json::Value {
+pub(crate) async fn json(home: &Home, broker: &str, args: &[&str]) -> serde_json::Value {
     let printed = run(home, broker, args, "").await;
     serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{args:?}: {error}: {printed}"))
 }

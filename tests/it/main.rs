@@ -51,6 +51,8 @@ mod quotas;
 
 /// The program as people type it.
 mod faces;
+/// `aquifer bench`.
+mod bench;
 /// What was typed or configured wrongly, and what stands in a broker's way.
 mod bad_starts;
 /// Clients that speak something else, or nothing sensible at all.
