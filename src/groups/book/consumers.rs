@@ -78,6 +78,14 @@ impl Book {
         heard
     }
 
+    /// Whether members of the group subscribe to this regular expression already, so that it is known what it matches.
+    pub(crate) fn knows_pattern(&self, id: &str, pattern: &str) -> bool {
+        match self.groups.get(id).map(|group| &group.members) {
+            Some(Members::Consumer(group)) => group.knows_pattern(pattern),
+            Some(Members::Classic(_)) | None => false,
+        }
+    }
+
     /// Lets a member go.
     pub(crate) fn consumer_leave(
         &mut self,
