@@ -286,7 +286,7 @@ fn print(group: &Group, progress: &[Progress], out: &mut Output) -> anyhow::Resu
     let more = if unknown == 0 {
         String::new()
     } else {
-        format!(" and that of {unknown} partitions, which is unknown")
+        format!(", and unknown in {unknown} of {} partitions", progress.len())
     };
     out.line(format!(
         "group {name}, {state}, {protocol} protocol{assignor}, {count} members, lag {lag}{more}"

@@ -327,7 +327,7 @@ async fn places_of_partitions_that_nobody_leads_are_told_as_unknown() {
     drop(nobody);
     let places = places(&cluster, &topic, &[0, 1, 2, 3], LATEST).await;
     assert_eq!(places.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3]);
-    assert!(matches!(places[&0], Ok(Some(end)) if end > Offset::ZERO), "{places:?}");
+    assert!(matches!(places[&0], Ok(Some(_))), "{places:?}");
     for (index, expected) in [(1, "no leader"), (2, "127.0.0.1"), (3, "no such partition")] {
         let why = places[&index].as_ref().unwrap_err();
         assert!(why.contains(expected), "{index}: {why}");

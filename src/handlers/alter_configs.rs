@@ -15,6 +15,7 @@ use super::configs::{Refused, Resource, resource};
 use super::context::Context;
 use super::errors;
 use crate::config::{Alteration, BrokerScope, Problems};
+use crate::metadata::apply::GROUP_NAME_BYTES_MAX;
 use crate::metadata::command::{
     ConfigChanges, KnownConfigs, SetBrokerConfigs, SetGroupConfigs, SetTopicConfigs,
 };
@@ -231,6 +232,12 @@ fn command(context: &Context, (kind, name): &Named, wanted: &Wanted) -> Result<(
             Ok((Command::SetBrokerConfigs(set), Follower::Broker))
         }
         Resource::Group(group) => {
+            if group.len() > GROUP_NAME_BYTES_MAX {
+                let words = format!(
+                    "a group with settings of its own has a name of {GROUP_NAME_BYTES_MAX} bytes at most"
+                );
+                return Err(Refused::new(ErrorCode::INVALID_REQUEST, words));
+            }
             let before = image.group_configs(&group);
             let alterations = wanted.alterations(before);
             let changed = config.alter_group(before, &alterations).map_err(invalid)?;

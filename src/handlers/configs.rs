@@ -17,7 +17,6 @@ use super::context::Context;
 use super::errors;
 use super::topics_by;
 use crate::config::{Described, Source, ValueType};
-use crate::metadata::apply::GROUP_NAME_BYTES_MAX;
 use crate::metadata::image::{BrokerState, Topic};
 
 /// Kafka's kinds of resources that have configurations here.
@@ -115,9 +114,6 @@ pub(super) fn resource(context: &Context, kind: i8, name: &str) -> Result<Resour
         GROUP if name.is_empty() => {
             refused("a group has a name; what holds for all of them is set for brokers".to_owned())
         }
-        GROUP if name.len() > GROUP_NAME_BYTES_MAX => refused(format!(
-            "a group that has settings of its own has at most {GROUP_NAME_BYTES_MAX} bytes of name"
-        )),
         GROUP => Ok(Resource::Group(name.to_owned())),
         kind => refused(format!("resources of type {kind} are unknown")),
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The bucket. The rate at which it is filled is told each time, since it may be changed: what is owed is then paid back at the new one.
+/// The bucket. The rate at which it is filled is told each time, since it may be changed: what is owed is then paid back at the new
+/// one.
 #[derive(Debug)]
 pub(crate) struct TokenBucket {
     /// After a rest as much may be taken at once as else in so long.

@@ -157,8 +157,7 @@ async fn a_group_is_described_at_once_where_a_partition_says_nothing() {
     }
     let why = partitions[1]["unknown"].as_str().expect("a reason");
     let table = run(&home, &broker, &["group", "describe", "g"], "").await;
-    let lines =
-        ["lag 7 and that of 1 partitions, which is unknown", "where partition 1 of t begins and ends", why];
+    let lines = ["lag 7, and unknown in 1 of 2 partitions", "where partition 1 of t begins and ends", why];
     assert!(lines.iter().all(|line| table.contains(line)), "{table}");
     node.stop().await;
 }
