@@ -1,6 +1,7 @@
 //! Groups whose coordinator assigns, beside all others.
 
 use super::*;
+use crate::config::{Config, Sources};
 use crate::groups::consumer::{Departure, Heard, Heartbeat, JOINING, Resolved};
 use crate::groups::partitions::Partitions;
 use crate::groups::topics::tests::Cluster;
@@ -202,4 +203,27 @@ fn so_many_groups_stand_with_so_many_positions() {
             groups.iter().map(|standing| (&*standing.group, standing.positions.len())).collect();
         assert_eq!((told, groups_left_out, positions_left_out), expected, "{groups_max}, {positions_max}");
     }
+}
+
+/// A heartbeat puts a deadline off, and nobody looks at it before it comes: a shorter session brings it forward.
+#[test]
+fn a_session_that_was_made_shorter_ends_in_time() {
+    let key = "consumer.session.timeout.ms";
+    let brokers = Config::load(Sources::default()).expect("the defaults").broker().groups.consumer.clone();
+    let mut cluster = Cluster::new();
+    cluster.create("t", 2);
+    cluster.configure("g", key, "60000");
+    let mut book = book();
+    book.rules.consumer.session_timeout = brokers.session_timeout;
+    book.see(cluster.image());
+    let mut effects = Effects::default();
+    heartbeat(&mut book, &joining("a"), 0, &mut effects).expect("it may");
+    assert_eq!(book.next_deadline(), Some(now(60).at));
+    cluster.configure("g", key, "50000");
+    book.see(cluster.image());
+    let alive = Heartbeat { epoch: 1, rebalance_timeout_ms: None, topics: None, owned: None, ..joining("a") };
+    heartbeat(&mut book, &alive, 1, &mut effects).expect("it is in");
+    assert_eq!(book.next_deadline(), Some(now(51).at));
+    book.tick(now(51), &mut effects);
+    assert!(book.describe_consumers("g").expect("its epoch is stored").members.is_empty());
 }
