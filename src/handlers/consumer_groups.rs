@@ -167,7 +167,7 @@ async fn hear(
     let asked = group.clone();
     // Some clients name their expression in each heartbeat. What the group knows already needs no look at all topics' names.
     let at_once = shard.ask(move |book, now, effects| match unmatched(&beat) {
-        Some(pattern) if !book.knows_pattern(&asked, pattern) => Err(beat),
+        Some(pattern) if !book.knows_pattern(&asked, pattern) => Err(Box::new(beat)),
         _ => Ok(book.consumer_heartbeat(&asked, &beat, now, effects)),
     });
     let heard = match at_once.await? {
