@@ -11,7 +11,7 @@ use futures::future::join_all;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::groups::book::Standing;
+use crate::groups::book::{Standing, Standings};
 use crate::groups::coordinator::Groups;
 use crate::metadata::{Image, Metadata};
 use crate::replica::Replicas;
@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct GroupViews {
     groups: Vec<GroupView>,
+    /// Groups that are not among them (`group.lag.groups.max`).
+    groups_left_out: usize,
     /// Positions that are not among them (`group.lag.partitions.max`).
     left_out: usize,
     /// Partitions of `__consumer_offsets` that did not answer in time; their groups are not among them.
@@ -55,6 +57,7 @@ type Labels = Vec<(&'static str, String)>;
 struct Gauges {
     lag: Family<Labels, Gauge>,
     members: Family<Labels, Gauge>,
+    groups_left_out: Gauge,
     left_out: Gauge,
     silent: Gauge,
 }
@@ -64,17 +67,25 @@ pub(crate) struct GroupsSource {
     groups: Arc<Groups>,
     metadata: Metadata,
     replicas: Arc<Replicas>,
-    partitions_max: usize,
+    max: ToldMax,
     gauges: Gauges,
 }
 
+/// The most that is told of at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ToldMax {
+    /// `group.lag.groups.max`.
+    pub(crate) groups: usize,
+    /// `group.lag.partitions.max`.
+    pub(crate) positions: usize,
+}
+
 impl GroupsSource {
-    /// `partitions_max`: the most positions that are told of at once.
     pub(crate) fn new(
         groups: Arc<Groups>,
         metadata: Metadata,
         replicas: Arc<Replicas>,
-        partitions_max: usize,
+        max: ToldMax,
         registry: &mut Registry,
     ) -> GroupsSource {
         let gauges = Gauges::default();
@@ -82,6 +93,11 @@ impl GroupsSource {
             .row("lag", "Records that a group has left to read, by partition", &gauges.lag)
             .row("members", "Members of a group", &gauges.members);
         Table::under(registry, "aquifer_groups")
+            .row(
+                "left_out",
+                "Groups without members and lags here, for group.lag.groups.max",
+                &gauges.groups_left_out,
+            )
             .row(
                 "lag_left_out",
                 "Positions without a lag here, for group.lag.partitions.max",
@@ -92,23 +108,30 @@ impl GroupsSource {
                 "Partitions of __consumer_offsets that did not say how far groups are",
                 &gauges.silent,
             );
-        GroupsSource { groups, metadata, replicas, partitions_max, gauges }
+        GroupsSource { groups, metadata, replicas, max, gauges }
     }
 
     /// How far all groups are now.
     pub(crate) async fn views(&self) -> GroupViews {
-        let max = self.partitions_max;
+        let ToldMax { groups: groups_max, positions: positions_max } = self.max;
         let shards = self.groups.shards();
-        let asked =
-            shards.iter().map(|shard| timeout(PATIENCE, shard.ask(move |book, _, _| book.standings(max))));
+        let asked = shards.iter().map(|shard| {
+            timeout(PATIENCE, shard.ask(move |book, _, _| book.standings(groups_max, positions_max)))
+        });
         let image = self.metadata.image();
         let mut views = GroupViews::default();
-        let mut room = max;
+        let mut room = positions_max;
         for answer in join_all(asked).await {
             match answer {
-                Ok(Ok((standings, left_out))) => {
-                    views.left_out += left_out;
-                    for standing in standings {
+                Ok(Ok(Standings { groups, groups_left_out, positions_left_out })) => {
+                    views.groups_left_out += groups_left_out;
+                    views.left_out += positions_left_out;
+                    for standing in groups {
+                        if views.groups.len() >= groups_max {
+                            views.groups_left_out += 1;
+                            views.left_out += standing.positions.len();
+                            continue;
+                        }
                         let shown = standing.positions.len().min(room);
                         views.left_out += standing.positions.len() - shown;
                         room -= shown;
@@ -125,9 +148,10 @@ impl GroupsSource {
 
     /// Sets the gauges; called at each scrape.
     pub(crate) async fn refresh_gauges(&self) {
-        let GroupViews { groups, left_out, silent } = self.views().await;
+        let GroupViews { groups, groups_left_out, left_out, silent } = self.views().await;
         let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let gauges = &self.gauges;
+        gauges.groups_left_out.set(number(groups_left_out as u64));
         gauges.left_out.set(number(left_out as u64));
         gauges.silent.set(number(silent as u64));
         gauges.lag.clear();

@@ -23,7 +23,7 @@ use aquifer_tiering::Tier;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::admin::groups::GroupsSource;
+use crate::admin::groups::{GroupsSource, ToldMax};
 use crate::admin::health::{Health, Readiness};
 use crate::admin::http::{self, Admin};
 pub use crate::admin::status::Report;
@@ -323,7 +323,10 @@ impl Started<'_> {
             groups.clone(),
             metadata.clone(),
             replicas.clone(),
-            self.config.broker().groups.lag_partitions_max as usize,
+            ToldMax {
+                groups: self.config.broker().groups.lag_groups_max as usize,
+                positions: self.config.broker().groups.lag_partitions_max as usize,
+            },
             self.registry,
         );
         let acceptor = self.front_door(&metadata, replicas, tier, configs, groups);

@@ -1,11 +1,10 @@
 //! `aquifer group`: list, describe with lag, reset offsets, delete.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::{bail, ensure};
 use aquifer_model::{Offset, Timestamp, TopicName};
 use aquifer_protocol::messages::list_offsets::ListOffsetsRequest;
-use aquifer_protocol::messages::metadata::MetadataResponseTopic;
 use aquifer_protocol::{ErrorCode, Str};
 use aquifer_runtime::tasks::TaskGroup;
 use aquifer_runtime::world::World;
@@ -13,10 +12,11 @@ use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::cli::client::ClientArgs;
-use crate::cli::cluster::{Cluster, LOCAL_SINCE};
+use crate::cli::cluster::{Cluster, LOCAL_SINCE, Topic};
 use crate::cli::consumer::{EARLIEST, EARLIEST_LOCAL, LATEST, offsets, starts};
 use crate::cli::coordinator::{self, Group, Member, Positions};
 use crate::cli::output::{Output, Table};
+use crate::cli::places::{Places, places};
 use crate::cli::whence::Whence;
 
 /// States of a group in which nobody is in it.
@@ -166,6 +166,8 @@ struct Progress {
     /// Unknown from brokers that do not tell.
     local_start: Option<Offset>,
     end: Option<Offset>,
+    /// Why start or end are not known, where they should be.
+    unknown: Option<String>,
     /// Who reads it: a member's id.
     member: Option<String>,
 }
@@ -236,28 +238,34 @@ async fn progress(
     }
     let names: Vec<&str> = all.keys().map(String::as_str).collect();
     let metadata = cluster.metadata(Some(&names), false).await?;
-    let is_there = |topic: &MetadataResponseTopic| topic.error_code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
-    let there = metadata.topics.iter().filter(|topic| is_there(topic));
-    let there: BTreeSet<Str> = there.filter_map(|topic| topic.name.clone()).collect();
+    let there =
+        metadata.topics.iter().filter(|topic| topic.error_code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    let there = there.map(|topic| Topic::of(&metadata, topic));
+    let there: BTreeMap<Str, Topic> = there.map(|topic| (topic.name.clone(), topic)).collect();
     let tells_local = cluster.any().await?.version::<ListOffsetsRequest>()? >= LOCAL_SINCE;
     let mut progress = Vec::new();
     for (topic, partitions) in all {
-        let name = TopicName::new(&topic)?;
         let indexes: Vec<i32> = partitions.keys().copied().collect();
         // Of a topic that was deleted meanwhile the positions are told, and no ends.
-        let of = async |place: Timestamp, is_told: bool| match is_told && there.contains(topic.as_str()) {
-            true => offsets(cluster, &name, &indexes, place).await,
-            false => Ok(BTreeMap::new()),
+        let of = async |place: Timestamp, is_told: bool| match there.get(topic.as_str()) {
+            Some(known) if is_told => places(cluster, known, &indexes, place).await,
+            Some(_) | None => Places::new(),
         };
-        let (starts, ends) = (of(EARLIEST, true).await?, of(LATEST, true).await?);
-        let local_starts = of(EARLIEST_LOCAL, tells_local).await?;
-        let at = |offsets: &BTreeMap<i32, Option<Offset>>, index| offsets.get(&index).copied().flatten();
+        let (starts, ends) = (of(EARLIEST, true).await, of(LATEST, true).await);
+        let local_starts = of(EARLIEST_LOCAL, tells_local).await;
+        let at = |places: &Places, index| {
+            places.get(&index).and_then(|place| place.as_ref().ok().copied().flatten())
+        };
+        let why = |index| {
+            [&ends, &starts].into_iter().find_map(|places| places.get(&index)?.as_ref().err().cloned())
+        };
         progress.extend(partitions.into_iter().map(|(partition, offset)| Progress {
             partition,
             offset,
             start: at(&starts, partition),
             local_start: at(&local_starts, partition),
             end: at(&ends, partition),
+            unknown: why(partition),
             member: readers.get(&(topic.clone(), partition)).cloned(),
             topic: topic.clone(),
         }));
@@ -274,7 +282,15 @@ fn print(group: &Group, progress: &[Progress], out: &mut Output) -> anyhow::Resu
     let Group { name, protocol, state, assignor, members } = group;
     let assignor = if assignor.is_empty() { String::new() } else { format!(", assignor {assignor}") };
     let (count, lag) = (members.len(), lag(progress));
-    out.line(format!("group {name}, {state}, {protocol} protocol{assignor}, {count} members, lag {lag}"))?;
+    let unknown = progress.iter().filter(|one| one.lag().is_none() && one.unknown.is_some()).count();
+    let more = if unknown == 0 {
+        String::new()
+    } else {
+        format!(", and unknown in {unknown} of {} partitions", progress.len())
+    };
+    out.line(format!(
+        "group {name}, {state}, {protocol} protocol{assignor}, {count} members, lag {lag}{more}"
+    ))?;
     let by_id: BTreeMap<&str, &Member> = members.iter().map(|member| (member.id.as_str(), member)).collect();
     let number = |offset: Option<Offset>| offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string());
     let mut table =
@@ -288,7 +304,11 @@ fn print(group: &Group, progress: &[Progress], out: &mut Output) -> anyhow::Resu
             one.partition.to_string(),
             number(one.offset),
             number(one.end),
-            one.lag().map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
+            match (one.lag(), &one.unknown) {
+                (Some(lag), _) => lag.to_string(),
+                (None, Some(_)) => "unknown".to_owned(),
+                (None, None) => "-".to_owned(),
+            },
             one.place().to_owned(),
             of_reader(|member| &member.client),
             of_reader(|member| &member.host),
@@ -296,6 +316,14 @@ fn print(group: &Group, progress: &[Progress], out: &mut Output) -> anyhow::Resu
         ]);
     }
     out.table(&table)?;
+    for one in progress {
+        if let Some(why) = &one.unknown {
+            out.line(format!(
+                "where partition {} of {} begins and ends is unknown now: {why}",
+                one.partition, one.topic
+            ))?;
+        }
+    }
     for idle in
         members.iter().filter(|member| !progress.iter().any(|one| one.member.as_ref() == Some(&member.id)))
     {
@@ -314,6 +342,7 @@ fn as_json(group: &Group, progress: &[Progress]) -> Value {
             "local_start": one.local_start.map(Offset::get),
             "end": one.end.map(Offset::get),
             "lag": one.lag(),
+            "unknown": one.unknown,
             "member": one.member,
         })
     });
@@ -496,7 +525,9 @@ mod tests {
             (None, at(0), at(10), ""),
         ] {
             let topic = "t".to_owned();
-            let one = Progress { topic, partition: 0, offset, start, local_start, end: at(12), member: None };
+            let end = at(12);
+            let (unknown, member) = (None, None);
+            let one = Progress { topic, partition: 0, offset, start, local_start, end, unknown, member };
             assert_eq!(one.place(), expected, "{one:?}");
             assert_eq!(one.lag(), offset.map(|offset| 12 - offset.get() as u64));
         }

@@ -17,6 +17,8 @@ pub mod partitioner;
 pub mod producer;
 /// Reads a topic's partitions.
 pub mod consumer;
+/// Where partitions begin and end, without waiting.
+pub mod places;
 /// Groups, asked of their coordinators.
 pub mod coordinator;
 /// A place in a partition, as people type it.

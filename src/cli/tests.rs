@@ -18,7 +18,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::cluster::Cluster;
 use super::consume::records_of;
-use super::consumer::{Consumer, ConsumerOptions, Start, Stop};
+use super::consumer::{Consumer, ConsumerOptions, LATEST, Start, Stop};
+use super::places::places;
 use super::producer::{Acks, NewRecord, Producer, ProducerOptions};
 use crate::broker::Broker;
 use crate::config::{Config, Endpoint, Sources};
@@ -309,6 +310,29 @@ async fn pass(mut client: Stream, mut broker: Stream, mut budget: usize) {
         }
         budget -= count;
     }
+}
+
+/// Whoever only looks is told what cannot be said, and why, and does not wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn places_of_partitions_that_nobody_leads_are_told_as_unknown() {
+    let rig = Rig::start(&[]).await;
+    let cluster = rig.cluster(rig.address());
+    let name = rig.create("places", 3, &[]).await;
+    write(&cluster, &name, 0..100, ProducerOptions::default()).await;
+    let mut topic = cluster.topic(&name, false).await.unwrap();
+    topic.partitions[1].leader = None;
+    // It has gone, and nobody knows that yet.
+    let nobody = sockets::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    topic.partitions[2].leader = Some(endpoint(nobody.local_addr().unwrap()));
+    drop(nobody);
+    let places = places(&cluster, &topic, &[0, 1, 2, 3], LATEST).await;
+    assert_eq!(places.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert!(matches!(places[&0], Ok(Some(_))), "{places:?}");
+    for (index, expected) in [(1, "no leader"), (2, "127.0.0.1"), (3, "no such partition")] {
+        let why = places[&index].as_ref().unwrap_err();
+        assert!(why.contains(expected), "{index}: {why}");
+    }
+    rig.stop().await;
 }
 
 #[tokio::test]

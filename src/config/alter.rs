@@ -61,6 +61,21 @@ impl Config {
         Problems::or(problems, keys.canonical())
     }
 
+    /// What a group's overrides become; fails with all that is wrong.
+    pub fn alter_group(
+        &self,
+        current: &Overrides,
+        alterations: &[(String, Alteration)],
+    ) -> Result<Overrides, Problems> {
+        let reading = self.read_group(current);
+        let keys = Keys { entries: &reading.entries, name: |entry| entry.group, source: Source::Group };
+        let altered =
+            keys.alter(current, alterations, |key| unknown::unknown_to_group(key, self.entries()))?;
+        let reading = self.read_group(&altered);
+        let keys = Keys { entries: &reading.entries, ..keys };
+        Problems::or(reading.problems, keys.canonical())
+    }
+
     /// What the dynamic configuration of all brokers, or of this one, becomes; fails with all that is wrong.
     pub fn alter_broker(
         &self,

@@ -1,22 +1,52 @@
-//! The keys of groups whose coordinator assigns (KIP-848).
+//! The keys of groups whose coordinator assigns (KIP-848): what a broker has for all of them, and what each may have for itself.
 
 use std::time::Duration;
 
-use super::key::{count, list, millis};
+use super::key::{Key, count, list, millis};
 use super::reader::Reader;
+use super::source::{Overrides, Source};
 use super::units::{INT_MAX, SECOND};
+
+/// What brokers call these two; a group has names of its own for them.
+const SESSION: &str = "group.consumer.session.timeout.ms";
+const HEARTBEAT: &str = "group.consumer.heartbeat.interval.ms";
 
 /// Groups whose coordinator assigns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerGroups {
-    /// `group.consumer.session.timeout.ms`.
-    pub session_timeout: Duration,
-    /// `group.consumer.heartbeat.interval.ms`.
-    pub heartbeat_interval: Duration,
+    /// `group.consumer.session.timeout.ms`, and of a group `consumer.session.timeout.ms`.
+    pub session_timeout: GroupTime,
+    /// `group.consumer.heartbeat.interval.ms`, and of a group `consumer.heartbeat.interval.ms`.
+    pub heartbeat_interval: GroupTime,
     /// `group.consumer.max.size`.
     pub members_max: u32,
     /// `group.consumer.assignors`.
     pub assignors: Assignors,
+}
+
+/// A time that groups may have set for themselves, within what the broker allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupTime {
+    key: &'static str,
+    /// For groups that have none of their own.
+    pub default: Duration,
+    min: Duration,
+    max: Duration,
+}
+
+impl GroupTime {
+    /// One and the same for all groups.
+    #[cfg(test)]
+    pub(crate) fn always(time: Duration) -> GroupTime {
+        GroupTime { key: "", default: time, min: time, max: time }
+    }
+
+    /// The time of a group for which `own` is set. What was set under other bounds than are in force now is taken to the nearest
+    /// of these, as in Kafka.
+    pub fn of(&self, own: &Overrides) -> Duration {
+        let millis = own.get(self.key).and_then(|text| text.parse().ok());
+        millis.map_or(self.default, |millis| Duration::from_millis(millis).clamp(self.min, self.max))
+    }
 }
 
 /// How a coordinator assigns.
@@ -90,17 +120,18 @@ pub(super) fn read(r: &mut Reader<'_>) -> ConsumerGroups {
             .range(1, INT_MAX)
             .doc("Longest time between heartbeats that groups whose coordinator assigns may have, in milliseconds."),
     );
+    let session = millis(SESSION, 45 * SECOND)
+        .doc("Milliseconds after which a silent member is put out of a group whose coordinator assigns.");
+    let heartbeat = millis(HEARTBEAT, 5 * SECOND)
+        .doc("Milliseconds between two heartbeats of a member of a group whose coordinator assigns. It learns by them what to read, so a rebalance takes a few of them.");
+    let session_timeout = time(r, session, "consumer.session.timeout.ms", (session_min, session_max));
+    let heartbeat_interval =
+        time(r, heartbeat, "consumer.heartbeat.interval.ms", (heartbeat_min, heartbeat_max));
+    // The one that was set for the group, of those that do not go together.
+    let is_own_heartbeat = *r.last_source() == Source::Group;
     let groups = ConsumerGroups {
-        session_timeout: r.read(
-            millis("group.consumer.session.timeout.ms", 45 * SECOND)
-                .range(1, INT_MAX)
-                .doc("Milliseconds after which a silent member is put out of a group whose coordinator assigns."),
-        ),
-        heartbeat_interval: r.read(
-            millis("group.consumer.heartbeat.interval.ms", 5 * SECOND)
-                .range(1, INT_MAX)
-                .doc("Milliseconds between two heartbeats of a member of a group whose coordinator assigns. It learns by them what to read, so a rebalance takes a few of them."),
-        ),
+        session_timeout,
+        heartbeat_interval,
         members_max: r.read(
             count("group.consumer.max.size", 10_000)
                 .at_least(1)
@@ -111,17 +142,44 @@ pub(super) fn read(r: &mut Reader<'_>) -> ConsumerGroups {
                 .doc("How the coordinator may assign: `uniform` gives as many partitions to each and moves as few as it can, `range` gives neighbouring ones, the same of topics with as many partitions. Members vote; the first is for those who do not."),
         ),
     };
-    if !(session_min..=session_max).contains(&groups.session_timeout) {
-        let why = "must lie between group.consumer.min.session.timeout.ms and group.consumer.max.session.timeout.ms";
-        r.blame("group.consumer.session.timeout.ms", why.to_owned());
-    }
-    if !(heartbeat_min..=heartbeat_max).contains(&groups.heartbeat_interval) {
-        let why = "must lie between group.consumer.min.heartbeat.interval.ms and group.consumer.max.heartbeat.interval.ms";
-        r.blame("group.consumer.heartbeat.interval.ms", why.to_owned());
-    }
-    if groups.heartbeat_interval >= groups.session_timeout {
-        let why = "must be shorter than group.consumer.session.timeout.ms";
-        r.blame("group.consumer.heartbeat.interval.ms", why.to_owned());
+    check_bounds(
+        r,
+        SESSION,
+        session_timeout,
+        "group.consumer.min.session.timeout.ms and group.consumer.max.session.timeout.ms",
+    );
+    check_bounds(
+        r,
+        HEARTBEAT,
+        heartbeat_interval,
+        "group.consumer.min.heartbeat.interval.ms and group.consumer.max.heartbeat.interval.ms",
+    );
+    if heartbeat_interval.default >= session_timeout.default {
+        let session = session_timeout.default.as_millis();
+        let heartbeat = heartbeat_interval.default.as_millis();
+        if r.is_group() && !is_own_heartbeat {
+            r.blame(SESSION, format!("must be longer than the time between two heartbeats ({heartbeat})"));
+        } else {
+            r.blame(HEARTBEAT, format!("must be shorter than the session ({session})"));
+        }
     }
     groups
+}
+
+fn time(
+    r: &mut Reader<'_>,
+    broker: Key<Duration>,
+    group: &'static str,
+    (min, max): (Duration, Duration),
+) -> GroupTime {
+    let default = r.read(broker.range(1, INT_MAX).of_groups(group));
+    GroupTime { key: group, default, min, max }
+}
+
+fn check_bounds(r: &mut Reader<'_>, key: &str, time: GroupTime, bounds: &str) {
+    let GroupTime { key: _, default, min, max } = time;
+    if !(min..=max).contains(&default) {
+        let (min, max) = (min.as_millis(), max.as_millis());
+        r.blame(key, format!("must lie between {bounds} ({min} to {max})"));
+    }
 }

@@ -1,4 +1,4 @@
-//! What DescribeConfigs tells of a broker or a topic.
+//! What DescribeConfigs tells of a broker, a topic or a group.
 
 use super::reader::{Entry, Setting};
 use super::resolved::Config;
@@ -8,7 +8,7 @@ use super::values::ValueType;
 /// A key, and what it comes to. No key of ours is a secret: credentials are not configured here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
-    /// The key, as the broker or the topic calls it.
+    /// The key, as the broker, the topic or the group calls it.
     pub name: &'static str,
     /// The value in force; `None` where nothing is set and nothing is what that means.
     pub value: Option<String>,
@@ -29,6 +29,13 @@ impl Config {
     pub fn describe_topic(&self, overrides: &Overrides) -> Vec<Described> {
         let (_, reading) = self.read_topic(overrides);
         let told = reading.entries.iter().filter_map(|entry| Some(described(entry.topic?, entry, false)));
+        sorted(told.collect())
+    }
+
+    /// All keys of a group with `overrides`, by name.
+    pub fn describe_group(&self, overrides: &Overrides) -> Vec<Described> {
+        let reading = self.read_group(overrides);
+        let told = reading.entries.iter().filter_map(|entry| Some(described(entry.group?, entry, false)));
         sorted(told.collect())
     }
 

@@ -40,6 +40,8 @@ pub struct Groups {
     pub offsets_expiry_interval: Duration,
     /// `offset.metadata.max.bytes`.
     pub offset_metadata_bytes_max: ByteCount,
+    /// `group.lag.groups.max`.
+    pub lag_groups_max: u32,
     /// `group.lag.partitions.max`.
     pub lag_partitions_max: u32,
     /// `offsets.commit.timeout.ms`.
@@ -118,6 +120,10 @@ pub(super) fn read(r: &mut Reader<'_>) -> Groups {
             bytes("offset.metadata.max.bytes", 4096)
                 .range(0, 32_767)
                 .doc("Bytes of text that a client may store beside a position."),
+        ),
+        lag_groups_max: r.read(
+            count("group.lag.groups.max", 10_000)
+                .doc("Groups that `/metrics` and `/api/groups` tell of at once, each a time series of its members. Those beyond are counted, and so are their positions."),
         ),
         lag_partitions_max: r.read(
             count("group.lag.partitions.max", 20_000)

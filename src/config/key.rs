@@ -15,7 +15,9 @@ use super::values::{Bounds, Values, to_bytes, to_count, to_millis};
 pub(super) struct Key<T> {
     /// The name for a topic, if topics have it.
     pub(super) topic: Option<&'static str>,
-    /// The name for a broker, if brokers have it; of a topic's key, the name of its default.
+    /// The name for a group, if groups have it.
+    pub(super) group: Option<&'static str>,
+    /// The name for a broker, if brokers have it; of a topic's or a group's key, the name of its default.
     pub(super) broker: Option<&'static str>,
     /// Other names for the broker's key in a coarser unit, and how much of the key's own unit each is worth.
     pub(super) aliases: Vec<(&'static str, i64)>,
@@ -34,6 +36,7 @@ impl<T> Key<T> {
     fn new(name: &'static str, values: Values<T>, default: String) -> Key<T> {
         Key {
             topic: None,
+            group: None,
             broker: Some(name),
             aliases: Vec::new(),
             values,
@@ -56,6 +59,12 @@ impl<T> Key<T> {
         self.topic = self.broker;
         self.broker = Some(broker);
         self.dynamic = true;
+        self
+    }
+
+    /// Says that a group may have a value of its own for this key of brokers, and under which name.
+    pub(super) fn of_groups(mut self, name: &'static str) -> Key<T> {
+        self.group = Some(name);
         self
     }
 

@@ -5,8 +5,8 @@
 //! `--print-config` and `docs/configuration.md`.
 //!
 //! Precedence, weakest first: default, a command's own default, file, environment, flags, `--set`, what was set for all
-//! brokers at run time, for this broker at run time, for the topic. Nothing that Kafka knows is accepted and ignored: a key
-//! that is not honoured is refused with the reason.
+//! brokers at run time, for this broker at run time, for the topic or the group. Nothing that Kafka knows is accepted and
+//! ignored: a key that is not honoured is refused with the reason.
 //!
 //! This knows texts and numbers. It opens no file and resolves no name, and does not know who reads what it says.
 
@@ -59,7 +59,7 @@ pub use alter::{Alteration, BrokerScope};
 pub use broker::{
     BrokerConfig, Cleaner, Connections, Fetch, Log, Logging, LoggingFormat, Node, Raft, Topics,
 };
-pub use consumer_groups::{Assignor, Assignors, ConsumerGroups};
+pub use consumer_groups::{Assignor, Assignors, ConsumerGroups, GroupTime};
 pub use describe::Described;
 pub use groups::Groups;
 pub use input::{CommandDefault, FileText, Flag, Sources};

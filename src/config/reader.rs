@@ -31,6 +31,7 @@ pub struct Setting {
 pub(super) struct Entry {
     pub(super) section: &'static str,
     pub(super) topic: Option<&'static str>,
+    pub(super) group: Option<&'static str>,
     pub(super) broker: Option<&'static str>,
     pub(super) aliases: Vec<&'static str>,
     pub(super) value_type: ValueType,
@@ -61,10 +62,17 @@ pub(super) struct Reader<'a> {
     /// Weakest first.
     broker_layers: &'a [Layer],
     /// Stronger than all of the broker's.
-    topic_layer: Option<&'a Layer>,
+    own: Option<Own<'a>>,
     section: &'static str,
     entries: Vec<Entry>,
     problems: Vec<Problem>,
+}
+
+/// What was set for one topic, or for one group.
+#[derive(Clone, Copy)]
+enum Own<'a> {
+    Topic(&'a Layer),
+    Group(&'a Layer),
 }
 
 /// What a reader leaves behind.
@@ -77,23 +85,27 @@ pub(super) struct Reading {
 impl<'a> Reader<'a> {
     /// Reads a broker's configuration; `layers` go from weakest to strongest.
     pub(super) fn of_broker(layers: &'a [Layer]) -> Reader<'a> {
-        Reader {
-            broker_layers: layers,
-            topic_layer: None,
-            section: "",
-            entries: Vec::new(),
-            problems: Vec::new(),
-        }
+        Reader { broker_layers: layers, own: None, section: "", entries: Vec::new(), problems: Vec::new() }
     }
 
     /// Reads a topic's configuration over a broker's.
     pub(super) fn of_topic(layers: &'a [Layer], topic: &'a Layer) -> Reader<'a> {
-        Reader { topic_layer: Some(topic), ..Reader::of_broker(layers) }
+        Reader { own: Some(Own::Topic(topic)), ..Reader::of_broker(layers) }
+    }
+
+    /// Reads a group's configuration over a broker's.
+    pub(super) fn of_group(layers: &'a [Layer], group: &'a Layer) -> Reader<'a> {
+        Reader { own: Some(Own::Group(group)), ..Reader::of_broker(layers) }
     }
 
     /// Whether it reads a topic's configuration, rather than what brokers have for those without one.
     pub(super) fn is_topic(&self) -> bool {
-        self.topic_layer.is_some()
+        matches!(self.own, Some(Own::Topic(_)))
+    }
+
+    /// The same of a group's.
+    pub(super) fn is_group(&self) -> bool {
+        matches!(self.own, Some(Own::Group(_)))
     }
 
     /// Starts a section of the reference.
@@ -127,6 +139,7 @@ impl<'a> Reader<'a> {
         self.entries.push(Entry {
             section: self.section,
             topic: key.topic,
+            group: key.group,
             broker: key.broker,
             aliases: key.aliases.iter().map(|(name, _)| *name).collect(),
             value_type: key.values.value_type(),
@@ -149,7 +162,12 @@ impl<'a> Reader<'a> {
     /// All that the key was given, strongest first: under which name, how much of the key's own unit that name's is worth, and what.
     fn given<T>(&self, key: &Key<T>) -> Vec<(&'static str, i64, Given)> {
         let mut found = Vec::new();
-        if let (Some(layer), Some(name)) = (self.topic_layer, key.topic)
+        let own = match self.own {
+            Some(Own::Topic(layer)) => Some(layer).zip(key.topic),
+            Some(Own::Group(layer)) => Some(layer).zip(key.group),
+            None => None,
+        };
+        if let Some((layer, name)) = own
             && let Some(given) = layer.get(name)
         {
             found.push((name, 1, given.clone()));

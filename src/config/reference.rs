@@ -28,7 +28,7 @@ A value may be given in several places. Each goes before those above it:
 4. a flag that stands for a key, such as `--listen`;
 5. `--set key=value`;
 6. what was set at run time, by `kafka-configs` or any client: for all brokers, then for one. Only keys marked *dynamic*;
-7. for a topic, its own configuration.
+7. for a topic or a group, its own configuration.
 
 `--print-config` shows each value and where it came from, in the form of a configuration file. A key that does not exist, a value
 that is not allowed, and a setting of Kafka's that Aquifer does not honour (at the end of this page) are errors; all of them are
@@ -46,6 +46,15 @@ pub fn reference() -> String {
     out.push_str("\n## Keys of a topic\n\n");
     out.push_str("Set when a topic is created, or later. The broker's key is the default of all topics, and is *dynamic*.\n");
     sections(&mut out, &entries, |entry| entry.topic.is_some(), topic_row, TOPIC_COLUMNS);
+    out.push_str("\n## Keys of a group\n\n");
+    out.push_str(
+        "Set at any time, also before the group is there, with `kafka-configs.sh --entity-type groups`, and in force from the next heartbeats \
+         of its members on. The broker's key is the default of all groups.\n\n",
+    );
+    out.push_str(GROUP_COLUMNS);
+    for entry in entries.iter().filter(|entry| entry.group.is_some()) {
+        out.push_str(&group_row(entry));
+    }
     out.push_str("\n## Settings of Kafka's that are refused\n\n");
     out.push_str(
         "A name that ends in a dot stands for all that begin with it. A value in brackets is accepted.\n\n",
@@ -64,6 +73,8 @@ pub fn reference() -> String {
 
 const BROKER_COLUMNS: &str = "| Key | Default | Allowed | Meaning |\n|---|---|---|---|\n";
 const TOPIC_COLUMNS: &str = "| Key | Broker's key | Default | Allowed | Meaning |\n|---|---|---|---|---|\n";
+
+const GROUP_COLUMNS: &str = "| Key | Broker's key | Default |\n|---|---|---|\n";
 
 fn sections(
     out: &mut String,
@@ -92,6 +103,13 @@ fn topic_row(entry: &Entry) -> String {
     let topic = entry.topic.expect("only topics' keys get here");
     let broker = entry.broker.map_or_else(String::new, |name| names(name, entry));
     format!("| `{topic}` | {broker} | {} | {} | {} |\n", default(entry), allowed(entry), entry.doc)
+}
+
+/// What it means and what is allowed stands with the broker's.
+fn group_row(entry: &Entry) -> String {
+    let (group, broker) =
+        (entry.group.expect("only groups' keys get here"), entry.broker.unwrap_or_default());
+    format!("| `{group}` | `{broker}` | {} |\n", default(entry))
 }
 
 fn names(name: &str, entry: &Entry) -> String {

@@ -165,6 +165,25 @@ const GROUPS: &[Group] = &[
     Group { why: "what is unstable is not there", keys: &[("unstable.", None)] },
 ];
 
+/// Keys of a group. None has a value that is accepted.
+const KEYS_OF_A_GROUP: &[Group] = &[
+    Group {
+        why: "members are assigned anew by the next heartbeat, on the spot",
+        keys: &[("consumer.assignment.interval.ms", None), ("consumer.assignor.offload.enable", None)],
+    },
+    Group {
+        why: "a group is no share group and no streams group: there are none yet",
+        keys: &[("share.", None), ("streams.", None)],
+    },
+];
+
+/// Why `key` is refused to a group, if it is among these.
+pub(super) fn of_a_group(key: &str) -> Option<String> {
+    let is_meant = |name: &str| key == name || (name.ends_with('.') && key.starts_with(name));
+    let group = KEYS_OF_A_GROUP.iter().find(|group| group.keys.iter().any(|(name, _)| is_meant(name)))?;
+    Some(format!("not supported: {}", group.why))
+}
+
 /// What to say of `key` with `value`: `None` if the key is not among these, else whether the value is accepted.
 pub(super) fn judge(key: &str, value: &str) -> Option<Result<(), String>> {
     let keys = GROUPS
@@ -183,5 +202,5 @@ pub(super) fn judge(key: &str, value: &str) -> Option<Result<(), String>> {
 /// For the reference: each reason, and its keys with the value that is accepted.
 pub(super) fn reference()
 -> impl Iterator<Item = (&'static str, &'static [(&'static str, Option<&'static str>)])> {
-    GROUPS.iter().map(|group| (group.why, group.keys))
+    GROUPS.iter().chain(KEYS_OF_A_GROUP).map(|group| (group.why, group.keys))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::broker::{self, BrokerConfig};
+use super::consumer_groups;
 use super::input::{self, Sources};
 use super::problem::{Problem, Problems};
 use super::reader::{Entry, Reader, Reading};
@@ -103,6 +104,17 @@ impl Config {
         let mut reading = reader.finish();
         reading.problems.extend(unknown::in_topic_layer(&topic, &self.0.entries));
         (config, reading)
+    }
+
+    /// The keys that a group with `overrides` may have, among those of brokers that bound them.
+    pub(super) fn read_group(&self, overrides: &Overrides) -> Reading {
+        let layers = all_layers(&self.0.fixed, &self.0.dynamic);
+        let group = layer(overrides, &Source::Group);
+        let mut reader = Reader::of_group(&layers, &group);
+        consumer_groups::read(&mut reader);
+        let mut reading = reader.finish();
+        reading.problems.extend(unknown::in_group_layer(&group, &self.0.entries));
+        reading
     }
 
     /// All keys of a broker, and of topics, with what they come to without overrides.

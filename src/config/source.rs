@@ -25,6 +25,8 @@ pub enum Source {
     DynamicBroker,
     /// Set for one topic at run time.
     Topic,
+    /// Set for one group at run time.
+    Group,
 }
 
 impl fmt::Display for Source {
@@ -39,6 +41,7 @@ impl fmt::Display for Source {
             Source::DynamicCluster => f.write_str("dynamic, all brokers"),
             Source::DynamicBroker => f.write_str("dynamic, this broker"),
             Source::Topic => f.write_str("topic"),
+            Source::Group => f.write_str("group"),
         }
     }
 }
@@ -53,7 +56,7 @@ pub(super) struct Given {
 /// Values by key that share one precedence.
 pub(super) type Layer = BTreeMap<String, Given>;
 
-/// Strings by key: how topics' and brokers' dynamic configs are stored and travel.
+/// Strings by key: how what is set for topics, groups and brokers is stored and travel.
 pub type Overrides = BTreeMap<String, String>;
 
 /// A layer of values that all come from `source`.

@@ -2,6 +2,7 @@
 
 mod alterations;
 mod descriptions;
+mod groups;
 mod problems;
 mod sources;
 mod tables;

@@ -68,6 +68,28 @@ pub(super) fn unknown_to_topic(key: &str, entries: &[Entry]) -> String {
     }
 }
 
+/// Problems of the keys in a group's layer that no entry has.
+pub(super) fn in_group_layer(layer: &Layer, entries: &[Entry]) -> Vec<Problem> {
+    let unread =
+        layer.iter().filter(|(key, _)| !entries.iter().any(|entry| entry.group == Some(key.as_str())));
+    unread.map(|(key, given)| problem(key, None, given, unknown_to_group(key, entries))).collect()
+}
+
+/// What to say of a key that groups do not have.
+pub(super) fn unknown_to_group(key: &str, entries: &[Entry]) -> String {
+    let known_to_broker = entries.iter().find(|entry| entry.broker_names().any(|name| name == key));
+    if let Some(Entry { group: Some(group), .. }) = known_to_broker {
+        return format!("is a key of brokers; a group calls it {group}");
+    }
+    if let Some(why) = refused::of_a_group(key) {
+        return why;
+    }
+    match nearest(key, entries.iter().filter_map(|entry| entry.group)) {
+        Some(name) => format!("unknown key of a group; did you mean {name}?"),
+        None => "unknown key of a group".to_owned(),
+    }
+}
+
 /// The variable that sets `key`.
 pub(super) fn variable_of(key: &str) -> String {
     format!("{VARIABLE_PREFIX}{}", key.replace('.', "_").to_ascii_uppercase())

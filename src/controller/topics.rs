@@ -158,7 +158,8 @@ impl Topics {
                 "Changes of topics refused for max.partitions.creation.rate",
                 &metrics.refused_rate,
             );
-        let rate = Mutex::new(TokenBucket::full(BURST, world.clock.now()));
+        let per_second = f64::from(config.borrow().broker().topics.partitions_rate_max);
+        let rate = Mutex::new(TokenBucket::full(BURST, per_second, world.clock.now()));
         Topics { metadata, replicas, config, world, rate, metrics }
     }
 
@@ -231,7 +232,7 @@ impl Topics {
         let too_fast = |limit, wait| TopicError::TooFast { limit, wait };
         mutations.admit(now).map_err(|wait| too_fast(Kind::Mutation.key(), wait))?;
         let mut rate = self.rate.lock();
-        let debt = rate.debt(now);
+        let debt = rate.debt(per_second, now);
         let debt_max = match mutations.strictness() {
             Strictness::Strict | Strictness::Incidental => Duration::ZERO,
             Strictness::Permissive => BURST,
@@ -246,7 +247,7 @@ impl Topics {
         }
         rate.take(partitions, per_second, now);
         if mutations.strictness() == Strictness::Permissive {
-            mutations.rest(rate.debt(now), now);
+            mutations.rest(rate.debt(per_second, now), now);
         }
         drop(rate);
         mutations.pay(partitions, now);

@@ -95,6 +95,15 @@ pub(crate) struct Standing {
     pub(crate) positions: Vec<(Str, i32, i64)>,
 }
 
+/// How groups stand, and what there was no room for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Standings {
+    pub(crate) groups: Vec<Standing>,
+    pub(crate) groups_left_out: usize,
+    /// Those of groups that are left out among them.
+    pub(crate) positions_left_out: usize,
+}
+
 /// A group in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listed {
@@ -484,18 +493,24 @@ impl Book {
         listed.collect()
     }
 
-    /// How all groups stand, with so many positions at most, and how many were left out for that.
-    pub(crate) fn standings(&self, positions_max: usize) -> (Vec<Standing>, usize) {
-        let (mut room, mut left_out) = (positions_max, 0);
-        let standings = self.groups.iter().map(|(id, group)| {
+    /// How groups stand: so many of them, with so many positions together.
+    pub(crate) fn standings(&self, groups_max: usize, positions_max: usize) -> Standings {
+        let mut standings = Standings::default();
+        let mut room = positions_max;
+        for (id, group) in &self.groups {
+            if standings.groups.len() >= groups_max {
+                standings.groups_left_out += 1;
+                standings.positions_left_out += group.positions.len();
+                continue;
+            }
             let all = group.positions.all().map(|(topic, index, value)| (topic.clone(), index, value.offset));
             let positions: Vec<_> = all.take(room).collect();
             room -= positions.len();
-            left_out += group.positions.len() - positions.len();
+            standings.positions_left_out += group.positions.len() - positions.len();
             let (state, members) = (group.members.state_name(), group.members.count());
-            Standing { group: id.clone(), state, members, positions }
-        });
-        (standings.collect(), left_out)
+            standings.groups.push(Standing { group: id.clone(), state, members, positions });
+        }
+        standings
     }
 
     /// One classic group, in full.

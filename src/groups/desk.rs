@@ -199,7 +199,7 @@ mod tests {
     use aquifer_runtime::clock::Clock;
 
     use super::*;
-    use crate::config::{Assignor, Assignors};
+    use crate::config::{Assignor, Assignors, GroupTime};
     use crate::groups::book::{Commit, Committer, Rules};
     use crate::groups::classic::Limits;
     use crate::groups::consumer::ConsumerLimits;
@@ -213,7 +213,7 @@ mod tests {
             batch_bytes_max: 1_000,
         };
         let consumer = ConsumerLimits {
-            session_timeout: Duration::from_secs(45),
+            session_timeout: GroupTime::always(Duration::from_secs(45)),
             members_max: 10,
             assignors: Assignors { default: Assignor::Uniform, other: None },
             batch_bytes_max: 1_000,

@@ -13,6 +13,8 @@ pub(crate) struct GroupMetrics {
     pub(crate) members_refused: Counter,
     /// Assignments and positions that fit into no record.
     pub(crate) records_refused: Counter,
+    /// Regular expressions matched with all topics' names.
+    pub(crate) patterns_matched: Counter,
     /// Ids that were given out, and forgotten to make room for others.
     pub(super) pending_forgotten: Counter,
     /// Times that something could not be stored, and nothing was.
@@ -38,6 +40,11 @@ impl GroupMetrics {
                 "records_refused",
                 "Assignments and positions that fit into no record of __consumer_offsets",
                 &metrics.records_refused,
+            )
+            .row(
+                "patterns_matched",
+                "Times that a regular expression was matched with the names of all topics",
+                &metrics.patterns_matched,
             )
             .row(
                 "pending_ids_forgotten",

@@ -1,4 +1,4 @@
-//! The cluster's topics, as groups see them whose coordinator assigns.
+//! The cluster's topics and what is set for groups, as groups see them whose coordinator assigns.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use regex::bytes::RegexBuilder;
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher as _;
 
+use crate::metadata::image::Configs;
 use crate::metadata::{Delta, Image};
 
 /// Bytes that a compiled regular expression may take, which bounds how long a topic's name is looked at.
@@ -56,6 +57,11 @@ impl Topics {
     /// Rises whenever a topic comes, goes or grows.
     pub(crate) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// What is set for a group.
+    pub(crate) fn settings_of(&self, group: &str) -> &Configs {
+        self.image.group_configs(group)
     }
 
     /// The topic of that name.

@@ -15,7 +15,10 @@ use super::configs::{Refused, Resource, resource};
 use super::context::Context;
 use super::errors;
 use crate::config::{Alteration, BrokerScope, Problems};
-use crate::metadata::command::{ConfigChanges, KnownConfigs, SetBrokerConfigs, SetTopicConfigs};
+use crate::metadata::apply::GROUP_NAME_BYTES_MAX;
+use crate::metadata::command::{
+    ConfigChanges, KnownConfigs, SetBrokerConfigs, SetGroupConfigs, SetTopicConfigs,
+};
 use crate::metadata::image::Configs;
 use crate::metadata::{Command, ProposeError, Rejected};
 
@@ -155,27 +158,41 @@ async fn alter(
             return Err(key_more_than_once(name));
         }
     }
+    let not_proposed = |error: &ProposeError| Refused::new(errors::of_propose(error), error.to_string());
     let mut tries = 0;
-    let topic = loop {
-        let (command, topic) = command(context, resource, &wanted)?;
+    let follower = loop {
+        let (command, follower) = command(context, resource, &wanted)?;
         if validate_only {
-            return Ok(());
+            return context.metadata.check(&command).map_err(|error| not_proposed(&error));
         }
         tries += 1;
         match context.metadata.propose(command).await {
-            Ok(_) => break topic,
+            Ok(_) => break follower,
             // Somebody was faster: what they made of it is in the image by now, and is what this builds on next.
             Err(ProposeError::Rejected(Rejected::StaleConfigs(_))) if tries < TRIES_MAX => {}
-            Err(error) => return Err(Refused::new(errors::of_propose(&error), error.to_string())),
+            Err(error) => return Err(not_proposed(&error)),
         }
     };
     // Whoever is told yes finds it in force. If this broker is slow to take it, it is settled all the same.
     let deadline = context.world.clock.now() + IN_FORCE_WAIT;
-    match topic {
-        Some(topic) => drop(context.replicas.carried_out(&context.metadata.image(), topic, deadline).await),
-        None => settings_in_force(context, deadline).await,
+    match follower {
+        Follower::Replicas(topic) => {
+            let _ = context.replicas.carried_out(&context.metadata.image(), topic, deadline).await;
+        }
+        Follower::Broker => settings_in_force(context, deadline).await,
+        Follower::Nobody => {}
     }
     Ok(())
+}
+
+/// Who has to take note of a change before it is in force.
+enum Follower {
+    /// A topic's replicas.
+    Replicas(TopicId),
+    /// The broker's configuration.
+    Broker,
+    /// It is read from the newest image each time.
+    Nobody,
 }
 
 /// Waits until the broker's configuration is made of what the newest image says.
@@ -188,12 +205,8 @@ async fn settings_in_force(context: &Context, deadline: tokio::time::Instant) {
     let _ = tokio::time::timeout_at(deadline, reached).await;
 }
 
-/// What to propose, from the newest image, and to which topic.
-fn command(
-    context: &Context,
-    (kind, name): &Named,
-    wanted: &Wanted,
-) -> Result<(Command, Option<TopicId>), Refused> {
+/// What to propose, from the newest image, and who follows it.
+fn command(context: &Context, (kind, name): &Named, wanted: &Wanted) -> Result<(Command, Follower), Refused> {
     let image = context.metadata.image();
     let config = context.config();
     let invalid = |problems: Problems| Refused::new(ErrorCode::INVALID_CONFIG, problems.to_string());
@@ -204,7 +217,7 @@ fn command(
             let changes = changes(&topic.configs, &changed);
             let known = known(&topic.configs, &alterations);
             let set = SetTopicConfigs { topic: topic.id, changes, known };
-            Ok((Command::SetTopicConfigs(set), Some(topic.id)))
+            Ok((Command::SetTopicConfigs(set), Follower::Replicas(topic.id)))
         }
         Resource::Broker(broker) => {
             let scope = if broker.is_none() { BrokerScope::Cluster } else { BrokerScope::Broker };
@@ -215,7 +228,22 @@ fn command(
             let alterations = wanted.alterations(before);
             let changed = config.alter_broker(scope, &alterations).map_err(invalid)?;
             let (changes, known) = (changes(before, &changed), known(before, &alterations));
-            Ok((Command::SetBrokerConfigs(SetBrokerConfigs { broker, changes, known }), None))
+            let set = SetBrokerConfigs { broker, changes, known };
+            Ok((Command::SetBrokerConfigs(set), Follower::Broker))
+        }
+        Resource::Group(group) => {
+            if group.len() > GROUP_NAME_BYTES_MAX {
+                let words = format!(
+                    "a group with settings of its own has a name of {GROUP_NAME_BYTES_MAX} bytes at most"
+                );
+                return Err(Refused::new(ErrorCode::INVALID_REQUEST, words));
+            }
+            let before = image.group_configs(&group);
+            let alterations = wanted.alterations(before);
+            let changed = config.alter_group(before, &alterations).map_err(invalid)?;
+            let (changes, known) = (changes(before, &changed), known(before, &alterations));
+            let set = SetGroupConfigs { group, changes, known };
+            Ok((Command::SetGroupConfigs(set), Follower::Nobody))
         }
     }
 }

@@ -22,10 +22,10 @@ use crate::metadata::image::{BrokerState, Topic};
 /// Kafka's kinds of resources that have configurations here.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-/// Those that Kafka has besides: log levels of a broker, subscriptions to clients' metrics, and groups.
+const GROUP: i8 = 32;
+/// Those that Kafka has besides: log levels of a broker, and subscriptions to clients' metrics.
 const BROKER_LOGGER: i8 = 8;
 const CLIENT_METRICS: i8 = 16;
-const GROUP: i8 = 32;
 
 /// Why a resource's configuration is not to be had, or not to be changed.
 pub(super) struct Refused {
@@ -44,6 +44,8 @@ pub(super) enum Resource {
     Topic(Arc<Topic>),
     /// `None` is what was set for all brokers.
     Broker(Option<BrokerId>),
+    /// It need not be there.
+    Group(String),
 }
 
 /// Tells configurations. A resource that is named more than once is told of once, or a small request could ask for any amount of
@@ -85,6 +87,7 @@ fn described(context: &Context, wanted: &DescribeConfigsResource) -> Result<Vec<
         Resource::Topic(topic) => Ok(config.describe_topic(&topic.configs)),
         Resource::Broker(None) => Ok(config.describe_cluster()),
         Resource::Broker(Some(_)) => Ok(config.describe_broker()),
+        Resource::Group(group) => Ok(config.describe_group(context.metadata.image().group_configs(&group))),
     }
 }
 
@@ -108,7 +111,10 @@ pub(super) fn resource(context: &Context, kind: i8, name: &str) -> Result<Resour
         BROKER => refused(format!("this is broker {}, not {name:?}: ask that one", context.broker)),
         BROKER_LOGGER => refused("what a broker logs is set by logging.level, when it starts".to_owned()),
         CLIENT_METRICS => refused("clients are not asked for their metrics here".to_owned()),
-        GROUP => refused("groups have no configuration of their own here".to_owned()),
+        GROUP if name.is_empty() => {
+            refused("a group has a name; what holds for all of them is set for brokers".to_owned())
+        }
+        GROUP => Ok(Resource::Group(name.to_owned())),
         kind => refused(format!("resources of type {kind} are unknown")),
     }
 }
@@ -142,6 +148,7 @@ pub(super) fn source_code(source: &Source) -> i8 {
         Source::DynamicCluster => 3,
         Source::File(_) | Source::Environment(_) | Source::Flag(_) | Source::Set | Source::Command(_) => 4,
         Source::Default => 5,
+        Source::Group => 8,
     }
 }
 
@@ -183,6 +190,9 @@ pub(crate) fn list(
     }
     if wanted(TOPIC) {
         config_resources.extend(image.topics().map(|topic| listed(&topic.name, TOPIC)));
+    }
+    if wanted(GROUP) {
+        config_resources.extend(image.configured_groups().map(|group| listed(group, GROUP)));
     }
     ListConfigResourcesResponse { config_resources, ..ListConfigResourcesResponse::default() }
 }

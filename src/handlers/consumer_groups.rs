@@ -160,42 +160,49 @@ async fn hear(
     caller: Caller,
 ) -> Result<ConsumerGroupHeartbeatResponse, Refused> {
     let group = request.group_id.detached();
-    let pattern = match &request.subscribed_topic_regex {
-        None => None,
-        Some(empty) if empty.is_empty() => Some(Resolved { pattern: Str::EMPTY, topics: Vec::new() }),
-        Some(pattern) => Some(resolved(pattern.detached(), context.metadata.image()).await?),
-    };
-    let beat = beat_of(context, &request, pattern, caller);
+    let beat = beat_of(context, &request, caller);
     drop(request);
     let member_id = Some(beat.member.clone());
     let shard = context.groups.shard_of(&group)?;
     let asked = group.clone();
-    let heard =
-        shard.ask(move |book, now, effects| book.consumer_heartbeat(&asked, &beat, now, effects)).await??;
+    // Some clients name their expression in each heartbeat. What the group knows already needs no look at all topics' names.
+    let at_once = shard.ask(move |book, now, effects| match unmatched(&beat) {
+        Some(pattern) if !book.knows_pattern(&asked, pattern) => Err(Box::new(beat)),
+        _ => Ok(book.consumer_heartbeat(&asked, &beat, now, effects)),
+    });
+    let heard = match at_once.await? {
+        Ok(heard) => heard?,
+        Err(mut beat) => {
+            if let Some(pattern) = unmatched(&beat).cloned() {
+                beat.pattern = Some(resolved(context, pattern, context.metadata.image()).await?);
+            }
+            let asked = group.clone();
+            shard
+                .ask(move |book, now, effects| book.consumer_heartbeat(&asked, &beat, now, effects))
+                .await??
+        }
+    };
+    let interval = context.groups.heartbeat_interval(&group);
     if let Some(stale) = heard.stale {
         match_again(context, group, stale).await;
     }
     Ok(ConsumerGroupHeartbeatResponse {
         member_id,
         member_epoch: heard.epoch,
-        heartbeat_interval_ms: i32::try_from(context.groups.heartbeat_interval().as_millis())
-            .unwrap_or(i32::MAX),
+        heartbeat_interval_ms: i32::try_from(interval.as_millis()).unwrap_or(i32::MAX),
         assignment: heard.assigned.as_ref().map(assignment),
         ..ConsumerGroupHeartbeatResponse::default()
     })
 }
 
-fn beat_of(
-    context: &Context,
-    request: &ConsumerGroupHeartbeatRequest,
-    pattern: Option<Resolved>,
-    caller: Caller,
-) -> Heartbeat {
+/// What a member says. Its regular expression is matched with nothing yet.
+fn beat_of(context: &Context, request: &ConsumerGroupHeartbeatRequest, caller: Caller) -> Heartbeat {
     let member = match &request.member_id {
         id if id.is_empty() => Str::from(context.world.rng.uuid().to_string()),
         id => id.detached(),
     };
     let names = request.subscribed_topic_names.as_ref();
+    let pattern = request.subscribed_topic_regex.as_ref();
     // In order, each once.
     let topics = names.map(|names| names.iter().map(Str::detached).collect::<BTreeSet<Str>>());
     Heartbeat {
@@ -205,7 +212,7 @@ fn beat_of(
         rack: request.rack_id.as_ref().map(Str::detached),
         rebalance_timeout_ms: Some(request.rebalance_timeout_ms).filter(|timeout| *timeout != -1),
         topics: topics.map(|topics| topics.into_iter().collect()),
-        pattern,
+        pattern: pattern.map(|pattern| Resolved { pattern: pattern.detached(), topics: Vec::new() }),
         assignor: request.server_assignor.as_ref().map(Str::detached),
         owned: request.topic_partitions.as_deref().map(partitions_of),
         client_id: caller.client_id,
@@ -213,8 +220,14 @@ fn beat_of(
     }
 }
 
+/// The regular expression of a heartbeat of [`beat_of`], if there is one.
+fn unmatched(beat: &Heartbeat) -> Option<&Str> {
+    beat.pattern.as_ref().map(|resolved| &resolved.pattern).filter(|pattern| !pattern.is_empty())
+}
+
 /// Away from the threads that serve: all topics' names are looked at, by an expression that a stranger may have made to take long.
-async fn resolved(pattern: Str, image: Arc<Image>) -> Result<Resolved, PatternError> {
+async fn resolved(context: &Context, pattern: Str, image: Arc<Image>) -> Result<Resolved, PatternError> {
+    context.groups.metrics().patterns_matched.inc();
     blocking(move || {
         let topics = topics::matching(&pattern, &image)?;
         Ok(Resolved { pattern, topics })
@@ -228,7 +241,7 @@ async fn match_again(context: &Context, group: Str, stale: Stale) {
     let image = context.metadata.image();
     let mut all = Vec::with_capacity(patterns.len());
     for pattern in patterns {
-        match resolved(pattern.clone(), image.clone()).await {
+        match resolved(context, pattern.clone(), image.clone()).await {
             Ok(resolved) => all.push(resolved),
             // One that a copied topic brought along: it keeps what it matched there.
             Err(error) => {

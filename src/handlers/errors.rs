@@ -175,6 +175,7 @@ pub(super) fn of_features(error: &FeatureError) -> ErrorCode {
         FeatureError::Unknown(_)
         | FeatureError::Level { .. }
         | FeatureError::Lower { .. }
+        | FeatureError::Final { .. }
         | FeatureError::Higher { .. } => ErrorCode::INVALID_UPDATE_VERSION,
     }
 }
@@ -268,6 +269,7 @@ pub(super) fn of_propose(error: &ProposeError) -> ErrorCode {
     match error {
         ProposeError::Rejected(rejected) => of_rejected(rejected),
         ProposeError::TooLarge { .. } => ErrorCode::INVALID_REQUEST,
+        ProposeError::Level { .. } => ErrorCode::UNSUPPORTED_VERSION,
         ProposeError::NotLeader { .. } => ErrorCode::NOT_CONTROLLER,
         ProposeError::Unknown(_) | ProposeError::Timeout { .. } | ProposeError::Stopped(_) => {
             ErrorCode::REQUEST_TIMED_OUT

@@ -42,6 +42,8 @@ pub(crate) mod producers;
 pub(crate) mod quorum;
 /// DescribeClientQuotas, AlterClientQuotas.
 pub(crate) mod quotas;
+/// DescribeUserScramCredentials.
+pub(crate) mod scram_credentials;
 /// CreateTopics, DeleteTopics, CreatePartitions.
 pub(crate) mod topics;
 /// InitProducerId.

@@ -191,6 +191,7 @@ async fn set(
     }
     let command = Command::SetClientQuotas(SetClientQuotas { changes });
     if validate_only {
+        context.metadata.check(&command)?;
         let mut image = (*context.metadata.image()).clone();
         return apply(&mut image, &command).map(drop).map_err(ProposeError::Rejected);
     }

@@ -35,10 +35,14 @@ pub const TOPIC_PARTITIONS_MAX: usize = 10_000;
 pub const PARTITIONS_MAX: usize = 1_000_000;
 /// Replicas of one partition.
 pub const REPLICAS_MAX: usize = 32;
-/// Settings of one topic or broker.
+/// Settings of one topic, broker or group.
 pub const CONFIGS_MAX: usize = 256;
 /// Length of a setting's value, in bytes.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 32 << 10;
+/// Groups that have settings of their own.
+pub const CONFIGURED_GROUPS_MAX: usize = 10_000;
+/// Length of the name of a group that has settings of its own, in bytes.
+pub const GROUP_NAME_BYTES_MAX: usize = 1024;
 /// Entities that have client quotas.
 pub const CLIENT_QUOTAS_MAX: usize = 10_000;
 /// Client quotas of one entity.
@@ -76,6 +80,7 @@ pub fn apply(image: &mut Image, command: &Command) -> Result<Outcome, Rejected> 
         Command::CreatePartitions(command) => topics::create_partitions(image, command),
         Command::SetTopicConfigs(command) => settings::set_topic_configs(image, command),
         Command::SetBrokerConfigs(command) => settings::set_broker_configs(image, command),
+        Command::SetGroupConfigs(command) => settings::set_group_configs(image, command),
         Command::SetClientQuotas(command) => quotas::set_client_quotas(image, command),
         Command::ChangeIsr(command) => partitions::change_isr(image, command),
         Command::ChangeLeader(command) => partitions::change_leader(image, command),

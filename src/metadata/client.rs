@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::codec::command::encode;
 use super::command::Command;
+use super::features::{self, VERSION_FEATURE};
 use super::ids::RaftNodeId;
 use super::image::Image;
 use super::keeper::Node;
@@ -58,6 +59,18 @@ pub enum ProposeError {
         bytes: ByteCount,
         /// As many it may have.
         max: ByteCount,
+    },
+    /// It was not proposed: programs that cannot read it may be part of the cluster, or come back to it.
+    #[error(
+        "{command} needs {VERSION_FEATURE} {needed}, and the cluster is at {finalized}; once no older aquifer shall run in it any more, kafka-features.sh upgrade --feature {VERSION_FEATURE}={needed} raises it"
+    )]
+    Level {
+        /// What it is called.
+        command: &'static str,
+        /// From this level on it may be.
+        needed: i16,
+        /// The level as it is.
+        finalized: i16,
     },
     /// It was not proposed: another node leads, or none. Try there, or later.
     #[error("this node does not lead the metadata; {}", leader.map_or("nobody is known to".to_owned(), |l| format!("raft node {l} does")))]
@@ -129,7 +142,7 @@ impl Metadata {
     /// Proposes a command and waits for the verdict. Once it is `Ok`, [`Metadata::image`] shows the command's effect. Dropping the
     /// future does not take the command back.
     pub async fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
-        self.check_size(&command)?;
+        self.check(&command)?;
         let proposed = async {
             let _permit = self.0.in_flight.acquire().await;
             self.0.raft.client_write(command).await
@@ -159,7 +172,7 @@ impl Metadata {
 
     async fn propose_batch(&self, commands: Vec<Command>) -> Vec<Result<Outcome, ProposeError>> {
         let mut answers: Vec<Result<Outcome, ProposeError>> =
-            commands.iter().map(|command| self.check_size(command).map(|()| Outcome::Done)).collect();
+            commands.iter().map(|command| self.check(command).map(|()| Outcome::Done)).collect();
         let fit = answers.iter().filter(|answer| answer.is_ok()).count();
         let passed = commands
             .into_iter()
@@ -197,7 +210,12 @@ impl Metadata {
         answers
     }
 
-    fn check_size(&self, command: &Command) -> Result<(), ProposeError> {
+    /// Whether a command may be proposed at all; what becomes of it then is `apply`'s to judge.
+    pub fn check(&self, command: &Command) -> Result<(), ProposeError> {
+        let (needed, finalized) = (command.level_min(), features::version(self.image().features()));
+        if needed > finalized {
+            return Err(ProposeError::Level { command: command.name(), needed, finalized });
+        }
         let (bytes, max) = (ByteCount(encode(command).len() as u64), self.0.options.command_bytes_max);
         if bytes > max { Err(ProposeError::TooLarge { bytes, max }) } else { Ok(()) }
     }

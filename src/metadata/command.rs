@@ -14,6 +14,11 @@ use super::ids::{
 };
 use super::image::{Configs, Endpoint, QuotaEntity, Recovery};
 
+/// The level of `aquifer.version` that every program knows.
+const LEVEL_OF_ALL: i16 = 1;
+/// The one from which on there are client quotas and settings of groups.
+pub const SETTINGS_LEVEL: i16 = 2;
+
 /// One change. What each leads to is told by `apply`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
@@ -39,6 +44,8 @@ pub enum Command {
     SetTopicConfigs(SetTopicConfigs),
     /// Dynamic settings of one broker or all.
     SetBrokerConfigs(SetBrokerConfigs),
+    /// Settings of one group.
+    SetGroupConfigs(SetGroupConfigs),
     /// How much clients may use.
     SetClientQuotas(SetClientQuotas),
     /// A leader changes its in-sync set, or has recovered.
@@ -66,11 +73,36 @@ impl Command {
             Command::CreatePartitions(_) => "CreatePartitions",
             Command::SetTopicConfigs(_) => "SetTopicConfigs",
             Command::SetBrokerConfigs(_) => "SetBrokerConfigs",
+            Command::SetGroupConfigs(_) => "SetGroupConfigs",
             Command::SetClientQuotas(_) => "SetClientQuotas",
             Command::ChangeIsr(_) => "ChangeIsr",
             Command::ChangeLeader(_) => "ChangeLeader",
             Command::AllocateProducerIds(_) => "AllocateProducerIds",
             Command::SetFeatures(_) => "SetFeatures",
+        }
+    }
+}
+
+impl Command {
+    /// From which finalized level of `aquifer.version` on it may be proposed: before, there may be programs that cannot read it.
+    pub fn level_min(&self) -> i16 {
+        match self {
+            Command::SetGroupConfigs(_) | Command::SetClientQuotas(_) => SETTINGS_LEVEL,
+            Command::FormatCluster(_)
+            | Command::RegisterBroker(_)
+            | Command::UnfenceBroker(_)
+            | Command::FenceBroker(_)
+            | Command::ForfeitReplicas(_)
+            | Command::CreateTopic(_)
+            | Command::DeleteTopic(_)
+            | Command::ForgetTopic(_)
+            | Command::CreatePartitions(_)
+            | Command::SetTopicConfigs(_)
+            | Command::SetBrokerConfigs(_)
+            | Command::ChangeIsr(_)
+            | Command::ChangeLeader(_)
+            | Command::AllocateProducerIds(_)
+            | Command::SetFeatures(_) => LEVEL_OF_ALL,
         }
     }
 }
@@ -195,6 +227,17 @@ pub struct SetTopicConfigs {
 pub struct SetBrokerConfigs {
     /// Of which broker; `None` for the default of all.
     pub broker: Option<BrokerId>,
+    /// All of them or none.
+    pub changes: ConfigChanges,
+    /// What the changes build on. If any of it is different by now, none is made.
+    pub known: KnownConfigs,
+}
+
+/// See [`Command::SetGroupConfigs`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct SetGroupConfigs {
+    /// Of which group, which need not be there.
+    pub group: String,
     /// All of them or none.
     pub changes: ConfigChanges,
     /// What the changes build on. If any of it is different by now, none is made.

@@ -5,10 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use super::command::SETTINGS_LEVEL;
+
 /// The feature whose level says which commands and formats may be written.
 pub const VERSION_FEATURE: &str = "aquifer.version";
 /// The newest level of [`VERSION_FEATURE`] that this program knows.
-pub const VERSION_LEVEL: i16 = 1;
+pub const VERSION_LEVEL: i16 = SETTINGS_LEVEL;
+/// The oldest level of [`VERSION_FEATURE`] at which this program can run.
+const VERSION_LEVEL_MIN: i16 = 1;
 
 /// Kafka's feature for groups whose coordinator assigns (KIP-848): off, or on. Their records are ones that programs before it
 /// cannot read.
@@ -25,17 +29,53 @@ pub struct Feature {
     pub level_min: i16,
     /// The newest level.
     pub level_max: i16,
+    /// Whether it may be lowered once it was raised.
+    pub lowering: Lowering,
+}
+
+/// Whether a feature's level may be lowered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lowering {
+    /// Nothing is lost by it.
+    Allowed,
+    /// What was written at the level may lie in the metadata's log and images, and no older program can read it.
+    Never,
 }
 
 /// Every feature that this program knows, by name.
 pub const FEATURES: &[Feature] = &[
-    Feature { name: VERSION_FEATURE, level_min: VERSION_LEVEL, level_max: VERSION_LEVEL },
-    Feature { name: GROUP_FEATURE, level_min: 0, level_max: GROUP_LEVEL },
+    Feature {
+        name: VERSION_FEATURE,
+        level_min: VERSION_LEVEL_MIN,
+        level_max: VERSION_LEVEL,
+        lowering: Lowering::Never,
+    },
+    Feature { name: GROUP_FEATURE, level_min: 0, level_max: GROUP_LEVEL, lowering: Lowering::Allowed },
 ];
 
 /// The levels of a cluster that is made by this program: the newest.
 pub fn newest() -> BTreeMap<String, i16> {
     FEATURES.iter().map(|feature| (feature.name.to_owned(), feature.level_max)).collect()
+}
+
+/// The finalized level of [`VERSION_FEATURE`].
+pub fn version(finalized: &BTreeMap<String, i16>) -> i16 {
+    finalized.get(VERSION_FEATURE).copied().unwrap_or(VERSION_LEVEL_MIN)
+}
+
+/// Whether this program can run in a cluster at these levels: at a level that it does not know others may write what it cannot
+/// read, or hold to what it does not know of.
+pub fn check(finalized: &BTreeMap<String, i16>) -> Result<(), FeatureError> {
+    let unknown = finalized.iter().find_map(|(name, &level)| {
+        match FEATURES.iter().find(|feature| feature.name == *name) {
+            None => Some(FeatureError::Unknown(name.clone())),
+            Some(feature) if level > feature.level_max => {
+                Some(FeatureError::Level { feature: *feature, level })
+            }
+            Some(_) => None,
+        }
+    });
+    unknown.map_or(Ok(()), Err)
 }
 
 /// Whether a cluster at these levels has groups whose coordinator assigns.
@@ -59,7 +99,7 @@ pub struct FeatureUpdate {
 pub enum Direction {
     /// Raise it.
     Upgrade,
-    /// Lower it. Whether something would be lost by that is not asked: no level that can be lowered has anything to lose yet.
+    /// Lower it. Whether something would be lost by that is not asked: a feature of which something would is never lowered.
     Downgrade,
 }
 
@@ -80,6 +120,18 @@ pub enum FeatureError {
     /// Nobody lowers a level without saying so.
     #[error("{name}: level {level} is below the finalized {finalized}: say that it shall be downgraded")]
     Lower {
+        /// Of which.
+        name: String,
+        /// The level that was asked for.
+        level: i16,
+        /// The level as it is.
+        finalized: i16,
+    },
+    /// Whoever has raised it has given up the way back.
+    #[error(
+        "{name}: level {finalized} is final, and cannot be lowered to {level}: the metadata may hold what no program of that level can read"
+    )]
+    Final {
         /// Of which.
         name: String,
         /// The level that was asked for.
@@ -129,6 +181,9 @@ fn judge_by(
             Direction::Downgrade if level > finalized => {
                 return Err(FeatureError::Higher { name, level, finalized });
             }
+            Direction::Downgrade if level < finalized && feature.lowering == Lowering::Never => {
+                return Err(FeatureError::Final { name, level, finalized });
+            }
             Direction::Upgrade | Direction::Downgrade => levels.insert(name, level),
         };
     }
@@ -141,8 +196,9 @@ mod tests {
     use super::*;
 
     const KNOWN: &[Feature] = &[
-        Feature { name: "always", level_min: 1, level_max: 3 },
-        Feature { name: "maybe", level_min: 0, level_max: 2 },
+        Feature { name: "always", level_min: 1, level_max: 3, lowering: Lowering::Allowed },
+        Feature { name: "maybe", level_min: 0, level_max: 2, lowering: Lowering::Allowed },
+        Feature { name: "onward", level_min: 1, level_max: 3, lowering: Lowering::Never },
     ];
 
     fn update(name: &str, level: i16, direction: Direction) -> FeatureUpdate {
@@ -153,8 +209,8 @@ mod tests {
     fn levels_move_within_what_is_known_and_only_as_it_was_meant() {
         use Direction::{Downgrade, Upgrade};
         let level = |feature: usize, level| Err(FeatureError::Level { feature: KNOWN[feature], level });
-        let finalized: BTreeMap<String, i16> = [("always".to_owned(), 2)].into();
-        let (always, maybe) = ("always".to_owned(), "maybe".to_owned());
+        let finalized: BTreeMap<String, i16> = [("always".to_owned(), 2), ("onward".to_owned(), 2)].into();
+        let (always, maybe, onward) = ("always".to_owned(), "maybe".to_owned(), "onward".to_owned());
         for (updates, expected) in [
             (vec![], Ok(vec![])),
             (vec![update("always", 3, Upgrade)], Ok(vec![(always.clone(), 3)])),
@@ -172,6 +228,12 @@ mod tests {
                 vec![update("always", 3, Downgrade)],
                 Err(FeatureError::Higher { name: always.clone(), level: 3, finalized: 2 }),
             ),
+            (vec![update("onward", 3, Upgrade)], Ok(vec![(onward.clone(), 3)])),
+            (vec![update("onward", 2, Downgrade)], Ok(vec![])),
+            (
+                vec![update("onward", 1, Downgrade)],
+                Err(FeatureError::Final { name: onward, level: 1, finalized: 2 }),
+            ),
             (vec![update("other", 1, Upgrade)], Err(FeatureError::Unknown("other".to_owned()))),
             (
                 vec![update("maybe", 2, Upgrade), update("always", 1, Downgrade)],
@@ -184,6 +246,24 @@ mod tests {
             let expected = expected.map(|levels| levels.into_iter().collect());
             assert_eq!(judge_by(KNOWN, &finalized, &updates), expected, "{updates:?}");
         }
+    }
+
+    #[test]
+    fn a_cluster_that_is_ahead_of_this_program_is_told_from_one_that_is_not() {
+        let level = |name: &str, level| [(name.to_owned(), level)].into();
+        assert_eq!(check(&newest()), Ok(()));
+        for (finalized, is_known) in [
+            (BTreeMap::new(), true),
+            (level(VERSION_FEATURE, VERSION_LEVEL_MIN), true),
+            (level(VERSION_FEATURE, VERSION_LEVEL), true),
+            (level(VERSION_FEATURE, VERSION_LEVEL + 1), false),
+            (level(GROUP_FEATURE, GROUP_LEVEL + 1), false),
+            (level("from.the.future", 1), false),
+        ] {
+            assert_eq!(check(&finalized).is_ok(), is_known, "{finalized:?}");
+        }
+        assert_eq!(version(&BTreeMap::new()), VERSION_LEVEL_MIN);
+        assert_eq!(version(&newest()), VERSION_LEVEL);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! Invariants, kept by `apply` and checked whenever an image is read from a disk: a name names exactly one topic; a partition has
 //! at least one replica, none twice, its in-sync set is a part of them and never empty, its leader is in the in-sync set and is
-//! an active broker; a client quota is above zero; epochs and counters only rise.
+//! an active broker; a client quota is above zero; what has settings has one at least; epochs and counters only rise.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +35,9 @@ pub use topics::{DeletedTopic, Partition, Recovery, Topic};
 /// Settings as texts, by key. The config module has checked them; here they are carried.
 pub type Configs = BTreeMap<String, String>;
 
+/// Settings of groups, by their names. No group without any.
+pub type GroupConfigs = BTreeMap<String, Configs>;
+
 /// Who the cluster is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cluster {
@@ -55,6 +58,7 @@ pub struct Image {
     pub(super) deleted: Ordered<TopicId, Arc<DeletedTopic>>,
     pub(super) brokers: Arc<BTreeMap<BrokerId, Arc<Broker>>>,
     pub(super) broker_configs: Arc<BTreeMap<Option<BrokerId>, Configs>>,
+    pub(super) group_configs: Arc<GroupConfigs>,
     pub(super) client_quotas: Arc<ClientQuotas>,
     pub(super) broker_epoch_next: i64,
     pub(super) producer_id_next: i64,
@@ -131,6 +135,16 @@ impl Image {
         self.broker_configs.get(&broker).unwrap_or(&NO_CONFIGS)
     }
 
+    /// Settings of one group.
+    pub fn group_configs(&self, group: &str) -> &Configs {
+        self.group_configs.get(group).unwrap_or(&NO_CONFIGS)
+    }
+
+    /// The groups that have settings of their own, in order.
+    pub fn configured_groups(&self) -> impl Iterator<Item = &str> {
+        self.group_configs.keys().map(String::as_str)
+    }
+
     /// Client quotas. As long as they do not change, it is the same `Arc`.
     pub fn client_quotas(&self) -> &Arc<ClientQuotas> {
         &self.client_quotas
@@ -171,6 +185,9 @@ impl Image {
         }
         if let Some(broker) = self.brokers().find(|broker| broker.epoch.0 >= self.broker_epoch_next) {
             return Some(format!("the epoch of broker {} is ahead of the counter", broker.id));
+        }
+        if self.group_configs.values().any(Configs::is_empty) {
+            return Some("a group has settings, and none of them".to_owned());
         }
         let usable = |value: &f64| value.is_finite() && *value > 0.0;
         if self.client_quotas.values().any(|values| values.is_empty() || !values.values().all(usable)) {

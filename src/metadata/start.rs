@@ -102,6 +102,9 @@ pub enum StartError {
         /// The node file's.
         expected: ClusterId,
     },
+    /// The cluster is ahead of this program.
+    #[error("this program is too old for the cluster, which was raised beyond it: {0}; use a newer aquifer")]
+    Features(#[source] features::FeatureError),
     /// Raft does not start or stopped.
     #[error("metadata cannot start: {0}")]
     Raft(String),
@@ -209,7 +212,7 @@ async fn bring_up(
     if found != Some(node.cluster) {
         return Err(StartError::OtherCluster { found, expected: node.cluster });
     }
-    Ok(())
+    features::check(metadata.image().features()).map_err(StartError::Features)
 }
 
 /// Where a node lives.

@@ -152,7 +152,7 @@ impl Quotas {
         let (produce, fetch, request) = (rate(Kind::Produce), rate(Kind::Fetch), rate(Kind::Request));
         let mutation = limit(Kind::Mutation).map(|limit| {
             let Windows { count, size } = self.options.mutation_windows;
-            let begin = || TokenBucket::full(size * count, now);
+            let begin = || TokenBucket::full(size * count, limit.per_second, now);
             let account = state.buckets.open(Client::of(limit, user, client_id), now, begin);
             Charge { per_second: limit.per_second, account }
         });

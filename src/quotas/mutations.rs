@@ -85,6 +85,8 @@ impl Mutations {
 
     fn debt(&self, now: Instant) -> Duration {
         let charge = self.charges.as_ref().and_then(|charges| charges.mutation.as_ref());
-        charge.map_or(Duration::ZERO, |charge| charge.account.with(now, |bucket| bucket.debt(now)))
+        charge.map_or(Duration::ZERO, |charge| {
+            charge.account.with(now, |bucket| bucket.debt(charge.per_second, now))
+        })
     }
 }

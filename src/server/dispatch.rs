@@ -23,7 +23,7 @@ use crate::handlers::context::Context;
 use crate::handlers::{
     alter_configs, cluster, configs, consumer_groups, coordinators, elections, features, fetch,
     group_members, group_offsets, groups, log_dirs, offsets, produce, producer_ids, producers, quorum,
-    quotas, topic_partitions, topics, versions,
+    quotas, scram_credentials, topic_partitions, topics, versions,
 };
 use crate::net::api;
 use crate::quotas::charges::Charges;
@@ -320,6 +320,10 @@ impl Starting<'_> {
                 self.now(header, quotas::describe(self.context, &request))
             }
             ApiKey::AlterClientQuotas => self.serial(header, reader, quotas::alter),
+            ApiKey::DescribeUserScramCredentials => {
+                let request = read(reader, version)?;
+                self.now(header, scram_credentials::describe(&request))
+            }
             ApiKey::DescribeCluster => {
                 let request = read(reader, version)?;
                 self.now(header, cluster::describe(self.context, &request))

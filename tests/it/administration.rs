@@ -277,18 +277,20 @@ async fn features_are_told_and_no_level_that_is_unknown_is_finalized() {
         .iter()
         .map(|feature| (&*feature.name, feature.min_version, feature.max_version))
         .collect();
-    assert!(supported.contains(&(FEATURE, 1, 1)), "{supported:?}");
+    assert!(supported.contains(&(FEATURE, 1, 2)), "{supported:?}");
     let finalized = before.finalized_features.iter().find(|feature| &*feature.name == FEATURE).unwrap();
-    assert_eq!((finalized.min_version_level, finalized.max_version_level), (1, 1));
+    assert_eq!((finalized.min_version_level, finalized.max_version_level), (2, 2));
     assert!(before.finalized_features_epoch >= 0, "clients ignore levels of an epoch that is unknown");
     let (upgrade, downgrade, nonsense) = (1, 2, 9);
     for (feature, level, direction, expected) in [
-        (FEATURE, 1, upgrade, ErrorCode::NONE),
-        (FEATURE, 2, upgrade, ErrorCode::INVALID_UPDATE_VERSION),
+        (FEATURE, 2, upgrade, ErrorCode::NONE),
+        (FEATURE, 3, upgrade, ErrorCode::INVALID_UPDATE_VERSION),
+        (FEATURE, 1, upgrade, ErrorCode::INVALID_UPDATE_VERSION),
+        (FEATURE, 1, downgrade, ErrorCode::INVALID_UPDATE_VERSION),
         (FEATURE, 0, downgrade, ErrorCode::INVALID_UPDATE_VERSION),
         (FEATURE, -1, downgrade, ErrorCode::INVALID_UPDATE_VERSION),
         ("metadata.version", 25, upgrade, ErrorCode::INVALID_UPDATE_VERSION),
-        (FEATURE, 1, nonsense, ErrorCode::INVALID_UPDATE_VERSION),
+        (FEATURE, 2, nonsense, ErrorCode::INVALID_UPDATE_VERSION),
     ] {
         for version in 0..=2 {
             if version == 0 && direction == nonsense {

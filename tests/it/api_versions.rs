@@ -60,6 +60,7 @@ async fn every_version_says_the_same() {
         (ApiKey::ElectLeaders, 0, 2),
         (ApiKey::DescribeClientQuotas, 0, 1),
         (ApiKey::AlterClientQuotas, 0, 1),
+        (ApiKey::DescribeUserScramCredentials, 0, 0),
         (ApiKey::DescribeQuorum, 0, 2),
         (ApiKey::UpdateFeatures, 0, 2),
         (ApiKey::DescribeCluster, 0, 2),

@@ -14,12 +14,14 @@ use crate::node::Node;
 
 pub(crate) const TOPIC: i8 = 2;
 pub(crate) const BROKER: i8 = 4;
+pub(crate) const GROUP: i8 = 32;
 
 pub(crate) const SOURCE_TOPIC: i8 = 1;
 pub(crate) const SOURCE_BROKER: i8 = 2;
 pub(crate) const SOURCE_CLUSTER: i8 = 3;
 const SOURCE_STATIC: i8 = 4;
 pub(crate) const SOURCE_DEFAULT: i8 = 5;
+pub(crate) const SOURCE_GROUP: i8 = 8;
 
 pub(crate) const SET: i8 = 0;
 pub(crate) const DELETE: i8 = 1;
@@ -174,10 +176,11 @@ async fn only_what_is_asked_for_is_described() {
         (BROKER, "x", ErrorCode::INVALID_REQUEST),
         (TOPIC, "no/name", ErrorCode::INVALID_TOPIC_EXCEPTION),
         (TOPIC, "", ErrorCode::INVALID_TOPIC_EXCEPTION),
-        // Log levels, clients' metrics, groups: Kafka's, and not ours.
+        // Log levels and clients' metrics: Kafka's, and not ours.
         (8, "1", ErrorCode::INVALID_REQUEST),
         (16, "m", ErrorCode::INVALID_REQUEST),
-        (32, "g", ErrorCode::INVALID_REQUEST),
+        (GROUP, "", ErrorCode::INVALID_REQUEST),
+        (GROUP, "there.is.none", ErrorCode::NONE),
         (99, "t", ErrorCode::INVALID_REQUEST),
         (BROKER, "", ErrorCode::NONE),
     ] {
@@ -354,5 +357,68 @@ async fn a_resource_that_is_named_twice_is_not_changed_at_all() {
     let codes: Vec<ErrorCode> = answer.responses.iter().map(|told| told.error_code).collect();
     assert_eq!(codes, [ErrorCode::INVALID_REQUEST; 2]);
     assert_eq!(value(&mut client, TOPIC, "t", "retention.ms").await.1, SOURCE_DEFAULT);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_have_settings_of_their_own_over_those_of_brokers() {
+    const SESSION: &str = "consumer.session.timeout.ms";
+    const HEARTBEAT: &str = "consumer.heartbeat.interval.ms";
+    let node = Node::start(&["group.consumer.heartbeat.interval.ms=6000"]).await;
+    let mut client = node.client().await;
+    let group = (GROUP, "g");
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(value(&mut client, GROUP, "g", SESSION).await, (text("45000"), SOURCE_DEFAULT));
+    assert_eq!(value(&mut client, GROUP, "g", HEARTBEAT).await, (text("6000"), SOURCE_STATIC));
+    let longer = [(SESSION, SET, Some("50000"))];
+    assert_eq!(alter(&mut client, group, &longer, true).await, ErrorCode::NONE);
+    assert_eq!(value(&mut client, GROUP, "g", SESSION).await.1, SOURCE_DEFAULT, "only validated");
+    assert_eq!(alter(&mut client, group, &longer, false).await, ErrorCode::NONE);
+    for version in 1..=4 {
+        let answer = describe(&mut client, version, GROUP, "g", None).await;
+        let names: Vec<&str> = answer.configs.iter().map(|config| &*config.name).collect();
+        assert_eq!(names, [HEARTBEAT, SESSION], "v{version}");
+        let session = find(&answer, SESSION);
+        assert_eq!((session.value.as_deref(), session.config_source), (Some("50000"), SOURCE_GROUP));
+        let told: Vec<(&str, i8)> =
+            session.synonyms.iter().map(|synonym| (&*synonym.name, synonym.source)).collect();
+        let of_brokers = ("group.consumer.session.timeout.ms", SOURCE_DEFAULT);
+        assert_eq!(told, [(SESSION, SOURCE_GROUP), of_brokers], "v{version}");
+        assert!(!session.read_only && !session.is_sensitive, "v{version}");
+    }
+    let (invalid, request) = (ErrorCode::INVALID_CONFIG, ErrorCode::INVALID_REQUEST);
+    let long_name = "g".repeat(1025);
+    for (resource, changes, expected) in [
+        (group, vec![(SESSION, SET, Some("44999"))], invalid),
+        (group, vec![(SESSION, SET, Some("60001"))], invalid),
+        (group, vec![(HEARTBEAT, SET, Some("4999"))], invalid),
+        (group, vec![(HEARTBEAT, SET, Some("15001"))], invalid),
+        (group, vec![(HEARTBEAT, SET, Some("soon"))], invalid),
+        (group, vec![(HEARTBEAT, APPEND, Some("1"))], invalid),
+        (group, vec![(HEARTBEAT, SET, None)], request),
+        // One that is wrong spoils those that are right.
+        (
+            group,
+            vec![(SESSION, SET, Some("55000")), ("share.session.timeout.ms", SET, Some("45000"))],
+            invalid,
+        ),
+        (group, vec![("streams.num.standby.replicas", SET, Some("1"))], invalid),
+        (group, vec![("consumer.assignment.interval.ms", SET, Some("0"))], invalid),
+        (group, vec![("retention.ms", SET, Some("1"))], invalid),
+        ((GROUP, ""), longer.to_vec(), request),
+        ((GROUP, long_name.as_str()), longer.to_vec(), request),
+    ] {
+        for validate_only in [true, false] {
+            let code = alter(&mut client, resource, &changes, validate_only).await;
+            assert_eq!(code, expected, "{resource:?} {changes:?}");
+        }
+    }
+    let node = node.restart().await;
+    let mut client = node.client().await;
+    assert_eq!(value(&mut client, GROUP, "g", SESSION).await, (text("50000"), SOURCE_GROUP), "it is kept");
+    assert_eq!(value(&mut client, GROUP, "h", SESSION).await.1, SOURCE_DEFAULT, "for this one alone");
+    // As Kafka's own client has it, which sends an empty value.
+    assert_eq!(alter(&mut client, group, &[(SESSION, DELETE, Some(""))], false).await, ErrorCode::NONE);
+    assert_eq!(value(&mut client, GROUP, "g", SESSION).await, (text("45000"), SOURCE_DEFAULT));
     node.stop().await;
 }

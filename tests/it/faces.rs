@@ -1,6 +1,12 @@
 //! The program as people type it: a node for development, and the commands that talk to it.
 
-use crate::admin::get;
+use std::time::Duration;
+
+use aquifer_model::format::Format;
+use aquifer_runtime::World;
+use serde_json::Value;
+
+use crate::admin::{get, metric};
 use crate::batches::batch;
 use crate::node::Home;
 use crate::process::{Ended, Process};
@@ -113,5 +119,70 @@ async fn groups_are_seen_moved_and_deleted() {
     assert!(run(&home, &broker, &["group", "delete", "g", "--if-exists"], "").await.contains("not there"));
     let (_, metrics) = get(node.admin_address(), "/metrics").await;
     assert!(!metrics.contains("group=\"g\""), "what is gone is no series any more");
+    node.stop().await;
+}
+
+/// One whose log does not open has positions, and nobody to say where it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_described_at_once_where_a_partition_says_nothing() {
+    let home = Home::new(&["offsets.topic.num.partitions=4"]);
+    let node = home.start().await;
+    let mut client = node.client().await;
+    let topic = client.create("t", 2, &[]).await;
+    for partition in [0, 1] {
+        client.append(&topic, partition, &batch(&["a"; 10])).await;
+    }
+    let moves = ["group", "reset-offsets", "g", "--topic", "t", "--to", "3", "--execute"];
+    run(&home, &node.address().to_string(), &moves, "").await;
+    node.stop().await;
+    let World { disk, clock, .. } = World::system();
+    let folder = home.data().join("topics/t");
+    let partitions = disk.list(&folder).expect("a folder for each partition");
+    let second = partitions.iter().find(|entry| entry.name.ends_with("-1")).expect("partition 1");
+    // As a newer program would leave it.
+    let newer = Format { name: "checkpoint", magic: *b"AQCP", version: 2 }.seal(&[]);
+    disk.write_atomic(&folder.join(&second.name).join("checkpoint"), &newer).expect("it is written");
+
+    let node = home.start().await;
+    let broker = node.address().to_string();
+    let began = clock.now();
+    let described = json(&home, &broker, &["group", "describe", "g", "--json"]).await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "it waited for {took:?}");
+    let partitions = &described[0]["partitions"];
+    for (key, expected) in [("offset", 3.into()), ("lag", 7.into()), ("unknown", Value::Null)] {
+        assert_eq!(partitions[0][key], expected, "{key}: {described}");
+    }
+    for (key, expected) in [("offset", 3.into()), ("end", Value::Null), ("lag", Value::Null)] {
+        assert_eq!(partitions[1][key], expected, "{key}: {described}");
+    }
+    let why = partitions[1]["unknown"].as_str().expect("a reason");
+    let table = run(&home, &broker, &["group", "describe", "g"], "").await;
+    let lines = ["lag 7, and unknown in 1 of 2 partitions", "where partition 1 of t begins and ends", why];
+    assert!(lines.iter().all(|line| table.contains(line)), "{table}");
+    node.stop().await;
+}
+
+/// What there is no room for is counted, so that a scrape is bounded whatever clients call their groups.
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_groups_are_told_of_as_may_be() {
+    let sets = ["admin.listen=127.0.0.1:0", "offsets.topic.num.partitions=2", "group.lag.groups.max=3"];
+    let home = Home::new(&sets);
+    let node = home.start().await;
+    let mut client = node.client().await;
+    client.create("t", 2, &[]).await;
+    for group in ["a", "b", "c", "d", "e"] {
+        let moves = ["group", "reset-offsets", group, "--topic", "t", "--to", "beginning", "--execute"];
+        run(&home, &node.address().to_string(), &moves, "").await;
+    }
+    let (_, metrics) = get(node.admin_address(), "/metrics").await;
+    let series = |name: &str| metrics.lines().filter(|line| line.starts_with(name)).count();
+    assert_eq!((series("aquifer_group_members{"), series("aquifer_group_lag{")), (3, 6), "{metrics}");
+    assert_eq!(metric(&node, "aquifer_groups_left_out").await, 2.0);
+    assert_eq!(metric(&node, "aquifer_groups_lag_left_out").await, 4.0);
+    let (_, told) = get(node.admin_address(), "/api/groups").await;
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    let count = told["groups"].as_array().map(Vec::len);
+    assert_eq!((count, &told["groups_left_out"], &told["left_out"]), (Some(3), &2.into(), &4.into()));
     node.stop().await;
 }

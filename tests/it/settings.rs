@@ -11,7 +11,8 @@ use crate::batches::{batch_of_bytes, sequenced};
 use crate::client::{Client, eventually};
 use crate::compaction::keyed;
 use crate::configs::{
-    BROKER, DELETE, SET, SOURCE_BROKER, SOURCE_CLUSTER, SOURCE_DEFAULT, SOURCE_TOPIC, TOPIC, alter, value,
+    BROKER, DELETE, GROUP, SET, SOURCE_BROKER, SOURCE_CLUSTER, SOURCE_DEFAULT, SOURCE_TOPIC, TOPIC, alter,
+    value,
 };
 use crate::node::Node;
 
@@ -235,16 +236,40 @@ async fn producers_are_forgotten_by_the_setting_in_force() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_groups_settings_are_replaced_as_a_whole() {
+    const SESSION: &str = "consumer.session.timeout.ms";
+    const HEARTBEAT: &str = "consumer.heartbeat.interval.ms";
+    let node = Node::start(&[]).await;
+    let mut client = node.client().await;
+    let group = (GROUP, "g");
+    for (configs, expected) in [
+        (&[(SESSION, Some("50000")), (HEARTBEAT, Some("8000"))][..], ErrorCode::NONE),
+        (&[(HEARTBEAT, Some("1"))], ErrorCode::INVALID_CONFIG),
+        (&[(HEARTBEAT, Some("9000"))], ErrorCode::NONE),
+    ] {
+        assert_eq!(replace(&mut client, 2, &[whole(group, configs)], false).await, [expected], "{configs:?}");
+    }
+    assert_eq!(value(&mut client, GROUP, "g", SESSION).await.1, SOURCE_DEFAULT);
+    assert_eq!(value(&mut client, GROUP, "g", HEARTBEAT).await.0.as_deref(), Some("9000"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn resources_are_listed_by_kind() {
     let node = Node::start(&[]).await;
     let mut client = node.client().await;
     client.create("t", 1, &[]).await;
+    for group in ["h", "g"] {
+        let longer = [("consumer.session.timeout.ms", SET, Some("50000"))];
+        assert_eq!(alter(&mut client, (GROUP, group), &longer, false).await, ErrorCode::NONE);
+    }
     for (version, kinds, expected, code) in [
-        (1, &[][..], vec![(BROKER, "1"), (TOPIC, "t")], ErrorCode::NONE),
+        (1, &[][..], vec![(BROKER, "1"), (TOPIC, "t"), (GROUP, "g"), (GROUP, "h")], ErrorCode::NONE),
         (1, &[TOPIC], vec![(TOPIC, "t")], ErrorCode::NONE),
         (1, &[BROKER, 16], vec![(BROKER, "1")], ErrorCode::NONE),
-        // Of log levels, clients' metrics and groups there are none.
-        (1, &[8, 16, 32], vec![], ErrorCode::NONE),
+        (1, &[GROUP], vec![(GROUP, "g"), (GROUP, "h")], ErrorCode::NONE),
+        // Of log levels and clients' metrics there are none.
+        (1, &[8, 16], vec![], ErrorCode::NONE),
         (1, &[TOPIC, 5], vec![], ErrorCode::UNSUPPORTED_VERSION),
         // Clients' metrics alone.
         (0, &[], vec![], ErrorCode::NONE),

@@ -109,6 +109,52 @@ const CALLS: &[Call] = &[
         "--alter --entity-type brokers --entity-name 1 --add-config num.io.threads=16",
         &["InvalidConfigurationException", "not supported"],
     ),
+    // A group that is not there yet.
+    call(
+        CONFIGS,
+        "--alter --entity-type groups --entity-name readers --add-config consumer.session.timeout.ms=50000,consumer.heartbeat.interval.ms=8000",
+        &["Completed updating config for group readers."],
+    ),
+    call(
+        CONFIGS,
+        "--describe --entity-type groups --entity-name readers",
+        &[
+            "consumer.heartbeat.interval.ms=8000",
+            "DYNAMIC_GROUP_CONFIG:consumer.session.timeout.ms=50000, DEFAULT_CONFIG:group.consumer.session.timeout.ms=45000",
+        ],
+    ),
+    call(
+        CONFIGS,
+        "--alter --entity-type groups --entity-name readers --delete-config consumer.heartbeat.interval.ms",
+        &["Completed"],
+    ),
+    call(
+        CONFIGS,
+        "--describe --entity-type groups",
+        &["configs for group readers", "consumer.session.timeout.ms=50000"],
+    ),
+    refused(
+        CONFIGS,
+        "--alter --entity-type groups --entity-name readers --add-config share.session.timeout.ms=50000",
+        &["InvalidConfigurationException", "not supported"],
+    ),
+    call(
+        CONFIGS,
+        "--alter --entity-type users --entity-name alice --add-config producer_byte_rate=1048576",
+        &["Completed"],
+    ),
+    // Asks for credentials behind the quotas: of all users, and of one.
+    call(CONFIGS, "--describe --entity-type users", &["'alice'", "producer_byte_rate=1048576.0"]),
+    call(
+        CONFIGS,
+        "--describe --entity-type users --entity-name alice",
+        &["Quota configs for user-principal 'alice' are producer_byte_rate=1048576.0"],
+    ),
+    refused(
+        CONFIGS,
+        "--alter --entity-type users --entity-name alice --add-config SCRAM-SHA-256=[password=secret]",
+        &["UnsupportedVersionException"],
+    ),
     call(LOG_DIRS, "--describe --topic-list ops", &["\"partition\":\"ops-0\"", "\"error\":null"]),
     call(FEATURES, "describe", &["aquifer.version"]),
     refused(FEATURES, "upgrade --feature aquifer.version=32000", &["Could not upgrade aquifer.version"]),

@@ -106,6 +106,14 @@ fn our_bytes_are_those_of_kafka_protocol() {
     both::<describe_topic_partitions::DescribeTopicPartitionsResponse, theirs::DescribeTopicPartitionsResponse>(
         &mut checked,
     );
+    both::<
+        describe_user_scram_credentials::DescribeUserScramCredentialsRequest,
+        theirs::DescribeUserScramCredentialsRequest,
+    >(&mut checked);
+    both::<
+        describe_user_scram_credentials::DescribeUserScramCredentialsResponse,
+        theirs::DescribeUserScramCredentialsResponse,
+    >(&mut checked);
     both::<elect_leaders::ElectLeadersRequest, theirs::ElectLeadersRequest>(&mut checked);
     both::<elect_leaders::ElectLeadersResponse, theirs::ElectLeadersResponse>(&mut checked);
     both::<fetch::FetchRequest, theirs::FetchRequest>(&mut checked);

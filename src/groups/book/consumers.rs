@@ -71,11 +71,23 @@ impl Book {
                 Ok(heard)
             }
         };
-        // One that says nothing new puts a deadline off, which is seen when the deadline comes.
-        if effects.records.len() > said {
+        // One that says nothing new puts a deadline off, which is seen when the deadline comes, unless the session was made shorter.
+        let is_sooner = |group: &super::Group| {
+            let next = group.members.next_deadline();
+            next.is_some_and(|next| group.deadline.is_none_or(|noted| next < noted))
+        };
+        if effects.records.len() > said || self.groups.get(id).is_some_and(is_sooner) {
             self.settle(id);
         }
         heard
+    }
+
+    /// Whether members of the group subscribe to this regular expression already, so that it is known what it matches.
+    pub(crate) fn knows_pattern(&self, id: &str, pattern: &str) -> bool {
+        match self.groups.get(id).map(|group| &group.members) {
+            Some(Members::Consumer(group)) => group.knows_pattern(pattern),
+            Some(Members::Classic(_)) | None => false,
+        }
     }
 
     /// Lets a member go.

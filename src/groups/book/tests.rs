@@ -3,7 +3,7 @@ use aquifer_runtime::clock::Clock;
 use bytes::Bytes;
 
 use super::*;
-use crate::config::{Assignor, Assignors};
+use crate::config::{Assignor, Assignors, GroupTime};
 use crate::groups::classic::{Assignments, Profile};
 
 mod consumers;
@@ -23,7 +23,7 @@ fn book() -> Book {
         batch_bytes_max: 1_000,
     };
     let consumer = ConsumerLimits {
-        session_timeout: Duration::from_secs(45),
+        session_timeout: GroupTime::always(Duration::from_secs(45)),
         members_max: 100,
         assignors: Assignors { default: Assignor::Uniform, other: Some(Assignor::Range) },
         batch_bytes_max: 1_000,

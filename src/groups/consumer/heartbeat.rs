@@ -107,7 +107,7 @@ impl ConsumerGroup {
         self.retarget(around, effects);
         self.reconcile(&beat.member, beat.owned.as_ref(), around, effects);
         let member = self.members.get_mut(&beat.member).ok_or(GroupError::UnknownMember)?;
-        member.session_until = around.now.at + around.limits.session_timeout;
+        member.session_until = around.session_until(&self.id);
         sooner(&mut self.wake, member.next_deadline());
         let assigned = &member.current.assigned;
         let is_told = beat.joins() || beat.is_full() || *assigned != before;

@@ -34,7 +34,7 @@ use super::error::GroupError;
 use super::partitions::Partitions;
 use super::record::{ConsumerRecord, Current, GroupEpoch, Matching, MemberState, Profile, Record, Said};
 use super::topics::Topics;
-use crate::config::{Assignor, Assignors};
+use crate::config::{Assignor, Assignors, GroupTime};
 
 /// How many members subscribe to what.
 mod readers;
@@ -71,7 +71,7 @@ pub(crate) const AWAY: i32 = -2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConsumerLimits {
     /// How long a member may be silent.
-    pub(crate) session_timeout: Duration,
+    pub(crate) session_timeout: GroupTime,
     pub(crate) members_max: usize,
     pub(crate) assignors: Assignors,
     /// What a batch of records may come to: what does not fit cannot be stored.
@@ -84,6 +84,13 @@ pub(crate) struct Around<'a> {
     pub(crate) topics: &'a Topics,
     pub(crate) limits: ConsumerLimits,
     pub(crate) now: Now,
+}
+
+impl Around<'_> {
+    /// Until when a member of this group may be silent, which was heard of now.
+    fn session_until(&self, group: &str) -> Instant {
+        self.now.at + self.limits.session_timeout.of(self.topics.settings_of(group))
+    }
 }
 
 /// A group.
@@ -126,11 +133,11 @@ struct Member {
 }
 
 impl Member {
-    fn new(around: Around<'_>) -> Member {
+    fn new(session_until: Instant) -> Member {
         Member {
             profile: Profile::default(),
             current: Current::default(),
-            session_until: around.now.at + around.limits.session_timeout,
+            session_until,
             rebalance_until: None,
         }
     }
@@ -211,7 +218,7 @@ impl ConsumerGroup {
     /// Goes on after its partition was read: nobody could be heard of meanwhile.
     pub(crate) fn resume(&mut self, around: Around<'_>) {
         for member in self.members.values_mut() {
-            member.session_until = around.now.at + around.limits.session_timeout;
+            member.session_until = around.session_until(&self.id);
             member.hurry(around.now.at);
         }
         self.set_alarm();
@@ -255,7 +262,8 @@ impl ConsumerGroup {
             }
             return;
         };
-        let member = self.members.entry(id.clone()).or_insert_with(|| Member::new(around));
+        let member =
+            self.members.entry(id.clone()).or_insert_with(|| Member::new(around.session_until(&self.id)));
         sooner(&mut self.wake, member.next_deadline());
         let before = std::mem::replace(&mut member.profile, profile);
         let instance = member.profile.instance.clone();
@@ -279,7 +287,8 @@ impl ConsumerGroup {
         if value.is_none() && !self.members.contains_key(&id) {
             return;
         }
-        let member = self.members.entry(id.clone()).or_insert_with(|| Member::new(around));
+        let member =
+            self.members.entry(id.clone()).or_insert_with(|| Member::new(around.session_until(&self.id)));
         let before = std::mem::replace(&mut member.current, value.unwrap_or_default());
         member.hurry(around.now.at);
         sooner(&mut self.wake, member.next_deadline());

@@ -25,6 +25,11 @@ pub(crate) struct Stale {
 }
 
 impl ConsumerGroup {
+    /// Whether it is known what an expression matches.
+    pub(crate) fn knows_pattern(&self, pattern: &str) -> bool {
+        self.patterns.contains_key(pattern)
+    }
+
     /// What is to be matched again now.
     pub(super) fn stale(&mut self, around: Around<'_>) -> Option<Stale> {
         let version = around.topics.version();

@@ -6,6 +6,7 @@ use aquifer_model::Timestamp;
 use aquifer_runtime::clock::Clock;
 
 use super::*;
+use crate::config::{Config, Sources};
 use crate::groups::classic::Leaving;
 use crate::groups::topics::tests::Cluster;
 
@@ -30,7 +31,7 @@ impl Table {
             cluster,
             topics: Topics::default(),
             limits: ConsumerLimits {
-                session_timeout: Duration::from_secs(45),
+                session_timeout: GroupTime::always(Duration::from_secs(45)),
                 members_max: 4,
                 assignors: Assignors { default: Assignor::Uniform, other: Some(Assignor::Range) },
                 batch_bytes_max: 2_000,
@@ -556,4 +557,31 @@ fn what_an_old_broker_knew_of_topics_is_taken_back() {
     table.join("a", &["t"]);
     assert!(table.log.contains(&Said::Topics(false)));
     assert!(!table.group.has_topics_record);
+}
+
+#[test]
+fn a_group_may_have_a_session_of_its_own() {
+    let key = "consumer.session.timeout.ms";
+    let brokers = Config::load(Sources::default()).expect("the defaults").broker().groups.consumer.clone();
+    let mut table = Table::new(&[("t", 1)]);
+    table.limits.session_timeout = brokers.session_timeout;
+    let owned = table.join("a", &["t"]);
+    table.pass(44);
+    table.cluster.configure("g", key, "50000");
+    table.cluster.configure("other", key, "60000");
+    table.see();
+    table.beat("a", 1, &owned);
+    table.pass(49);
+    assert_eq!(table.group.member_count(), 1, "45 seconds are the brokers' default");
+    table.reload();
+    table.pass(49);
+    assert_eq!(table.group.member_count(), 1, "sessions begin anew, and are as long");
+    // What a broker with wider bounds has stored counts as the most that this one allows.
+    table.cluster.configure("g", key, "3600000");
+    table.see();
+    table.beat("a", 1, &owned);
+    table.pass(59);
+    assert_eq!(table.group.member_count(), 1);
+    table.pass(1);
+    assert_eq!(table.group.member_count(), 0);
 }

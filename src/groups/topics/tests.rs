@@ -6,7 +6,8 @@ use uuid::Uuid;
 use super::*;
 use crate::metadata::apply::apply;
 use crate::metadata::command::{
-    BrokerRef, CreatePartitions, CreateTopic, DeleteTopic, FormatCluster, RegisterBroker, Remains,
+    BrokerRef, CreatePartitions, CreateTopic, DeleteTopic, FormatCluster, KnownConfigs, RegisterBroker,
+    Remains, SetGroupConfigs,
 };
 use crate::metadata::image::{Configs, Endpoint, SecurityProtocol};
 use crate::metadata::{
@@ -76,6 +77,13 @@ impl Cluster {
         };
         let added = vec![vec![BrokerId(1)]; by];
         self.apply(Command::CreatePartitions(CreatePartitions { topic, existing, added }));
+    }
+
+    /// Sets something for a group.
+    pub(in crate::groups) fn configure(&mut self, group: &str, key: &str, value: &str) {
+        let changes = [(key.to_owned(), Some(value.to_owned()))].into();
+        let set = SetGroupConfigs { group: group.to_owned(), changes, known: KnownConfigs::new() };
+        self.apply(Command::SetGroupConfigs(set));
     }
 
     pub(in crate::groups) fn delete(&mut self, topic: &str) {

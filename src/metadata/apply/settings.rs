@@ -1,9 +1,13 @@
-//! Settings of topics and brokers. What they mean was checked before they were proposed; here only their size is.
+//! Settings of topics, brokers and groups. What they mean was checked before they were proposed; here only their size is.
 
 use std::sync::Arc;
 
-use super::{CONFIG_VALUE_BYTES_MAX, CONFIGS_MAX, TEXT_BYTES_MAX};
-use crate::metadata::command::{ConfigChanges, KnownConfigs, SetBrokerConfigs, SetTopicConfigs};
+use super::{
+    CONFIG_VALUE_BYTES_MAX, CONFIGS_MAX, CONFIGURED_GROUPS_MAX, GROUP_NAME_BYTES_MAX, TEXT_BYTES_MAX,
+};
+use crate::metadata::command::{
+    ConfigChanges, KnownConfigs, SetBrokerConfigs, SetGroupConfigs, SetTopicConfigs,
+};
 use crate::metadata::image::{Configs, Image};
 use crate::metadata::verdict::{Outcome, Rejected};
 
@@ -31,6 +35,30 @@ pub(super) fn set_broker_configs(image: &mut Image, command: &SetBrokerConfigs) 
         } else {
             all.insert(command.broker, configs);
         }
+    }
+    Ok(Outcome::Done)
+}
+
+/// A group need not be there: what is set for it waits for it, and outlives it.
+pub(super) fn set_group_configs(image: &mut Image, command: &SetGroupConfigs) -> Result<Outcome, Rejected> {
+    let SetGroupConfigs { group, changes, known } = command;
+    if group.is_empty() || group.len() > GROUP_NAME_BYTES_MAX {
+        return Err(Rejected::InvalidConfigs("the name of the group is empty or too long"));
+    }
+    let before = image.group_configs(group);
+    let configs = changed(before, changes, known)?;
+    if configs == *before {
+        return Ok(Outcome::Done);
+    }
+    let is_one_more = before.is_empty() && !configs.is_empty();
+    if is_one_more && image.group_configs.len() >= CONFIGURED_GROUPS_MAX {
+        return Err(Rejected::InvalidConfigs("too many groups have settings of their own"));
+    }
+    let all = Arc::make_mut(&mut image.group_configs);
+    if configs.is_empty() {
+        all.remove(group);
+    } else {
+        all.insert(group.clone(), configs);
     }
     Ok(Outcome::Done)
 }

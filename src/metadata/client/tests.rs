@@ -8,7 +8,10 @@ use uuid::Uuid;
 
 use super::*;
 use crate::metadata::codec::samples;
-use crate::metadata::command::{BrokerRef, CreateTopic};
+use crate::metadata::command::{
+    BrokerRef, CreateTopic, KnownConfigs, SetClientQuotas, SetFeatures, SetGroupConfigs,
+};
+use crate::metadata::image::{QuotaEntity, QuotaName};
 use crate::metadata::raft::log::LogError;
 use crate::metadata::start::StartError;
 
@@ -292,4 +295,44 @@ async fn formatting_that_was_cut_short_begins_again_under_the_same_ids() {
         let now = crate::metadata::node::Node::read(&world.disk, dir.path()).unwrap();
         assert_eq!(now, Some(formed.clone()));
     }
+}
+
+/// An older program may run here again for as long as the level says so; and one that is older than the level does not start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_older_programs_cannot_read_is_not_written_before_the_level_is_raised() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("metadata");
+    let (metadata, tasks) = start(&path).await;
+    let level = |level: i16| {
+        Command::SetFeatures(SetFeatures { levels: [(VERSION_FEATURE.to_owned(), level)].into() })
+    };
+    let commands = || {
+        let changes = [("consumer.session.timeout.ms".to_owned(), Some("45000".to_owned()))].into();
+        let entity = QuotaEntity::ClientId(QuotaName::Default);
+        let quotas = [(entity, [("producer_byte_rate".to_owned(), Some(1.0))].into())];
+        vec![
+            Command::SetGroupConfigs(SetGroupConfigs {
+                group: "g".to_owned(),
+                changes,
+                known: KnownConfigs::new(),
+            }),
+            Command::SetClientQuotas(SetClientQuotas { changes: quotas.into() }),
+        ]
+    };
+    // As a cluster that was made by a program without them.
+    metadata.propose(level(1)).await.unwrap();
+    for (command, name) in commands().into_iter().zip(["SetGroupConfigs", "SetClientQuotas"]) {
+        let expected = ProposeError::Level { command: name, needed: 2, finalized: 1 };
+        assert_eq!(metadata.propose(command).await, Err(expected));
+    }
+    let refused = metadata.propose_many(commands()).await;
+    assert!(refused.iter().all(|answer| matches!(answer, Err(ProposeError::Level { .. }))), "{refused:?}");
+    metadata.propose(level(2)).await.unwrap();
+    assert_eq!(metadata.propose_many(commands()).await, [Ok(Outcome::Done), Ok(Outcome::Done)]);
+    metadata.propose(level(3)).await.unwrap();
+    tasks.stop(PATIENCE).await.unwrap();
+    let Err(StartError::Features(error)) = start_with(&path, Options::default()).await else {
+        panic!("a cluster at a level that nobody here knows");
+    };
+    assert_eq!(error.to_string(), "aquifer.version: level 3 is not known here, only 1 to 2");
 }

@@ -2,7 +2,8 @@
 //!
 //! Format `AQMC`, version 1: kind, then that kind's fields, then tagged fields. A command means the same to everyone who applies
 //! it, so there is nothing in it that a reader might leave aside: any field unknown here refuses the command, even an optional
-//! one. New kinds and fields are written only above a finalized feature level at which every node knows them.
+//! one. New kinds and fields are written only above a finalized feature level at which every node knows them
+//! (`Command::level_min`).
 
 use aquifer_model::format::{Format, FormatError, Tags, Writer};
 
@@ -13,7 +14,7 @@ use super::parts::{
 use crate::metadata::command::{
     AllocateProducerIds, BrokerRef, ChangeIsr, ChangeLeader, Command, ConfigChanges, CreatePartitions,
     CreateTopic, DeleteTopic, Election, ForfeitReplicas, FormatCluster, KnownConfigs, RegisterBroker,
-    Remains, SetBrokerConfigs, SetClientQuotas, SetFeatures, SetTopicConfigs,
+    Remains, SetBrokerConfigs, SetClientQuotas, SetFeatures, SetGroupConfigs, SetTopicConfigs,
 };
 
 /// The format of a command.
@@ -38,6 +39,7 @@ mod kind {
     pub(super) const ALLOCATE_PRODUCER_IDS: u8 = 14;
     pub(super) const SET_FEATURES: u8 = 15;
     pub(super) const SET_CLIENT_QUOTAS: u8 = 16;
+    pub(super) const SET_GROUP_CONFIGS: u8 = 17;
 }
 
 /// Required: what a change of settings builds on.
@@ -54,7 +56,8 @@ pub(in crate::metadata) fn encode(command: &Command) -> Vec<u8> {
 fn tags(command: &Command) -> Tags {
     let mut tags = Tags::default();
     if let Command::SetTopicConfigs(SetTopicConfigs { known, .. })
-    | Command::SetBrokerConfigs(SetBrokerConfigs { known, .. }) = command
+    | Command::SetBrokerConfigs(SetBrokerConfigs { known, .. })
+    | Command::SetGroupConfigs(SetGroupConfigs { known, .. }) = command
         && !known.is_empty()
     {
         let mut writer = Writer::new();
@@ -123,6 +126,11 @@ fn write(writer: &mut Writer, command: &Command) {
         Command::SetBrokerConfigs(SetBrokerConfigs { broker, changes, known: _ }) => {
             writer.u8(kind::SET_BROKER_CONFIGS);
             writer.option(*broker, |writer, broker| writer.i32(broker.0));
+            write_changes(writer, changes);
+        }
+        Command::SetGroupConfigs(SetGroupConfigs { group, changes, known: _ }) => {
+            writer.u8(kind::SET_GROUP_CONFIGS);
+            writer.string(group);
             write_changes(writer, changes);
         }
         Command::SetClientQuotas(SetClientQuotas { changes }) => {
@@ -204,7 +212,8 @@ pub(in crate::metadata) fn decode(bytes: &[u8]) -> Result<Command, FormatError> 
     let mut command = read(&mut source)?;
     let found = source.reader.tags(&[TAG_KNOWN_CONFIGS])?;
     if let Command::SetTopicConfigs(SetTopicConfigs { known, .. })
-    | Command::SetBrokerConfigs(SetBrokerConfigs { known, .. }) = &mut command
+    | Command::SetBrokerConfigs(SetBrokerConfigs { known, .. })
+    | Command::SetGroupConfigs(SetGroupConfigs { known, .. }) = &mut command
         && let Some(bytes) = found.get(TAG_KNOWN_CONFIGS)
     {
         let mut source = Source { reader: FORMAT.reader(bytes), format: FORMAT.name };
@@ -305,6 +314,11 @@ fn read(source: &mut Source<'_>) -> Result<Command, FormatError> {
             })?;
             Command::SetClientQuotas(SetClientQuotas { changes: source.rising(changes)? })
         }
+        kind::SET_GROUP_CONFIGS => Command::SetGroupConfigs(SetGroupConfigs {
+            group: source.text()?,
+            changes: read_changes(source)?,
+            known: KnownConfigs::new(),
+        }),
         _ => return Err(source.invalid("its kind is unknown here: use a newer aquifer")),
     })
 }

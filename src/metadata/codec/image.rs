@@ -13,12 +13,14 @@ use super::parts::{
     write_topic,
 };
 use crate::metadata::image::{
-    Broker, BrokerState, ClientQuotas, Cluster, DeletedTopic, Image, Partition, Topic,
+    Broker, BrokerState, ClientQuotas, Cluster, DeletedTopic, GroupConfigs, Image, Partition, Topic,
 };
 
 const FORMAT: &str = "metadata image";
 /// Required: client quotas, where there are any. A program that does not know them would not hold anyone to them.
 const TAG_CLIENT_QUOTAS: u32 = 0;
+/// Required: settings of groups, where there are any. A program that does not know them would not keep to them.
+const TAG_GROUP_CONFIGS: u32 = 1;
 
 /// An image as bytes.
 pub(in crate::metadata) fn write(writer: &mut Writer, image: &Image) {
@@ -127,10 +129,13 @@ pub(in crate::metadata) fn read(body: &[u8]) -> Result<Image, FormatError> {
             return Err(source.invalid("a deleted topic is there twice"));
         }
     }
-    image.unknown = source.reader.tags(&[TAG_CLIENT_QUOTAS])?;
+    image.unknown = source.reader.tags(&[TAG_CLIENT_QUOTAS, TAG_GROUP_CONFIGS])?;
     source.reader.end()?;
     if let Some(bytes) = image.unknown.take(TAG_CLIENT_QUOTAS) {
         image.client_quotas = Arc::new(read_client_quotas(&bytes)?);
+    }
+    if let Some(bytes) = image.unknown.take(TAG_GROUP_CONFIGS) {
+        image.group_configs = Arc::new(read_group_configs(&bytes)?);
     }
     if let Some(flaw) = image.flaw() {
         tracing::error!(flaw, "a metadata image breaks its own rules");
@@ -151,6 +156,13 @@ fn tags(image: &Image) -> Tags {
         }
         tags.set_required(TAG_CLIENT_QUOTAS, writer.finish().into());
     }
+    if !image.group_configs.is_empty() {
+        let mut writer = Writer::new();
+        write_map(&mut writer, &image.group_configs, |writer, configs| {
+            write_map(writer, configs, |writer, value| writer.string(value));
+        });
+        tags.set_required(TAG_GROUP_CONFIGS, writer.finish().into());
+    }
     tags
 }
 
@@ -159,6 +171,13 @@ fn read_client_quotas(bytes: &[u8]) -> Result<ClientQuotas, FormatError> {
     let entries = source.list(3, |source| Ok((source.quota_entity()?, source.map(Source::number)?)))?;
     source.reader.end()?;
     source.rising(entries)
+}
+
+fn read_group_configs(bytes: &[u8]) -> Result<GroupConfigs, FormatError> {
+    let mut source = Source { reader: Reader::new(FORMAT, bytes), format: FORMAT };
+    let configs = source.map(|source| source.map(Source::text))?;
+    source.reader.end()?;
+    Ok(configs)
 }
 
 fn read_broker(source: &mut Source<'_>) -> Result<Broker, FormatError> {

@@ -65,6 +65,8 @@ pub(in crate::metadata) fn arbitrary_command() -> impl Strategy<Value = Command>
             .prop_map(|(topic, changes, known)| Command::SetTopicConfigs(SetTopicConfigs { topic, changes, known })),
         2 => (prop::option::of(broker()), changes(), known())
             .prop_map(|(broker, changes, known)| Command::SetBrokerConfigs(SetBrokerConfigs { broker, changes, known })),
+        2 => ("[g-h]{0,2}", changes(), known())
+            .prop_map(|(group, changes, known)| Command::SetGroupConfigs(SetGroupConfigs { group, changes, known })),
         2 => quota_changes().prop_map(|changes| Command::SetClientQuotas(SetClientQuotas { changes })),
         14 => change_isr(),
         10 => (topic_partition(), 0i32..5, broker(), any::<bool>()).prop_map(|(partition, epoch, leader, clean)| {

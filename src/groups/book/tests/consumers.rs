@@ -1,7 +1,8 @@
 //! Groups whose coordinator assigns, beside all others.
 
 use super::*;
-use crate::groups::consumer::{Departure, Heard, Heartbeat, JOINING};
+use crate::config::{Config, Sources};
+use crate::groups::consumer::{Departure, Heard, Heartbeat, JOINING, Resolved};
 use crate::groups::partitions::Partitions;
 use crate::groups::topics::tests::Cluster;
 
@@ -147,4 +148,82 @@ fn a_step_that_was_not_stored_did_not_happen() {
     undo(&mut book, effects, &mut lost);
     assert_eq!(lost.joins.len(), 1, "whoever waits for a group that is no more is told");
     assert_eq!(book.describe_consumers("g"), before);
+}
+
+#[test]
+fn an_expression_is_known_for_as_long_as_somebody_reads_by_it() {
+    let mut book = book_with_topic();
+    let mut effects = Effects::default();
+    assert!(!book.knows_pattern("g", "t.*"), "there is no such group");
+    heartbeat(&mut book, &joining("a"), 0, &mut effects).expect("it may");
+    assert!(!book.knows_pattern("g", "t.*"));
+    let pattern = Resolved { pattern: Str::from("t.*"), topics: vec![Str::from("t")] };
+    let by_pattern = Heartbeat { pattern: Some(pattern), ..joining("b") };
+    heartbeat(&mut book, &by_pattern, 0, &mut effects).expect("it may");
+    assert!(book.knows_pattern("g", "t.*") && !book.knows_pattern("g", "t"));
+    assert!(!book.knows_pattern("other", "t.*"));
+    leave(&mut book, "b", 0, &mut effects).expect("it is in");
+    assert!(!book.knows_pattern("g", "t.*"), "nobody reads by it");
+}
+
+/// Of what there is no room for the number is told.
+#[test]
+fn so_many_groups_stand_with_so_many_positions() {
+    let mut book = book_with_topic();
+    let mut effects = Effects::default();
+    let committer = Committer {
+        member_id: Str::EMPTY,
+        instance: None,
+        generation: -1,
+        knows_epochs: false,
+        retention: None,
+    };
+    for group in ["a", "b", "c"] {
+        let commits = (0..2).map(|partition| Commit {
+            topic: Str::from("t"),
+            topic_id: TopicId::ZERO,
+            partition,
+            offset: 7,
+            leader_epoch: None,
+            metadata: Str::EMPTY,
+        });
+        let kept = book.commit(&Str::from(group), &committer, commits.collect(), now(0), &mut effects);
+        assert_eq!(kept, Ok(vec![Ok(()), Ok(())]));
+    }
+    for ((groups_max, positions_max), expected) in [
+        ((9, 9), (vec![("a", 2), ("b", 2), ("c", 2)], 0, 0)),
+        ((3, 3), (vec![("a", 2), ("b", 1), ("c", 0)], 0, 3)),
+        ((2, 9), (vec![("a", 2), ("b", 2)], 1, 2)),
+        ((1, 1), (vec![("a", 1)], 2, 5)),
+        ((0, 9), (vec![], 3, 6)),
+    ] {
+        let Standings { groups, groups_left_out, positions_left_out } =
+            book.standings(groups_max, positions_max);
+        let told: Vec<(&str, usize)> =
+            groups.iter().map(|standing| (&*standing.group, standing.positions.len())).collect();
+        assert_eq!((told, groups_left_out, positions_left_out), expected, "{groups_max}, {positions_max}");
+    }
+}
+
+/// A heartbeat puts a deadline off, and nobody looks at it before it comes: a shorter session brings it forward.
+#[test]
+fn a_session_that_was_made_shorter_ends_in_time() {
+    let key = "consumer.session.timeout.ms";
+    let brokers = Config::load(Sources::default()).expect("the defaults").broker().groups.consumer.clone();
+    let mut cluster = Cluster::new();
+    cluster.create("t", 2);
+    cluster.configure("g", key, "60000");
+    let mut book = book();
+    book.rules.consumer.session_timeout = brokers.session_timeout;
+    book.see(cluster.image());
+    let mut effects = Effects::default();
+    heartbeat(&mut book, &joining("a"), 0, &mut effects).expect("it may");
+    assert_eq!(book.next_deadline(), Some(now(60).at));
+    cluster.configure("g", key, "50000");
+    book.see(cluster.image());
+    let alive = Heartbeat { epoch: 1, rebalance_timeout_ms: None, topics: None, owned: None, ..joining("a") };
+    heartbeat(&mut book, &alive, 1, &mut effects).expect("it is in");
+    assert_eq!(book.next_deadline(), Some(now(51).at));
+    book.tick(now(51), &mut effects);
+    assert!(book.describe_consumers("g").expect("its epoch is stored").members.is_empty());
 }

@@ -60,6 +60,57 @@ fn settings_are_set_and_taken_back_within_bounds() {
     }
 }
 
+#[test]
+fn groups_have_settings_whether_they_are_there_or_not() {
+    let on_group = |group: &str, key: &str, value: Option<&str>| {
+        let changes = [(key.to_owned(), value.map(str::to_owned))].into();
+        Command::SetGroupConfigs(SetGroupConfigs {
+            group: group.to_owned(),
+            changes,
+            known: KnownConfigs::new(),
+        })
+    };
+    let image = check(
+        vec![
+            on_group("g", "a", Some("1")),
+            on_group("g", "b", Some("2")),
+            on_group("h", "a", Some("3")),
+            on_group("h", "a", None),
+            on_group("i", "a", None),
+        ],
+        DONE,
+    );
+    assert_eq!(
+        *image.group_configs("g"),
+        [("a", "1"), ("b", "2")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+    );
+    assert_eq!(image.configured_groups().collect::<Vec<_>>(), ["g"]);
+    let mut again = image.clone();
+    ok(&mut again, on_group("g", "a", Some("1")));
+    assert!(Arc::ptr_eq(&again.group_configs, &image.group_configs), "what changes nothing copies nothing");
+
+    let nameless = "the name of the group is empty or too long";
+    for (command, expected) in [
+        (on_group("", "a", Some("1")), Err(Rejected::InvalidConfigs(nameless))),
+        (on_group(&"g".repeat(GROUP_NAME_BYTES_MAX), "a", Some("1")), DONE),
+        (
+            on_group(&"g".repeat(GROUP_NAME_BYTES_MAX + 1), "a", Some("1")),
+            Err(Rejected::InvalidConfigs(nameless)),
+        ),
+        (on_group("g", "", Some("1")), Err(Rejected::InvalidConfigs("a key is empty or too long"))),
+    ] {
+        check(vec![command], expected);
+    }
+    let mut full = cluster();
+    for group in 0..CONFIGURED_GROUPS_MAX {
+        ok(&mut full, on_group(&group.to_string(), "a", Some("1")));
+    }
+    let one_more = apply(&mut full.clone(), &on_group("g", "a", Some("1")));
+    assert_eq!(one_more, Err(Rejected::InvalidConfigs("too many groups have settings of their own")));
+    ok(&mut full, on_group("0", "b", Some("1")));
+    ok(&mut full, on_group("g", "a", None));
+}
+
 /// Two who add to one list from the same knowledge: the second has to look again, or the first one's addition would be lost.
 #[test]
 fn settings_that_changed_meanwhile_are_not_overwritten() {

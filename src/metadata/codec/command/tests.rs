@@ -95,6 +95,11 @@ fn one_of_each() -> Vec<Command> {
             ]
             .into(),
         }),
+        Command::SetGroupConfigs(SetGroupConfigs {
+            group: text("etl"),
+            changes: [(text("a"), Some(text("1"))), (text("b"), None)].into(),
+            known: KnownConfigs::new(),
+        }),
     ]
 }
 
@@ -130,7 +135,16 @@ fn what_changes_build_on_is_a_field_of_its_own() {
             changes: [(text("a"), Some(text("1")))].into(),
             known: known.clone(),
         }),
-        Command::SetBrokerConfigs(SetBrokerConfigs { broker: None, changes: ConfigChanges::new(), known }),
+        Command::SetBrokerConfigs(SetBrokerConfigs {
+            broker: None,
+            changes: ConfigChanges::new(),
+            known: known.clone(),
+        }),
+        Command::SetGroupConfigs(SetGroupConfigs {
+            group: text("etl"),
+            changes: ConfigChanges::new(),
+            known,
+        }),
     ] {
         let bytes = encode(&command);
         let written = hex(&bytes);

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::*;
 use crate::metadata::apply::apply;
 use crate::metadata::codec::samples::{arbitrary_image, full_image};
-use crate::metadata::command::{Command, SetClientQuotas};
+use crate::metadata::command::{Command, KnownConfigs, SetClientQuotas, SetGroupConfigs};
 use crate::metadata::image::{QuotaEntity, QuotaName};
 
 fn encode(image: &Image) -> Vec<u8> {
@@ -20,6 +20,8 @@ fn encode(image: &Image) -> Vec<u8> {
 const GOLDEN: &str = include_str!("../golden/image-v1.txt");
 
 const GOLDEN_QUOTAS: &str = include_str!("../golden/image-v1-quotas.txt");
+
+const GOLDEN_GROUPS: &str = include_str!("../golden/image-v1-groups.txt");
 
 #[test]
 fn bytes_are_golden() {
@@ -47,6 +49,22 @@ fn client_quotas_are_a_field_of_their_own() {
     assert_eq!(read(&encode(&image)), Ok(image.clone()));
     Arc::make_mut(&mut image.client_quotas).insert(named_ip(), [("a".to_owned(), 0.0)].into());
     assert!(read(&encode(&image)).is_err(), "a quota of nothing");
+}
+
+/// So did settings of groups.
+#[test]
+fn settings_of_groups_are_a_field_of_their_own() {
+    let mut image = full_image();
+    for (group, key) in [("b", "k"), ("a", "k"), ("a", "l")] {
+        let changes = [(key.to_owned(), Some("1".to_owned()))].into();
+        let set = SetGroupConfigs { group: group.to_owned(), changes, known: KnownConfigs::new() };
+        apply(&mut image, &Command::SetGroupConfigs(set)).unwrap();
+    }
+    let hex: String = encode(&image).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, GOLDEN_GROUPS.trim());
+    assert_eq!(read(&encode(&image)), Ok(image.clone()));
+    Arc::make_mut(&mut image.group_configs).insert("c".to_owned(), [].into());
+    assert!(read(&encode(&image)).is_err(), "a group without any");
 }
 
 fn named_ip() -> QuotaEntity {
