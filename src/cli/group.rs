@@ -274,7 +274,12 @@ fn print(group: &Group, progress: &[Progress], out: &mut Output) -> anyhow::Resu
     let Group { name, protocol, state, assignor, members } = group;
     let assignor = if assignor.is_empty() { String::new() } else { format!(", assignor {assignor}") };
     let (count, lag) = (members.len(), lag(progress));
-    out.line(format!("group {name}, {state}, {protocol} protocol{assignor}, {count} members, lag {lag}"))?;
+    // A group may be on its way from one protocol to the other.
+    let others = members.iter().filter(|member| member.protocol != *protocol).count();
+    let others = if others == 0 { String::new() } else { format!(" ({others} of the classic protocol)") };
+    out.line(format!(
+        "group {name}, {state}, {protocol} protocol{assignor}, {count} members{others}, lag {lag}"
+    ))?;
     let by_id: BTreeMap<&str, &Member> = members.iter().map(|member| (member.id.as_str(), member)).collect();
     let number = |offset: Option<Offset>| offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string());
     let mut table =
@@ -321,6 +326,7 @@ fn as_json(group: &Group, progress: &[Progress]) -> Value {
         json!({
             "id": member.id,
             "instance": member.instance,
+            "protocol": member.protocol,
             "client": member.client,
             "host": member.host,
             "assigned": member.assigned,
