@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 
 use aquifer_protocol::Str;
 
-use super::super::classic::{Join, State};
-use super::super::consumer::{
-    ConsumerGroup, ConsumerView, Departure, Heard, Heartbeat, JOINING, Rejoin, Resolved,
-};
+use super::super::classic::{Join, Rejoin, State};
+use super::super::consumer::{ConsumerGroup, ConsumerView, Departure, Heard, Heartbeat, JOINING, Resolved};
 use super::super::effects::{Effects, JoinRefused, Joined, Now};
 use super::super::error::GroupError;
 use super::super::members::Members;

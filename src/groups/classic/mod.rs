@@ -42,7 +42,7 @@ mod tests;
 pub(crate) use join::Join;
 pub(crate) use leave::Leaving;
 pub(crate) use member::{Profile, duration, millis};
-pub(crate) use settled::Settled;
+pub(crate) use settled::{Rejoin, Settled};
 pub(crate) use sync::{Assignments, Sync};
 pub(crate) use view::View;
 
@@ -233,8 +233,9 @@ impl ClassicGroup {
         for member in self.members.values_mut() {
             member.deadline = now.at + member.profile.session_timeout;
         }
-        // Who joins again first stays in, up to `group.max.size`.
-        if self.members.len() > limits.members_max {
+        // Who joins again first stays in, up to `group.max.size`. And nobody leads a group whose members were to join again.
+        let is_leaderless = self.state == State::Stable && self.leader.is_none();
+        if is_leaderless || self.members.len() > limits.members_max {
             self.prepare(now, limits, effects);
         }
     }

@@ -21,6 +21,15 @@ pub(crate) struct Settled {
     pub(crate) assignment: Bytes,
 }
 
+/// What members do once their group has become a classic one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rejoin {
+    /// They share anew.
+    Needed,
+    /// They have what is theirs already.
+    Needless,
+}
+
 impl ClassicGroup {
     /// The last generation.
     pub(crate) fn generation(&self) -> i32 {
@@ -42,11 +51,13 @@ impl ClassicGroup {
     }
 
     /// A stable group of consumers that were in one of the other kind, whose assignments `assign` makes of their ids and of what they
-    /// say; `None` if they have no protocol in common, or for want of an assignment.
+    /// say; `None` if they have no protocol in common, or for want of an assignment. If they have to join again, nobody leads it, by
+    /// which that is stored: whoever reads it has them join again, too.
     pub(crate) fn of_consumers(
         id: Str,
         generation: i32,
         consumers: Vec<Settled>,
+        rejoin: Rejoin,
         now: Now,
         mut assign: impl FnMut(&Settled) -> Option<Bytes>,
     ) -> Option<ClassicGroup> {
@@ -71,6 +82,9 @@ impl ClassicGroup {
             }
         }
         group.subscribed = group.subscribe();
+        if rejoin == Rejoin::Needed {
+            group.leader = None;
+        }
         Some(group)
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Upwards, when a first member comes that speaks the new protocol: all others keep their ids and what they were assigned, which is
 //! theirs at an epoch that is their generation, and go on by the classic protocol. Downwards, when the last such member is gone:
-//! those who are left are a stable classic group whose generation is the epoch of the target and whose assignment is the target;
-//! unless all of them had reached it, they join again at once.
+//! those who are left are a stable classic group whose generation is the epoch of the target and whose assignment is what they have;
+//! unless that is all of the target, they join again at once. (In Kafka the assignment is the target, reached or not.)
 //!
 //! Invariant: what a member may still read is its own across the change, so that nobody else is given it before it is given back.
 //!
@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use aquifer_protocol::Str;
 use bytes::Bytes;
 
-use super::super::classic::{self, ClassicGroup, Settled, duration};
+use super::super::classic::{self, ClassicGroup, Rejoin, Settled, duration};
 use super::super::effects::Effects;
 use super::super::embedded::{Assignment, Subscription};
 use super::super::error::GroupError;
@@ -104,11 +104,11 @@ impl ConsumerGroup {
             tracing::info!(group = %self.id, "the group has only classic members left, and more than group.max.size: it stays one whose coordinator assigns");
             return None;
         }
-        let Some(classic) = self.as_classic(around) else {
+        let rejoin = if self.state_name() == "Stable" { Rejoin::Needless } else { Rejoin::Needed };
+        let Some(classic) = self.as_classic(rejoin, around) else {
             tracing::warn!(group = %self.id, "the group has only classic members left, and cannot become a classic one: they have no protocol in common, or it does not fit into a record");
             return None;
         };
-        let rejoin = if self.state_name() == "Stable" { Rejoin::Needless } else { Rejoin::Needed };
         let members: Vec<Str> = self.members.keys().cloned().collect();
         for member in &members {
             self.forget(member, around, effects);
@@ -119,32 +119,24 @@ impl ConsumerGroup {
         Some((classic, rejoin))
     }
 
-    fn as_classic(&self, around: Around<'_>) -> Option<ClassicGroup> {
-        let none = Partitions::default();
+    /// The classic group of all members. Those who have to join again keep all that they may still read, also what they were to give
+    /// back: should another member of the other protocol come before they do, it is not given that.
+    fn as_classic(&self, rejoin: Rejoin, around: Around<'_>) -> Option<ClassicGroup> {
         let settled = self.members.iter().map(|(id, member)| {
             let classic = member.profile.classic.as_ref()?;
             Some(settled(id, &member.profile, classic))
         });
         let assign = |one: &Settled| -> Option<Bytes> {
             let version = Subscription::read(&one.metadata).ok()?.version;
-            let target = self.targets.get(&one.member_id).unwrap_or(&none);
-            told(target, version, around.topics).ok()
+            let Current { assigned, revoking, .. } = &self.members.get(&one.member_id)?.current;
+            told(&assigned.iter().chain(revoking.iter()).collect(), version, around.topics).ok()
         };
         let settled = settled.collect::<Option<Vec<Settled>>>()?;
-        let group =
-            ClassicGroup::of_consumers(self.id.clone(), self.target_epoch, settled, around.now, assign)?;
+        let id = self.id.clone();
+        let group = ClassicGroup::of_consumers(id, self.target_epoch, settled, rejoin, around.now, assign)?;
         let fits = group.record().batch_bytes_max() <= around.limits.batch_bytes_max;
         fits.then_some(group)
     }
-}
-
-/// What members do once their group has become a classic one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rejoin {
-    /// They share anew.
-    Needed,
-    /// They have what is theirs already.
-    Needless,
 }
 
 impl Migrant {

@@ -63,7 +63,6 @@ mod tests;
 
 pub(crate) use heartbeat::{Heard, Heartbeat, Resolved};
 pub(crate) use leave::Departure;
-pub(crate) use migrate::Rejoin;
 pub(crate) use patterns::Stale;
 pub(crate) use view::{ConsumerView, MemberView};
 
