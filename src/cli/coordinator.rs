@@ -34,6 +34,8 @@ const MANY_KEYS_SINCE: i16 = 4;
 const MANY_GROUPS_SINCE: i16 = 8;
 /// The first version of OffsetFetch that names topics by id alone.
 const IDS_SINCE: i16 = 10;
+/// A member of a group whose coordinator assigns that speaks the classic protocol.
+const MEMBER_TYPE_CLASSIC: i8 = 0;
 /// What a commit says that is no member's.
 const NO_GENERATION: i32 = -1;
 
@@ -59,6 +61,8 @@ pub struct Member {
     pub id: String,
     /// Its name, if it is a static one.
     pub instance: Option<String>,
+    /// What it speaks: `classic`, also in a group whose coordinator assigns, or `consumer`.
+    pub protocol: &'static str,
     /// Its client's id.
     pub client: String,
     /// Where it is.
@@ -123,6 +127,7 @@ fn classic_group(told: describe_groups::DescribedGroup) -> Group {
     let members = told.members.into_iter().map(|member| Member {
         id: member.member_id.to_string(),
         instance: member.group_instance_id.map(String::from),
+        protocol: "classic",
         client: member.client_id.to_string(),
         host: member.client_host.to_string(),
         assigned: assigned(&member.member_assignment),
@@ -142,6 +147,8 @@ fn consumer_group(told: consumer_group_describe::DescribedGroup) -> Group {
         Member {
             id: member.member_id.to_string(),
             instance: member.instance_id.map(String::from),
+            // Version 0 does not say, and has -1.
+            protocol: if member.member_type == MEMBER_TYPE_CLASSIC { "classic" } else { "consumer" },
             client: member.client_id.to_string(),
             host: member.client_host.to_string(),
             assigned: Some(topics.map(|topic| (topic.topic_name.to_string(), topic.partitions)).collect()),

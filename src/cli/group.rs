@@ -282,6 +282,9 @@ fn print(group: &Group, progress: &[Progress], out: &mut Output) -> anyhow::Resu
     let Group { name, protocol, state, assignor, members } = group;
     let assignor = if assignor.is_empty() { String::new() } else { format!(", assignor {assignor}") };
     let (count, lag) = (members.len(), lag(progress));
+    // A group may be on its way from one protocol to the other.
+    let others = members.iter().filter(|member| member.protocol != *protocol).count();
+    let others = if others == 0 { String::new() } else { format!(" ({others} of the classic protocol)") };
     let unknown = progress.iter().filter(|one| one.lag().is_none() && one.unknown.is_some()).count();
     let more = if unknown == 0 {
         String::new()
@@ -289,7 +292,7 @@ fn print(group: &Group, progress: &[Progress], out: &mut Output) -> anyhow::Resu
         format!(", and unknown in {unknown} of {} partitions", progress.len())
     };
     out.line(format!(
-        "group {name}, {state}, {protocol} protocol{assignor}, {count} members, lag {lag}{more}"
+        "group {name}, {state}, {protocol} protocol{assignor}, {count} members{others}, lag {lag}{more}"
     ))?;
     let by_id: BTreeMap<&str, &Member> = members.iter().map(|member| (member.id.as_str(), member)).collect();
     let number = |offset: Option<Offset>| offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string());
@@ -350,6 +353,7 @@ fn as_json(group: &Group, progress: &[Progress]) -> Value {
         json!({
             "id": member.id,
             "instance": member.instance,
+            "protocol": member.protocol,
             "client": member.client,
             "host": member.host,
             "assigned": member.assigned,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::key::{Key, count, list, millis};
+use super::key::{Key, choice, count, list, millis};
 use super::reader::Reader;
 use super::source::{Overrides, Source};
 use super::units::{INT_MAX, SECOND};
@@ -22,6 +22,33 @@ pub struct ConsumerGroups {
     pub members_max: u32,
     /// `group.consumer.assignors`.
     pub assignors: Assignors,
+    /// `group.consumer.migration.policy`.
+    pub migration: Migration,
+}
+
+/// Which way a group may change its protocol while members are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Migration {
+    /// Both ways.
+    Bidirectional,
+    /// From a group whose members assign to one whose coordinator does.
+    Upgrade,
+    /// The other way.
+    Downgrade,
+    /// Only once nobody is in.
+    Disabled,
+}
+
+impl Migration {
+    /// Whether the coordinator may begin to assign.
+    pub fn may_upgrade(self) -> bool {
+        matches!(self, Migration::Bidirectional | Migration::Upgrade)
+    }
+
+    /// Whether the members may begin to assign.
+    pub fn may_downgrade(self) -> bool {
+        matches!(self, Migration::Bidirectional | Migration::Downgrade)
+    }
 }
 
 /// A time that groups may have set for themselves, within what the broker allows.
@@ -99,6 +126,15 @@ fn assignors(names: &[&str]) -> Result<Assignors, String> {
     }
 }
 
+fn migrations() -> Vec<(&'static str, Migration)> {
+    vec![
+        ("bidirectional", Migration::Bidirectional),
+        ("upgrade", Migration::Upgrade),
+        ("downgrade", Migration::Downgrade),
+        ("disabled", Migration::Disabled),
+    ]
+}
+
 pub(super) fn read(r: &mut Reader<'_>) -> ConsumerGroups {
     let session_min = r.read(
         millis("group.consumer.min.session.timeout.ms", 45 * SECOND)
@@ -140,6 +176,10 @@ pub(super) fn read(r: &mut Reader<'_>) -> ConsumerGroups {
         assignors: r.read(
             list("group.consumer.assignors", "uniform,range", "uniform, range", assignors)
                 .doc("How the coordinator may assign: `uniform` gives as many partitions to each and moves as few as it can, `range` gives neighbouring ones, the same of topics with as many partitions. Members vote; the first is for those who do not."),
+        ),
+        migration: r.read(
+            choice("group.consumer.migration.policy", migrations())
+                .doc("Whether a group with members may change its protocol: `upgrade` when a first member of `group.protocol=consumer` joins a group of classic consumers, `downgrade` when the last such member is gone and classic ones are left, `bidirectional` both. With `disabled` a group must be empty before, and no classic member joins one whose coordinator assigns."),
         ),
     };
     check_bounds(

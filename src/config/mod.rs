@@ -59,7 +59,7 @@ pub use alter::{Alteration, BrokerScope};
 pub use broker::{
     BrokerConfig, Cleaner, Connections, Fetch, Log, Logging, LoggingFormat, Node, Raft, Topics,
 };
-pub use consumer_groups::{Assignor, Assignors, ConsumerGroups, GroupTime};
+pub use consumer_groups::{Assignor, Assignors, ConsumerGroups, GroupTime, Migration};
 pub use describe::Described;
 pub use groups::Groups;
 pub use input::{CommandDefault, FileText, Flag, Sources};

@@ -53,10 +53,6 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        why: "a group whose members assign has to be empty before its coordinator can, and the other way round",
-        keys: &[("group.consumer.migration.policy", Some("disabled"))],
-    },
-    Group {
         why: "regular expressions are matched again whenever there are new topics",
         keys: &[("group.consumer.regex.refresh.interval.ms", Some("600000"))],
     },

@@ -22,7 +22,7 @@ use super::subscription::{self, Subscribed};
 use super::topics::Topics;
 use crate::metadata::Image;
 
-/// Requests of those whose coordinator assigns.
+/// Requests of those whose coordinator assigns, and changes of the protocol.
 mod consumers;
 
 /// Groups, and records, that one step of expiry handles, so that others get their turn.
@@ -114,7 +114,7 @@ pub(crate) struct Listed {
 }
 
 fn around(topics: &Topics, rules: Rules, now: Now) -> Around<'_> {
-    Around { topics, limits: rules.consumer, now }
+    Around { topics, limits: rules.consumer, classic: rules.limits, now }
 }
 
 impl Book {
@@ -190,14 +190,21 @@ impl Book {
         }
     }
 
-    /// Takes back what these records, of which nothing was stored, have changed. Whoever waits for what is no more is in `lost`.
-    pub(crate) fn undo(&mut self, records: &[Record], before: Vec<Record>, now: Now, lost: &mut Effects) {
+    /// Takes back what a step has changed of which nothing was stored. Whoever waits for what is no more is in `lost`.
+    pub(crate) fn undo(&mut self, step: &Effects, now: Now, lost: &mut Effects) {
         let limits = self.rules.limits;
-        self.end_waits(records, lost);
-        for record in before.into_iter().rev() {
-            self.replay(record, now);
+        self.end_waits(&step.records, lost);
+        for record in step.before.iter().rev() {
+            self.replay(record.clone(), now);
         }
-        for record in records {
+        for id in &step.unsettled {
+            if let Some(Members::Classic(group)) = self.groups.get_mut(id).map(|group| &mut group.members) {
+                // All waits in it were ended.
+                group.rejoin(now, limits, &mut Effects::default());
+            }
+            self.settle(id);
+        }
+        for record in &step.records {
             let Record::Group { group: id, value: Some(_) } = record else { continue };
             if let Some(Members::Classic(group)) = self.groups.get_mut(id).map(|group| &mut group.members) {
                 // Nobody waits in such a group: all were answered, and are told that it did not happen.
@@ -229,10 +236,14 @@ impl Book {
         for id in due {
             let limits = self.rules.limits;
             let around = around(&self.topics, self.rules, now);
+            let said = effects.records.len();
             match self.groups.get_mut(&id).map(|group| &mut group.members) {
                 Some(Members::Classic(group)) => group.tick(now, limits, effects),
                 Some(Members::Consumer(group)) => group.tick(around, effects),
                 None => {}
+            }
+            if effects.records.len() > said {
+                self.downgrade(&id, now, effects);
             }
             self.settle(&id);
         }
@@ -285,8 +296,9 @@ impl Book {
             group.members.end(id, around, effects);
         }
         let Members::Classic(classic) = &mut group.members else {
-            let error = GroupError::InconsistentProtocol;
-            return effects.joins.push((ticket, Err(JoinRefused { error, member_id: join.member_id })));
+            let answer = self.join_consumers(id, join, now, effects);
+            effects.joins.push((ticket, answer));
+            return self.settle(id);
         };
         classic.join(join, ticket, now, limits, effects);
         if classic.is_pending(&fresh_id) {
@@ -319,9 +331,15 @@ impl Book {
     /// Tells a member what it is to read.
     pub(crate) fn sync(&mut self, id: &Str, sync: Sync, ticket: Ticket, now: Now, effects: &mut Effects) {
         let limits = self.rules.limits;
-        match self.with_members(id) {
-            Ok(group) => group.sync(sync, ticket, now, limits, effects),
-            Err(error) => effects.syncs.push((ticket, Err(error))),
+        let around = around(&self.topics, self.rules, now);
+        match self.groups.get_mut(id).map(|group| &mut group.members) {
+            Some(Members::Consumer(group)) => {
+                effects.syncs.push((ticket, group.classic_sync(&sync, around)));
+            }
+            Some(Members::Classic(_)) | None => match self.with_members(id) {
+                Ok(group) => group.sync(sync, ticket, now, limits, effects),
+                Err(error) => effects.syncs.push((ticket, Err(error))),
+            },
         }
         self.settle(id);
     }
@@ -334,9 +352,23 @@ impl Book {
         instance: Option<&Str>,
         generation: i32,
         now: Now,
+        effects: &mut Effects,
     ) -> Result<(), GroupError> {
-        // It puts a deadline off, which is seen when the deadline comes: all members are looked at then, not each time.
-        self.with_members(id)?.heartbeat(member, instance, generation, now)
+        let around = around(&self.topics, self.rules, now);
+        match self.groups.get_mut(id).map(|group| &mut group.members) {
+            Some(Members::Consumer(group)) => {
+                let heard = group.classic_heartbeat(member, instance, generation, around, effects);
+                // It may have been told to join again, by a time that is nearer than all others.
+                if heard.is_err() {
+                    self.settle(id);
+                }
+                heard
+            }
+            // It puts a deadline off, which is seen when the deadline comes: all members are looked at then, not each time.
+            Some(Members::Classic(_)) | None => {
+                self.with_members(id)?.heartbeat(member, instance, generation, now)
+            }
+        }
     }
 
     /// Members go.
@@ -351,7 +383,13 @@ impl Book {
         let around = around(&self.topics, self.rules, now);
         let answers = match self.groups.get_mut(id).map(|group| &mut group.members) {
             // By whichever protocol they came, operators put members out by this one.
-            Some(Members::Consumer(group)) => group.remove(leaving, around, effects),
+            Some(Members::Consumer(group)) => {
+                let answers = group.remove(leaving, around, effects);
+                if answers.iter().any(Result::is_ok) {
+                    self.downgrade(id, now, effects);
+                }
+                answers
+            }
             _ => self.with_members(id)?.leave(leaving, now, limits, effects),
         };
         self.settle(id);

@@ -246,6 +246,7 @@ fn rules(config: &config::Groups) -> Rules {
             session_timeout: config.consumer.session_timeout,
             members_max: config.consumer.members_max as usize,
             assignors: config.consumer.assignors,
+            migration: config.consumer.migration,
             batch_bytes_max: usize::MAX,
         },
         offsets_retention: config.offsets_retention,

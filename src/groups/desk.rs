@@ -113,7 +113,7 @@ impl Desk {
 
     /// What this step wants stored is in the log, up to `end`: its answers wait behind it.
     pub(super) fn written(&mut self, patience: Duration) {
-        let Effects { records: _, before: _, joins, syncs } = std::mem::take(&mut self.effects);
+        let Effects { records: _, before: _, unsettled: _, joins, syncs } = std::mem::take(&mut self.effects);
         let mut releases = std::mem::take(&mut self.releases);
         for (ticket, joined) in joins {
             if let Some(answer) = self.joining.remove(&ticket) {
@@ -133,10 +133,10 @@ impl Desk {
 
     /// Nothing of what this step wants stored is in the log: the step did not happen, and all whom it would have answered are told.
     pub(super) fn not_written(&mut self, why: &Unavailable) {
-        let Effects { records, before, joins, syncs } = std::mem::take(&mut self.effects);
+        let step = std::mem::take(&mut self.effects);
         let mut lost = Effects::default();
-        self.book.undo(&records, before, self.now, &mut lost);
-        let (joins, syncs) = (joins.iter().chain(&lost.joins), syncs.iter().chain(&lost.syncs));
+        self.book.undo(&step, self.now, &mut lost);
+        let (joins, syncs) = (step.joins.iter().chain(&lost.joins), step.syncs.iter().chain(&lost.syncs));
         for release in std::mem::take(&mut self.releases) {
             release(Err(why.clone()));
         }
@@ -199,7 +199,7 @@ mod tests {
     use aquifer_runtime::clock::Clock;
 
     use super::*;
-    use crate::config::{Assignor, Assignors, GroupTime};
+    use crate::config::{Assignor, Assignors, GroupTime, Migration};
     use crate::groups::book::{Commit, Committer, Rules};
     use crate::groups::classic::Limits;
     use crate::groups::consumer::ConsumerLimits;
@@ -216,6 +216,7 @@ mod tests {
             session_timeout: GroupTime::always(Duration::from_secs(45)),
             members_max: 10,
             assignors: Assignors { default: Assignor::Uniform, other: None },
+            migration: Migration::Bidirectional,
             batch_bytes_max: 1_000,
         };
         let rules = Rules {

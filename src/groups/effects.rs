@@ -26,6 +26,8 @@ pub(crate) struct Effects {
     /// The positions and the groups that these records change or take back, as they were, oldest first: what to replay, backwards,
     /// if nothing of the records can be stored. Of a classic group that goes on there is none: see `ClassicGroup::not_kept`.
     pub(crate) before: Vec<Record>,
+    /// Classic groups that became others in the middle of a rebalance: if nothing of the records can be stored, they begin it anew.
+    pub(crate) unsettled: Vec<Str>,
     pub(crate) joins: Vec<(Ticket, Result<Joined, JoinRefused>)>,
     pub(crate) syncs: Vec<(Ticket, Result<Synced, GroupError>)>,
 }

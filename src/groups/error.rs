@@ -40,10 +40,8 @@ pub(crate) enum GroupError {
     MemberTooLarge,
     #[error("the partition has as many groups as it may (groups.per.partition.max)")]
     TooManyGroups,
-    #[error(
-        "the group has classic members: it can be joined by its coordinator's assignment once they are gone"
-    )]
-    NotConsumers,
+    #[error("the group has classic members, and its coordinator cannot assign to them: {0}")]
+    NotUpgraded(&'static str),
     #[error("{0}")]
     InvalidHeartbeat(&'static str),
     #[error("the member's epoch is not what the group knows: it has to give up all partitions and join anew")]

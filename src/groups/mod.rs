@@ -19,6 +19,8 @@ pub(crate) mod record;
 pub(crate) mod effects;
 /// What a member says that it reads.
 pub(crate) mod subscription;
+/// What consumers of a classic group tell each other through their coordinator.
+pub(crate) mod embedded;
 /// Groups of the classic protocol: pure.
 pub(crate) mod classic;
 /// The cluster's topics, and those whose names match.

@@ -14,7 +14,9 @@ mod consumer;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 
-pub(crate) use consumer::{ConsumerRecord, Current, GroupEpoch, Matching, MemberState, Profile, Said};
+pub(crate) use consumer::{
+    Classic, ConsumerRecord, Current, GroupEpoch, Matching, MemberState, Profile, Said,
+};
 
 const KIND_OFFSET_OLD: i16 = 0;
 const KIND_OFFSET: i16 = 1;

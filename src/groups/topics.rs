@@ -70,6 +70,11 @@ impl Topics {
         Some(Known { id: topic.id, partitions: topic.partitions.len() })
     }
 
+    /// Its name; none of a topic that is no more.
+    pub(crate) fn name_of(&self, id: TopicId) -> Option<Str> {
+        Some(Str::from(self.image.topic(id)?.name.as_str()))
+    }
+
     /// A number that is another one, but for chance, if any of these topics, in order, comes, goes, grows or is made anew; 0 if
     /// there are none. It is stored: a new way to compute it costs each group one more assignment.
     pub(crate) fn hash<'a>(&self, names: impl IntoIterator<Item = &'a Str>) -> i64 {

@@ -31,7 +31,8 @@ use crate::metadata::features::{GROUP_FEATURE, GROUP_LEVEL, has_consumer_groups}
 const VERSION_OWN_ID: i16 = 1;
 /// Bytes that an id may have: it is in the keys of records, whose strings are short ones.
 const ID_BYTES_MAX: usize = 1024;
-/// Speaks this protocol, and not the classic one.
+/// What a member speaks: the classic protocol, or this one.
+const MEMBER_TYPE_CLASSIC: i8 = 0;
 const MEMBER_TYPE_CONSUMER: i8 = 1;
 
 /// Why a heartbeat has no answer but an error.
@@ -336,7 +337,7 @@ fn described_member(image: &Image, view: MemberView) -> Member {
         subscribed_topic_regex: profile.pattern,
         assignment: described_partitions(image, &assigned),
         target_assignment: described_partitions(image, &target),
-        member_type: MEMBER_TYPE_CONSUMER,
+        member_type: if profile.classic.is_some() { MEMBER_TYPE_CLASSIC } else { MEMBER_TYPE_CONSUMER },
     }
 }
 

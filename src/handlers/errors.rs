@@ -209,7 +209,7 @@ pub(super) fn of_group(error: GroupError) -> ErrorCode {
         // Limits of the operator's that Kafka does not have.
         GroupError::MemberTooLarge | GroupError::TooManyGroups => ErrorCode::POLICY_VIOLATION,
         // As in Kafka: there is no group of that protocol.
-        GroupError::NotConsumers => ErrorCode::GROUP_ID_NOT_FOUND,
+        GroupError::NotUpgraded(_) => ErrorCode::GROUP_ID_NOT_FOUND,
         GroupError::InvalidHeartbeat(_) => ErrorCode::INVALID_REQUEST,
         GroupError::FencedEpoch => ErrorCode::FENCED_MEMBER_EPOCH,
         GroupError::StaleEpoch => ErrorCode::STALE_MEMBER_EPOCH,

@@ -1,4 +1,4 @@
-//! JoinGroup, SyncGroup, Heartbeat, LeaveGroup: the life of a member of a classic group.
+//! JoinGroup, SyncGroup, Heartbeat, LeaveGroup: the life of a member that speaks the classic protocol.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -208,9 +208,9 @@ pub(crate) async fn heartbeat(context: Arc<Context>, request: HeartbeatRequest) 
         Ok(shard) => shard,
         Err(error) => return answer(errors::of_unavailable(&error)),
     };
-    let heard = shard.ask(move |book, now, _| {
+    let heard = shard.ask(move |book, now, effects| {
         let HeartbeatRequest { group_id, generation_id, member_id, group_instance_id } = &request;
-        book.heartbeat(group_id, member_id, group_instance_id.as_ref(), *generation_id, now)
+        book.heartbeat(group_id, member_id, group_instance_id.as_ref(), *generation_id, now, effects)
     });
     match heard.await {
         // Its session does not run while its group is read: it is as good as heard of, and need not look for another coordinator.

@@ -30,7 +30,7 @@ use crate::configs::{GROUP, SET, alter};
 use crate::node::Node;
 
 /// Short sessions, and no more partitions of groups than are wanted.
-const SETS: [&str; 6] = [
+pub(crate) const SETS: [&str; 6] = [
     "group.consumer.min.session.timeout.ms=1",
     "group.consumer.session.timeout.ms=6000",
     "group.consumer.min.heartbeat.interval.ms=1",
@@ -40,13 +40,13 @@ const SETS: [&str; 6] = [
 ];
 
 /// A member, as a client sees itself.
-struct Member {
+pub(crate) struct Member {
     id: String,
-    epoch: i32,
-    owned: BTreeMap<Uuid, Vec<i32>>,
+    pub(crate) epoch: i32,
+    pub(crate) owned: BTreeMap<Uuid, Vec<i32>>,
 }
 
-fn request(group: &str, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequest {
+pub(crate) fn request(group: &str, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequest {
     ConsumerGroupHeartbeatRequest {
         group_id: Str::from(group),
         member_id: Str::from(member),
@@ -66,7 +66,7 @@ fn joining(group: &str, member: &str, topics: &[&str]) -> ConsumerGroupHeartbeat
 
 impl Member {
     /// Joins, once the group's partition is led and read.
-    async fn join(client: &mut Client, group: &str, member: &str, topics: &[&str]) -> Member {
+    pub(crate) async fn join(client: &mut Client, group: &str, member: &str, topics: &[&str]) -> Member {
         let found = FindCoordinatorRequest { key: Str::from(group), ..Default::default() };
         assert_eq!(client.call(3, &found).await.error_code, ErrorCode::NONE);
         let joining = joining(group, member, topics);
@@ -103,12 +103,12 @@ impl Member {
         }
     }
 
-    async fn beat(&mut self, client: &mut Client, group: &str) {
+    pub(crate) async fn beat(&mut self, client: &mut Client, group: &str) {
         let answer = client.call(1, &self.beat_request(group)).await;
         self.hear(answer);
     }
 
-    fn indexes(&self, topic: &Topic) -> Vec<i32> {
+    pub(crate) fn indexes(&self, topic: &Topic) -> Vec<i32> {
         self.owned.get(&topic.id).cloned().unwrap_or_default()
     }
 }
@@ -117,7 +117,7 @@ async fn code(client: &mut Client, request: &ConsumerGroupHeartbeatRequest) -> E
     client.call(1, request).await.error_code
 }
 
-async fn described(client: &mut Client, group: &str) -> DescribedGroup {
+pub(crate) async fn described(client: &mut Client, group: &str) -> DescribedGroup {
     let request = ConsumerGroupDescribeRequest { group_ids: vec![Str::from(group)], ..Default::default() };
     client.call(1, &request).await.groups.remove(0)
 }

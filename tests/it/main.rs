@@ -36,6 +36,8 @@ mod topics;
 mod groups;
 /// Consumer groups whose coordinator assigns.
 mod consumer_groups;
+/// Consumer groups that change their protocol while members are in.
+mod migration;
 /// DescribeConfigs, IncrementalAlterConfigs.
 mod configs;
 /// AlterConfigs, ListConfigResources, and settings of brokers that change while they run.

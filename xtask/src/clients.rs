@@ -129,6 +129,11 @@ impl Client {
         }
     }
 
+    /// Whether a group of it may be rolled from one protocol to the other: it speaks both, and its classic members say what they have.
+    pub(crate) fn migrates(&self) -> bool {
+        self.library == Library::Java && self.speaks(Protocol::Consumer)
+    }
+
     /// What it compresses with: between them they cover all codecs, and kafkajs knows gzip alone.
     pub(crate) fn codec(&self) -> &'static str {
         match self.library {

@@ -1,5 +1,6 @@
-//! Groups of real clients: two members of each library share a topic, one leaves; static members come back unnoticed; the broker
-//! is killed, and a member of another library goes on where they were. Every record is read once.
+//! Groups of real clients: two members of each library share a topic, one leaves; static members come back unnoticed; a group is
+//! rolled from one protocol to the other, and back; the broker is killed, and a member of another library goes on where they were.
+//! Every record is read once.
 
 use crate::broker::Broker;
 use crate::clients::{Client, Membership, Passed, Protocol};
@@ -48,6 +49,11 @@ pub(crate) fn run_on(
             one.run(stages, &|topic| broker.create_topic(topic, PARTITIONS))?;
         }
     }
+    if protocols == PROTOCOLS {
+        for client in clients.iter().filter(|client| client.migrates()) {
+            roll(stages, client, &broker, &text)?;
+        }
+    }
     broker.kill_and_restart()?;
     for protocol in protocols {
         let speakers = speakers(clients, *protocol);
@@ -60,6 +66,19 @@ pub(crate) fn run_on(
         }
     }
     broker.end()
+}
+
+/// One group is rolled to the other protocol and back, a member at a time.
+fn roll(stages: &mut Stages, client: &Client, broker: &Broker, text: &Text) -> Result<()> {
+    let topic = "groups-rolled".to_owned();
+    broker.create_topic(&topic, PARTITIONS)?;
+    let start = Instant::now();
+    let name = client.name();
+    let one = Try::new(client, Protocol::Classic, &broker.bootstrap, topic, text);
+    one.roll().with_context(|| format!("a group of {name} between two protocols"))?;
+    let seconds = start.elapsed().as_secs_f64();
+    stages.pass(&format!("a group of {name} was rolled to the consumer protocol and back, every record read once, in {seconds:.1} s"));
+    Ok(())
 }
 
 fn speakers(clients: &[Client], protocol: Protocol) -> Vec<&Client> {
@@ -176,6 +195,53 @@ impl<'a> Try<'a> {
         let of_back = back.leave()?;
         stays.leave()?;
         new_after(&of_back, self.text, 1)
+    }
+
+    /// Two members are replaced one after the other by such that speak the other protocol, and these by such that speak the first
+    /// again. Whoever comes reads on where the one that left was.
+    fn roll(&self) -> Result<()> {
+        let join = |protocol| Try { protocol, topic: self.topic.clone(), ..*self }.join(None);
+        self.write(1)?;
+        let mut written = 1;
+        let mut members = [join(Protocol::Classic)?, join(Protocol::Classic)?];
+        let mut passed: Vec<Vec<Passed>> = Vec::new();
+        self.have_all(&members)?;
+        self.read_all(&members, &passed, written)?;
+        for protocol in [Protocol::Consumer, Protocol::Classic] {
+            for at in 0..members.len() {
+                let next = join(protocol)?;
+                passed.push(std::mem::replace(&mut members[at], next).leave()?);
+                self.have_all(&members).with_context(|| format!("member {written}"))?;
+                self.write(1)?;
+                written += 1;
+                self.read_all(&members, &passed, written).with_context(|| format!("text {written}"))?;
+            }
+        }
+        for member in members {
+            passed.push(member.leave()?);
+        }
+        let read: Vec<Passed> = passed.into_iter().flatten().collect();
+        ensure!(
+            counts(std::slice::from_ref(&read)) == expected(self.text, written),
+            "not every record was read once: {read:#?}"
+        );
+        Ok(())
+    }
+
+    /// Waits until two members have half of the partitions each.
+    fn have_all(&self, [first, second]: &[Member; 2]) -> Result<()> {
+        first.wait("half of the partitions, and the other the other", |at| {
+            let mut all = [at.assigned.clone(), second.at().assigned].concat();
+            all.sort_unstable();
+            at.assigned.len() == PARTITIONS / 2 && all.into_iter().eq(0..PARTITIONS)
+        })
+    }
+
+    /// Waits until two members, and those before them, have read all that was written.
+    fn read_all(&self, [first, second]: &[Member; 2], passed: &[Vec<Passed>], written: u64) -> Result<()> {
+        let before: u64 = passed.iter().flatten().map(|passed| passed.count).sum();
+        let all = written * self.text.records();
+        first.wait("all records, with the other", |at| before + at.read + second.at().read == all)
     }
 
     /// A member finds what came since two texts, and nothing else.

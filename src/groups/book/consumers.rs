@@ -1,11 +1,12 @@
-//! Requests of those whose coordinator assigns.
+//! Requests of those whose coordinator assigns, and changes of the protocol.
 
 use std::collections::BTreeSet;
 
 use aquifer_protocol::Str;
 
+use super::super::classic::{Join, Rejoin, State};
 use super::super::consumer::{ConsumerGroup, ConsumerView, Departure, Heard, Heartbeat, JOINING, Resolved};
-use super::super::effects::{Effects, Now};
+use super::super::effects::{Effects, JoinRefused, Joined, Now};
 use super::super::error::GroupError;
 use super::super::members::Members;
 use super::super::record::{ConsumerRecord, Record};
@@ -40,7 +41,7 @@ impl Book {
         self.settle(&id);
     }
 
-    /// Hears a member, which may be a group's first. A classic group that nobody is in becomes one of these.
+    /// Hears a member, which may be a group's first. A classic group becomes one of these, if nobody is in or it may be upgraded.
     pub(crate) fn consumer_heartbeat(
         &mut self,
         id: &Str,
@@ -55,21 +56,9 @@ impl Book {
         let around = super::around(&self.topics, self.rules, now);
         let heard = match self.groups.get_mut(id).map(|group| &mut group.members) {
             Some(Members::Consumer(group)) => group.heartbeat(beat, around, effects),
-            Some(members) if members.is_occupied() => Err(GroupError::NotConsumers),
             // Kafka says that the group is not there, over which its own client gives up; at this one it joins anew.
             _ if beat.epoch != JOINING => Err(GroupError::UnknownMember),
-            _ => {
-                self.admit(id)?;
-                let mut first = Effects::default();
-                let mut consumers = ConsumerGroup::new(id.clone());
-                let heard = consumers.heartbeat(beat, around, &mut first)?;
-                let group = self.groups.entry(id.clone()).or_insert_with(|| super::Group::new(id, now));
-                group.members.end(id, around, effects);
-                group.members = Members::Consumer(consumers);
-                effects.records.append(&mut first.records);
-                effects.before.append(&mut first.before);
-                Ok(heard)
-            }
+            Some(Members::Classic(_)) | None => self.begin_consumers(id, beat, now, effects),
         };
         // One that says nothing new puts a deadline off, which is seen when the deadline comes, unless the session was made shorter.
         let is_sooner = |group: &super::Group| {
@@ -90,6 +79,86 @@ impl Book {
         }
     }
 
+    /// Begins a group with its first member of this protocol, among all that a classic group had.
+    fn begin_consumers(
+        &mut self,
+        id: &Str,
+        beat: &Heartbeat,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Heard, GroupError> {
+        self.admit(id)?;
+        let around = super::around(&self.topics, self.rules, now);
+        let mut first = Effects::default();
+        let group = self.groups.get(id).map(|group| &group.members);
+        let mut consumers = match group {
+            Some(Members::Classic(classic)) if classic.state() != State::Empty => {
+                ConsumerGroup::of_classic(id, classic, around, &mut first)?
+            }
+            _ => ConsumerGroup::new(id.clone()),
+        };
+        let heard = consumers.heartbeat(beat, around, &mut first)?;
+        let group = self.groups.entry(id.clone()).or_insert_with(|| super::Group::new(id, now));
+        if let Members::Classic(classic) = &group.members
+            && classic.state() != State::Empty
+        {
+            let members = classic.member_count();
+            tracing::info!(group = %id, members, "the coordinator assigns from now on; classic members join again");
+            if classic.state() != State::Stable {
+                effects.unsettled.push(id.clone());
+            }
+            classic.end_waits(effects);
+        }
+        group.members.end(id, around, effects);
+        group.members = Members::Consumer(consumers);
+        effects.records.append(&mut first.records);
+        effects.before.append(&mut first.before);
+        Ok(heard)
+    }
+
+    /// Lets a classic member into a group whose coordinator assigns. It may take the place of a static member that was the last to
+    /// speak the other protocol.
+    pub(super) fn join_consumers(
+        &mut self,
+        id: &Str,
+        join: Join,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Joined, JoinRefused> {
+        let around = super::around(&self.topics, self.rules, now);
+        let refused = |error| {
+            let needs_id = error == GroupError::MemberIdRequired;
+            JoinRefused {
+                error,
+                member_id: if needs_id { join.fresh_id.clone() } else { join.member_id.clone() },
+            }
+        };
+        let Some(Members::Consumer(group)) = self.groups.get_mut(id).map(|group| &mut group.members) else {
+            return Err(refused(GroupError::InconsistentProtocol));
+        };
+        let had_consumers = group.has_consumers();
+        let joined = group.classic_join(&join, around, effects).map_err(refused)?;
+        if had_consumers && !group.has_consumers() {
+            self.downgrade(id, now, effects);
+        }
+        Ok(joined)
+    }
+
+    /// Has a group go on by the classic protocol, if nobody is left who speaks the other and it may.
+    pub(super) fn downgrade(&mut self, id: &Str, now: Now, effects: &mut Effects) {
+        let limits = self.rules.limits;
+        let around = super::around(&self.topics, self.rules, now);
+        let Some(members) = self.groups.get_mut(id).map(|group| &mut group.members) else { return };
+        let Members::Consumer(consumers) = members else { return };
+        let Some((mut classic, rejoin)) = consumers.into_classic(around, effects) else { return };
+        tracing::info!(group = %id, members = classic.member_count(), ?rejoin, "only classic members are left, and one of them assigns from now on");
+        match rejoin {
+            Rejoin::Needed => classic.rejoin(now, limits, effects),
+            Rejoin::Needless => {}
+        }
+        *members = Members::Classic(classic);
+    }
+
     /// Lets a member go.
     pub(crate) fn consumer_leave(
         &mut self,
@@ -108,6 +177,9 @@ impl Book {
             Some(Members::Consumer(group)) => group.leave(member, instance, departure, around, effects),
             _ => Err(GroupError::NotFound),
         };
+        if left.is_ok() {
+            self.downgrade(id, now, effects);
+        }
         self.settle(id);
         left
     }

@@ -3,10 +3,12 @@ use aquifer_runtime::clock::Clock;
 use bytes::Bytes;
 
 use super::*;
-use crate::config::{Assignor, Assignors, GroupTime};
+use crate::config::{Assignor, Assignors, GroupTime, Migration};
 use crate::groups::classic::{Assignments, Profile};
 
+mod any;
 mod consumers;
+mod migrate;
 
 fn now(seconds: u64) -> Now {
     thread_local!(static BEGAN: Instant = Clock::system().now());
@@ -26,6 +28,7 @@ fn book() -> Book {
         session_timeout: GroupTime::always(Duration::from_secs(45)),
         members_max: 100,
         assignors: Assignors { default: Assignor::Uniform, other: Some(Assignor::Range) },
+        migration: Migration::Bidirectional,
         batch_bytes_max: 1_000,
     };
     Book::new(Rules {
@@ -154,7 +157,7 @@ fn without_a_name_positions_can_be_stored_and_nothing_else() {
     let mut effects = Effects::default();
     commit(&mut book, "", "t", 5, 0);
     assert_eq!(offset(&book, "", "t"), Some(5));
-    let heard = book.heartbeat(&Str::EMPTY, &Str::from("m"), None, 1, now(0));
+    let heard = book.heartbeat(&Str::EMPTY, &Str::from("m"), None, 1, now(0), &mut Effects::default());
     assert_eq!(heard, Err(GroupError::InvalidGroupId));
     let deleted = book.delete_positions(&Str::EMPTY, &[(Str::from("t"), 0)], &mut effects);
     assert_eq!(deleted, Err(GroupError::InvalidGroupId));
@@ -167,7 +170,10 @@ fn a_group_that_is_nothing_is_forgotten() {
     let mut book = book();
     let mut effects = Effects::default();
     let group = Str::from("g");
-    assert_eq!(book.heartbeat(&group, &Str::from("m"), None, 1, now(0)), Err(GroupError::UnknownMember));
+    assert_eq!(
+        book.heartbeat(&group, &Str::from("m"), None, 1, now(0), &mut Effects::default()),
+        Err(GroupError::UnknownMember)
+    );
     assert_eq!(book.delete(&group, now(0), &mut effects), Err(GroupError::NotFound));
     assert_eq!(book.len(), 0);
     commit(&mut book, "g", "t", 1, 0);
@@ -216,7 +222,10 @@ fn sessions_end_though_nobody_asks() {
     let mut book = book();
     settled(&mut book, "g", &["t"], 0);
     assert_eq!(book.next_deadline(), Some(now(10).at));
-    assert_eq!(book.heartbeat(&Str::from("g"), &Str::from("m"), None, 1, now(4)), Ok(()));
+    assert_eq!(
+        book.heartbeat(&Str::from("g"), &Str::from("m"), None, 1, now(4), &mut Effects::default()),
+        Ok(())
+    );
     let mut effects = Effects::default();
     book.tick(now(10), &mut effects);
     assert_eq!(book.list()[0].state, "Stable", "it was heard of in between");
@@ -283,7 +292,7 @@ fn what_could_not_be_stored_did_not_happen() {
         book.commit(&group, &outsider(), commits, now(1), &mut effects).expect("it may");
     }
     book.commit(&Str::from("h"), &outsider(), vec![position("t", 1)], now(1), &mut effects).expect("it may");
-    book.undo(&effects.records, std::mem::take(&mut effects.before), now(2), &mut Effects::default());
+    book.undo(&effects, now(2), &mut Effects::default());
     assert_eq!((offset(&book, "g", "t"), offset(&book, "g", "new")), (Some(1), None));
     assert_eq!(book.len(), 1, "a group that only came by it is gone again");
 
@@ -293,7 +302,7 @@ fn what_could_not_be_stored_did_not_happen() {
     let mut effects = Effects::default();
     book.delete(&Str::from("k"), now(14), &mut effects).expect("nobody is in");
     assert!(book.describe("k").is_none());
-    book.undo(&effects.records, std::mem::take(&mut effects.before), now(15), &mut Effects::default());
+    book.undo(&effects, now(15), &mut Effects::default());
     assert_eq!(book.describe("k").map(|view| view.state), Some("Empty"));
 }
 

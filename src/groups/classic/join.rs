@@ -55,9 +55,7 @@ impl ClassicGroup {
         effects: &mut Effects,
     ) -> Result<(), GroupError> {
         let session = join.profile.session_timeout;
-        if session < limits.session_timeout_min || session > limits.session_timeout_max {
-            return Err(GroupError::InvalidSessionTimeout);
-        }
+        limits.admit_session(session)?;
         if let Err(full) = self.make_room(join, limits) {
             // One that is in, and came too late to stay.
             if let Some(id) = self.known(join).cloned() {
@@ -359,7 +357,7 @@ impl ClassicGroup {
     }
 
     /// Each member votes for the best that all know; the most votes win, and of equal ones the leader's better.
-    fn select_protocol(&self) -> Option<Str> {
+    pub(super) fn select_protocol(&self) -> Option<Str> {
         let mut votes: HashMap<&Str, usize> = HashMap::new();
         for member in self.members.values() {
             let mut names = member.profile.protocols.iter().map(|(name, _)| name);

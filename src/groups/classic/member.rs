@@ -104,10 +104,12 @@ impl Member {
     }
 }
 
-fn millis(duration: Duration) -> i32 {
+/// As requests and records say it.
+pub(crate) fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
 
-fn duration(millis: i32) -> Duration {
+/// What a request or a record says; nothing below 0.
+pub(crate) fn duration(millis: i32) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }

@@ -32,6 +32,8 @@ mod join;
 mod sync;
 /// Staying and leaving.
 mod leave;
+/// From and to a group whose coordinator assigns.
+mod settled;
 /// What is told of a group.
 mod view;
 #[cfg(test)]
@@ -39,7 +41,8 @@ mod tests;
 
 pub(crate) use join::Join;
 pub(crate) use leave::Leaving;
-pub(crate) use member::Profile;
+pub(crate) use member::{Profile, duration, millis};
+pub(crate) use settled::{Rejoin, Settled};
 pub(crate) use sync::{Assignments, Sync};
 pub(crate) use view::View;
 
@@ -53,6 +56,14 @@ pub(crate) struct Limits {
     pub(crate) members_max: usize,
     /// What a batch of records may come to: what does not fit cannot be stored.
     pub(crate) batch_bytes_max: usize,
+}
+
+impl Limits {
+    /// Whether a member may ask for such a session.
+    pub(crate) fn admit_session(self, session: Duration) -> Result<(), GroupError> {
+        let is_sound = (self.session_timeout_min..=self.session_timeout_max).contains(&session);
+        if is_sound { Ok(()) } else { Err(GroupError::InvalidSessionTimeout) }
+    }
 }
 
 /// What members are held to when they join, before anything of theirs is remembered.
@@ -222,8 +233,9 @@ impl ClassicGroup {
         for member in self.members.values_mut() {
             member.deadline = now.at + member.profile.session_timeout;
         }
-        // Who joins again first stays in, up to `group.max.size`.
-        if self.members.len() > limits.members_max {
+        // Who joins again first stays in, up to `group.max.size`. And nobody leads a group whose members were to join again.
+        let is_leaderless = self.state == State::Stable && self.leader.is_none();
+        if is_leaderless || self.members.len() > limits.members_max {
             self.prepare(now, limits, effects);
         }
     }

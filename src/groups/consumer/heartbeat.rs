@@ -72,6 +72,8 @@ impl Heartbeat {
             pattern,
             rebalance_timeout_ms: self.rebalance_timeout_ms.unwrap_or(before.rebalance_timeout_ms),
             assignor: changed(&self.assignor, &before.assignor),
+            // Whatever it spoke before.
+            classic: None,
         }
     }
 }
@@ -102,12 +104,16 @@ impl ConsumerGroup {
         let known = self.members.get(&beat.member);
         let before = known.map(|member| member.current.assigned.clone()).unwrap_or_default();
         let is_first = self.at.epoch == 0;
-        let reads_anew = self.take_profile(beat, around, effects);
+        let profile = match known {
+            Some(member) => beat.profile(&member.profile),
+            None => beat.profile(&Profile::default()),
+        };
+        let reads_anew = self.take_profile(&beat.member, profile, beat.pattern.as_ref(), around, effects);
         self.renew(is_first || reads_anew, around, effects);
         self.retarget(around, effects);
         self.reconcile(&beat.member, beat.owned.as_ref(), around, effects);
         let member = self.members.get_mut(&beat.member).ok_or(GroupError::UnknownMember)?;
-        member.session_until = around.session_until(&self.id);
+        member.hear(&self.id, around);
         sooner(&mut self.wake, member.next_deadline());
         let assigned = &member.current.assigned;
         let is_told = beat.joins() || beat.is_full() || *assigned != before;
@@ -132,8 +138,12 @@ impl ConsumerGroup {
                 if !beat.joins() {
                     return Err(GroupError::FencedInstance);
                 }
-                let is_away = self.members.get(&holder).is_some_and(|member| member.current.epoch == AWAY);
-                if !is_away {
+                // By the classic protocol a name is another's as soon as that comes, and so it is between the two.
+                let is_free = self
+                    .members
+                    .get(&holder)
+                    .is_some_and(|member| member.current.epoch == AWAY || member.profile.classic.is_some());
+                if !is_free {
                     return Err(GroupError::UnreleasedInstance);
                 }
                 self.replace(&holder, &beat.member, around, effects);
@@ -157,7 +167,7 @@ impl ConsumerGroup {
     }
 
     /// Puts one that stands for the same static member in the place of another that is away.
-    fn replace(&mut self, old: &Str, new: &Str, around: Around<'_>, effects: &mut Effects) {
+    pub(super) fn replace(&mut self, old: &Str, new: &Str, around: Around<'_>, effects: &mut Effects) {
         let Some(member) = self.members.get(old) else { return };
         let (profile, current) = (member.profile.clone(), fresh(&member.current));
         let target = self.targets.get(old).cloned().unwrap_or_default();
@@ -181,14 +191,20 @@ impl ConsumerGroup {
     }
 
     /// Takes what a member says of itself; whether it reads something else now.
-    fn take_profile(&mut self, beat: &Heartbeat, around: Around<'_>, effects: &mut Effects) -> bool {
-        let known = self.members.get(&beat.member).map(|member| member.profile.clone());
+    pub(super) fn take_profile(
+        &mut self,
+        id: &Str,
+        profile: Profile,
+        resolved: Option<&Resolved>,
+        around: Around<'_>,
+        effects: &mut Effects,
+    ) -> bool {
+        let known = self.members.get(id).map(|member| member.profile.clone());
         let is_new = known.is_none();
         let before = known.unwrap_or_default();
-        let profile = beat.profile(&before);
         if is_new || profile != before {
             let value = Some(profile.clone());
-            self.say(Said::Member { member: beat.member.clone(), value }, around, effects);
+            self.say(Said::Member { member: id.clone(), value }, around, effects);
         }
         let mut reads_anew = profile.topics != before.topics;
         let (old, new) = (pattern_of(&before), pattern_of(&profile));
@@ -199,7 +215,7 @@ impl ConsumerGroup {
             // Also who reads by no expression any more gives up what only that had matched.
             reads_anew = true;
         }
-        if let Some(resolved) = beat.pattern.as_ref().filter(|resolved| !resolved.pattern.is_empty())
+        if let Some(resolved) = resolved.filter(|resolved| !resolved.pattern.is_empty())
             && !self.patterns.contains_key(&resolved.pattern)
         {
             let matching = Matching { topics: resolved.topics.clone(), resolved: around.now.wall.0 };

@@ -15,6 +15,9 @@
 //!          +------------ others have it yet -------------------> + ---> Unreleased
 //! ```
 //!
+//! Members that speak the classic protocol may be among the others, and go the same way at their own pace ([`classic`]): so a group
+//! changes its protocol while its members are in ([`migrate`]).
+//!
 //! What a group is, is what its records say, and nothing else changes it: every step writes records, and each is applied as it will
 //! be when it is read again. So a step that could not be stored is undone by the records that were true before. Only deadlines
 //! are not stored; they begin anew when the group is read.
@@ -23,18 +26,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use aquifer_model::TopicId;
 use aquifer_protocol::Str;
 use tokio::time::Instant;
 
+use super::classic::{Limits, duration};
 use super::effects::{Effects, Now};
 use super::error::GroupError;
 use super::partitions::Partitions;
 use super::record::{ConsumerRecord, Current, GroupEpoch, Matching, MemberState, Profile, Record, Said};
 use super::topics::Topics;
-use crate::config::{Assignor, Assignors, GroupTime};
+use crate::config::{Assignor, Assignors, GroupTime, Migration};
 
 /// How many members subscribe to what.
 mod readers;
@@ -46,6 +49,10 @@ mod reconcile;
 mod heartbeat;
 /// Leaving, and being put out.
 mod leave;
+/// Members that speak the classic protocol.
+mod classic;
+/// From the classic protocol to this one, and back.
+mod migrate;
 /// Regular expressions, as topics come and go.
 mod patterns;
 /// What is told of a group.
@@ -58,6 +65,7 @@ pub(crate) use leave::Departure;
 pub(crate) use patterns::Stale;
 pub(crate) use view::{ConsumerView, MemberView};
 
+use classic::Classics;
 use readers::Readers;
 
 /// The epoch by which a member asks to be let in.
@@ -74,6 +82,7 @@ pub(crate) struct ConsumerLimits {
     pub(crate) session_timeout: GroupTime,
     pub(crate) members_max: usize,
     pub(crate) assignors: Assignors,
+    pub(crate) migration: Migration,
     /// What a batch of records may come to: what does not fit cannot be stored.
     pub(crate) batch_bytes_max: usize,
 }
@@ -83,6 +92,8 @@ pub(crate) struct ConsumerLimits {
 pub(crate) struct Around<'a> {
     pub(crate) topics: &'a Topics,
     pub(crate) limits: ConsumerLimits,
+    /// What holds of those who speak the classic protocol.
+    pub(crate) classic: Limits,
     pub(crate) now: Now,
 }
 
@@ -109,6 +120,7 @@ pub(crate) struct ConsumerGroup {
     owners: HashMap<(TopicId, i32), Str>,
     /// How many members subscribe to each topic by its name, and to each regular expression.
     readers: Readers,
+    classics: Classics,
     /// No member has to be put out before. It may be far too early: it is made exact when it comes.
     wake: Option<Instant>,
     /// The regular expressions that members subscribe to.
@@ -128,7 +140,8 @@ struct Member {
     current: Current,
     /// When it is put out, unless it is heard of.
     session_until: Instant,
-    /// When it is put out, unless it has given back what it was told to.
+    /// When it is put out, unless it has given back what it was told to; of one that speaks the classic protocol, unless it has
+    /// joined again as it was told to, or has asked what to read.
     rebalance_until: Option<Instant>,
 }
 
@@ -142,11 +155,24 @@ impl Member {
         }
     }
 
-    /// Starts the time in which it has to give back what it was told to, if it was.
+    /// It was heard of. One that speaks the classic protocol has a session of its own.
+    fn hear(&mut self, group: &str, around: Around<'_>) {
+        let of_its_own = self.profile.classic.as_ref().map(|classic| duration(classic.session_timeout_ms));
+        self.session_until = match of_its_own {
+            Some(session) => around.now.at + session,
+            None => around.session_until(group),
+        };
+    }
+
+    /// Starts the time in which it has to give back what it was told to, if it was. One that speaks the classic protocol learns of
+    /// it by its next heartbeat, and its time starts then.
     fn hurry(&mut self, now: Instant) {
+        if self.profile.classic.is_some() {
+            return;
+        }
         let is_unrevoked = self.current.state == MemberState::Unrevoked;
-        let timeout = u64::try_from(self.profile.rebalance_timeout_ms).unwrap_or(0);
-        self.rebalance_until = is_unrevoked.then(|| now + Duration::from_millis(timeout));
+        let timeout = duration(self.profile.rebalance_timeout_ms);
+        self.rebalance_until = is_unrevoked.then(|| now + timeout);
     }
 
     fn next_deadline(&self) -> Instant {
@@ -176,6 +202,7 @@ impl ConsumerGroup {
             targets: BTreeMap::new(),
             owners: HashMap::new(),
             readers: Readers::default(),
+            classics: Classics::default(),
             wake: None,
             patterns: BTreeMap::new(),
             has_topics_record: false,
@@ -218,7 +245,7 @@ impl ConsumerGroup {
     /// Goes on after its partition was read: nobody could be heard of meanwhile.
     pub(crate) fn resume(&mut self, around: Around<'_>) {
         for member in self.members.values_mut() {
-            member.session_until = around.session_until(&self.id);
+            member.hear(&self.id, around);
             member.hurry(around.now.at);
         }
         self.set_alarm();
@@ -257,6 +284,7 @@ impl ConsumerGroup {
             self.set_current(id.clone(), None, around);
             let Some(gone) = self.members.remove(&id) else { return };
             self.readers.remove(&gone.profile);
+            self.classics.remove(&gone.profile);
             if let Some(instance) = gone.profile.instance {
                 self.free_instance(&instance, &id);
             }
@@ -264,11 +292,18 @@ impl ConsumerGroup {
         };
         let member =
             self.members.entry(id.clone()).or_insert_with(|| Member::new(around.session_until(&self.id)));
-        sooner(&mut self.wake, member.next_deadline());
         let before = std::mem::replace(&mut member.profile, profile);
+        if before.classic.is_some() != member.profile.classic.is_some() {
+            // What it owed by the one protocol it does not owe by the other.
+            member.rebalance_until = None;
+        }
+        member.hear(&self.id, around);
+        sooner(&mut self.wake, member.next_deadline());
         let instance = member.profile.instance.clone();
         self.readers.add(&member.profile);
         self.readers.remove(&before);
+        self.classics.add(&member.profile);
+        self.classics.remove(&before);
         if let Some(before) = before.instance.filter(|before| Some(before) != instance.as_ref()) {
             self.free_instance(&before, &id);
         }

@@ -1,6 +1,9 @@
 //! Groups whose coordinator assigns, one step after the other. Histories of chance are in [`any`].
 
 mod any;
+mod classic;
+
+use std::time::Duration;
 
 use aquifer_model::Timestamp;
 use aquifer_runtime::clock::Clock;
@@ -16,6 +19,7 @@ struct Table {
     cluster: Cluster,
     topics: Topics,
     limits: ConsumerLimits,
+    classic: Limits,
     now: Now,
     log: Vec<Said>,
 }
@@ -34,6 +38,14 @@ impl Table {
                 session_timeout: GroupTime::always(Duration::from_secs(45)),
                 members_max: 4,
                 assignors: Assignors { default: Assignor::Uniform, other: Some(Assignor::Range) },
+                migration: Migration::Bidirectional,
+                batch_bytes_max: 2_000,
+            },
+            classic: Limits {
+                session_timeout_min: Duration::from_secs(6),
+                session_timeout_max: Duration::from_secs(1_800),
+                initial_rebalance_delay: Duration::ZERO,
+                members_max: 4,
                 batch_bytes_max: 2_000,
             },
             now: Now { at: Clock::system().now(), wall: Timestamp(0) },
@@ -47,10 +59,15 @@ impl Table {
         self.topics.see(self.cluster.image());
     }
 
+    fn around(&self) -> Around<'_> {
+        Around { topics: &self.topics, limits: self.limits, classic: self.classic, now: self.now }
+    }
+
     /// Does something, keeps what it wants stored, and sees that the group is what its records say.
     fn act<T>(&mut self, act: impl FnOnce(&mut ConsumerGroup, Around<'_>, &mut Effects) -> T) -> T {
         let mut effects = Effects::default();
-        let around = Around { topics: &self.topics, limits: self.limits, now: self.now };
+        let around =
+            Around { topics: &self.topics, limits: self.limits, classic: self.classic, now: self.now };
         let outcome = act(&mut self.group, around, &mut effects);
         assert_eq!(effects.records.len(), effects.before.len());
         if !effects.records.is_empty() {
@@ -62,7 +79,7 @@ impl Table {
 
     fn replayed(&self, log: impl Iterator<Item = Said>) -> ConsumerGroup {
         let mut group = ConsumerGroup::new(Str::from("g"));
-        let around = Around { topics: &self.topics, limits: self.limits, now: self.now };
+        let around = self.around();
         for said in log {
             group.apply(said, around);
         }
@@ -78,8 +95,7 @@ impl Table {
 
     fn reload(&mut self) {
         self.group = self.replayed(compacted(&self.log).into_iter());
-        let around = Around { topics: &self.topics, limits: self.limits, now: self.now };
-        self.group.resume(around);
+        self.act(|group, around, _| group.resume(around));
     }
 
     fn heartbeat(&mut self, beat: &Heartbeat) -> Result<Heard, GroupError> {
@@ -176,6 +192,9 @@ fn check_owners(group: &ConsumerGroup) {
     let mut readers = Readers::default();
     group.members.values().for_each(|member| readers.add(&member.profile));
     assert_eq!(group.readers, readers);
+    let mut classics = Classics::default();
+    group.members.values().for_each(|member| classics.add(&member.profile));
+    assert_eq!(group.classics, classics);
     let first = group.members.values().map(Member::next_deadline).min();
     assert!(group.next_deadline() <= first, "an alarm may come too early, never too late");
     assert_eq!(group.next_deadline().is_none(), first.is_none());

@@ -65,7 +65,7 @@ impl ConsumerGroup {
 
     /// Whether positions in these partitions may be stored for whoever asks. An epoch below 0 is somebody from outside, who may as
     /// long as nobody is in. A member may not know its newest epoch yet, since the answer that says it is on its way; what it was
-    /// given before, and has had since, is its own all the same (KIP-1251).
+    /// given before, and has had since, is its own all the same (KIP-1251). Each is refused in words of the protocol that it speaks.
     pub(crate) fn check_commit(
         &self,
         member: &Str,
@@ -76,8 +76,8 @@ impl ConsumerGroup {
         if epoch < 0 && self.members.is_empty() {
             return Ok(());
         }
-        let current = &self.members.get(member).ok_or(GroupError::UnknownMember)?.current;
-        if !knows_epochs {
+        let Member { profile, current, .. } = self.members.get(member).ok_or(GroupError::UnknownMember)?;
+        if !knows_epochs && profile.classic.is_none() {
             return Err(GroupError::CommitTooOld);
         }
         let Current { assigned, revoking, .. } = current;
@@ -86,7 +86,7 @@ impl ConsumerGroup {
             given.is_some_and(|given| given <= epoch)
         };
         let may = epoch == current.epoch || (epoch < current.epoch && places.all(is_its_own));
-        if may { Ok(()) } else { Err(GroupError::StaleEpoch) }
+        if may { Ok(()) } else { Err(stale(profile)) }
     }
 
     /// Whether whoever says that it is this member, at this epoch, may be told positions.
@@ -94,7 +94,12 @@ impl ConsumerGroup {
         let Some(member) = member else {
             return if epoch < 0 { Ok(()) } else { Err(GroupError::UnknownMember) };
         };
-        let current = &self.members.get(member).ok_or(GroupError::UnknownMember)?.current;
-        if epoch == current.epoch { Ok(()) } else { Err(GroupError::StaleEpoch) }
+        let Member { profile, current, .. } = self.members.get(member).ok_or(GroupError::UnknownMember)?;
+        if epoch == current.epoch { Ok(()) } else { Err(stale(profile)) }
     }
+}
+
+/// That its epoch is not the one it has, in a member's own words.
+fn stale(profile: &Profile) -> GroupError {
+    if profile.classic.is_some() { GroupError::IllegalGeneration } else { GroupError::StaleEpoch }
 }

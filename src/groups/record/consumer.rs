@@ -25,6 +25,10 @@ const VERSION: i16 = 0;
 const FLEXIBLE: bool = true;
 /// The tagged field of a group's value that says what it knows of its topics.
 const TAG_METADATA_HASH: u32 = 0;
+/// The tagged field of a member's value that one has that speaks the classic protocol; it may be null.
+const TAG_CLASSIC: u32 = 0;
+/// The fewest bytes of a classic protocol: no name, no metadata, no tagged fields.
+const PROTOCOL_BYTES_MIN: usize = 3;
 /// The tagged field of a topic in what a member was given that says when (KIP-1251): an epoch for each partition.
 const TAG_GRANT_EPOCHS: u32 = 0;
 /// The fewest bytes of a topic in a set of partitions: its id, no partitions, no tagged fields.
@@ -36,6 +40,8 @@ const PARTITION_BYTES: usize = 4;
 const GRANT_BYTES_EXTRA: usize = 12;
 /// More than the lengths before a string take.
 const STRING_BYTES_EXTRA: usize = 5;
+/// More than what only a classic member has takes besides its protocols: a tag, lengths, a session.
+const CLASSIC_BYTES_EXTRA: usize = 24;
 
 /// One record of a group whose coordinator assigns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +100,16 @@ pub(crate) struct Profile {
     pub(crate) rebalance_timeout_ms: i32,
     /// Its vote for an assignor.
     pub(crate) assignor: Option<Str>,
+    /// If it speaks the classic protocol: what only that asks for.
+    pub(crate) classic: Option<Classic>,
+}
+
+/// What a member said when it joined by the classic protocol, and is held to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Classic {
+    pub(crate) session_timeout_ms: i32,
+    /// What it can do, best first, each with its words for a leader.
+    pub(crate) protocols: Vec<(Str, Bytes)>,
 }
 
 /// Where a member is on its way to what it shall read.
@@ -187,7 +203,16 @@ impl ConsumerRecord {
                 }
             }
             Said::Topics(true) => writer.array(FLEXIBLE, &[(); 0], |_, ()| Ok(()))?,
-            Said::Member { value: Some(value), .. } => value.write(&mut writer)?,
+            Said::Member { value: Some(value), .. } => {
+                value.write(&mut writer)?;
+                if let Some(classic) = &value.classic {
+                    writer.unsigned_varint(1);
+                    writer.tagged_field(TAG_CLASSIC, |writer| {
+                        writer.nullable_struct(Some(classic), |writer, classic| classic.write(writer))
+                    })?;
+                    return Ok(Some(writer.finish()?.into_bytes()));
+                }
+            }
             Said::TargetEpoch(Some(epoch)) => writer.i32(*epoch),
             Said::Target { value: Some(value), .. } => write_partitions(&mut writer, value)?,
             Said::Current { value: Some(value), .. } => {
@@ -291,11 +316,11 @@ impl GroupEpoch {
 impl Profile {
     /// The most bytes that it takes.
     pub(crate) fn bytes_max(&self) -> usize {
-        let Profile { instance, rack, client_id, client_host, topics, pattern, assignor, .. } = self;
+        let Profile { instance, rack, client_id, client_host, topics, pattern, assignor, classic, .. } = self;
         let nullable = [instance, rack, pattern, assignor];
         let named = nullable.into_iter().flatten().chain([client_id, client_host]);
         let named = named.map(|text| text.len() + STRING_BYTES_EXTRA).sum::<usize>();
-        named + strings_bytes_max(topics)
+        named + strings_bytes_max(topics) + classic.as_ref().map_or(0, Classic::bytes_max)
     }
 
     fn write(&self, writer: &mut Writer) -> Result<(), EncodeError> {
@@ -310,7 +335,7 @@ impl Profile {
     }
 
     fn read(reader: &mut Reader) -> Result<Profile, RecordError> {
-        Ok(Profile {
+        let mut profile = Profile {
             instance: detached(reader.nullable_string(FLEXIBLE)?),
             rack: detached(reader.nullable_string(FLEXIBLE)?),
             client_id: reader.string(FLEXIBLE)?.detached(),
@@ -319,7 +344,47 @@ impl Profile {
             pattern: detached(reader.nullable_string(FLEXIBLE)?),
             rebalance_timeout_ms: reader.i32()?,
             assignor: detached(reader.nullable_string(FLEXIBLE)?),
-        })
+            classic: None,
+        };
+        reader.tagged_fields(|reader, tag| {
+            let is_known = tag == TAG_CLASSIC;
+            if is_known {
+                profile.classic = reader.nullable_struct(Classic::read)?;
+            }
+            Ok(is_known)
+        })?;
+        Ok(profile)
+    }
+}
+
+impl Classic {
+    fn bytes_max(&self) -> usize {
+        let of = |(name, metadata): &(Str, Bytes)| name.len() + metadata.len() + 3 * STRING_BYTES_EXTRA;
+        CLASSIC_BYTES_EXTRA + self.protocols.iter().map(of).sum::<usize>()
+    }
+
+    fn write(&self, writer: &mut Writer) -> Result<(), EncodeError> {
+        writer.i32(self.session_timeout_ms);
+        writer.array(FLEXIBLE, &self.protocols, |writer, (name, metadata)| {
+            writer.string(FLEXIBLE, name)?;
+            writer.bytes(FLEXIBLE, metadata)?;
+            writer.unsigned_varint(0);
+            Ok(())
+        })?;
+        writer.unsigned_varint(0);
+        Ok(())
+    }
+
+    fn read(reader: &mut Reader) -> Result<Classic, DecodeError> {
+        let session_timeout_ms = reader.i32()?;
+        let protocols = reader.array(FLEXIBLE, PROTOCOL_BYTES_MIN, |reader| {
+            let name = reader.string(FLEXIBLE)?.detached();
+            let metadata = Bytes::copy_from_slice(&reader.bytes(FLEXIBLE)?);
+            reader.skip_tagged_fields()?;
+            Ok((name, metadata))
+        })?;
+        reader.skip_tagged_fields()?;
+        Ok(Classic { session_timeout_ms, protocols })
     }
 }
 

@@ -1,10 +1,14 @@
-//! Histories of chance: members come, go, crash, miss answers; topics come, go and grow; what could not be stored is undone, and the
-//! group is read again from what compaction left. At no moment do two members read the same partition, and once it is quiet,
-//! everybody soon has what is theirs.
+//! Histories of chance: members of either protocol come, go, crash, miss answers; topics come, go and grow; what could not be stored is
+//! undone, and the group is read again from what compaction left. At no moment do two members read the same partition, and once it is
+//! quiet, everybody soon has what is theirs. (Where that changes the group's own protocol: `book/tests/any.rs`.)
 
 use proptest::prelude::*;
 
+use super::classic::{join, sync};
 use super::*;
+use crate::groups::classic::{Join, Sync};
+use crate::groups::embedded::Named;
+use crate::groups::embedded::tests::subscription;
 
 const MEMBERS: usize = 5;
 /// The first two are static.
@@ -14,7 +18,7 @@ const TOPICS: [&str; 3] = ["t", "u", "v"];
 #[derive(Debug, Clone)]
 enum Op {
     /// A member joins, or subscribes to something else.
-    Subscribe(usize, usize),
+    Subscribe(usize, Speaks, usize),
     /// It heartbeats; if it is not the answer that is lost, it does as it was told.
     Beat(usize, Answer),
     Leave(usize),
@@ -26,6 +30,20 @@ enum Op {
     Remake(usize),
     /// The group is read again.
     Reload,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Speaks {
+    #[default]
+    Consumer,
+    /// The classic protocol; it gives everything back before it joins again.
+    Eager,
+    /// The same; it gives back what it is told to.
+    Cooperative,
+}
+
+fn speaks() -> impl Strategy<Value = Speaks> {
+    prop_oneof![2 => Just(Speaks::Consumer), 1 => Just(Speaks::Eager), 1 => Just(Speaks::Cooperative)]
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +60,8 @@ fn answers() -> impl Strategy<Value = Answer> {
 
 fn ops() -> impl Strategy<Value = Op> {
     prop_oneof![
-        4 => (0..MEMBERS, 1usize..8).prop_map(|(member, topics)| Op::Subscribe(member, topics)),
+        4 => (0..MEMBERS, speaks(), 1usize..8)
+            .prop_map(|(member, speaks, topics)| Op::Subscribe(member, speaks, topics)),
         12 => (0..MEMBERS, answers()).prop_map(|(member, answer)| Op::Beat(member, answer)),
         1 => (0..MEMBERS).prop_map(Op::Leave),
         1 => (0..STATIC).prop_map(Op::Away),
@@ -60,6 +79,7 @@ struct Client {
     /// How often it has begun as another.
     lives: usize,
     is_running: bool,
+    speaks: Speaks,
     is_member: bool,
     epoch: i32,
     topics: Vec<Str>,
@@ -104,6 +124,9 @@ impl History {
         if !client.is_running {
             return;
         }
+        if client.speaks != Speaks::Consumer {
+            return self.classic_beat(at, answer);
+        }
         let tells_all = !client.is_member || !client.has_told;
         let beat = Heartbeat {
             member: self.id(at),
@@ -114,8 +137,7 @@ impl History {
             owned: Some(client.owned.clone()),
             ..joining("", &[])
         };
-        let heard =
-            if answer == Answer::NotStored { self.refused(&beat) } else { self.table.heartbeat(&beat) };
+        let heard = self.act(answer, |group, around, effects| group.heartbeat(&beat, around, effects));
         let client = &mut self.clients[at];
         match (heard, answer) {
             // Whoever misses an answer says everything again, and is told everything.
@@ -139,28 +161,92 @@ impl History {
         }
     }
 
-    /// A step of which nothing is stored.
-    fn refused(&mut self, beat: &Heartbeat) -> Result<Heard, GroupError> {
+    /// One that speaks the classic protocol joins if it was told to, and asks what to read; else it heartbeats.
+    fn classic_beat(&mut self, at: usize, answer: Answer) {
+        let (id, instance) = (self.id(at), Self::instance(at));
+        let client = &self.clients[at];
+        if client.is_member && client.has_told {
+            let epoch = client.epoch;
+            let heard = self.act(answer, |group, around, effects| {
+                group.classic_heartbeat(&id, instance.as_ref(), epoch, around, effects)
+            });
+            return if let Err(error) = heard {
+                self.told_off(at, error)
+            };
+        }
+        if client.speaks == Speaks::Eager {
+            self.clients[at].owned = Partitions::default();
+        }
+        let client = &self.clients[at];
+        let owned = client.owned.topics();
+        let named = |(topic, indexes): (TopicId, &BTreeSet<i32>)| {
+            Some((self.table.topics.name_of(topic)?, indexes.iter().copied().collect::<Vec<i32>>()))
+        };
+        let mut asked = join("", &[], &Named::new());
+        asked.profile.session_timeout = Duration::from_secs(45);
+        asked.profile.protocols[0].1 = subscription(&client.topics, &owned.filter_map(named).collect());
+        let takes_a_name = instance.is_some() && !client.is_member;
+        let member_id = if takes_a_name { Str::EMPTY } else { id.clone() };
+        let asked = Join { member_id, fresh_id: id.clone(), instance: instance.clone(), ..asked };
+        let joined = self.act(answer, |group, around, effects| group.classic_join(&asked, around, effects));
+        let joined = match (joined, answer) {
+            (Ok(joined), Answer::Heard) => joined,
+            // It joins again, if need be under its name alone.
+            (_, Answer::Lost | Answer::NotStored) => return,
+            (Err(error), Answer::Heard) => return self.told_off(at, error),
+        };
+        let asks = Sync { instance, ..sync(&id, joined.generation) };
+        let told = self.table.classic_sync(&asks).expect("it has just joined");
+        let assigned = super::super::classic::known(&told, &self.table.topics);
+        let client = &mut self.clients[at];
+        client.is_member = true;
+        client.epoch = joined.generation;
+        // Whoever has given something back says so.
+        client.has_told = client.owned.without(&assigned).is_empty();
+        client.owned = assigned;
+    }
+
+    fn told_off(&mut self, at: usize, error: GroupError) {
+        let client = &mut self.clients[at];
+        client.has_told = false;
+        match error {
+            GroupError::RebalanceInProgress => {}
+            GroupError::IllegalGeneration => client.owned = Partitions::default(),
+            GroupError::UnknownMember => client.begin_anew(),
+            error => panic!("{error}"),
+        }
+    }
+
+    /// A step, of which nothing is stored if that is the answer.
+    fn act<T>(
+        &mut self,
+        answer: Answer,
+        act: impl FnOnce(&mut ConsumerGroup, Around<'_>, &mut Effects) -> T,
+    ) -> T {
+        if answer != Answer::NotStored {
+            return self.table.act(act);
+        }
         let before = stored(&self.table.group);
         let mut effects = Effects::default();
-        let Table { group, topics, limits, now, .. } = &mut self.table;
-        let around = Around { topics, limits: *limits, now: *now };
-        let heard = group.heartbeat(beat, around, &mut effects);
+        let Table { group, topics, limits, classic, now, .. } = &mut self.table;
+        let around = Around { topics, limits: *limits, classic: *classic, now: *now };
+        let outcome = act(group, around, &mut effects);
         for record in effects.before.into_iter().rev() {
             group.apply(said(record), around);
         }
         assert_eq!(stored(group), before);
         check_owners(group);
-        heard
+        outcome
     }
 
     fn step(&mut self, op: Op) {
         match op {
-            Op::Subscribe(at, topics) => {
+            Op::Subscribe(at, speaks, topics) => {
                 let client = &mut self.clients[at];
                 if !client.is_running {
                     client.lives += 1;
                     client.is_running = true;
+                    client.speaks = speaks;
                     client.begin_anew();
                 }
                 let chosen = TOPICS.iter().enumerate().filter(|(bit, _)| topics & (1 << bit) != 0);
@@ -190,7 +276,8 @@ impl History {
     fn go(&mut self, at: usize, departure: Departure) {
         let (id, instance) = (self.id(at), Self::instance(at));
         let client = &mut self.clients[at];
-        if client.is_running && client.is_member {
+        let may = departure == Departure::ForGood || client.speaks == Speaks::Consumer;
+        if may && client.is_running && client.is_member {
             client.is_running = false;
             client.begin_anew();
             // It may have been put out before.

@@ -32,6 +32,14 @@ fn all() -> Vec<(Said, &'static str, String)> {
         pattern: Some(text("t.*")),
         rebalance_timeout_ms: 60_000,
         assignor: Some(text("range")),
+        classic: None,
+    };
+    let protocols = vec![(text("range"), Bytes::from_static(&[1, 2, 3])), (text("sticky"), Bytes::new())];
+    let classic = Profile {
+        pattern: None,
+        assignor: None,
+        classic: Some(Classic { session_timeout_ms: 10_000, protocols }),
+        ..profile.clone()
     };
     let current = Current {
         epoch: 5,
@@ -69,6 +77,34 @@ fn all() -> Vec<(Said, &'static str, String)> {
                 + "04742e2a"
                 + "0000ea60"
                 + "0672616e6765"
+                + "00",
+        ),
+        (
+            Said::Member { member: member(), value: Some(classic) },
+            "000500016700016d",
+            "0000".to_owned()
+                + "0269"
+                + "00"
+                + "0263"
+                + "032f68"
+                + "03"
+                + "0274"
+                + "0275"
+                + "00"
+                + "0000ea60"
+                + "00"
+                + "01"
+                + "00"
+                + "1b"
+                + "01"
+                + "00002710"
+                + "03"
+                + "0672616e6765"
+                + "04010203"
+                + "00"
+                + "07737469636b79"
+                + "01"
+                + "00"
                 + "00",
         ),
         (Said::TargetEpoch(Some(7)), "0006000167", "0000".to_owned() + "00000007" + "00"),
@@ -170,6 +206,27 @@ fn grants_without_epochs_are_as_old_as_what_is_known() {
     ] {
         assert_eq!(read(epoch, tagged).expect("it is read").assigned, expected, "{epoch} {tagged}");
     }
+}
+
+/// Kafka may write null there.
+#[test]
+fn a_member_that_has_nothing_classic_is_none() {
+    let key = record(Said::Member { member: text("m"), value: None }).key().expect("a key");
+    let value = "0000".to_owned()
+        + "00"
+        + "00"
+        + "01"
+        + "01"
+        + "01"
+        + "00"
+        + "00000000"
+        + "00"
+        + "01"
+        + "00"
+        + "01"
+        + "ff";
+    let read = Record::parse(key, Some(bytes(&value))).expect("it is read");
+    assert_eq!(read, Some(record(Said::Member { member: text("m"), value: Some(Profile::default()) })));
 }
 
 #[test]
