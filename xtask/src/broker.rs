@@ -2,7 +2,7 @@
 
 use crate::run::{command, output, run};
 use crate::server::{Server, free_port};
-use crate::{http, places, s3};
+use crate::{http, places, process, s3};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -11,8 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// What Linux counts process times in, on every machine that this runs on.
-const MS_A_TICK: u64 = 10;
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The names in `/api/status` that this file reads, here and nowhere else.
@@ -161,38 +159,22 @@ impl Broker {
         self.server = Server::start("aquifer dev", dev.envs(s3::KEYS), &self.log)?;
         self.wait_until_ready()?;
         let after = start.elapsed();
-        Ok(Started { after, read_bytes: self.read_bytes()? })
+        Ok(Started { after, read_bytes: process::read_bytes(self.server.id())? })
     }
 
     /// User and system time of the process since it started.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let path = format!("/proc/{}/stat", self.server.id());
-        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-        // The name, in parentheses, may hold spaces; utime and stime are the 12th and 13th field behind it.
-        let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
-        let ticks: Vec<u64> =
-            fields.split(' ').skip(12).take(2).map_while(|field| field.parse().ok()).collect();
-        ensure!(ticks.len() == 2, "{path}: no times in '{text}'");
-        Ok(Duration::from_millis((ticks[0] + ticks[1]) * MS_A_TICK))
+        process::cpu(self.server.id())
     }
 
     /// Physical memory of the process.
     pub(crate) fn resident_bytes(&self) -> Result<u64> {
-        self.memory("VmRSS:")
+        process::resident_bytes(self.server.id())
     }
 
     /// The most physical memory that the process has had since it started.
     pub(crate) fn resident_bytes_max(&self) -> Result<u64> {
-        self.memory("VmHWM:")
-    }
-
-    fn memory(&self, name: &str) -> Result<u64> {
-        let path = format!("/proc/{}/status", self.server.id());
-        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let line = line.with_context(|| format!("no {name} in {path}"))?;
-        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kib << 10)
+        process::resident_bytes_max(self.server.id())
     }
 
     /// Open sockets: its listeners and its clients' connections.
@@ -209,13 +191,6 @@ impl Broker {
         self.server.wait_for("ready", READY_DEADLINE, || {
             Ok(http::get(admin, "/ready").is_ok_and(|answer| answer.status == 200).then_some(()))
         })
-    }
-
-    fn read_bytes(&self) -> Result<u64> {
-        let path = format!("/proc/{}/io", self.server.id());
-        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-        let read = text.lines().find_map(|line| line.strip_prefix("rchar: ")).context("no rchar in it")?;
-        Ok(read.parse()?)
     }
 
     pub(crate) fn create_topic(&self, topic: &str, partitions: usize) -> Result<()> {

@@ -17,6 +17,8 @@ mod run;
 mod server;
 /// One HTTP/1.1 exchange at a time.
 mod http;
+/// What a process has used.
+mod process;
 /// Programs that the system must have.
 mod machine;
 /// Named stages, timed; the table at the end.
@@ -73,6 +75,8 @@ mod simulation;
 mod prove;
 /// Decoders under bytes that nobody meant.
 mod fuzz;
+/// Aquifer beside Apache Kafka.
+mod bench;
 /// The whole of `test`, `verify` and `fix`.
 mod suite;
 
@@ -113,6 +117,9 @@ usage: cargo xtask COMMAND
   prove zombies the same with a twin that was started on a copy of its data: --seeds 1000 --from 1, or --seed 77
   prove crashpoints  the same, stopped at each operation of its disk and its bucket: --every 1
   fuzz         decoders under nightly and a sanitizer: --target NAME|all --seconds 300
+  bench        Aquifer beside Apache Kafka, in turn on one core: --cases all|NAME,.. --pairs 3 --seconds 15 --warm 20 --out docs
+               --kafka-network-threads 3 --kafka-io-threads 8 --page-cache full|as-is
+  bench floor  what this machine can do at best: --seconds 5
   slow-proxy   --upstream HOST:PORT [--listen 127.0.0.1:9001] [--first-byte-ms 30] [--rate-mb 90]
   plain-gets   --endpoint http://HOST:PORT --bucket NAME [--prefix P] [--in-flight 16] [--range-bytes 8388608] [--total-mb N]
                [--make-readable yes]
@@ -132,6 +139,8 @@ fn command() -> anyhow::Result<()> {
     let mut words = std::env::args().skip(1);
     let command = words.next().unwrap_or_default();
     let proof = if command == "prove" { words.next().unwrap_or_default() } else { String::new() };
+    let mut words = words.peekable();
+    let is_floor = command == "bench" && words.next_if_eq("floor").is_some();
     let flags = flags::Flags::parse(words);
     match command.as_str() {
         "test" => suite::test(flags?),
@@ -141,6 +150,8 @@ fn command() -> anyhow::Result<()> {
         "tools" => suite::tools(flags?),
         "prove" => prove::main(&proof, flags?),
         "fuzz" => fuzz::main(flags?),
+        "bench" if is_floor => bench::floor(flags?),
+        "bench" => bench::main(flags?),
         "check" => check(flags?),
         "slow-proxy" => slow_proxy::main(flags?),
         "plain-gets" => plain_gets::main(flags?),

@@ -238,7 +238,8 @@ fn tool(jars: &Path, bootstrap: &str, main: &str, words: &str, ends: Ends) -> Re
     Ok(said)
 }
 
-fn install() -> Result<PathBuf> {
+/// Kafka's jars: its tools, and with them its server.
+pub(crate) fn install() -> Result<PathBuf> {
     let pins = Pins::read()?;
     let Pins { java_kafka_tools: tools, java_slf4j_nop: slf4j, maven_dependency_plugin: plugin, .. } = &pins;
     let pin = format!("kafka-tools {tools}, slf4j-nop {slf4j}, maven-dependency-plugin {plugin}");

@@ -1,0 +1,198 @@
+//! Aquifer beside Apache Kafka: `cargo xtask bench`, and what the machine itself can do at best: `cargo xtask bench floor`.
+//!
+//! The two run in turn, A B A B A B, on the same core, with empty data folders, for one case after the other.
+
+use crate::flags::Flags;
+use crate::run::{command, output};
+use crate::{built, network, places};
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Whether the machine is quiet.
+mod canary;
+/// A page cache that is kept full.
+mod page_cache;
+/// The machine's floor.
+mod floor;
+/// Aquifer and Kafka, each on one core.
+mod contender;
+/// What is measured.
+mod cases;
+/// One run's figures.
+mod load;
+/// JSON, a page, plots.
+mod report;
+
+use canary::{Canary, Verdict};
+use cases::{CASES, Case};
+use contender::{Contender, Programs, Who};
+use floor::Work;
+use load::Figures;
+use page_cache::Full;
+use report::{CaseResult, Pair, Report};
+
+/// Times that a pair is measured again because the machine was not quiet.
+const REPEATS_MAX: usize = 2;
+const FLOOR_BYTES: [usize; 3] = [1 << 20, 64 << 10, 16 << 10];
+
+/// Runs the cases, and writes what came of them.
+pub(crate) fn main(mut flags: Flags) -> Result<()> {
+    let only: String = flags.take("cases", "all".to_owned())?;
+    let pairs: usize = flags.take("pairs", 3)?;
+    let seconds: u64 = flags.take("seconds", 15)?;
+    let warm: u64 = flags.take("warm", 20)?;
+    let out: PathBuf = flags.take("out", places::root().join("docs"))?;
+    let (network_threads, io_threads) =
+        (flags.take("kafka-network-threads", 3)?, flags.take("kafka-io-threads", 8)?);
+    let given: PathBuf = flags.take("binary", PathBuf::new())?;
+    let cache: String = flags.take("page-cache", "full".to_owned())?;
+    flags.end()?;
+    ensure!(cache == "full" || cache == "as-is", "--page-cache is full or as-is, not '{cache}'");
+    let chosen = chosen(&only)?;
+    ensure!(pairs > 0 && seconds > 0, "--pairs and --seconds are 1 or more");
+    let programs = contender::programs(built::or_given("release", given)?, (network_threads, io_threads))?;
+    network::enter_own()?;
+    let mut run = Run {
+        programs,
+        warm: Duration::from_secs(warm),
+        during: Duration::from_secs(seconds),
+        canary: Canary::default(),
+        cache: (cache == "full").then(Full::fill).transpose()?,
+        floors: HashMap::new(),
+    };
+    let mut results = Vec::with_capacity(chosen.len());
+    for case in chosen {
+        println!("\n== {}: {}", case.name, case.what);
+        results.push(run.case(case, pairs)?);
+    }
+    let mut machine = machine()?;
+    let kept = run.cache.as_ref().map_or_else(|| "no: these figures mean nothing".to_owned(), Full::shown);
+    machine.insert("page cache kept full".to_owned(), kept);
+    machine.insert("Kafka's threads".to_owned(), format!("{network_threads} network, {io_threads} io"));
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    let report = Report { machine, command: format!("cargo xtask {command}"), cases: results };
+    report.write(&out)?;
+    println!("\nwritten to {}", out.join("benchmarks.md").display());
+    Ok(())
+}
+
+/// The machine's floor alone.
+pub(crate) fn floor(mut flags: Flags) -> Result<()> {
+    let seconds: u64 = flags.take("seconds", 5)?;
+    flags.end()?;
+    network::enter_own()?;
+    let _cache = Full::fill()?;
+    println!("{:<10} {:>10} {:>10} {:>12}", "work", "bytes", "MB/s", "CPU s/GB");
+    for work in [Work::Produce, Work::Fetch] {
+        for bytes in FLOOR_BYTES {
+            let found = floor::measure(work, bytes, Duration::from_secs(seconds))?;
+            let name = format!("{work:?}").to_lowercase();
+            println!("{name:<10} {bytes:>10} {:>10.0} {:>12.3}", found.mb_per_second, found.cpu_per_gb);
+        }
+    }
+    Ok(())
+}
+
+fn chosen(only: &str) -> Result<Vec<&'static Case>> {
+    if only == "all" {
+        return Ok(CASES.iter().collect());
+    }
+    let find = |name: &str| CASES.iter().find(|case| case.name == name);
+    only.split(',').map(|name| find(name).with_context(|| format!("no such case: {name}"))).collect()
+}
+
+struct Run {
+    programs: Programs,
+    warm: Duration,
+    during: Duration,
+    canary: Canary,
+    /// Not if it was asked to leave it as it is, which is to try the harness and not to measure.
+    cache: Option<Full>,
+    floors: HashMap<(bool, usize), f64>,
+}
+
+impl Run {
+    fn case(&mut self, case: &Case, pairs: usize) -> Result<CaseResult> {
+        let mut done = Vec::with_capacity(pairs);
+        for _ in 0..pairs {
+            done.push(self.pair(case)?);
+        }
+        let floor_cpu_s_per_gb = case.floor.map(|(work, bytes)| self.floor(work, bytes)).transpose()?;
+        Ok(CaseResult {
+            name: case.name.to_owned(),
+            what: case.what.to_owned(),
+            lane: case.lane.name().to_owned(),
+            command: format!("bench {}", case.words),
+            pairs: done,
+            floor_cpu_s_per_gb,
+        })
+    }
+
+    /// Both, until the machine was quiet before and behind it.
+    fn pair(&mut self, case: &Case) -> Result<Pair> {
+        let mut repeats = 0;
+        loop {
+            let before = self.canary.look()?;
+            let aquifer = self.measure(case, Who::Aquifer)?;
+            let kafka = self.measure(case, Who::Kafka)?;
+            let verdicts = [before, self.canary.look()?];
+            let contended = verdicts.into_iter().find_map(|verdict| match verdict {
+                Verdict::Quiet => None,
+                Verdict::Contended(why) => Some(why),
+            });
+            match &contended {
+                Some(why) if repeats < REPEATS_MAX => println!("   contended ({why}): once more"),
+                _ => return Ok(Pair { aquifer, kafka, contended }),
+            }
+            repeats += 1;
+        }
+    }
+
+    fn measure(&mut self, case: &Case, who: Who) -> Result<Figures> {
+        self.cache.as_ref().map(Full::touch).transpose()?;
+        let contender = Contender::start(who, case.lane, &self.programs)?;
+        let figures = load::run(&contender, case, self.warm, self.during)
+            .with_context(|| format!("{} by {}", case.name, who.name()))?;
+        contender.end()?;
+        println!(
+            "   {:<8} {:>7.0} MB/s {:>9.0} records/s  CPU {:.2} s/GB, {:.0} us a request  p50 {:.2} p99 {:.2} p99.9 {:.1} ms",
+            who.name(),
+            figures.mb_per_s,
+            figures.records_per_s,
+            figures.cpu_s_per_gb,
+            figures.cpu_us_per_request,
+            figures.p50_ms,
+            figures.p99_ms,
+            figures.p999_ms
+        );
+        Ok(figures)
+    }
+
+    fn floor(&mut self, work: Work, bytes: usize) -> Result<f64> {
+        let key = (work == Work::Produce, bytes);
+        if let Some(known) = self.floors.get(&key) {
+            return Ok(*known);
+        }
+        let found = floor::measure(work, bytes, Duration::from_secs(5))?.cpu_per_gb;
+        println!("   floor    {bytes} bytes: CPU {found:.2} s/GB");
+        self.floors.insert(key, found);
+        Ok(found)
+    }
+}
+
+/// What it was measured on.
+fn machine() -> Result<BTreeMap<String, String>> {
+    let mut told = BTreeMap::new();
+    let first_line = |text: String| text.lines().next().unwrap_or_default().trim().to_owned();
+    let processor = std::fs::read_to_string("/proc/cpuinfo")?;
+    let name = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let Some((_, name)) = name else { bail!("no model name in /proc/cpuinfo") };
+    told.insert("processor".to_owned(), name.trim().to_owned());
+    told.insert("kernel".to_owned(), first_line(output(&mut command("uname", ["-sr"]))?));
+    let commit = output(command("git", ["rev-parse", "--short", "HEAD"]).current_dir(places::root()))?;
+    told.insert("Aquifer".to_owned(), first_line(commit));
+    told.insert("Kafka".to_owned(), crate::pins::Pins::read()?.java_kafka_tools);
+    Ok(told)
+}

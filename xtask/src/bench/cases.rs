@@ -1,0 +1,124 @@
+//! What is measured, each as a user would meet it: words to `aquifer bench`, the same for both contenders.
+
+use super::contender::Lane;
+use super::floor::Work;
+
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// In a line, for people.
+    pub(crate) what: &'static str,
+    pub(crate) lane: Lane,
+    pub(crate) partitions: usize,
+    /// What is written before, in MB, in batches of 64 KiB.
+    pub(crate) filled_mb: u64,
+    /// What is measured.
+    pub(crate) words: &'static str,
+    /// The least that the machine can do it for, if that was measured: by requests, or answers, of so many bytes.
+    pub(crate) floor: Option<(Work, usize)>,
+}
+
+const fn produce(
+    name: &'static str,
+    what: &'static str,
+    words: &'static str,
+    floor: Option<(Work, usize)>,
+) -> Case {
+    Case { name, what, lane: Lane::NoSync, partitions: 16, filled_mb: 0, words, floor }
+}
+
+/// All of them, in the order of the table.
+pub(crate) const CASES: &[Case] = &[
+    produce(
+        "produce-64k",
+        "records of 1 KB in batches of 64 KiB, 16 partitions, acks=1, 4 connections with 4 requests in flight",
+        "produce --record-size 1024 --batch-bytes 65536 --acks 1 --connections 4 --in-flight 4",
+        Some((Work::Produce, 64 << 10)),
+    ),
+    produce(
+        "produce-16k",
+        "the same in batches of 16 KiB",
+        "produce --record-size 1024 --batch-bytes 16384 --acks 1 --connections 4 --in-flight 4",
+        Some((Work::Produce, 16 << 10)),
+    ),
+    produce(
+        "produce-1m",
+        "the same in batches of 1 MB",
+        "produce --record-size 1024 --batch-bytes 1000000 --acks 1 --connections 4 --in-flight 4",
+        Some((Work::Produce, 1 << 20)),
+    ),
+    produce(
+        "produce-100b",
+        "records of 100 B in batches of 64 KiB, otherwise the same",
+        "produce --record-size 100 --batch-bytes 65536 --acks 1 --connections 4 --in-flight 4",
+        Some((Work::Produce, 64 << 10)),
+    ),
+    Case {
+        partitions: 1000,
+        ..produce(
+            "produce-keyed",
+            "100 keyed producers, batches of 4 KiB, 1,000 partitions, acks=all",
+            "produce --record-size 1024 --batch-bytes 4096 --keyed --acks all --connections 100 --in-flight 5",
+            None,
+        )
+    },
+    Case {
+        lane: Lane::SyncBeforeAck,
+        partitions: 1,
+        ..produce(
+            "synced-1",
+            "batches of 16 KiB to one partition, on disk before they are acknowledged (acks=all)",
+            "produce --record-size 1024 --batch-bytes 16384 --acks all --connections 4 --in-flight 4",
+            None,
+        )
+    },
+    Case {
+        lane: Lane::SyncBeforeAck,
+        partitions: 1000,
+        ..produce(
+            "synced-1000",
+            "batches of 4.4 KB to 1,000 partitions, one a request, on disk before they are acknowledged",
+            "produce --record-size 1024 --batch-bytes 4400 --acks all --connections 16 --in-flight 5",
+            None,
+        )
+    },
+    Case {
+        lane: Lane::SyncBeforeAck,
+        partitions: 1000,
+        ..produce(
+            "synced-1000-whole",
+            "the same with all 1,000 in each request",
+            "produce --record-size 1024 --batch-bytes 4400 --batches 1000 --acks all --connections 4 --in-flight 2",
+            None,
+        )
+    },
+    Case {
+        filled_mb: 4_000,
+        ..produce(
+            "consume-1m",
+            "4 GB from the page cache, 16 partitions, up to 1 MiB of each a fetch, 4 connections",
+            "consume --from earliest --fetch-bytes 1048576 --connections 4",
+            Some((Work::Fetch, 1 << 20)),
+        )
+    },
+    Case {
+        filled_mb: 4_000,
+        partitions: 1,
+        ..produce(
+            "consume-64k",
+            "4 GB from the page cache, one partition, 64 KiB a fetch, one connection",
+            "consume --from earliest --fetch-bytes 65536 --connections 1",
+            Some((Work::Fetch, 64 << 10)),
+        )
+    },
+    Case {
+        partitions: 1,
+        ..produce(
+            "end-to-end",
+            "2,000 batches of one record a second, acks=1, from when each was due until a consumer has it",
+            "consume --end-to-end --rate 2000 --record-size 1024 --batch-bytes 1100 --acks 1",
+            None,
+        )
+    },
+];

@@ -1,0 +1,206 @@
+//! The two that are measured: Aquifer, and real Apache Kafka from its own jars, each as one node on one core.
+//!
+//! Both get what is fair to them. Kafka has its stock flags but for the heap, which is fixed, and for what a JVM takes from the number
+//! of cores, which it would otherwise guess differently inside of a core's bounds. What is synced, and when, is the lane's, the same
+//! for both: figures of one lane are never set beside those of the other.
+
+use crate::process;
+use crate::run::{command, output, run};
+use crate::server::{Server, free_port};
+use crate::{http, places, tools};
+use anyhow::{Context, Result, ensure};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+/// The core that brokers run on.
+pub(crate) const BROKER_CORE: &str = "0";
+/// The core that the load runs on, and all else.
+pub(crate) const LOAD_CORE: &str = "1";
+const HEAP: &str = "2g";
+/// Any, as long as it is always the same: Kafka's own form of it.
+const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
+
+/// Who.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Who {
+    Aquifer,
+    Kafka,
+}
+
+impl Who {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Who::Aquifer => "aquifer",
+            Who::Kafka => "kafka",
+        }
+    }
+}
+
+/// When records are synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// By the kernel, at its leisure: Kafka's default.
+    NoSync,
+    /// Before they are acknowledged.
+    SyncBeforeAck,
+}
+
+impl Lane {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Lane::NoSync => "no sync",
+            Lane::SyncBeforeAck => "sync before ack",
+        }
+    }
+}
+
+/// Where both come from.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    pub(crate) aquifer: PathBuf,
+    /// Kafka's jars.
+    pub(crate) kafka: PathBuf,
+    /// The threads that Kafka has for network and for requests.
+    pub(crate) kafka_threads: (usize, usize),
+}
+
+/// One that runs.
+#[derive(Debug)]
+pub(crate) struct Contender {
+    pub(crate) who: Who,
+    pub(crate) bootstrap: String,
+    /// From the start of the process until it takes requests.
+    pub(crate) ready_after: Duration,
+    server: Server,
+    aquifer: PathBuf,
+}
+
+impl Contender {
+    /// Starts one with an empty data folder.
+    pub(crate) fn start(who: Who, lane: Lane, programs: &Programs) -> Result<Contender> {
+        let data = places::emptied(places::data()?.join(format!("bench-{}", who.name())))?;
+        let log = places::log(&format!("bench-{}", who.name()))?;
+        let port = free_port()?;
+        let bootstrap = format!("127.0.0.1:{port}");
+        let admin = format!("127.0.0.1:{}", free_port()?);
+        let mut start = match who {
+            Who::Aquifer => aquifer(programs, lane, &data, &bootstrap, &admin),
+            Who::Kafka => kafka(programs, lane, &data, port)?,
+        };
+        let began = Instant::now();
+        let mut server = Server::start(who.name(), &mut start, &log)?;
+        server.wait_for("ready", READY_DEADLINE, || {
+            let is_ready = match who {
+                Who::Aquifer => http::get(&admin, "/ready").is_ok_and(|answer| answer.status == 200),
+                Who::Kafka => TcpStream::connect(&bootstrap).is_ok(),
+            };
+            Ok(is_ready.then_some(()))
+        })?;
+        let ready_after = began.elapsed();
+        Ok(Contender { who, bootstrap, ready_after, server, aquifer: programs.aquifer.clone() })
+    }
+
+    /// Makes a topic. Kafka's listener is open before its controller takes requests, so this may be tried again for a while.
+    pub(crate) fn create_topic(&self, topic: &str, partitions: usize, settings: &[String]) -> Result<()> {
+        let until = Instant::now() + READY_DEADLINE;
+        loop {
+            let mut create = self.ask(["topic", "create", topic, "--partitions"]);
+            create.arg(partitions.to_string());
+            create.args(settings.iter().flat_map(|setting| ["--config", setting]));
+            match output(&mut create) {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > until => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
+    }
+
+    /// Aquifer's command line, on the load's core, asking this one.
+    pub(crate) fn ask<const N: usize>(&self, words: [&str; N]) -> Command {
+        let mut ask = command("taskset", ["-c", LOAD_CORE]);
+        ask.arg(&self.aquifer).args(words).env("AQUIFER_BOOTSTRAP", &self.bootstrap);
+        ask
+    }
+
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        process::cpu(self.server.id())
+    }
+
+    pub(crate) fn resident_bytes(&self) -> Result<u64> {
+        process::resident_bytes(self.server.id())
+    }
+
+    /// Ends it, and takes its data away.
+    pub(crate) fn end(mut self) -> Result<()> {
+        self.server.end()?;
+        places::removed(&places::data()?.join(format!("bench-{}", self.who.name())))
+    }
+}
+
+fn aquifer(programs: &Programs, lane: Lane, data: &Path, bootstrap: &str, admin: &str) -> Command {
+    let mut start = command("taskset", ["-c", BROKER_CORE]);
+    start
+        .arg(&programs.aquifer)
+        .args(["dev", "--listen", bootstrap, "--admin", admin, "--data-dir"])
+        .arg(data);
+    let durability = match lane {
+        Lane::NoSync => "replicated",
+        Lane::SyncBeforeAck => "fsync",
+    };
+    start.args(["--set", &format!("log.durability={durability}")]);
+    start
+}
+
+fn kafka(programs: &Programs, lane: Lane, data: &Path, port: u16) -> Result<Command> {
+    let (network, io) = programs.kafka_threads;
+    let controller = free_port()?;
+    let mut text = format!(
+        "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+         controller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAINTEXT\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
+         transaction.state.log.min.isr=1\nshare.coordinator.state.topic.replication.factor=1\n\
+         share.coordinator.state.topic.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n\
+         num.network.threads={network}\nnum.io.threads={io}\nlog.dirs={}\n",
+        data.join("logs").display()
+    );
+    if lane == Lane::SyncBeforeAck {
+        text.push_str("log.flush.interval.messages=1\n");
+    }
+    let config = data.join("server.properties");
+    std::fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
+    let jars = programs.kafka.join("*");
+    let mut format = command("java", ["-Xmx256m", "-cp"]);
+    format.arg(&jars).args([
+        "kafka.tools.StorageTool",
+        "format",
+        "--ignore-formatted",
+        "-t",
+        CLUSTER_ID,
+        "-c",
+    ]);
+    output(format.arg(&config))?;
+    let mut start = command("taskset", ["-c", BROKER_CORE, "java", "-server"]);
+    start.args([&format!("-Xms{HEAP}"), &format!("-Xmx{HEAP}")]);
+    // As bin/kafka-run-class.sh has them.
+    start.args(["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35"]);
+    start.args([
+        "-XX:+ExplicitGCInvokesConcurrent",
+        "-Djava.awt.headless=true",
+        "-XX:ActiveProcessorCount=1",
+    ]);
+    start.arg("-cp").arg(jars).arg("kafka.Kafka").arg(config);
+    Ok(start)
+}
+
+/// Installs what is measured against, and builds what is measured.
+pub(crate) fn programs(aquifer: PathBuf, kafka_threads: (usize, usize)) -> Result<Programs> {
+    let kafka = tools::install()?;
+    run(&mut command("java", ["-version"]))?;
+    ensure!(aquifer.is_file(), "{} is not there", aquifer.display());
+    Ok(Programs { aquifer, kafka, kafka_threads })
+}

@@ -1,0 +1,234 @@
+//! What was measured: as JSON for programs, as a page with a table, and as plots that a person can read.
+
+use super::contender::Who;
+use super::load::Figures;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// One case, all its pairs.
+#[derive(Debug, Serialize)]
+pub(crate) struct CaseResult {
+    pub(crate) name: String,
+    pub(crate) what: String,
+    pub(crate) lane: String,
+    /// As it was asked, behind `aquifer`.
+    pub(crate) command: String,
+    pub(crate) pairs: Vec<Pair>,
+    /// What a bare loop takes, in seconds of processor time a GB.
+    pub(crate) floor_cpu_s_per_gb: Option<f64>,
+}
+
+/// Both, one directly behind the other.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Pair {
+    pub(crate) aquifer: Figures,
+    pub(crate) kafka: Figures,
+    /// Why the machine was not quiet, if it was not.
+    pub(crate) contended: Option<String>,
+}
+
+/// A run of all.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) machine: BTreeMap<String, String>,
+    pub(crate) command: String,
+    pub(crate) cases: Vec<CaseResult>,
+}
+
+/// The middle of some numbers, and how far they lie apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
+}
+
+impl Spread {
+    /// `None` of no numbers.
+    pub(crate) fn of(numbers: impl IntoIterator<Item = f64>) -> Option<Spread> {
+        let mut sorted: Vec<f64> = numbers.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let (least, most) = (*sorted.first()?, *sorted.last()?);
+        let half = sorted.len() / 2;
+        let median =
+            if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 };
+        Some(Spread { median, least, most })
+    }
+}
+
+impl CaseResult {
+    /// One of the figures, of one of the two.
+    fn spread(&self, who: Who, figure: impl Fn(&Figures) -> f64) -> Option<Spread> {
+        Spread::of(self.pairs.iter().map(|pair| match who {
+            Who::Aquifer => figure(&pair.aquifer),
+            Who::Kafka => figure(&pair.kafka),
+        }))
+    }
+
+    /// Aquifer's by Kafka's, pair by pair: never a ratio of figures that lie apart in time.
+    fn ratio(&self, figure: impl Fn(&Figures) -> f64) -> Option<Spread> {
+        Spread::of(self.pairs.iter().map(|pair| figure(&pair.aquifer) / figure(&pair.kafka)))
+    }
+}
+
+impl Report {
+    /// Writes `benchmarks.json`, `benchmarks.md` and the plots into a folder.
+    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
+        let put = |name: &str, text: String| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+        };
+        put("benchmarks.json", serde_json::to_string_pretty(self)? + "\n")?;
+        put("benchmarks.md", self.page()?)?;
+        put("benchmarks-throughput.svg", self.plot("MB/s, more is better", |figures| figures.mb_per_s)?)?;
+        put("benchmarks-cpu.svg", self.plot("s of CPU a GB, less is better", |figures| figures.cpu_s_per_gb)?)
+    }
+
+    fn page(&self) -> Result<String> {
+        let mut page = String::from(PAGE);
+        for (name, value) in &self.machine {
+            writeln!(page, "- {name}: {value}")?;
+        }
+        writeln!(page, "\nMade by `{}`.\n", self.command)?;
+        writeln!(
+            page,
+            "![throughput](benchmarks-throughput.svg)\n\n![processor time](benchmarks-cpu.svg)\n"
+        )?;
+        page.push_str(HEADER);
+        for case in &self.cases {
+            self.row(&mut page, case)?;
+        }
+        page.push_str("\n## The cases\n\n");
+        for case in &self.cases {
+            writeln!(page, "- `{}` ({}): {}. `aquifer {}`", case.name, case.lane, case.what, case.command)?;
+        }
+        Ok(page)
+    }
+
+    fn row(&self, page: &mut String, case: &CaseResult) -> Result<()> {
+        let median = |who, figure: fn(&Figures) -> f64| case.spread(who, figure).map_or(0.0, |it| it.median);
+        let ratio = |figure: fn(&Figures) -> f64| {
+            case.ratio(figure).map_or_else(String::new, |it| {
+                format!("**{:.2}** ({:.2}-{:.2})", it.median, it.least, it.most)
+            })
+        };
+        let latencies = |who| {
+            let of = |figure| median(who, figure);
+            format!("{:.2} / {:.2} / {:.1}", of(|it| it.p50_ms), of(|it| it.p99_ms), of(|it| it.p999_ms))
+        };
+        let ours = median(Who::Aquifer, |it| it.cpu_s_per_gb);
+        let floor = case.floor_cpu_s_per_gb.map_or_else(String::new, |floor| format!("{:.1}", ours / floor));
+        writeln!(
+            page,
+            "| {} | {:.0} | {:.0} | {} | {:.2} | {:.2} | {} | {floor} | {} | {} |",
+            case.name,
+            median(Who::Aquifer, |it| it.mb_per_s),
+            median(Who::Kafka, |it| it.mb_per_s),
+            ratio(|it| it.mb_per_s),
+            ours,
+            median(Who::Kafka, |it| it.cpu_s_per_gb),
+            ratio(|it| it.cpu_s_per_gb),
+            latencies(Who::Aquifer),
+            latencies(Who::Kafka),
+        )?;
+        Ok(())
+    }
+
+    /// Two bars a case, each with its range; every case has its own scale, since they lie orders of magnitude apart.
+    fn plot(&self, title: &str, figure: fn(&Figures) -> f64) -> Result<String> {
+        const LEFT: f64 = 170.0;
+        const WIDTH: f64 = 420.0;
+        const ROW: f64 = 46.0;
+        let height = 50.0 + ROW * self.cases.len() as f64;
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"720\" height=\"{height}\" \
+             font-family=\"sans-serif\" font-size=\"13\">\n\
+             <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
+             <text x=\"10\" y=\"24\" font-size=\"15\" fill=\"#202020\">{title}</text>\n"
+        );
+        for (number, case) in self.cases.iter().enumerate() {
+            let top = 40.0 + ROW * number as f64;
+            let spreads = [Who::Aquifer, Who::Kafka].map(|who| (who, case.spread(who, figure)));
+            let most = spreads.iter().filter_map(|(_, it)| Some(it.as_ref()?.most)).fold(0.0, f64::max);
+            writeln!(svg, "<text x=\"10\" y=\"{}\" fill=\"#202020\">{}</text>", top + 22.0, case.name)?;
+            for (row, (who, spread)) in spreads.into_iter().enumerate() {
+                let Some(spread) = spread.filter(|_| most > 0.0) else { continue };
+                let (y, at) = (top + 17.0 * row as f64, |value: f64| LEFT + WIDTH * value / most);
+                let colour = if who == Who::Aquifer { "#1f77b4" } else { "#9a9a9a" };
+                let (middle, end) = (y + 7.0, at(spread.median));
+                writeln!(
+                    svg,
+                    "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{:.1}\" height=\"14\" fill=\"{colour}\"/>\n\
+                     <line x1=\"{:.1}\" y1=\"{middle}\" x2=\"{:.1}\" y2=\"{middle}\" stroke=\"#202020\"/>\n\
+                     <text x=\"{:.1}\" y=\"{}\" fill=\"#202020\">{} {:.3}</text>",
+                    end - LEFT,
+                    at(spread.least),
+                    at(spread.most),
+                    at(spread.most) + 6.0,
+                    y + 12.0,
+                    who.name(),
+                    spread.median,
+                )?;
+            }
+        }
+        svg.push_str("</svg>\n");
+        Ok(svg)
+    }
+}
+
+const PAGE: &str = "\
+# Benchmarks
+
+Aquifer and Apache Kafka, one node of each, in turn on the same core of the same machine; the load has the other core. Every ratio is
+the median of pairs that ran directly one behind the other, with the least and the most of them. The page cache is kept full of clean
+pages, loopback is one of its own with `cubic`; before and behind each pair a fixed piece of work tells whether the machine was quiet,
+and a pair of a busy machine is measured again. After each run all acknowledged records are read back. Lanes are never mixed: *no sync*
+leaves writing to the kernel, as Kafka does by default; *sync before ack* has every record on disk before it is acknowledged.
+
+";
+
+const HEADER: &str = "\
+| case | Aquifer MB/s | Kafka MB/s | ratio | Aquifer CPU s/GB | Kafka CPU s/GB | ratio | by the floor | Aquifer p50 / p99 / p99.9 ms | Kafka |
+|---|---|---|---|---|---|---|---|---|---|
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(mb_per_s: f64, cpu_s_per_gb: f64) -> Figures {
+        Figures { mb_per_s, cpu_s_per_gb, ..Figures::default() }
+    }
+
+    #[test]
+    fn ratios_are_of_pairs() {
+        let pair =
+            |ours, theirs| Pair { aquifer: figures(ours, 1.0), kafka: figures(theirs, 2.0), contended: None };
+        let case = CaseResult {
+            name: "produce".to_owned(),
+            what: "records".to_owned(),
+            lane: "no sync".to_owned(),
+            command: "bench produce".to_owned(),
+            pairs: vec![pair(300.0, 100.0), pair(100.0, 100.0), pair(400.0, 200.0)],
+            floor_cpu_s_per_gb: Some(0.5),
+        };
+        let ratio = case.ratio(|it| it.mb_per_s).expect("three pairs");
+        assert_eq!((ratio.median, ratio.least, ratio.most), (2.0, 1.0, 3.0));
+        let report =
+            Report { machine: BTreeMap::new(), command: "xtask bench".to_owned(), cases: vec![case] };
+        let page = report.page().expect("it can be written");
+        let row = "| produce | 300 | 100 | **2.00** (1.00-3.00) | 1.00 | 2.00 | **0.50** (0.50-0.50) | 2.0 |";
+        assert!(page.contains(row), "{page}");
+        let plot = report.plot("MB/s", |it| it.mb_per_s).expect("it can be drawn");
+        assert_eq!(plot.matches("<rect").count(), 3, "{plot}");
+    }
+
+    #[test]
+    fn an_even_count_has_its_median_between_two() {
+        assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0]).map(|it| it.median), Some(2.5));
+        assert_eq!(Spread::of([]), None);
+    }
+}
