@@ -123,12 +123,7 @@ pub(in crate::groups) mod tests {
             (0, "0000".to_owned() + &topics, Named::new(), None),
             (1, "0001".to_owned() + &topics + &owned, had.clone(), None),
             (2, "0002".to_owned() + &topics + &owned + "00000007", had.clone(), None),
-            (
-                3,
-                "0003".to_owned() + &topics + &owned + "00000007" + "000172",
-                had.clone(),
-                Some(Str::from("r")),
-            ),
+            (3, "0003".to_owned() + &topics + &owned + "00000007" + "000172", had, Some(Str::from("r"))),
         ] {
             let read = Subscription::read(&bytes(&bytes_of)).expect("Kafka's");
             let topics = vec![Str::from("t"), Str::from("u")];

@@ -150,7 +150,7 @@ impl Book {
         let around = super::around(&self.topics, self.rules, now);
         let Some(members) = self.groups.get_mut(id).map(|group| &mut group.members) else { return };
         let Members::Consumer(consumers) = members else { return };
-        let Some((mut classic, rejoin)) = consumers.into_classic(around, effects) else { return };
+        let Some((mut classic, rejoin)) = consumers.turn_classic(around, effects) else { return };
         tracing::info!(group = %id, members = classic.member_count(), ?rejoin, "only classic members are left, and one of them assigns from now on");
         match rejoin {
             Rejoin::Needed => classic.rejoin(now, limits, effects),

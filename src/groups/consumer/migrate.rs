@@ -67,8 +67,10 @@ impl ConsumerGroup {
             group.say(Said::Member { member, value: Some(profile) }, around, effects);
         }
         if epoch > 0 {
-            let metadata_hash = around.topics.hash(&group.subscribed());
-            group.say(Said::Group(Some(GroupEpoch { epoch, metadata_hash })), around, effects);
+            // As if it knew nothing of its topics: whoever comes begins an epoch by that, also one that only takes another's place.
+            // For what is assigned may be less than all there is, in the middle of a rebalance.
+            let at = GroupEpoch { epoch, metadata_hash: 0 };
+            group.say(Said::Group(Some(at)), around, effects);
         }
         for (member, has) in &having {
             group.say(Said::Target { member: member.clone(), value: Some(has.clone()) }, around, effects);
@@ -91,7 +93,7 @@ impl ConsumerGroup {
 
     /// The classic group that this one becomes, now that nobody is left who speaks the other protocol, and whether its members have to
     /// join again; `None` if it has to stay what it is. All that was stored of it is taken back.
-    pub(crate) fn into_classic(
+    pub(crate) fn turn_classic(
         &mut self,
         around: Around<'_>,
         effects: &mut Effects,

@@ -16,8 +16,10 @@ use crate::groups::partitions::Partitions;
 use crate::groups::topics::tests::Cluster;
 
 const CLIENTS: usize = 5;
-/// The first two are static.
+/// The first two are static. They always read the same of the topics: a classic group that is stable, and to which one comes back, takes
+/// no notice of what it reads now.
 const STATIC: usize = 2;
+const STATIC_TOPICS: [usize; STATIC] = [7, 3];
 const TOPICS: [&str; 3] = ["t", "u", "v"];
 
 #[derive(Debug, Clone)]
@@ -99,6 +101,8 @@ struct Client {
     topics: Vec<Str>,
     /// Whether the coordinator, or a leader, has been told of its topics, and has seen their sizes.
     has_told: bool,
+    /// It is a static one that has begun anew: it may lead by an assignment that it has not made, and has to look whether that holds.
+    is_back: bool,
     owned: Partitions,
     phase: Phase,
 }
@@ -142,6 +146,7 @@ impl History {
             epoch: JOINING,
             topics: Vec::new(),
             has_told: false,
+            is_back: false,
             owned: Partitions::default(),
             phase: Phase::Out,
         };
@@ -325,6 +330,9 @@ impl History {
             }
         };
         let client = &mut self.clients[at];
+        if std::mem::take(&mut client.is_back) {
+            client.has_told = false;
+        }
         let gives_back = !client.owned.without(&assigned).is_empty();
         client.owned = assigned;
         client.phase = if gives_back || !client.has_told { Phase::Out } else { Phase::In };
@@ -429,6 +437,7 @@ impl History {
                 if !client.is_running {
                     client.lives += 1;
                     client.is_running = true;
+                    client.is_back = at < STATIC && speaks == Speaks::Classic;
                     client.speaks = speaks;
                     client.begin_anew();
                     client.id = match speaks {
@@ -436,6 +445,7 @@ impl History {
                         Speaks::Classic => Str::EMPTY,
                     };
                 }
+                let topics = STATIC_TOPICS.get(at).copied().unwrap_or(topics);
                 let chosen = TOPICS.iter().enumerate().filter(|(bit, _)| topics & (1 << bit) != 0);
                 client.topics = chosen.map(|(_, topic)| Str::from(*topic)).collect();
                 client.has_told = false;
