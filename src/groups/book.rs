@@ -49,6 +49,8 @@ pub(crate) struct Book {
     groups: BTreeMap<Str, Group>,
     /// When each group has something to do next, or before; of groups that wait for nothing, nothing.
     deadlines: BTreeSet<(Instant, Str)>,
+    /// Classic groups that became others by what is not stored yet.
+    turned: Vec<ClassicGroup>,
     /// Ids that groups gave out, oldest first, whether or not they were used since.
     pending: VecDeque<(Str, Str)>,
     pending_forgotten: u64,
@@ -125,6 +127,7 @@ impl Book {
             topics: Topics::default(),
             groups: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            turned: Vec::new(),
             pending: VecDeque::new(),
             pending_forgotten: 0,
         }
@@ -190,6 +193,11 @@ impl Book {
         }
     }
 
+    /// What was done since this was called last is in the log, and not to be undone any more.
+    pub(crate) fn kept(&mut self) {
+        self.turned.clear();
+    }
+
     /// Takes back what a step has changed of which nothing was stored. Whoever waits for what is no more is in `lost`.
     pub(crate) fn undo(&mut self, step: &Effects, now: Now, lost: &mut Effects) {
         let limits = self.rules.limits;
@@ -197,18 +205,19 @@ impl Book {
         for record in step.before.iter().rev() {
             self.replay(record.clone(), now);
         }
-        for id in &step.unsettled {
-            if let Some(Members::Classic(group)) = self.groups.get_mut(id).map(|group| &mut group.members) {
-                // All waits in it were ended.
-                group.rejoin(now, limits, &mut Effects::default());
-            }
-            self.settle(id);
+        // Of one that turned more than once, what it was first comes last. Not by a record: what its members can do is more than that
+        // tells.
+        for mut group in std::mem::take(&mut self.turned).into_iter().rev() {
+            let id = group.id().clone();
+            group.come_back(now, limits);
+            self.group(&id, now).members = Members::Classic(group);
+            self.settle(&id);
         }
         for record in &step.records {
             let Record::Group { group: id, value: Some(_) } = record else { continue };
             if let Some(Members::Classic(group)) = self.groups.get_mut(id).map(|group| &mut group.members) {
                 // Nobody waits in such a group: all were answered, and are told that it did not happen.
-                group.not_kept(now, limits, &mut Effects::default());
+                group.not_kept(step.handed_in.contains(id), now, limits, &mut Effects::default());
             }
             self.settle(id);
         }
@@ -245,6 +254,7 @@ impl Book {
             if effects.records.len() > said {
                 self.downgrade(&id, now, effects);
             }
+            effects.end_part();
             self.settle(&id);
         }
     }
@@ -258,6 +268,7 @@ impl Book {
         let is_last = ids.len() < EXPIRED_PER_STEP;
         for id in &ids {
             self.expire_group(id, now, effects);
+            effects.end_part();
             if effects.records.len() >= EXPIRED_PER_STEP {
                 return Some(id.clone());
             }

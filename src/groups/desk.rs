@@ -113,7 +113,9 @@ impl Desk {
 
     /// What this step wants stored is in the log, up to `end`: its answers wait behind it.
     pub(super) fn written(&mut self, patience: Duration) {
-        let Effects { records: _, before: _, unsettled: _, joins, syncs } = std::mem::take(&mut self.effects);
+        let Effects { records: _, before: _, parts: _, handed_in: _, joins, syncs } =
+            std::mem::take(&mut self.effects);
+        self.book.kept();
         let mut releases = std::mem::take(&mut self.releases);
         for (ticket, joined) in joins {
             if let Some(answer) = self.joining.remove(&ticket) {

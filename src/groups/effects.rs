@@ -26,10 +26,22 @@ pub(crate) struct Effects {
     /// The positions and the groups that these records change or take back, as they were, oldest first: what to replay, backwards,
     /// if nothing of the records can be stored. Of a classic group that goes on there is none: see `ClassicGroup::not_kept`.
     pub(crate) before: Vec<Record>,
-    /// Classic groups that became others in the middle of a rebalance: if nothing of the records can be stored, they begin it anew.
-    pub(crate) unsettled: Vec<Str>,
+    /// Where one change ends and the next begins, in `records`: what is stored of a change is stored whole, as far as it fits into
+    /// one batch.
+    pub(crate) parts: Vec<usize>,
+    /// Classic groups whose leader handed in an assignment: nobody has been told of it, should nothing of the records be stored.
+    pub(crate) handed_in: Vec<Str>,
     pub(crate) joins: Vec<(Ticket, Result<Joined, JoinRefused>)>,
     pub(crate) syncs: Vec<(Ticket, Result<Synced, GroupError>)>,
+}
+
+impl Effects {
+    /// Ends a change.
+    pub(crate) fn end_part(&mut self) {
+        if self.parts.last().copied().unwrap_or(0) < self.records.len() {
+            self.parts.push(self.records.len());
+        }
+    }
 }
 
 /// A member of a new generation.

@@ -26,6 +26,13 @@ impl Grants {
         self.0.entry(topic).or_default().insert(index, epoch);
     }
 
+    /// Adds others.
+    pub(crate) fn add(&mut self, others: &Grants) {
+        for (topic, indexes) in others.topics() {
+            self.0.entry(topic).or_default().extend(indexes);
+        }
+    }
+
     /// All partitions, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (TopicId, i32)> + '_ {
         self.0.iter().flat_map(|(topic, indexes)| indexes.keys().map(move |index| (*topic, *index)))

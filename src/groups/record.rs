@@ -152,6 +152,12 @@ impl Record {
         HEADER_BYTES + RECORD_BYTES_EXTRA + said
     }
 
+    /// The most bytes that a batch of these takes.
+    pub(crate) fn batch_bytes_max_of<'a>(records: impl IntoIterator<Item = &'a Record>) -> usize {
+        let each = records.into_iter().map(|record| record.batch_bytes_max() - HEADER_BYTES);
+        HEADER_BYTES + each.sum::<usize>()
+    }
+
     /// Reads a stored record; `None` if it is of a kind that is not known here.
     pub(crate) fn parse(key: Bytes, value: Option<Bytes>) -> Result<Option<Record>, RecordError> {
         let mut reader = Reader::new(key);

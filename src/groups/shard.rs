@@ -370,10 +370,12 @@ impl Task {
     /// Does a job, and those that came since.
     fn work(&mut self, desk: &mut Desk, job: Job) {
         job(Ok(desk));
+        desk.effects.end_part();
         let jobs = if self.around.replica.takes_records() { JOBS_PER_STEP } else { 1 };
         for _ in 1..jobs {
             let Ok(job) = self.todo.try_recv() else { break };
             job(Ok(desk));
+            desk.effects.end_part();
         }
     }
 
@@ -404,7 +406,8 @@ impl Task {
     }
 
     fn append(&self, desk: &mut Desk, epoch: LeaderEpoch) -> Result<(), Unwritten> {
-        let batches = batches(&desk.effects.records, desk.now, self.batch_bytes_max());
+        let Effects { records, parts, .. } = &desk.effects;
+        let batches = batches(records, parts, desk.now, self.batch_bytes_max());
         let mut is_first = true;
         for batch in batches.map_err(|error| Unwritten::None(error.to_string()))? {
             match self.around.replica.append_under(epoch, batch) {

@@ -89,6 +89,8 @@ impl Book {
     ) -> Result<Heard, GroupError> {
         self.admit(id)?;
         let around = super::around(&self.topics, self.rules, now);
+        // Before all members are looked at.
+        beat.check_assignor(around)?;
         let mut first = Effects::default();
         let group = self.groups.get(id).map(|group| &group.members);
         let mut consumers = match group {
@@ -99,18 +101,26 @@ impl Book {
         };
         let heard = consumers.heartbeat(beat, around, &mut first)?;
         let group = self.groups.entry(id.clone()).or_insert_with(|| super::Group::new(id, now));
-        if let Members::Classic(classic) = &group.members
+        match &group.members {
+            Members::Classic(classic) if classic.state() != State::Empty => {
+                let gone = Record::Group { group: id.clone(), value: None };
+                let bytes = Record::batch_bytes_max_of(first.records.iter().chain([&gone]));
+                if bytes > around.limits.batch_bytes_max {
+                    return Err(GroupError::NotUpgraded("they do not fit into one batch of records"));
+                }
+                let members = classic.member_count();
+                tracing::info!(group = %id, members, "the coordinator assigns from now on; classic members join again");
+                classic.end_waits(effects);
+                effects.records.push(gone);
+            }
+            Members::Classic(_) | Members::Consumer(_) => group.members.end(id, around, effects),
+        }
+        let before = std::mem::replace(&mut group.members, Members::Consumer(consumers));
+        if let Members::Classic(classic) = before
             && classic.state() != State::Empty
         {
-            let members = classic.member_count();
-            tracing::info!(group = %id, members, "the coordinator assigns from now on; classic members join again");
-            if classic.state() != State::Stable {
-                effects.unsettled.push(id.clone());
-            }
-            classic.end_waits(effects);
+            self.turned.push(classic);
         }
-        group.members.end(id, around, effects);
-        group.members = Members::Consumer(consumers);
         effects.records.append(&mut first.records);
         effects.before.append(&mut first.before);
         Ok(heard)
@@ -137,9 +147,12 @@ impl Book {
             return Err(refused(GroupError::InconsistentProtocol));
         };
         let had_consumers = group.has_consumers();
-        let joined = group.classic_join(&join, around, effects).map_err(refused)?;
+        let mut joined = group.classic_join(&join, around, effects).map_err(refused)?;
         if had_consumers && !group.has_consumers() {
             self.downgrade(id, now, effects);
+        }
+        if let Some(Members::Classic(group)) = self.groups.get(id).map(|group| &group.members) {
+            joined.protocol = group.protocol().cloned();
         }
         Ok(joined)
     }

@@ -180,6 +180,16 @@ impl ClassicGroup {
         group
     }
 
+    /// Its name.
+    pub(crate) fn id(&self) -> &Str {
+        &self.id
+    }
+
+    /// The protocol that all members can do and have agreed on.
+    pub(crate) fn protocol(&self) -> Option<&Str> {
+        self.protocol.as_ref()
+    }
+
     /// Where it stands.
     pub(crate) fn state(&self) -> State {
         self.state
@@ -240,11 +250,24 @@ impl ClassicGroup {
         }
     }
 
-    /// What was to be stored of it could not be, and nobody was told of it: the generation has no assignment, and begins anew.
-    pub(crate) fn not_kept(&mut self, now: Now, limits: Limits, effects: &mut Effects) {
+    /// What was to be stored of it could not be, and nobody was told of it: its members share anew. If that was an assignment, nobody
+    /// reads by it; any other is in force yet.
+    pub(crate) fn not_kept(&mut self, was_handed_in: bool, now: Now, limits: Limits, effects: &mut Effects) {
         if self.state == State::Stable {
-            self.drop_assignments();
+            if was_handed_in {
+                self.drop_assignments();
+            }
             self.prepare(now, limits, effects);
+        }
+    }
+
+    /// It is what it was before it became another, of which nothing could be stored. All who waited in it were told, and join again.
+    pub(crate) fn come_back(&mut self, now: Now, limits: Limits) {
+        for member in self.members.values_mut() {
+            (member.joining, member.syncing) = (None, None);
+        }
+        if self.state != State::Stable {
+            self.prepare(now, limits, &mut Effects::default());
         }
     }
 

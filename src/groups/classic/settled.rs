@@ -15,7 +15,7 @@ pub(crate) struct Settled {
     pub(crate) member_id: Str,
     pub(crate) instance: Option<Str>,
     pub(crate) profile: Profile,
-    /// What it says under the protocol in force; before there is one, under the one that it likes best.
+    /// What it says under the protocol in force; if it does not know that, or there is none yet, under the one that it likes best.
     pub(crate) metadata: Bytes,
     /// Empty if it has not been told yet.
     pub(crate) assignment: Bytes,
@@ -39,28 +39,30 @@ impl ClassicGroup {
     /// All members.
     pub(crate) fn settled(&self) -> impl Iterator<Item = Settled> + '_ {
         self.members.values().map(|member| {
-            let best = member.profile.protocols.first().map(|(name, _)| name);
+            let names = || member.profile.protocols.iter().map(|(name, _)| name);
+            let in_force = names().find(|name| Some(*name) == self.protocol.as_ref());
             Settled {
                 member_id: member.id.clone(),
                 instance: member.instance.clone(),
                 profile: member.profile.clone(),
-                metadata: member.metadata(self.protocol.as_ref().or(best)),
+                metadata: member.metadata(in_force.or_else(|| names().next())),
                 assignment: member.assignment.clone(),
             }
         })
     }
 
     /// A stable group of consumers that were in one of the other kind, whose assignments `assign` makes of their ids and of what they
-    /// say; `None` if they have no protocol in common, or for want of an assignment. If they have to join again, nobody leads it, by
+    /// say; `None` if they have no protocol in common, or for want of an assignment. They have to join again unless they have all that
+    /// is theirs, and were told the protocol that is now the group's, which was the one that each likes best. Nobody leads it then, by
     /// which that is stored: whoever reads it has them join again, too.
     pub(crate) fn of_consumers(
         id: Str,
         generation: i32,
         consumers: Vec<Settled>,
-        rejoin: Rejoin,
+        has_all: bool,
         now: Now,
         mut assign: impl FnMut(&Settled) -> Option<Bytes>,
-    ) -> Option<ClassicGroup> {
+    ) -> Option<(ClassicGroup, Rejoin)> {
         let mut group = ClassicGroup::new(id, now);
         group.set_state(State::Stable, now);
         group.protocol_type = Some(Str::from_static(subscription::CONSUMER));
@@ -82,10 +84,14 @@ impl ClassicGroup {
             }
         }
         group.subscribed = group.subscribe();
-        if rejoin == Rejoin::Needed {
-            group.leader = None;
+        let is_told = |member: &Member| {
+            member.profile.protocols.first().map(|(name, _)| name) == group.protocol.as_ref()
+        };
+        if has_all && group.members.values().all(is_told) {
+            return Some((group, Rejoin::Needless));
         }
-        Some(group)
+        group.leader = None;
+        Some((group, Rejoin::Needed))
     }
 
     /// Has all members of a stable group join again.

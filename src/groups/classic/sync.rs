@@ -101,6 +101,7 @@ impl ClassicGroup {
         }
         self.set_state(State::Stable, now);
         effects.records.push(record);
+        effects.handed_in.push(self.id.clone());
     }
 
     /// Nobody reads by what cannot be stored: all are told, and may join again.

@@ -495,10 +495,15 @@ fn an_assignment_that_cannot_be_stored_is_nobodys() {
 fn a_generation_that_was_not_stored_begins_anew() {
     let mut table = Table::new();
     table.stable(&["a"]);
-    table.act(|group, now, limits, effects| group.not_kept(now, limits, effects));
-    assert_eq!(table.heartbeat("a", 1), Err(GroupError::RebalanceInProgress));
-    let a = table.join(again("a"));
-    assert_eq!(table.joined(a).generation, 2);
+    let assigned = |table: &Table| table.group.settled().all(|one| !one.assignment.is_empty());
+    for (generation, was_handed_in) in [(1, false), (2, true)] {
+        table.act(|group, now, limits, effects| group.not_kept(was_handed_in, now, limits, effects));
+        assert_eq!(assigned(&table), !was_handed_in, "what is in force is read until they share anew");
+        assert_eq!(table.heartbeat("a", generation), Err(GroupError::RebalanceInProgress));
+        let a = table.join(again("a"));
+        assert_eq!(table.joined(a).generation, generation + 1);
+        table.sync("a", generation + 1, &[("a", "x")]);
+    }
 }
 
 #[test]

@@ -133,6 +133,11 @@ impl ConsumerGroup {
             }
             Some(_) | None => {}
         }
+        // Whoever was put out and does not know it yet has nothing any more, and must not store positions in what is others' by now.
+        // Kafka lets it in. One that was only given its id has not read anything.
+        if *id == join.member_id && !self.members.contains_key(id) && !subscription.owned.is_empty() {
+            return Err(GroupError::UnknownMember);
+        }
         let before = self.members.get(id).map(|member| member.profile.clone()).unwrap_or_default();
         let owned = known(&subscription.owned, around.topics);
         let profile = profile_of(&join.profile, join.instance.clone(), subscription, &before);
@@ -198,14 +203,18 @@ impl ConsumerGroup {
         if generation != self.classic_member(id, instance)?.current.epoch {
             return Err(GroupError::IllegalGeneration);
         }
-        self.whole(around, effects, |group, effects| {
-            group.renew(false, around, effects);
-            group.retarget(around, effects);
-            Ok(())
-        })?;
         if let Some(member) = self.members.get_mut(id) {
             member.hear(&self.id, around);
             sooner(&mut self.wake, member.next_deadline());
+        }
+        let made = self.whole(around, effects, |group, effects| {
+            group.renew(false, around, effects);
+            group.retarget(around, effects);
+            Ok(())
+        });
+        if let Err(error) = made {
+            // It is alive all the same, and its client has no word for that.
+            tracing::warn!(group = %self.id, %error, "a new assignment cannot be stored; members read what they had");
         }
         if self.members.get(id).is_some_and(|member| self.has_a_step(id, &member.current)) {
             self.have_rejoin(id, around);

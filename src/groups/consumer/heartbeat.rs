@@ -51,6 +51,15 @@ impl Heartbeat {
         self.epoch == JOINING
     }
 
+    /// Refuses a vote for an assignor that there is not.
+    pub(crate) fn check_assignor(&self, around: Around<'_>) -> Result<(), GroupError> {
+        let is_unknown = |name: &Str| around.limits.assignors.named(name).is_none();
+        if self.assignor.as_ref().is_some_and(is_unknown) {
+            return Err(GroupError::UnsupportedAssignor);
+        }
+        Ok(())
+    }
+
     /// Whether it says everything, as members do after any error.
     fn is_full(&self) -> bool {
         let subscribes = self.topics.is_some() || self.pattern.is_some();
@@ -86,9 +95,7 @@ impl ConsumerGroup {
         around: Around<'_>,
         effects: &mut Effects,
     ) -> Result<Heard, GroupError> {
-        if beat.assignor.as_ref().is_some_and(|name| around.limits.assignors.named(name).is_none()) {
-            return Err(GroupError::UnsupportedAssignor);
-        }
+        beat.check_assignor(around)?;
         let mut heard = self.whole(around, effects, |group, effects| group.hear(beat, around, effects))?;
         heard.stale = self.stale(around);
         Ok(heard)

@@ -7,8 +7,8 @@
 //!
 //! Invariant: what a member may still read is its own across the change, so that nobody else is given it before it is given back.
 //!
-//! Stored, each is the tombstones of what the group was and the records of what it is, in one step. A crash between two batches of
-//! them leaves a group of the kind whose record came last: of its members those whose records are there, and the others join anew.
+//! Stored, each is the tombstones of what the group was and the records of what it is, in one batch: a crash keeps all of it or
+//! nothing. What does not fit into one is refused, or left undone.
 
 use std::collections::HashSet;
 
@@ -36,7 +36,8 @@ struct Migrant {
 }
 
 impl ConsumerGroup {
-    /// The group that a classic one becomes, or why it cannot.
+    /// The group that a classic one becomes, or why it cannot. Whether what is to be stored of it fits into one batch is for whoever
+    /// stores it to look at.
     pub(crate) fn of_classic(
         id: &Str,
         classic: &ClassicGroup,
@@ -82,8 +83,7 @@ impl ConsumerGroup {
             let value = Some(settled_at(epoch, &has));
             group.say(Said::Current { member, value }, around, effects);
         }
-        let fits = |record: &Record| record.batch_bytes_max() <= around.limits.batch_bytes_max;
-        if effects.records.iter().all(fits) { Ok(group) } else { Err(GroupError::GroupTooLarge) }
+        Ok(group)
     }
 
     /// Whether any of its members speaks the protocol of such groups.
@@ -106,24 +106,27 @@ impl ConsumerGroup {
             tracing::info!(group = %self.id, "the group has only classic members left, and more than group.max.size: it stays one whose coordinator assigns");
             return None;
         }
-        let rejoin = if self.state_name() == "Stable" { Rejoin::Needless } else { Rejoin::Needed };
-        let Some(classic) = self.as_classic(rejoin, around) else {
-            tracing::warn!(group = %self.id, "the group has only classic members left, and cannot become a classic one: they have no protocol in common, or it does not fit into a record");
+        let Some((classic, rejoin)) = self.as_classic(around) else {
+            tracing::warn!(group = %self.id, "the group has only classic members left, and cannot become a classic one: they have no protocol in common");
             return None;
         };
-        let members: Vec<Str> = self.members.keys().cloned().collect();
-        for member in &members {
-            self.forget(member, around, effects);
+        let begun = classic.record();
+        let ended = self.last_words().into_iter().map(|said| self.record(said));
+        if Record::batch_bytes_max_of(&ended.chain([begun.clone()]).collect::<Vec<_>>())
+            > around.limits.batch_bytes_max
+        {
+            tracing::warn!(group = %self.id, "the group has only classic members left, and cannot become a classic one: what is to be stored of that does not fit into one batch");
+            return None;
         }
         self.end(around, effects);
         effects.before.push(Record::Group { group: self.id.clone(), value: None });
-        effects.records.push(classic.record());
+        effects.records.push(begun);
         Some((classic, rejoin))
     }
 
     /// The classic group of all members. Those who have to join again keep all that they may still read, also what they were to give
     /// back: should another member of the other protocol come before they do, it is not given that.
-    fn as_classic(&self, rejoin: Rejoin, around: Around<'_>) -> Option<ClassicGroup> {
+    fn as_classic(&self, around: Around<'_>) -> Option<(ClassicGroup, Rejoin)> {
         let settled = self.members.iter().map(|(id, member)| {
             let classic = member.profile.classic.as_ref()?;
             Some(settled(id, &member.profile, classic))
@@ -135,9 +138,8 @@ impl ConsumerGroup {
         };
         let settled = settled.collect::<Option<Vec<Settled>>>()?;
         let id = self.id.clone();
-        let group = ClassicGroup::of_consumers(id, self.target_epoch, settled, rejoin, around.now, assign)?;
-        let fits = group.record().batch_bytes_max() <= around.limits.batch_bytes_max;
-        fits.then_some(group)
+        let has_all = self.state_name() == "Stable";
+        ClassicGroup::of_consumers(id, self.target_epoch, settled, has_all, around.now, assign)
     }
 }
 

@@ -164,15 +164,18 @@ impl Member {
         };
     }
 
-    /// Starts the time in which it has to give back what it was told to, if it was. One that speaks the classic protocol learns of
-    /// it by its next heartbeat, and its time starts then.
-    fn hurry(&mut self, now: Instant) {
+    /// Starts the time in which it has to give back what it was told to, if it was. To be told of more is no reason for more time.
+    /// One that speaks the classic protocol learns of it by its next heartbeat, and its time starts then.
+    fn hurry(&mut self, before: &Current, now: Instant) {
         if self.profile.classic.is_some() {
             return;
         }
-        let is_unrevoked = self.current.state == MemberState::Unrevoked;
+        let Current { state, revoking, .. } = &self.current;
+        let owes_yet = |(topic, index)| revoking.epoch_of(topic, index).is_some();
+        let has_time = self.rebalance_until.filter(|_| before.revoking.iter().all(owes_yet));
         let timeout = duration(self.profile.rebalance_timeout_ms);
-        self.rebalance_until = is_unrevoked.then(|| now + timeout);
+        let is_unrevoked = *state == MemberState::Unrevoked;
+        self.rebalance_until = is_unrevoked.then(|| has_time.unwrap_or(now + timeout));
     }
 
     fn next_deadline(&self) -> Instant {
@@ -246,7 +249,8 @@ impl ConsumerGroup {
     pub(crate) fn resume(&mut self, around: Around<'_>) {
         for member in self.members.values_mut() {
             member.hear(&self.id, around);
-            member.hurry(around.now.at);
+            member.rebalance_until = None;
+            member.hurry(&Current::default(), around.now.at);
         }
         self.set_alarm();
     }
@@ -325,7 +329,7 @@ impl ConsumerGroup {
         let member =
             self.members.entry(id.clone()).or_insert_with(|| Member::new(around.session_until(&self.id)));
         let before = std::mem::replace(&mut member.current, value.unwrap_or_default());
-        member.hurry(around.now.at);
+        member.hurry(&before, around.now.at);
         sooner(&mut self.wake, member.next_deadline());
         for place in before.assigned.iter().chain(before.revoking.iter()) {
             if self.owners.get(&place) == Some(&id) {
@@ -360,11 +364,14 @@ impl ConsumerGroup {
         }
     }
 
+    fn record(&self, said: Said) -> Record {
+        Record::Consumer(ConsumerRecord { group: self.id.clone(), said })
+    }
+
     /// Says something, and has it stored.
     fn say(&mut self, said: Said, around: Around<'_>, effects: &mut Effects) {
-        let record = |said| Record::Consumer(ConsumerRecord { group: self.id.clone(), said });
-        effects.before.push(record(self.before(&said)));
-        effects.records.push(record(said.clone()));
+        effects.before.push(self.record(self.before(&said)));
+        effects.records.push(self.record(said.clone()));
         self.apply(said, around);
     }
 
@@ -395,18 +402,28 @@ impl ConsumerGroup {
         outcome
     }
 
-    /// Takes everything back that is stored of a group that nobody is in.
-    pub(crate) fn end(&mut self, around: Around<'_>, effects: &mut Effects) {
-        let targets = self.targets.keys().map(|member| Said::Target { member: member.clone(), value: None });
-        let patterns =
-            self.patterns.keys().map(|pattern| Said::Pattern { pattern: pattern.clone(), value: None });
-        let mut last: Vec<Said> = targets.chain(patterns).collect();
+    /// What takes back everything that is stored of the group.
+    fn last_words(&self) -> Vec<Said> {
+        let mut last = Vec::new();
+        for member in self.members.keys() {
+            last.push(Said::Current { member: member.clone(), value: None });
+            last.push(Said::Member { member: member.clone(), value: None });
+        }
+        last.extend(self.targets.keys().map(|member| Said::Target { member: member.clone(), value: None }));
+        last.extend(
+            self.patterns.keys().map(|pattern| Said::Pattern { pattern: pattern.clone(), value: None }),
+        );
         last.push(Said::TargetEpoch(None));
         if self.has_topics_record {
             last.push(Said::Topics(false));
         }
         last.push(Said::Group(None));
-        for said in last {
+        last
+    }
+
+    /// Takes it back.
+    pub(crate) fn end(&mut self, around: Around<'_>, effects: &mut Effects) {
+        for said in self.last_words() {
             self.say(said, around, effects);
         }
     }

@@ -28,7 +28,17 @@ pub(super) fn step(
 ) -> Current {
     match current.state {
         MemberState::Stable if current.epoch == target.epoch => return current.clone(),
-        MemberState::Unrevoked if still_owns(owned, &current.revoking) => return current.clone(),
+        MemberState::Unrevoked if still_owns(owned, &current.revoking) => {
+            // What is not to be its own any more it has to give back as well, all at once: a classic member that reads a topic no more
+            // asks again and again until it is told nothing of it.
+            let (assigned, more) = current.assigned.split(target.partitions);
+            if more.is_empty() {
+                return current.clone();
+            }
+            let mut revoking = current.revoking.clone();
+            revoking.add(&more);
+            return Current { assigned, revoking, ..current.clone() };
+        }
         MemberState::Stable | MemberState::Unrevoked | MemberState::Unreleased => {}
     }
     let previous_epoch = current.epoch;

@@ -291,6 +291,22 @@ fn who_does_not_give_back_in_time_is_out() {
     assert_eq!(table.beat("b", 2, &Partitions::default()).assigned, Some(all));
 }
 
+/// To be told of more does not put off what is due.
+#[test]
+fn who_has_more_to_give_back_gets_no_more_time() {
+    let mut table = Table::new(&[("t", 4)]);
+    table.limits.members_max = 10;
+    let all = table.join("a", &["t"]);
+    table.join("b", &["t"]);
+    table.beat("a", 1, &all);
+    let until = table.group.members["a"].rebalance_until.expect("it is to give something back");
+    table.pass(20);
+    table.join("c", &["t"]);
+    table.join("d", &["t"]);
+    let told = table.beat("a", 1, &all).assigned.expect("still less is its own");
+    assert_eq!((told.len(), table.group.members["a"].rebalance_until), (1, Some(until)));
+}
+
 #[test]
 fn who_is_silent_is_out() {
     let mut table = Table::new(&[("t", 2)]);

@@ -218,6 +218,7 @@ impl History {
             self.see_who_is_out();
             return None;
         }
+        self.book.kept();
         self.log.append(&mut effects.records);
         self.see_who_is_out();
         self.hear((effects.joins, effects.syncs));

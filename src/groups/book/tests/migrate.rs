@@ -1,6 +1,6 @@
 //! A group with members goes from one protocol to the other, and back.
 
-use super::consumers::{book_with_topic, heartbeat, joining, leave, listed, read};
+use super::consumers::{heartbeat, joining, leave, listed, read};
 use super::*;
 use crate::config::Migration;
 use crate::groups::consumer::Heartbeat;
@@ -9,6 +9,13 @@ use crate::groups::embedded::{self, Named};
 use crate::groups::partitions::Partitions;
 
 const CLASSIC: &[(Kind, &str)] = &[(Kind::Classic, "Stable")];
+
+/// With room for some members in a batch.
+fn book_with_topic() -> Book {
+    let mut book = super::consumers::book_with_topic();
+    book.limit_batches(20_000);
+    book
+}
 
 fn of_t(indexes: &[i32]) -> Named {
     if indexes.is_empty() { Named::new() } else { vec![(Str::from("t"), indexes.to_vec())] }
@@ -379,6 +386,7 @@ fn a_change_that_was_not_stored_did_not_happen() {
 
     let mut effects = Effects::default();
     heartbeat(&mut book, &joining("x"), 1, &mut effects).expect("it may");
+    book.kept();
     let before = book.describe_consumers("g");
     let mut effects = Effects::default();
     leave(&mut book, "x", 1, &mut effects).expect("it is in");
@@ -388,4 +396,84 @@ fn a_change_that_was_not_stored_did_not_happen() {
     book.undo(&effects, now(1), &mut lost);
     assert_eq!(lost.joins.len(), 1, "it waited for a group that is no more");
     assert_eq!(book.describe_consumers("g"), before);
+}
+
+/// What its members can do was never stored, and must be known all the same.
+#[test]
+fn a_group_in_its_first_round_is_what_it_was_if_its_change_is_not_stored() {
+    let mut book = book_with_topic();
+    let mut effects = Effects::default();
+    book.join(&Str::from("g"), asks("", "m", &[]), Ticket(1), now(0), &mut effects);
+    assert_eq!(listed(&book), [(Kind::Classic, "PreparingRebalance")]);
+    let mut effects = Effects::default();
+    heartbeat(&mut book, &joining("x"), 0, &mut effects).expect("it may");
+    assert_eq!(effects.joins.len(), 1, "whoever waited is told");
+    book.undo(&effects, now(0), &mut Effects::default());
+    assert_eq!(listed(&book), [(Kind::Classic, "PreparingRebalance")]);
+    let mut effects = Effects::default();
+    book.join(&Str::from("g"), asks("m", "", &[]), Ticket(2), now(1), &mut effects);
+    book.join(&Str::from("g"), asks("", "n", &[]), Ticket(3), now(1), &mut effects);
+    assert!(effects.joins.iter().all(|(_, joined)| joined.is_ok()), "they are let in: {:?}", effects.joins);
+    heartbeat(&mut book, &joining("x"), 1, &mut Effects::default()).expect("and so is this one");
+}
+
+/// Half of it must never be stored alone.
+#[test]
+fn a_change_that_fits_into_no_batch_is_refused() {
+    let mut book = book_with_topic();
+    pair(&mut book);
+    book.limit_batches(1_500);
+    let refused = heartbeat(&mut book, &joining("x"), 1, &mut Effects::default());
+    assert!(matches!(refused, Err(GroupError::NotUpgraded(_))), "{refused:?}");
+    assert_eq!(listed(&book), CLASSIC);
+    book.limit_batches(20_000);
+    let mut effects = Effects::default();
+    heartbeat(&mut book, &joining("x"), 1, &mut effects).expect("it may");
+    book.limit_batches(700);
+    leave(&mut book, "x", 1, &mut effects).expect("it is in");
+    assert_eq!(listed(&book)[0].0, Kind::Consumer, "it stays what it is");
+    assert_eq!(beat(&mut book, "m", 2, &mut effects), REBALANCE, "and goes on");
+}
+
+/// Its assignments are in force until all share anew: nobody else may be given what is read by them.
+#[test]
+fn what_is_read_stays_its_readers_when_a_static_members_return_is_not_stored() {
+    let mut book = book_with_topic();
+    let named = |member: &str, fresh: &str| Join {
+        instance: Some(Str::from("i")),
+        needs_known_id: false,
+        ..asks(member, fresh, &[])
+    };
+    let mut effects = Effects::default();
+    come(&mut book, named("", "s-1"), 0, 1, &mut effects);
+    sync(&mut book, 0, "s-1", 1, &[("s-1", &[0, 1])], &mut effects).expect("it leads");
+    let mut effects = Effects::default();
+    book.join(&Str::from("g"), named("", "s-2"), Ticket(2), now(1), &mut effects);
+    assert_eq!(effects.records.len(), 1, "who it is now");
+    book.undo(&effects, now(1), &mut Effects::default());
+    heartbeat(&mut book, &joining("x"), 1, &mut Effects::default()).expect("it may");
+    assert_eq!(has(&book), [member("s-2", 1, &[0, 1]), member("x", 2, &[])]);
+}
+
+#[test]
+fn members_may_agree_on_another_assignor_while_the_group_goes_over() {
+    let mut book = book_with_topic();
+    let knowing = |member: &str, fresh: &str, names: &[&str]| {
+        let words = subscription(&[Str::from("t")], &Named::new());
+        let protocols = names.iter().map(|name| (Str::from(*name), words.clone())).collect();
+        let mut join = asks(member, fresh, &[]);
+        join.profile.protocols = protocols;
+        join
+    };
+    let mut effects = Effects::default();
+    come(&mut book, knowing("", "m", &["range", "sticky"]), 0, 1, &mut effects);
+    come(&mut book, knowing("", "n", &["range", "sticky"]), 0, 2, &mut effects);
+    come(&mut book, knowing("m", "", &["range", "sticky"]), 0, 3, &mut effects);
+    sync(&mut book, 0, "m", 2, &[("m", &[0]), ("n", &[1])], &mut effects).expect("it leads");
+    // All can do both, and one of them now only the other.
+    come(&mut book, knowing("n", "", &["sticky"]), 0, 4, &mut effects);
+    heartbeat(&mut book, &joining("x"), 1, &mut effects).expect("a member does not know what is in force");
+    // With the last of the new protocol gone the group takes what both can do, and whoever was told another joins again.
+    leave(&mut book, "x", 1, &mut effects).expect("it is in");
+    assert_eq!(listed(&book), [(Kind::Classic, "PreparingRebalance")]);
 }

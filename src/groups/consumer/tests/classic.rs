@@ -262,3 +262,50 @@ fn a_static_name_goes_from_one_protocol_to_the_other() {
     assert_eq!(fenced, Err(GroupError::FencedInstance));
     assert!(table.group.members["i-2"].profile.classic.is_none());
 }
+
+/// Its client takes no answer that names a topic which it reads no more, and would ask for ever.
+#[test]
+fn who_reads_less_while_it_has_something_to_give_back_is_told_of_that_alone() {
+    let mut table = Table::new(&[("t", 2), ("u", 1)]);
+    let owned = |indexes: &[i32], with_u: bool| {
+        let mut owned = of_t(indexes);
+        owned.extend(with_u.then(|| (Str::from("u"), vec![0])));
+        owned
+    };
+    table.classic_join(&join("c", &["t", "u"], &Named::new())).expect("it may");
+    assert_eq!(table.classic_sync(&sync("c", 1)), Ok(owned(&[0, 1], true)));
+    table.join("a", &["t", "u"]);
+    assert_eq!(table.classic_beat("c", 1), REBALANCE);
+    table.classic_join(&join("c", &["t", "u"], &owned(&[0, 1], true))).expect("it is in");
+    assert_eq!(table.group.members["c"].current.state, MemberState::Unrevoked);
+    table.classic_join(&join("c", &["t"], &owned(&[0, 1], true))).expect("it is in");
+    let told = table.classic_sync(&sync("c", 1)).expect("what it keeps");
+    assert!(told.iter().all(|(topic, _)| topic == "t"), "{told:?}");
+    let generation = table.classic_join(&join("c", &["t"], &told)).expect("it gave back the rest").generation;
+    assert!(generation > 1, "and goes on");
+}
+
+/// It was put out while it stood still. What it reads is others' by now.
+#[test]
+fn who_comes_back_with_what_it_had_begins_anew() {
+    let mut table = Table::new(&[("t", 2)]);
+    table.come("c", &[]);
+    table.leave("c", None, Departure::ForGood).expect("it is in");
+    let late = table.classic_join(&join("c", &["t"], &of_t(&[0, 1])));
+    assert_eq!(late.map(drop), Err(GroupError::UnknownMember));
+    assert_eq!(table.classic_join(&join("c", &["t"], &Named::new())).map(|joined| joined.generation), Ok(3));
+}
+
+#[test]
+fn who_is_alive_stays_in_though_nothing_can_be_stored() {
+    let mut table = Table::new(&[("t", 2)]);
+    let generation = table.come("c", &[]);
+    table.classic_sync(&sync("c", generation)).expect("all");
+    table.cluster.grow("t", 600);
+    table.see();
+    assert_eq!(table.classic_beat("c", generation), Ok(()), "the target does not fit into a record");
+    table.pass(8);
+    assert_eq!(table.classic_beat("c", generation), Ok(()));
+    table.pass(8);
+    assert!(table.group.members.contains_key("c"), "it was heard of");
+}
