@@ -23,6 +23,8 @@ pub mod places;
 pub mod coordinator;
 /// A place in a partition, as people type it.
 pub mod whence;
+/// How batches are compressed, as people type it.
+pub mod codec;
 /// How a record is shown.
 pub mod format;
 /// What all commands that talk to a cluster take.

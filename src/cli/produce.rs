@@ -4,7 +4,6 @@ use std::io::{BufRead as _, BufReader};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use aquifer_model::compression::Compression;
 use aquifer_model::{ByteCount, TopicName};
 use aquifer_runtime::tasks::TaskGroup;
 use clap::{Args, ValueEnum};
@@ -12,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::client::{ClientArgs, parse_pair, parse_topic};
 use crate::cli::cluster::Cluster;
+use crate::cli::codec::Codec;
 use crate::cli::producer::{self, NewRecord, Producer, ProducerOptions, Written};
 
 /// How long a record waits for others to share its batch, when input comes slowly.
@@ -67,16 +67,6 @@ enum Acks {
     Nobody,
 }
 
-/// How batches are compressed.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Codec {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}
-
 impl ProduceArgs {
     fn options(&self) -> ProducerOptions {
         ProducerOptions {
@@ -85,13 +75,7 @@ impl ProduceArgs {
                 Acks::Leader => producer::Acks::Leader,
                 Acks::Nobody => producer::Acks::Nobody,
             },
-            compression: match self.compression {
-                Codec::None => Compression::None,
-                Codec::Gzip => Compression::Gzip,
-                Codec::Snappy => Compression::Snappy,
-                Codec::Lz4 => Compression::Lz4,
-                Codec::Zstd => Compression::Zstd,
-            },
+            compression: self.compression.into(),
             batch_bytes: ByteCount(self.batch_bytes),
             ..ProducerOptions::default()
         }

@@ -51,6 +51,18 @@ impl Migration {
     }
 }
 
+/// A heartbeat that is as long as its session, or longer, is taken as this part of it: what clients of classic groups do by default.
+const HEARTBEATS_PER_SESSION: u32 = 3;
+
+impl ConsumerGroups {
+    /// How often members of a group for which `own` is set are to be heard of. Of a group that has its own session the broker's
+    /// time between two heartbeats may have been set to more than that since.
+    pub fn heartbeat_of(&self, own: &Overrides) -> Duration {
+        let (heartbeat, session) = (self.heartbeat_interval.of(own), self.session_timeout.of(own));
+        if heartbeat < session { heartbeat } else { session / HEARTBEATS_PER_SESSION }
+    }
+}
+
 /// A time that groups may have set for themselves, within what the broker allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupTime {

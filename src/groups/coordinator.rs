@@ -89,7 +89,7 @@ impl Groups {
     /// How often members of a group whose coordinator assigns shall be heard of.
     pub(crate) fn heartbeat_interval(&self, group: &str) -> Duration {
         let image = self.metadata.image();
-        self.configs.borrow().broker().groups.consumer.heartbeat_interval.of(image.group_configs(group))
+        self.configs.borrow().broker().groups.consumer.heartbeat_of(image.group_configs(group))
     }
 
     /// What a batch of records may come to in a group's partition: more than that cannot be stored of it.

@@ -53,6 +53,9 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
     let chosen = chosen(&only)?;
     ensure!(pairs > 0 && seconds > 0, "--pairs and --seconds are 1 or more");
     let programs = contender::programs(built::or_given("release", given)?, (network_threads, io_threads))?;
+    for case in &chosen {
+        contender::understands(&programs.aquifer, case.words)?;
+    }
     network::enter_own()?;
     let mut run = Run {
         programs,
@@ -62,18 +65,18 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
         cache: (cache == "full").then(Full::fill).transpose()?,
         floors: HashMap::new(),
     };
-    let mut results = Vec::with_capacity(chosen.len());
-    for case in chosen {
-        println!("\n== {}: {}", case.name, case.what);
-        results.push(run.case(case, pairs)?);
-    }
     let mut machine = machine()?;
     let kept = run.cache.as_ref().map_or_else(|| "no: these figures mean nothing".to_owned(), Full::shown);
     machine.insert("page cache kept full".to_owned(), kept);
     machine.insert("Kafka's threads".to_owned(), format!("{network_threads} network, {io_threads} io"));
     let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    let report = Report { machine, command: format!("cargo xtask {command}"), cases: results };
-    report.write(&out)?;
+    let mut report = Report { machine, command: format!("cargo xtask {command}"), cases: Vec::new() };
+    for case in chosen {
+        println!("\n== {}: {}", case.name, case.what);
+        report.cases.push(run.case(case, pairs)?);
+        // What was measured is not lost if the next one fails.
+        report.write(&out)?;
+    }
     println!("\nwritten to {}", out.join("benchmarks.md").display());
     Ok(())
 }

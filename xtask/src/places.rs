@@ -1,6 +1,6 @@
 //! Where things lie. All that is made here is under `target/`: git ignores it, and `cargo clean` takes it away.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 
 /// The repository.
@@ -23,6 +23,25 @@ pub(crate) fn log(name: &str) -> Result<PathBuf> {
 /// Input and data folders of the last run.
 pub(crate) fn data() -> Result<PathBuf> {
     made(work().join("test-data"))
+}
+
+/// How full the disk of the data folders may be, as brokers count: at 0.90 (`log.disk.high.watermark`) they begin to drop segments
+/// that the bucket has, and proofs which count on those would fail for it.
+const FULL_MAX: f64 = 0.89;
+
+/// Fails unless there is room on the disk of the data folders.
+pub(crate) fn has_room() -> Result<()> {
+    let folder = data()?;
+    let stat = rustix::fs::statvfs(&folder)?;
+    let free_gb = (stat.f_bavail * stat.f_frsize) as f64 / 1e9;
+    let full = 1.0 - stat.f_bavail as f64 / stat.f_blocks as f64;
+    ensure!(
+        full < FULL_MAX,
+        "the disk of {} has {free_gb:.0} GB left and is {:.0}% full, by what may be used: brokers drop segments that the bucket has from 90% on, and proofs need them",
+        folder.display(),
+        full * 100.0
+    );
+    Ok(())
 }
 
 /// Below it lies what runs leave. `XTASK_WORK` moves it, so that two proofs can run side by side.

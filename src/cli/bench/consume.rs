@@ -13,8 +13,8 @@ use serde_json::json;
 use crate::cli::bench::crew;
 use crate::cli::bench::fetch_frame::FetchOptions;
 use crate::cli::bench::latency::Latencies;
-use crate::cli::bench::parse::{positive, seconds};
-use crate::cli::bench::produce::{LoadArgs, write_all};
+use crate::cli::bench::parse::{rate, seconds};
+use crate::cli::bench::produce::{LoadArgs, acknowledged, not_reached, write_all};
 use crate::cli::bench::reader::{Arrivals, Marked, Position, Read, Reader, ReaderOptions};
 use crate::cli::bench::report::Report;
 use crate::cli::bench::schedule::Window;
@@ -48,7 +48,7 @@ pub(super) struct ConsumeArgs {
     #[arg(long, requires = "rate")]
     end_to_end: bool,
     /// Records a second that are produced
-    #[arg(long, requires = "end_to_end", value_parser = positive, value_name = "RECORDS")]
+    #[arg(long, requires = "end_to_end", value_parser = rate, value_name = "RECORDS")]
     rate: Option<f64>,
     #[command(flatten)]
     load: LoadArgs,
@@ -183,6 +183,7 @@ impl ConsumeArgs {
         let wanted: u64 = written.iter().map(|one| one.batches_ever).sum::<u64>() * u64::from(self.consumers);
         ensure!(seen == wanted, "{seen} batches came, where {wanted} were produced");
         let (mut produced, mut late) = (Latencies::new(), Latencies::new());
+        let requests: u64 = written.iter().map(|one| one.requests).sum();
         for one in &written {
             produced.add(&one.latencies);
             late.add(&one.late);
@@ -193,10 +194,12 @@ impl ConsumeArgs {
         report.latency_of = "a batch, from when it was due to when it was fetched";
         read.iter().for_each(|one| report.latencies.add(&one.end_to_end));
         report.more.extend([
+            ("acknowledged".to_owned(), json!(acknowledged(&report, &load, &written))),
             ("rate".to_owned(), json!(rate)),
             ("record_size".to_owned(), json!(self.load.record_bytes())),
             ("batch_records".to_owned(), json!(load.record_count())),
             ("batch_bytes".to_owned(), json!(load.size().get())),
+            ("produce_requests".to_owned(), json!(requests)),
             ("produce_p50_ms".to_owned(), json!(produced.quantile_ms(0.5))),
             ("produce_p99_ms".to_owned(), json!(produced.quantile_ms(0.99))),
             ("late_p99_ms".to_owned(), json!(late.quantile_ms(0.99))),
@@ -207,7 +210,7 @@ impl ConsumeArgs {
         report.notes.push(format!("acknowledged to the producer: p50 {p50:.3} ms, p99 {p99:.3} ms"));
         report.notes.push(format!("99 of 100 batches were sent at most {:.3} ms late", ms(&late, 0.99)));
         if unsent > 0 {
-            report.notes.push(format!("the rate was not reached: {unsent} batches were due and not sent"));
+            report.notes.push(not_reached(unsent, "batches"));
         }
         Ok(report)
     }

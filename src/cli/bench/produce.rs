@@ -12,12 +12,13 @@ use serde_json::json;
 use crate::cli::bench::crew;
 use crate::cli::bench::latency::Latencies;
 use crate::cli::bench::load::{Load, LoadOptions};
-use crate::cli::bench::parse::{positive, seconds};
+use crate::cli::bench::parse::{rate, seconds};
 use crate::cli::bench::report::Report;
 use crate::cli::bench::schedule::{Schedule, Window};
 use crate::cli::bench::target::{CreateArgs, Target, TargetArgs};
 use crate::cli::bench::writer::{Writer, WriterOptions, Written};
 use crate::cli::cluster::{Cluster, PATIENCE};
+use crate::cli::codec::Codec;
 use crate::cli::producer::init_producer_id;
 
 /// Bytes of a record's value, and of a batch, if nothing else is asked for.
@@ -34,7 +35,7 @@ pub(super) struct ProduceArgs {
     #[command(flatten)]
     load: LoadArgs,
     /// Records a second, over all connections; without it, as many as go
-    #[arg(long, value_parser = positive, value_name = "RECORDS")]
+    #[arg(long, value_parser = rate, value_name = "RECORDS")]
     rate: Option<f64>,
     /// Requests on their way at once, on each connection
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..), value_name = "NUMBER")]
@@ -84,16 +85,6 @@ enum Acks {
     Leader,
 }
 
-/// How batches are compressed.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Codec {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}
-
 impl LoadArgs {
     /// Whether any of it was asked for.
     pub(super) fn is_given(&self) -> bool {
@@ -137,14 +128,7 @@ impl ProduceArgs {
     /// Runs the bench.
     pub(super) async fn run(&self, cluster: &Cluster) -> anyhow::Result<Report> {
         let target = Target::find(cluster, &self.target, Some(&self.create)).await?;
-        let compression = match self.compression {
-            Codec::None => Compression::None,
-            Codec::Gzip => Compression::Gzip,
-            Codec::Snappy => Compression::Snappy,
-            Codec::Lz4 => Compression::Lz4,
-            Codec::Zstd => Compression::Zstd,
-        };
-        let load = self.load.prepare(cluster, &target, compression).await?;
+        let load = self.load.prepare(cluster, &target, self.compression.into()).await?;
         let options = WriterOptions {
             acks: self.load.acks(),
             in_flight_max: usize::from(self.in_flight),
@@ -182,6 +166,7 @@ impl ProduceArgs {
         let unsent = unsent.count();
         let records = load.record_count();
         report.more.extend([
+            ("acknowledged".to_owned(), json!(acknowledged(report, load, written))),
             ("record_size".to_owned(), json!(self.load.record_bytes())),
             ("batch_records".to_owned(), json!(records)),
             ("batch_bytes".to_owned(), json!(load.size().get())),
@@ -202,9 +187,23 @@ impl ProduceArgs {
             report.notes.push(format!("99 of 100 requests were sent at most {p99:.3} ms late"));
         }
         if unsent > 0 {
-            report.notes.push(format!("the rate was not reached: {unsent} requests were due and not sent"));
+            report.notes.push(not_reached(unsent, "requests"));
         }
     }
+}
+
+/// All records that a topic has of a run: those that were acknowledged in the time that counts or not, and the one that was written
+/// to each partition before.
+pub(super) fn acknowledged(report: &Report, load: &Load, written: &[Written]) -> u64 {
+    let batches: u64 = written.iter().map(|one| one.batches_ever).sum();
+    report.partitions as u64 + batches * u64::from(load.record_count())
+}
+
+/// What is said of requests, or of batches, that found no room.
+pub(super) fn not_reached(unsent: u64, what: &str) -> String {
+    format!(
+        "the rate was not reached: {unsent} {what} were due and not sent; the latencies are the least that they may have been"
+    )
 }
 
 /// Lets all of them write, flat out or so many records a second together.

@@ -101,7 +101,8 @@ impl Position {
 pub(super) struct Read {
     /// When the first request was sent.
     pub(super) began: Instant,
-    /// Answers with batches, since the beginning that counts, as all numbers here but the positions'.
+    /// Answers with batches that came within the window, as all numbers here but the positions'. Of `end_to_end` it is batches that
+    /// were due in it.
     pub(super) fetches: u64,
     /// Answers without.
     pub(super) empty: u64,
@@ -156,7 +157,7 @@ impl Reader {
         Ok(Reader { clock, requests, answers, topic, version, options, positions, read })
     }
 
-    /// Reads until all positions are at their stop or `end` is there; what comes before the window is not counted.
+    /// Reads until all positions are at their stop or `end` is there; what comes before or behind the window is not counted.
     pub(super) async fn run(mut self, window: Window, end: impl Future<Output = ()>) -> anyhow::Result<Read> {
         self.read.began = self.clock.now();
         tokio::select! {
@@ -253,7 +254,7 @@ impl Reader {
         {
             of.arrivals.add(marked);
         }
-        match now >= window.start {
+        match window.contains(now) {
             true if batches > 0 => {
                 self.read.fetches += 1;
                 self.read.batches += batches;

@@ -50,8 +50,7 @@ impl ReplayArgs {
         let ends = known(offsets(cluster, &self.target.topic, &partitions, LATEST).await?);
         let readers = connect(cluster, &target, &starts, &ends, &options).await?;
         let began = cluster.world().clock.now();
-        // All of it counts.
-        let window = Window::after(began, Duration::ZERO, Duration::ZERO);
+        let window = Window::from(began);
         let connections = readers.len();
         let jobs = readers.into_iter().map(|reader| reader.run(window, std::future::pending()));
         let read = crew::all(cluster.tasks(), "bench-reader", jobs.collect()).await?;

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// An end that no run reaches: a hundred years.
+const NEVER: Duration = Duration::from_secs(3_155_760_000);
+
 /// How long after the end there may still be sent what came due before: whoever wakes up a little late has not missed it.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -26,6 +29,11 @@ impl Window {
     /// A warm-up from now on, then the time that counts.
     pub(super) fn after(now: Instant, warmup: Duration, length: Duration) -> Window {
         Window { begin: now, start: now + warmup, end: now + warmup + length }
+    }
+
+    /// All that comes from now on.
+    pub(super) fn from(now: Instant) -> Window {
+        Window::after(now, Duration::ZERO, NEVER)
     }
 
     pub(super) fn contains(self, moment: Instant) -> bool {

@@ -51,7 +51,7 @@ pub(super) struct Written {
     pub(super) latencies: Latencies,
     /// From when a request was due to when it was begun.
     pub(super) late: Latencies,
-    /// Of requests that were due and never sent, from then to the end.
+    /// Of requests that were due and never sent, from then until the last answer had come: the least that they would have waited.
     pub(super) unsent: Latencies,
 }
 
@@ -187,8 +187,9 @@ impl Writer {
                 woken = alarm.until(wake.unwrap_or(now)), if wake.is_some() => woken?,
             }
         }
+        let now = self.clock.now();
         while let Some(due) = schedule.missed() {
-            self.written.unsent.record(window.end.saturating_duration_since(due));
+            self.written.unsent.record(now.saturating_duration_since(due));
         }
         Ok(self.written)
     }

@@ -121,6 +121,20 @@ fn a_groups_time_goes_before_the_brokers_and_keeps_to_their_bounds() {
 }
 
 #[test]
+fn a_member_is_heard_of_before_its_session_ends() {
+    let own = overrides(&[(SESSION, "48000")]);
+    for (heartbeat, expected) in [("5000", 5), ("47000", 47), ("48000", 16), ("50000", 16)] {
+        let config = load(&[
+            "group.consumer.max.heartbeat.interval.ms=50000",
+            "group.consumer.session.timeout.ms=60000",
+            &format!("group.consumer.heartbeat.interval.ms={heartbeat}"),
+        ]);
+        let groups = config.broker().groups.consumer.clone();
+        assert_eq!(groups.heartbeat_of(&own), Duration::from_secs(expected), "{heartbeat}");
+    }
+}
+
+#[test]
 fn a_group_is_described_by_its_keys_alone() {
     let config = load(&["group.consumer.session.timeout.ms=50000"]);
     let described = config.describe_group(&overrides(&[(SESSION, "55000")]));

@@ -96,9 +96,9 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         filled_mb: 4_000,
         ..produce(
-            "consume-1m",
-            "4 GB from the page cache, 16 partitions, up to 1 MiB of each a fetch, 4 connections",
-            "consume --from earliest --fetch-bytes 1048576 --connections 4",
+            "fetch-1m",
+            "4 GB from the page cache, over and over, 16 partitions, up to 1 MiB of each a fetch, 4 connections",
+            "replay --fetch-bytes 1048576 --connections 4",
             Some((Work::Fetch, 1 << 20)),
         )
     },
@@ -106,9 +106,9 @@ pub(crate) const CASES: &[Case] = &[
         filled_mb: 4_000,
         partitions: 1,
         ..produce(
-            "consume-64k",
-            "4 GB from the page cache, one partition, 64 KiB a fetch, one connection",
-            "consume --from earliest --fetch-bytes 65536 --connections 1",
+            "fetch-64k",
+            "4 GB from the page cache, over and over, one partition, 64 KiB a fetch, one connection",
+            "replay --fetch-bytes 65536 --connections 1",
             Some((Work::Fetch, 64 << 10)),
         )
     },
@@ -116,9 +116,20 @@ pub(crate) const CASES: &[Case] = &[
         partitions: 1,
         ..produce(
             "end-to-end",
-            "2,000 batches of one record a second, acks=1, from when each was due until a consumer has it",
+            "2,000 batches of one record a second, acks=1, from when each was due until a consumer has it; CPU is of both, a GB that came",
             "consume --end-to-end --rate 2000 --record-size 1024 --batch-bytes 1100 --acks 1",
             None,
         )
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cases_have_names_of_their_own() {
+        let names: std::collections::BTreeSet<_> = CASES.iter().map(|case| case.name).collect();
+        assert_eq!(names.len(), CASES.len());
+    }
+}

@@ -72,8 +72,8 @@ pub(crate) struct Programs {
 pub(crate) struct Contender {
     pub(crate) who: Who,
     pub(crate) bootstrap: String,
-    /// From the start of the process until it takes requests.
-    pub(crate) ready_after: Duration,
+    /// When the process was started.
+    began: Instant,
     server: Server,
     aquifer: PathBuf,
 }
@@ -99,21 +99,21 @@ impl Contender {
             };
             Ok(is_ready.then_some(()))
         })?;
-        let ready_after = began.elapsed();
-        Ok(Contender { who, bootstrap, ready_after, server, aquifer: programs.aquifer.clone() })
+        Ok(Contender { who, bootstrap, began, server, aquifer: programs.aquifer.clone() })
     }
 
-    /// Makes a topic. Kafka's listener is open before its controller takes requests, so this may be tried again for a while.
-    pub(crate) fn create_topic(&self, topic: &str, partitions: usize, settings: &[String]) -> Result<()> {
+    /// Makes a topic, and tells how long after the start that was. Kafka's listener is open before its controller takes requests, so
+    /// this may be tried again for a while.
+    pub(crate) fn create_topic(&self, topic: &str, partitions: usize, settings: &[&str]) -> Result<Duration> {
         let until = Instant::now() + READY_DEADLINE;
         loop {
             let mut create = self.ask(["topic", "create", topic, "--partitions"]);
             create.arg(partitions.to_string());
             create.args(settings.iter().flat_map(|setting| ["--config", setting]));
             match output(&mut create) {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(self.began.elapsed()),
                 Err(error) if Instant::now() > until => return Err(error),
-                Err(_) => std::thread::sleep(Duration::from_millis(200)),
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
         }
     }
@@ -203,4 +203,14 @@ pub(crate) fn programs(aquifer: PathBuf, kafka_threads: (usize, usize)) -> Resul
     run(&mut command("java", ["-version"]))?;
     ensure!(aquifer.is_file(), "{} is not there", aquifer.display());
     Ok(Programs { aquifer, kafka, kafka_threads })
+}
+
+/// Whether `aquifer bench` knows these words: of an unknown one it complains before it complains that no topic was named.
+pub(crate) fn understands(aquifer: &Path, words: &str) -> Result<()> {
+    let mut bench = command(aquifer, ["bench"]);
+    let said =
+        bench.args(words.split(' ')).output().with_context(|| format!("running {}", aquifer.display()))?;
+    let said = String::from_utf8_lossy(&said.stderr);
+    ensure!(said.contains("not provided") && said.contains("--topic"), "aquifer bench {words}: {said}");
+    Ok(())
 }

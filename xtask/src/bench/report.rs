@@ -104,6 +104,11 @@ impl Report {
         page.push_str("\n## The cases\n\n");
         for case in &self.cases {
             writeln!(page, "- `{}` ({}): {}. `aquifer {}`", case.name, case.lane, case.what, case.command)?;
+            for (number, pair) in case.pairs.iter().enumerate() {
+                if let Some(why) = &pair.contended {
+                    writeln!(page, "  `*` pair {}: {why}", number + 1)?;
+                }
+            }
         }
         Ok(page)
     }
@@ -121,9 +126,11 @@ impl Report {
         };
         let ours = median(Who::Aquifer, |it| it.cpu_s_per_gb);
         let floor = case.floor_cpu_s_per_gb.map_or_else(String::new, |floor| format!("{:.1}", ours / floor));
+        let contended = case.pairs.iter().filter(|pair| pair.contended.is_some()).count();
+        let mark = if contended > 0 { "*" } else { "" };
         writeln!(
             page,
-            "| {} | {:.0} | {:.0} | {} | {:.2} | {:.2} | {} | {floor} | {} | {} |",
+            "| {}{mark} | {:.0} | {:.0} | {} | {:.2} | {:.2} | {} | {floor} | {} | {} |",
             case.name,
             median(Who::Aquifer, |it| it.mb_per_s),
             median(Who::Kafka, |it| it.mb_per_s),
@@ -185,7 +192,8 @@ const PAGE: &str = "\
 Aquifer and Apache Kafka, one node of each, in turn on the same core of the same machine; the load has the other core. Every ratio is
 the median of pairs that ran directly one behind the other, with the least and the most of them. The page cache is kept full of clean
 pages, loopback is one of its own with `cubic`; before and behind each pair a fixed piece of work tells whether the machine was quiet,
-and a pair of a busy machine is measured again. After each run all acknowledged records are read back. Lanes are never mixed: *no sync*
+and a pair of a busy machine is measured again, twice at most; what is busy then, too, is marked by `*`.
+Topics are not tiered: what uploading costs is another matter. After each run all is read back, and counted: what was acknowledged is there. Lanes are never mixed: *no sync*
 leaves writing to the kernel, as Kafka does by default; *sync before ack* has every record on disk before it is acknowledged.
 
 ";
@@ -222,7 +230,12 @@ mod tests {
         let page = report.page().expect("it can be written");
         let row = "| produce | 300 | 100 | **2.00** (1.00-3.00) | 1.00 | 2.00 | **0.50** (0.50-0.50) | 2.0 |";
         assert!(page.contains(row), "{page}");
-        let plot = report.plot("MB/s", |it| it.mb_per_s).expect("it can be drawn");
+        assert!(!page.contains("pair 1:"), "{page}");
+        let mut busy = report;
+        busy.cases[0].pairs[1].contended = Some("core 1".to_owned());
+        let page = busy.page().expect("it can be written");
+        assert!(page.contains("| produce* |") && page.contains("`*` pair 2: core 1"), "{page}");
+        let plot = busy.plot("MB/s", |it| it.mb_per_s).expect("it can be drawn");
         assert_eq!(plot.matches("<rect").count(), 3, "{plot}");
     }
 

@@ -7,7 +7,7 @@
 use crate::broker::Broker;
 use crate::flags::Flags;
 use crate::run::command;
-use crate::s3;
+use crate::{places, s3};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +75,7 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
 
 /// Harms so many places at least.
 pub(crate) fn run(binary: &Path, places: usize, seed: u64) -> Result<()> {
+    places::has_room()?;
     println!("   seed {seed}");
     let began = Instant::now();
     let world = World::make(binary)?;
