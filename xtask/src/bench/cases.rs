@@ -89,7 +89,7 @@ pub(crate) const CASES: &[Case] = &[
         ..produce(
             "synced-1000-whole",
             "the same with all 1,000 in each request",
-            "produce --record-size 1024 --batch-bytes 4400 --batches 1000 --acks all --connections 4 --in-flight 2",
+            "produce --record-size 1024 --batch-bytes 4400 --batches 1000 --acks all --connections 2 --in-flight 1",
             None,
         )
     },

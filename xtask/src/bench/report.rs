@@ -193,8 +193,9 @@ Aquifer and Apache Kafka, one node of each, in turn on the same core of the same
 the median of pairs that ran directly one behind the other, with the least and the most of them. The page cache is kept full of clean
 pages, loopback is one of its own with `cubic`; before and behind each pair a fixed piece of work tells whether the machine was quiet,
 and a pair of a busy machine is measured again, twice at most; what is busy then, too, is marked by `*`.
-Topics are not tiered: what uploading costs is another matter. After each run all is read back, and counted: what was acknowledged is there. Lanes are never mixed: *no sync*
-leaves writing to the kernel, as Kafka does by default; *sync before ack* has every record on disk before it is acknowledged.
+Topics are not tiered: what uploading costs is another matter. After each run all is read back, and counted: what was acknowledged is
+there. Lanes are never mixed: *no sync* leaves writing to the kernel, as Kafka does by default; *sync before ack* has every record on
+disk before it is acknowledged.
 
 ";
 
