@@ -36,6 +36,11 @@ pub(crate) struct Effects {
 }
 
 impl Effects {
+    /// The records of the change that is under way.
+    pub(crate) fn part(&self) -> &[Record] {
+        &self.records[self.parts.last().copied().unwrap_or(0)..]
+    }
+
     /// Ends a change.
     pub(crate) fn end_part(&mut self) {
         if self.parts.last().copied().unwrap_or(0) < self.records.len() {

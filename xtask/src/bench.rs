@@ -35,18 +35,22 @@ use report::{CaseResult, Pair, Report};
 
 /// Times that a pair is measured again because the machine was not quiet.
 const REPEATS_MAX: usize = 2;
+/// The most that one second of a case writes, and what brokers need to be left on their disk.
+const BYTES_PER_S_MAX: u64 = 1_500_000_000;
+const SPARE_BYTES: u64 = 12_000_000_000;
 const FLOOR_BYTES: [usize; 3] = [1 << 20, 64 << 10, 16 << 10];
 
 /// Runs the cases, and writes what came of them.
 pub(crate) fn main(mut flags: Flags) -> Result<()> {
     let only: String = flags.take("cases", "all".to_owned())?;
     let pairs: usize = flags.take("pairs", 3)?;
-    let seconds: u64 = flags.take("seconds", 15)?;
+    let seconds: u64 = flags.take("seconds", 10)?;
     let warm: u64 = flags.take("warm", 20)?;
     let out: PathBuf = flags.take("out", places::root().join("docs"))?;
     let (network_threads, io_threads) =
         (flags.take("kafka-network-threads", 3)?, flags.take("kafka-io-threads", 8)?);
     let given: PathBuf = flags.take("binary", PathBuf::new())?;
+    let is_given = !given.as_os_str().is_empty();
     let cache: String = flags.take("page-cache", "full".to_owned())?;
     flags.end()?;
     ensure!(cache == "full" || cache == "as-is", "--page-cache is full or as-is, not '{cache}'");
@@ -66,6 +70,12 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
         floors: HashMap::new(),
     };
     let mut machine = machine()?;
+    if is_given {
+        machine.insert(
+            "Aquifer".to_owned(),
+            format!("as built before, by --binary {}", run.programs.aquifer.display()),
+        );
+    }
     let kept = run.cache.as_ref().map_or_else(|| "no: these figures mean nothing".to_owned(), Full::shown);
     machine.insert("page cache kept full".to_owned(), kept);
     machine.insert("Kafka's threads".to_owned(), format!("{network_threads} network, {io_threads} io"));
@@ -155,6 +165,13 @@ impl Run {
 
     fn measure(&mut self, case: &Case, who: Who) -> Result<Figures> {
         self.cache.as_ref().map(Full::touch).transpose()?;
+        let (free, needed) = (places::free_bytes()?, SPARE_BYTES + self.during.as_secs() * BYTES_PER_S_MAX);
+        ensure!(
+            free > needed,
+            "{} GB are free for the data of brokers, and {} may be needed: fewer --seconds need less",
+            free / 1_000_000_000,
+            needed / 1_000_000_000
+        );
         let contender = Contender::start(who, case.lane, &self.programs)?;
         let figures = load::run(&contender, case, self.warm, self.during)
             .with_context(|| format!("{} by {}", case.name, who.name()))?;
@@ -195,7 +212,9 @@ fn machine() -> Result<BTreeMap<String, String>> {
     told.insert("processor".to_owned(), name.trim().to_owned());
     told.insert("kernel".to_owned(), first_line(output(&mut command("uname", ["-sr"]))?));
     let commit = output(command("git", ["rev-parse", "--short", "HEAD"]).current_dir(places::root()))?;
-    told.insert("Aquifer".to_owned(), first_line(commit));
+    let changes = output(command("git", ["status", "--porcelain"]).current_dir(places::root()))?;
+    let with = if changes.is_empty() { "" } else { ", with changes that are not committed" };
+    told.insert("Aquifer".to_owned(), format!("{}{with}", first_line(commit)));
     told.insert("Kafka".to_owned(), crate::pins::Pins::read()?.java_kafka_tools);
     Ok(told)
 }

@@ -29,11 +29,17 @@ pub(crate) fn data() -> Result<PathBuf> {
 /// that the bucket has, and proofs which count on those would fail for it.
 const FULL_MAX: f64 = 0.89;
 
+/// What may yet be written to the disk of the data folders.
+pub(crate) fn free_bytes() -> Result<u64> {
+    let stat = rustix::fs::statvfs(&data()?)?;
+    Ok(stat.f_bavail * stat.f_frsize)
+}
+
 /// Fails unless there is room on the disk of the data folders.
 pub(crate) fn has_room() -> Result<()> {
     let folder = data()?;
     let stat = rustix::fs::statvfs(&folder)?;
-    let free_gb = (stat.f_bavail * stat.f_frsize) as f64 / 1e9;
+    let free_gb = free_bytes()? as f64 / 1e9;
     let full = 1.0 - stat.f_bavail as f64 / stat.f_blocks as f64;
     ensure!(
         full < FULL_MAX,

@@ -14,7 +14,7 @@ use crate::cli::bench::crew;
 use crate::cli::bench::fetch_frame::FetchOptions;
 use crate::cli::bench::latency::Latencies;
 use crate::cli::bench::parse::{rate, seconds};
-use crate::cli::bench::produce::{LoadArgs, acknowledged, not_reached, write_all};
+use crate::cli::bench::produce::{LoadArgs, not_reached, tell_acknowledged, write_all};
 use crate::cli::bench::reader::{Arrivals, Marked, Position, Read, Reader, ReaderOptions};
 use crate::cli::bench::report::Report;
 use crate::cli::bench::schedule::Window;
@@ -140,7 +140,8 @@ impl ConsumeArgs {
 
     async fn end_to_end(&self, cluster: &Cluster, target: &Target, rate: f64) -> anyhow::Result<Report> {
         let clock = cluster.world().clock;
-        let load = self.load.prepare(cluster, target, Compression::None).await?;
+        let (load, touched) =
+            self.load.prepare(cluster, &self.target.topic, target, Compression::None).await?;
         let origin = clock.now();
         let writing = WriterOptions {
             acks: self.load.acks(),
@@ -179,11 +180,11 @@ impl ConsumeArgs {
         };
         let (read, written) = tokio::try_join!(reading, producing)?;
         self.tell(&mut report, &read);
+        tell_acknowledged(&mut report, &load, touched, &written);
         let seen = arrivals.seen();
         let wanted: u64 = written.iter().map(|one| one.batches_ever).sum::<u64>() * u64::from(self.consumers);
         ensure!(seen == wanted, "{seen} batches came, where {wanted} were produced");
         let (mut produced, mut late) = (Latencies::new(), Latencies::new());
-        let requests: u64 = written.iter().map(|one| one.requests).sum();
         for one in &written {
             produced.add(&one.latencies);
             late.add(&one.late);
@@ -194,12 +195,10 @@ impl ConsumeArgs {
         report.latency_of = "a batch, from when it was due to when it was fetched";
         read.iter().for_each(|one| report.latencies.add(&one.end_to_end));
         report.more.extend([
-            ("acknowledged".to_owned(), json!(acknowledged(&report, &load, &written))),
             ("rate".to_owned(), json!(rate)),
             ("record_size".to_owned(), json!(self.load.record_bytes())),
             ("batch_records".to_owned(), json!(load.record_count())),
             ("batch_bytes".to_owned(), json!(load.size().get())),
-            ("produce_requests".to_owned(), json!(requests)),
             ("produce_p50_ms".to_owned(), json!(produced.quantile_ms(0.5))),
             ("produce_p99_ms".to_owned(), json!(produced.quantile_ms(0.99))),
             ("late_p99_ms".to_owned(), json!(late.quantile_ms(0.99))),

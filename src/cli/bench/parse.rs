@@ -7,7 +7,7 @@ use std::time::Duration;
 const SECONDS_MAX: f64 = 7.0 * 86_400.0;
 
 /// Records a second, at least and at most.
-const RATES: RangeInclusive<f64> = 0.001..=1e9;
+const RATES: RangeInclusive<f64> = 0.001..=1e8;
 
 /// Reads a number of records a second.
 pub(super) fn rate(text: &str) -> Result<f64, String> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use aquifer_model::ByteCount;
 use aquifer_model::compression::Compression;
+use aquifer_model::{ByteCount, TopicName};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -105,13 +105,15 @@ impl LoadArgs {
         self.record_size.unwrap_or(RECORD_BYTES)
     }
 
-    /// Makes the batch that is written, and writes the smallest such batch once to each partition.
+    /// Makes the batch that is written, and writes the smallest such batch once to each partition that is empty; gives how many
+    /// were.
     pub(super) async fn prepare(
         &self,
         cluster: &Cluster,
+        name: &TopicName,
         target: &Target,
         compression: Compression,
-    ) -> anyhow::Result<Arc<Load>> {
+    ) -> anyhow::Result<(Arc<Load>, u64)> {
         let options = LoadOptions {
             record_bytes: ByteCount(u64::from(self.record_bytes())),
             batch_bytes: ByteCount(u64::from(self.batch_bytes.unwrap_or(BATCH_BYTES))),
@@ -119,8 +121,9 @@ impl LoadArgs {
             compression,
         };
         let single = LoadOptions { batch_bytes: ByteCount::ZERO, ..options };
-        target.touch(cluster, self.acks(), &Load::new(cluster.world(), &single)?.batch()).await?;
-        Ok(Arc::new(Load::new(cluster.world(), &options)?))
+        let single = Load::new(cluster.world(), &single)?.batch();
+        let touched = target.touch(cluster, name, self.acks(), &single).await?;
+        Ok((Arc::new(Load::new(cluster.world(), &options)?), touched))
     }
 }
 
@@ -128,7 +131,8 @@ impl ProduceArgs {
     /// Runs the bench.
     pub(super) async fn run(&self, cluster: &Cluster) -> anyhow::Result<Report> {
         let target = Target::find(cluster, &self.target, Some(&self.create)).await?;
-        let load = self.load.prepare(cluster, &target, self.compression.into()).await?;
+        let (load, touched) =
+            self.load.prepare(cluster, &self.target.topic, &target, self.compression.into()).await?;
         let options = WriterOptions {
             acks: self.load.acks(),
             in_flight_max: usize::from(self.in_flight),
@@ -146,6 +150,7 @@ impl ProduceArgs {
         let mut report = Report::new("produce", &target, writers.len(), self.seconds.as_secs_f64());
         let window = Window::after(clock.now(), self.warmup, self.seconds);
         let written = write_all(cluster, writers, self.rate, window).await?;
+        tell_acknowledged(&mut report, &load, touched, &written);
         self.tell(&mut report, &load, &written);
         Ok(report)
     }
@@ -166,7 +171,6 @@ impl ProduceArgs {
         let unsent = unsent.count();
         let records = load.record_count();
         report.more.extend([
-            ("acknowledged".to_owned(), json!(acknowledged(report, load, written))),
             ("record_size".to_owned(), json!(self.load.record_bytes())),
             ("batch_records".to_owned(), json!(records)),
             ("batch_bytes".to_owned(), json!(load.size().get())),
@@ -192,11 +196,16 @@ impl ProduceArgs {
     }
 }
 
-/// All records that a topic has of a run: those that were acknowledged in the time that counts or not, and the one that was written
-/// to each partition before.
-pub(super) fn acknowledged(report: &Report, load: &Load, written: &[Written]) -> u64 {
+/// Tells of all that a run wrote, in the time that counts or not: the records with those that were written to empty partitions
+/// before, of which there is one for each; bytes and requests without.
+pub(super) fn tell_acknowledged(report: &mut Report, load: &Load, touched: u64, written: &[Written]) {
     let batches: u64 = written.iter().map(|one| one.batches_ever).sum();
-    report.partitions as u64 + batches * u64::from(load.record_count())
+    let requests: u64 = written.iter().map(|one| one.requests_ever).sum();
+    report.more.extend([
+        ("acknowledged".to_owned(), json!(touched + batches * u64::from(load.record_count()))),
+        ("acknowledged_bytes".to_owned(), json!(batches * load.size().get())),
+        ("acknowledged_requests".to_owned(), json!(requests)),
+    ]);
 }
 
 /// What is said of requests, or of batches, that found no room.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
-use aquifer_model::TopicName;
+use aquifer_model::{Offset, TopicName};
 use aquifer_protocol::ErrorCode;
 use aquifer_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use aquifer_protocol::messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
@@ -15,6 +15,7 @@ use clap::Args;
 use crate::cli::bench::produce_frame;
 use crate::cli::client::{parse_pair, parse_topic};
 use crate::cli::cluster::{Cluster, PATIENCE, Patience, Topic};
+use crate::cli::consumer::{LATEST, offsets};
 use crate::config::Endpoint;
 
 /// Connections that are made if nothing else is asked for.
@@ -180,15 +181,26 @@ impl Target {
         (self.connections + self.leaders.len() - 1 - leader) / self.leaders.len()
     }
 
-    /// Writes a batch to each partition and waits until it is taken, so that what a broker does only once is not measured: a
-    /// topic just made is led by nobody for a moment, and its files are yet to be opened.
-    pub(super) async fn touch(&self, cluster: &Cluster, acks: i16, batch: &Bytes) -> anyhow::Result<()> {
+    /// Writes a batch to each partition that has none yet and waits until it is taken, so that what a broker does only once is not
+    /// measured: a topic just made is led by nobody for a moment, and its files are yet to be opened. Gives how many there were.
+    pub(super) async fn touch(
+        &self,
+        cluster: &Cluster,
+        name: &TopicName,
+        acks: i16,
+        batch: &Bytes,
+    ) -> anyhow::Result<u64> {
+        let ends = offsets(cluster, name, &self.partitions(), LATEST).await?;
+        let is_empty = |index: &&i32| ends.get(index).is_none_or(|end| *end <= Some(Offset::ZERO));
+        let mut touched = 0;
         for leader in &self.leaders {
-            for partitions in leader.partitions.chunks(TOUCHED_AT_ONCE) {
+            let empty: Vec<i32> = leader.partitions.iter().filter(is_empty).copied().collect();
+            for partitions in empty.chunks(TOUCHED_AT_ONCE) {
+                touched += partitions.len() as u64;
                 self.touch_some(cluster, leader, partitions.to_vec(), acks, batch).await?;
             }
         }
-        Ok(())
+        Ok(touched)
     }
 
     async fn touch_some(

@@ -40,12 +40,13 @@ pub(super) struct WriterOptions {
 /// What came of it.
 #[derive(Debug)]
 pub(super) struct Written {
-    /// Within the window, as all numbers here but the next.
+    /// Within the window, as all numbers here but those that say otherwise.
     pub(super) requests: u64,
     pub(super) batches: u64,
     pub(super) records: u64,
     pub(super) bytes: u64,
-    /// Batches whether in the window or not.
+    /// Whether in the window or not.
+    pub(super) requests_ever: u64,
     pub(super) batches_ever: u64,
     /// From when a request was due to its answer.
     pub(super) latencies: Latencies,
@@ -133,6 +134,7 @@ impl Writer {
                 batches: 0,
                 records: 0,
                 bytes: 0,
+                requests_ever: 0,
                 batches_ever: 0,
                 latencies: Latencies::new(),
                 late: Latencies::new(),
@@ -189,7 +191,9 @@ impl Writer {
         }
         let now = self.clock.now();
         while let Some(due) = schedule.missed() {
-            self.written.unsent.record(now.saturating_duration_since(due));
+            if window.contains(due) {
+                self.written.unsent.record(now.saturating_duration_since(due));
+            }
         }
         Ok(self.written)
     }
@@ -219,6 +223,7 @@ impl Writer {
             let sent = in_flight.pop_front().context("an answer came that nothing had asked for")?;
             self.check(sent.frame, answer.body)?;
             let batches = self.frames[sent.frame].partitions().len() as u64;
+            self.written.requests_ever += 1;
             self.written.batches_ever += batches;
             if window.contains(now) {
                 self.written.requests += 1;

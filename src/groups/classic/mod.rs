@@ -253,10 +253,11 @@ impl ClassicGroup {
     /// What was to be stored of it could not be, and nobody was told of it: its members share anew. If that was an assignment, nobody
     /// reads by it; any other is in force yet.
     pub(crate) fn not_kept(&mut self, was_handed_in: bool, now: Now, limits: Limits, effects: &mut Effects) {
+        // Also if somebody left in the same step.
+        if was_handed_in {
+            self.drop_assignments();
+        }
         if self.state == State::Stable {
-            if was_handed_in {
-                self.drop_assignments();
-            }
             self.prepare(now, limits, effects);
         }
     }

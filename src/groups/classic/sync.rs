@@ -56,14 +56,15 @@ impl ClassicGroup {
         if sync.generation != self.generation {
             return Err(GroupError::IllegalGeneration);
         }
+        match self.state {
+            State::Empty => return Err(GroupError::UnknownMember),
+            // Before its words are compared: after a change of protocol it may have been told others than the group's.
+            State::Preparing(_) => return Err(GroupError::RebalanceInProgress),
+            State::Completing | State::Stable => {}
+        }
         let differs = |asked: &Option<Str>, ours: &Option<Str>| asked.is_some() && asked != ours;
         if differs(&sync.protocol_type, &self.protocol_type) || differs(&sync.protocol, &self.protocol) {
             return Err(GroupError::InconsistentProtocol);
-        }
-        match self.state {
-            State::Empty => return Err(GroupError::UnknownMember),
-            State::Preparing(_) => return Err(GroupError::RebalanceInProgress),
-            State::Completing | State::Stable => {}
         }
         self.hear_of(&sync.member_id, now);
         let is_leader = self.leader.as_ref() == Some(&sync.member_id);

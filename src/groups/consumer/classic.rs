@@ -107,7 +107,9 @@ impl ConsumerGroup {
         }
         let subscription = protocols.first().and_then(|(_, words)| Subscription::read(words).ok());
         let subscription = subscription.ok_or(GroupError::InconsistentProtocol)?;
-        if join.member_id.is_empty() && join.instance.is_none() && join.needs_known_id {
+        // Some clients go on to say what they had: who has got an id already is refused by that, and would ask again for ever.
+        let has_nothing = subscription.owned.is_empty();
+        if join.member_id.is_empty() && join.instance.is_none() && join.needs_known_id && has_nothing {
             return Err(GroupError::MemberIdRequired);
         }
         self.whole(around, effects, |group, effects| {
@@ -134,7 +136,7 @@ impl ConsumerGroup {
             Some(_) | None => {}
         }
         // Whoever was put out and does not know it yet has nothing any more, and must not store positions in what is others' by now.
-        // Kafka lets it in. One that was only given its id has not read anything.
+        // Kafka lets it in.
         if *id == join.member_id && !self.members.contains_key(id) && !subscription.owned.is_empty() {
             return Err(GroupError::UnknownMember);
         }
@@ -171,14 +173,15 @@ impl ConsumerGroup {
         }
         let classic = member.profile.classic.as_ref();
         let (protocol, words) = classic.and_then(words).ok_or(GroupError::InconsistentProtocol)?;
-        let is_another_kind = sync.protocol_type.as_ref().is_some_and(|kind| **kind != *CONSUMER);
-        if is_another_kind || sync.protocol.as_ref().is_some_and(|name| name != protocol) {
-            return Err(GroupError::InconsistentProtocol);
-        }
-        // One that has something to give back has joined already, and learns by this what it is.
+        // First: one that was told another protocol, before the coordinator assigned, shall join again. One that has something to give
+        // back has joined already, and learns by this what it is.
         if member.current.epoch < target_epoch && member.current.state != MemberState::Unrevoked {
             self.have_rejoin(&sync.member_id, around);
             return Err(GroupError::RebalanceInProgress);
+        }
+        let is_another_kind = sync.protocol_type.as_ref().is_some_and(|kind| **kind != *CONSUMER);
+        if is_another_kind || sync.protocol.as_ref().is_some_and(|name| name != protocol) {
+            return Err(GroupError::InconsistentProtocol);
         }
         let version = Subscription::read(words).map_err(|_| GroupError::InconsistentProtocol)?.version;
         let assignment = told(&member.current.assigned.partitions(), version, around.topics)?;
@@ -207,14 +210,19 @@ impl ConsumerGroup {
             member.hear(&self.id, around);
             sooner(&mut self.wake, member.next_deadline());
         }
-        let made = self.whole(around, effects, |group, effects| {
-            group.renew(false, around, effects);
-            group.retarget(around, effects);
-            Ok(())
-        });
-        if let Err(error) = made {
-            // It is alive all the same, and its client has no word for that.
-            tracing::warn!(group = %self.id, %error, "a new assignment cannot be stored; members read what they had");
+        // Not at each heartbeat, if it cannot be stored.
+        let tried = (around.topics.version(), around.limits.batch_bytes_max);
+        if self.unfit != Some(tried) {
+            let made = self.whole(around, effects, |group, effects| {
+                group.renew(false, around, effects);
+                group.retarget(around, effects);
+                Ok(())
+            });
+            if let Err(error) = made {
+                // It is alive all the same, and its client has no word for that.
+                tracing::warn!(group = %self.id, %error, "a new assignment cannot be stored; members read what they had");
+                self.unfit = Some(tried);
+            }
         }
         if self.members.get(id).is_some_and(|member| self.has_a_step(id, &member.current)) {
             self.have_rejoin(id, around);

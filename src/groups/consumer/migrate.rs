@@ -112,9 +112,10 @@ impl ConsumerGroup {
         };
         let begun = classic.record();
         let ended = self.last_words().into_iter().map(|said| self.record(said));
-        if Record::batch_bytes_max_of(&ended.chain([begun.clone()]).collect::<Vec<_>>())
-            > around.limits.batch_bytes_max
-        {
+        let all: Vec<Record> = ended.chain([begun.clone()]).collect();
+        // With what led to this.
+        let bytes = Record::batch_bytes_max_of(effects.part().iter().chain(&all));
+        if bytes > around.limits.batch_bytes_max {
             tracing::warn!(group = %self.id, "the group has only classic members left, and cannot become a classic one: what is to be stored of that does not fit into one batch");
             return None;
         }

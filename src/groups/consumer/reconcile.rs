@@ -29,13 +29,13 @@ pub(super) fn step(
     match current.state {
         MemberState::Stable if current.epoch == target.epoch => return current.clone(),
         MemberState::Unrevoked if still_owns(owned, &current.revoking) => {
-            // What is not to be its own any more it has to give back as well, all at once: a classic member that reads a topic no more
-            // asks again and again until it is told nothing of it.
+            // What it has given back meanwhile is free. What is not to be its own any more it has to give back as well, all at once: a
+            // classic member that reads a topic no more asks again and again until it is told nothing of it.
             let (assigned, more) = current.assigned.split(target.partitions);
-            if more.is_empty() {
-                return current.clone();
-            }
-            let mut revoking = current.revoking.clone();
+            let mut revoking = match owned {
+                Some(owned) => current.revoking.split(owned).0,
+                None => current.revoking.clone(),
+            };
             revoking.add(&more);
             return Current { assigned, revoking, ..current.clone() };
         }

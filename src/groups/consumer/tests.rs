@@ -305,6 +305,21 @@ fn who_has_more_to_give_back_gets_no_more_time() {
     table.join("d", &["t"]);
     let told = table.beat("a", 1, &all).assigned.expect("still less is its own");
     assert_eq!((told.len(), table.group.members["a"].rebalance_until), (1, Some(until)));
+    // What it has given back is another's at once, and the rest has its own time.
+    table.pass(20);
+    let waiting = table.group.members["a"].current.revoking.partitions();
+    let (first, rest) = (waiting.iter().take(1).collect(), waiting.iter().skip(1).collect::<Partitions>());
+    let kept = all.without(&first);
+    table.beat("a", 1, &kept);
+    assert_eq!(table.group.members["a"].current.revoking.partitions(), rest);
+    assert!(table.group.members["a"].rebalance_until > Some(until), "it does what it is told");
+    let given: Vec<Partitions> = ["b", "c", "d"]
+        .into_iter()
+        .filter_map(|id| {
+            table.beat(id, table.group.members[id].current.epoch, &Partitions::default()).assigned
+        })
+        .collect();
+    assert!(given.contains(&first), "{given:?}");
 }
 
 #[test]

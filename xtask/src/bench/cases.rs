@@ -3,6 +3,9 @@
 use super::contender::Lane;
 use super::floor::Work;
 
+/// What `aquifer bench` writes if nothing else is asked for.
+const USUAL_RECORD_BYTES: u64 = 1024;
+
 /// One of them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Case {
@@ -17,6 +20,14 @@ pub(crate) struct Case {
     pub(crate) words: &'static str,
     /// The least that the machine can do it for, if that was measured: by requests, or answers, of so many bytes.
     pub(crate) floor: Option<(Work, usize)>,
+}
+
+impl Case {
+    /// Bytes of a record's value.
+    pub(crate) fn record_bytes(&self) -> u64 {
+        let mut words = self.words.split(' ').skip_while(|word| *word != "--record-size").skip(1);
+        words.next().and_then(|bytes| bytes.parse().ok()).unwrap_or(USUAL_RECORD_BYTES)
+    }
 }
 
 const fn produce(
@@ -88,7 +99,7 @@ pub(crate) const CASES: &[Case] = &[
         partitions: 1000,
         ..produce(
             "synced-1000-whole",
-            "the same with all 1,000 in each request",
+            "the same batches, all 1,000 in one request, 2 connections with one request in flight",
             "produce --record-size 1024 --batch-bytes 4400 --batches 1000 --acks all --connections 2 --in-flight 1",
             None,
         )
@@ -131,5 +142,7 @@ mod tests {
     fn cases_have_names_of_their_own() {
         let names: std::collections::BTreeSet<_> = CASES.iter().map(|case| case.name).collect();
         assert_eq!(names.len(), CASES.len());
+        let of = |name: &str| CASES.iter().find(|case| case.name == name).map(Case::record_bytes);
+        assert_eq!((of("produce-100b"), of("fetch-1m")), (Some(100), Some(1024)));
     }
 }

@@ -21,6 +21,8 @@ const CONNECTIONS: usize = 4;
 /// Requests of a connection that wait for an answer.
 const IN_FLIGHT: usize = 4;
 const FILES: usize = 16;
+/// What is fetched lies in files of so much: together more than a processor's cache.
+const FETCHED_BYTES: usize = 32 << 20;
 /// A file is begun anew behind so much, so that writes take pages that the cache has already.
 const FILE_BYTES_MAX: u64 = 512 << 20;
 const LENGTH_BYTES: usize = 4;
@@ -143,7 +145,7 @@ impl Server {
             let mut file = File::options().create(true).read(true).write(true).truncate(true).open(&path);
             let file = file.as_mut().map_err(|error| anyhow!("opening {}: {error}", path.display()))?;
             if work == Work::Fetch {
-                file.write_all(&vec![0x5a; bytes])?;
+                file.write_all(&vec![0x5a; FETCHED_BYTES.max(bytes)])?;
             }
             files.push((file.try_clone()?, 0));
         }
@@ -215,11 +217,15 @@ impl Server {
 
     fn send(&mut self, at: usize) -> Result<()> {
         let connection = &mut self.connections[at];
-        let (file, _) = &self.files[connection.file];
-        let (mut offset, end) = (0, self.bytes as u64);
+        connection.file = (connection.file + CONNECTIONS) % FILES;
+        let bytes = self.bytes as u64;
+        let (file, next) = &mut self.files[connection.file];
+        let mut offset = if *next + bytes > FETCHED_BYTES.max(self.bytes) as u64 { 0 } else { *next };
+        let end = offset + bytes;
+        *next = end;
         while offset < end {
             let left = usize::try_from(end - offset)?;
-            match sendfile(&connection.socket, file, Some(&mut offset), left) {
+            match sendfile(&connection.socket, &*file, Some(&mut offset), left) {
                 Ok(_) => {}
                 Err(rustix::io::Errno::AGAIN) => {
                     let mut full = [PollFd::from_borrowed_fd(connection.socket.as_fd(), PollFlags::OUT)];

@@ -2,12 +2,15 @@
 
 use super::cases::Case;
 use super::contender::Contender;
+use super::report::Spread;
 use crate::run::{output, shown};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
+/// How fast it is warmed up, where it writes.
+const WARM_BYTES_PER_S: u64 = 100_000_000;
 const REPLAY: &str = "replay --connections 4";
 
 /// One run's figures.
@@ -39,23 +42,32 @@ pub(crate) fn run(contender: &Contender, case: &Case, warm: Duration, during: Du
     if case.filled_mb > 0 {
         written += fill(contender, topic, case.filled_mb)?;
     }
-    let warmed = measure(contender, case, warm)?;
+    // Slower than it can be, where it writes: what a program does a first time has been done, and the disk is not full of it.
+    let slow = ["--rate".to_owned(), (WARM_BYTES_PER_S / case.record_bytes()).to_string()];
+    let slow: &[String] = if case.words.starts_with("produce") { &slow } else { &[] };
+    let warmed = measure(contender, case, slow, warm)?;
     let before = contender.cpu()?;
-    let found = measure(contender, case, during)?;
+    let found = measure(contender, case, &[], during)?;
     let cpu = (contender.cpu()? - before).as_secs_f64();
     ensure!(found.bytes > 0.0 && found.requests > 0.0, "{}: nothing was done", case.name);
-    written += warmed.written + found.written;
-    let read = count(&ask(contender, REPLAY, topic, Duration::ZERO)?, "records")?;
+    written += warmed.acknowledged.records + found.acknowledged.records;
+    let read = count(&ask(contender, REPLAY, topic, &[], Duration::ZERO)?, "records")?;
     ensure!(read == written, "{}: {written} records were acknowledged, {read} are there", case.name);
+    let middle = |of: fn(&Percentiles) -> f64| Spread::of(found.percentiles.iter().map(of));
+    let middle = |of| middle(of).map_or(0.0, |spread| spread.median);
+    // Of a load that writes: all that cost, not only what counts for the rate. One that only reads has read no more than what counts.
+    let ever = found.acknowledged;
+    let (bytes, requests) =
+        if ever.bytes > 0.0 { (ever.bytes, ever.requests) } else { (found.bytes, found.requests) };
     Ok(Figures {
         mb_per_s: found.bytes / 1e6 / found.seconds,
         records_per_s: found.records / found.seconds,
         requests_per_s: found.requests / found.seconds,
-        cpu_s_per_gb: cpu / (found.bytes / 1e9),
-        cpu_us_per_request: cpu / found.requests * 1e6,
-        p50_ms: found.p50_ms,
-        p99_ms: found.p99_ms,
-        p999_ms: found.p999_ms,
+        cpu_s_per_gb: cpu / (bytes / 1e9),
+        cpu_us_per_request: cpu / requests * 1e6,
+        p50_ms: middle(|it| it.p50),
+        p99_ms: middle(|it| it.p99),
+        p999_ms: middle(|it| it.p999),
         resident_mb: contender.resident_bytes()? as f64 / 1e6,
         ready_ms: ready_after.as_secs_f64() * 1e3,
     })
@@ -68,19 +80,32 @@ struct Found {
     records: f64,
     requests: f64,
     seconds: f64,
-    /// Records that were acknowledged, in the time that counts or not.
-    written: u64,
-    /// Of the slowest, if there was more than one.
-    p50_ms: f64,
-    p99_ms: f64,
-    p999_ms: f64,
+    acknowledged: Acknowledged,
+    /// Of each run.
+    percentiles: Vec<Percentiles>,
 }
 
-fn measure(contender: &Contender, case: &Case, during: Duration) -> Result<Found> {
+/// All that was written, in the time that counts or not. End to end, requests are those of both sides.
+#[derive(Debug, Clone, Copy, Default)]
+struct Acknowledged {
+    records: u64,
+    bytes: f64,
+    requests: f64,
+}
+
+/// In milliseconds; 0 where there is no latency.
+#[derive(Debug, Clone, Copy)]
+struct Percentiles {
+    p50: f64,
+    p99: f64,
+    p999: f64,
+}
+
+fn measure(contender: &Contender, case: &Case, more: &[String], during: Duration) -> Result<Found> {
     let mut all = Found::default();
     let began = Instant::now();
     loop {
-        let one = ask(contender, case.words, case.name, during)?;
+        let one = ask(contender, case.words, case.name, more, during)?;
         all.add(&one).with_context(|| format!("{}: {one}", case.name))?;
         if !case.words.starts_with("replay") || began.elapsed() >= during {
             return Ok(all);
@@ -90,18 +115,20 @@ fn measure(contender: &Contender, case: &Case, during: Duration) -> Result<Found
 
 impl Found {
     fn add(&mut self, one: &Value) -> Result<()> {
-        // End to end, both sides ask.
-        let of_producers = one["produce_requests"].as_f64().unwrap_or_default();
+        let requests = number(one, "requests")?;
         self.bytes += number(one, "bytes")?;
         self.records += number(one, "records")?;
-        self.requests += number(one, "requests")? + of_producers;
+        self.requests += requests;
         self.seconds += number(one, "seconds")?;
-        self.written += written(one);
+        if !one["acknowledged"].is_null() {
+            let of_both = if one["bench"] == "consume" { requests } else { 0.0 };
+            self.acknowledged.records += count(one, "acknowledged")?;
+            self.acknowledged.bytes += number(one, "acknowledged_bytes")?;
+            self.acknowledged.requests += number(one, "acknowledged_requests")? + of_both;
+        }
         // What has no latency says so by null.
         let ms = |name: &str| one[name].as_f64().unwrap_or_default();
-        self.p50_ms = self.p50_ms.max(ms("p50_ms"));
-        self.p99_ms = self.p99_ms.max(ms("p99_ms"));
-        self.p999_ms = self.p999_ms.max(ms("p999_ms"));
+        self.percentiles.push(Percentiles { p50: ms("p50_ms"), p99: ms("p99_ms"), p999: ms("p999_ms") });
         Ok(())
     }
 }
@@ -111,16 +138,16 @@ fn fill(contender: &Contender, topic: &str, mb: u64) -> Result<u64> {
     let (mut records, mut bytes) = (0, 0.0);
     while bytes < mb as f64 * 1e6 {
         let words = "produce --record-size 1024 --batch-bytes 65536 --acks 1 --connections 4 --in-flight 4";
-        let found = ask(contender, words, topic, Duration::from_secs(2))?;
-        records += written(&found);
+        let found = ask(contender, words, topic, &[], Duration::from_secs(2))?;
+        records += count(&found, "acknowledged")?;
         bytes += number(&found, "bytes")?;
     }
     Ok(records)
 }
 
-fn ask(contender: &Contender, words: &str, topic: &str, during: Duration) -> Result<Value> {
+fn ask(contender: &Contender, words: &str, topic: &str, more: &[String], during: Duration) -> Result<Value> {
     let mut bench = contender.ask(["bench"]);
-    bench.args(words.split(' ')).args(["--topic", topic, "--json"]);
+    bench.args(words.split(' ')).args(more).args(["--topic", topic, "--json"]);
     if !words.starts_with("replay") {
         bench.args(["--warmup", "0", "--seconds", &during.as_secs().to_string()]);
     }
@@ -132,11 +159,28 @@ fn number(found: &Value, name: &str) -> Result<f64> {
     found[name].as_f64().with_context(|| format!("no {name} in {found}"))
 }
 
-/// All records that a run wrote and that were acknowledged; one that only reads has none.
-fn written(found: &Value) -> u64 {
-    found["acknowledged"].as_u64().unwrap_or_default()
-}
-
 fn count(found: &Value, name: &str) -> Result<u64> {
     found[name].as_u64().with_context(|| format!("no {name} in {found}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn runs_are_added_up() {
+        let replayed = json!({"bench": "replay", "bytes": 100, "records": 10, "requests": 2, "seconds": 0.5, "p50_ms": 3.0, "p99_ms": null, "p999_ms": 4.0});
+        let written = json!({"bench": "produce", "bytes": 200, "records": 20, "requests": 4, "seconds": 2.0, "acknowledged": 31, "acknowledged_bytes": 300, "acknowledged_requests": 6});
+        let both = json!({"bench": "consume", "bytes": 1, "records": 1, "requests": 5, "seconds": 1.0, "acknowledged": 1, "acknowledged_bytes": 1, "acknowledged_requests": 7});
+        let mut found = Found::default();
+        for one in [&replayed, &written, &both] {
+            found.add(one).expect("all is told");
+        }
+        assert_eq!((found.bytes, found.records, found.requests, found.seconds), (301.0, 31.0, 11.0, 3.5));
+        let Acknowledged { records, bytes, requests } = found.acknowledged;
+        assert_eq!((records, bytes, requests), (32, 301.0, 18.0));
+        assert_eq!((found.percentiles[0].p50, found.percentiles[0].p99), (3.0, 0.0));
+        assert!(found.add(&json!({"bytes": 1})).is_err());
+    }
 }

@@ -433,6 +433,22 @@ fn a_change_that_fits_into_no_batch_is_refused() {
     leave(&mut book, "x", 1, &mut effects).expect("it is in");
     assert_eq!(listed(&book)[0].0, Kind::Consumer, "it stays what it is");
     assert_eq!(beat(&mut book, "m", 2, &mut effects), REBALANCE, "and goes on");
+
+    // What led to it counts, too.
+    let mut sizes = Vec::new();
+    for room in (700..20_000).step_by(50) {
+        let mut book = book_with_topic();
+        pair(&mut book);
+        heartbeat(&mut book, &joining("x"), 1, &mut Effects::default()).expect("it may");
+        book.limit_batches(room);
+        let mut effects = Effects::default();
+        leave(&mut book, "x", 1, &mut effects).expect("it is in");
+        let bytes = Record::batch_bytes_max_of(&effects.records);
+        let turned = listed(&book)[0].0 == Kind::Classic;
+        assert!(!turned || bytes <= room, "{bytes} in {room}");
+        sizes.push(turned);
+    }
+    assert!(sizes.contains(&true) && sizes.contains(&false));
 }
 
 /// Its assignments are in force until all share anew: nobody else may be given what is read by them.
@@ -472,8 +488,29 @@ fn members_may_agree_on_another_assignor_while_the_group_goes_over() {
     sync(&mut book, 0, "m", 2, &[("m", &[0]), ("n", &[1])], &mut effects).expect("it leads");
     // All can do both, and one of them now only the other.
     come(&mut book, knowing("n", "", &["sticky"]), 0, 4, &mut effects);
+    come(&mut book, knowing("m", "", &["range", "sticky"]), 0, 5, &mut effects);
     heartbeat(&mut book, &joining("x"), 1, &mut effects).expect("a member does not know what is in force");
+    let told = |book: &mut Book, protocol: &str, generation: i32| {
+        let sync = Sync {
+            member_id: Str::from("m"),
+            instance: None,
+            generation,
+            protocol_type: Some(Str::from("consumer")),
+            protocol: Some(Str::from(protocol)),
+            assignments: Assignments::Given(Vec::new()),
+        };
+        let mut effects = Effects::default();
+        book.sync(&Str::from("g"), sync, Ticket(1), now(1), &mut effects);
+        effects.syncs.pop().expect("at once").1.map(drop)
+    };
+    assert_eq!(
+        told(&mut book, "sticky", 3),
+        REBALANCE,
+        "what it was told before is no protocol of this group"
+    );
+    come(&mut book, knowing("m", "", &["range", "sticky"]), 1, 6, &mut effects);
     // With the last of the new protocol gone the group takes what both can do, and whoever was told another joins again.
     leave(&mut book, "x", 1, &mut effects).expect("it is in");
     assert_eq!(listed(&book), [(Kind::Classic, "PreparingRebalance")]);
+    assert_eq!(told(&mut book, "range", 4), REBALANCE);
 }

@@ -293,7 +293,15 @@ fn who_comes_back_with_what_it_had_begins_anew() {
     table.leave("c", None, Departure::ForGood).expect("it is in");
     let late = table.classic_join(&join("c", &["t"], &of_t(&[0, 1])));
     assert_eq!(late.map(drop), Err(GroupError::UnknownMember));
-    assert_eq!(table.classic_join(&join("c", &["t"], &Named::new())).map(|joined| joined.generation), Ok(3));
+    // A client that says the same again without its id is given another, with nothing.
+    let anew = table.classic_join(&join("", &["t"], &of_t(&[0, 1]))).expect("it may");
+    assert_eq!((anew.member_id.as_str(), anew.generation), ("fresh", 3));
+    assert_eq!(
+        table.classic_join(&join("", &["t"], &Named::new())).map(drop),
+        Err(GroupError::MemberIdRequired)
+    );
+    table.leave("fresh", None, Departure::ForGood).expect("it is in");
+    assert_eq!(table.classic_join(&join("c", &["t"], &Named::new())).map(|joined| joined.generation), Ok(5));
 }
 
 #[test]
