@@ -20,6 +20,8 @@ mod floor;
 mod contender;
 /// What is measured.
 mod cases;
+/// The middle of some numbers.
+mod spread;
 /// One run's figures.
 mod load;
 /// JSON, a page, plots.

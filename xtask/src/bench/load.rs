@@ -2,7 +2,7 @@
 
 use super::cases::Case;
 use super::contender::Contender;
-use super::report::Spread;
+use super::spread::Spread;
 use crate::run::{output, shown};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
