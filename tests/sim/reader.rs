@@ -61,8 +61,12 @@ pub(crate) async fn audit(world: &World, topic: &Topic, index: i32) {
 /// Has a log begin further on, now and then, until it is over.
 pub(crate) async fn shorten(world: World, topic: Topic, index: i32, until: Until) {
     let mut reader = Reader::new(&world, &topic, index, "shortener", Source::Broker);
-    while !until() {
+    loop {
         tokio::time::sleep(reader.dice.millis(1_000..10_000)).await;
+        // Not before the sleep: what an audit has seen the log begin at must stay so.
+        if until() {
+            return;
+        }
         let (start, end) = reader.bounds().await;
         let span = u64::try_from(end - start).unwrap_or(0);
         let offset = start + reader.dice.below(span + 1) as i64;

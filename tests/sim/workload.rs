@@ -147,7 +147,8 @@ pub(crate) async fn run(world: World) -> turmoil::Result {
             tasks.spawn_local(reader::wander(world(), topic(), index, settling.clone()));
         }
     }
-    tasks.spawn_local(reader::shorten(world.clone(), topics[1].clone(), 0, trouble.clone()));
+    // Waited for, like those who write: its last deletion comes before the audit.
+    writing.push(tasks.spawn_local(reader::shorten(world.clone(), topics[1].clone(), 0, trouble.clone())));
     writing.push(tasks.spawn_local(mayflies(world.clone())));
     finish(&world, &topics, &writing).await;
     Ok(())
