@@ -128,7 +128,7 @@ pub(crate) struct ConsumerGroup {
     has_topics_record: bool,
     /// The topics that the hash was made of; `None` if it has to be looked at.
     hashed: Option<u64>,
-    /// The topics for which no target could be stored, and the most bytes that a batch might have then.
+    /// The topics for which no target could be stored since the epoch began, and the most bytes that a batch might have then.
     unfit: Option<(u64, usize)>,
     /// The topics that all regular expressions have seen; `None` if that is not known.
     matched: Option<u64>,
@@ -167,7 +167,8 @@ impl Member {
     }
 
     /// Starts the time in which it has to give back what it was told to, if it was. Whoever gives back some of it has new time for the
-    /// rest; to be told of more is no reason for more time. One that speaks the classic protocol learns of it by its next heartbeat, and its time starts then.
+    /// rest; to be told of more is no reason for more time. One that speaks the classic protocol learns of it by its next heartbeat,
+    /// and its time starts then.
     fn hurry(&mut self, before: &Current, now: Instant) {
         if self.profile.classic.is_some() {
             return;
@@ -265,6 +266,7 @@ impl ConsumerGroup {
             Said::Group(value) => {
                 self.at = value.unwrap_or_default();
                 self.hashed = None;
+                self.unfit = None;
             }
             Said::Topics(is_there) => self.has_topics_record = is_there,
             Said::TargetEpoch(epoch) => self.target_epoch = epoch.unwrap_or(0),

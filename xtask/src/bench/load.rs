@@ -53,8 +53,9 @@ pub(crate) fn run(contender: &Contender, case: &Case, warm: Duration, during: Du
     written += warmed.acknowledged.records + found.acknowledged.records;
     let read = count(&ask(contender, REPLAY, topic, &[], Duration::ZERO)?, "records")?;
     ensure!(read == written, "{}: {written} records were acknowledged, {read} are there", case.name);
-    let middle = |of: fn(&Percentiles) -> f64| Spread::of(found.percentiles.iter().map(of));
-    let middle = |of| middle(of).map_or(0.0, |spread| spread.median);
+    let middle = |of: fn(&Percentiles) -> f64| {
+        Spread::of(found.percentiles.iter().map(of)).map_or(0.0, |spread| spread.median)
+    };
     // Of a load that writes: all that cost, not only what counts for the rate. One that only reads has read no more than what counts.
     let ever = found.acknowledged;
     let (bytes, requests) =

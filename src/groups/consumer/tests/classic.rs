@@ -317,3 +317,21 @@ fn who_is_alive_stays_in_though_nothing_can_be_stored() {
     table.pass(8);
     assert!(table.group.members.contains_key("c"), "it was heard of");
 }
+
+/// What did not fit may fit without somebody who has left.
+#[test]
+fn a_target_is_tried_again_once_there_is_another_epoch() {
+    let mut table = Table::new(&[("t", 2), ("u", 1)]);
+    let generation = table.come("c", &[]);
+    table.classic_sync(&sync("c", generation)).expect("all");
+    table.classic_join(&join("d", &["u"], &Named::new())).expect("it may");
+    table.cluster.grow("t", 600);
+    table.see();
+    let epoch = |table: &Table| table.group.members["d"].current.epoch;
+    let at = epoch(&table);
+    assert_eq!(table.classic_beat("d", at), Ok(()), "the target of c does not fit into a record");
+    assert!(table.group.unfit.is_some());
+    table.leave("c", None, Departure::ForGood).expect("it is in");
+    assert_eq!(table.classic_beat("d", at), REBALANCE, "without c it does");
+    assert_eq!(table.group.target_epoch, table.group.at.epoch);
+}
