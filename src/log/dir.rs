@@ -3,7 +3,7 @@
 //! Held by one process at a time. A folder under `topics` is a partition by its name; a folder that nobody asked for (a *stray*)
 //! is listed and left alone until somebody says what to do with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -43,6 +43,8 @@ pub struct LogDir {
     boot: Mutex<Option<String>>,
     /// The last process saw it fail, and not all logs are opened yet.
     failed_before: AtomicBool,
+    /// Logs that were to be opened and could not be.
+    unopened: Mutex<HashSet<TopicPartition>>,
     tasks: TaskGroup,
     /// The one that watches over threads.
     runtime: tokio::runtime::Handle,
@@ -122,6 +124,7 @@ impl LogDir {
             uuid,
             boot: Mutex::new(boot),
             failed_before: AtomicBool::new(failed_before),
+            unopened: Mutex::default(),
             tasks: tasks.clone(),
             runtime: tokio::runtime::Handle::current(),
             logs: RwLock::new(HashMap::new()),
@@ -293,7 +296,17 @@ impl LogDir {
         let logs = opened.iter().filter_map(|(_, log)| log.as_ref().ok());
         let unsynced: Vec<Arc<Log>> = logs.filter(|log| log.synced_end() < log.end()).cloned().collect();
         self.for_each("log-settling", self.shared.options.sync_threads, unsynced, |log| log.settle());
-        if opened.iter().all(|(_, log)| log.is_ok()) {
+        let is_whole = {
+            let mut unopened = self.unopened.lock();
+            for (partition, log) in &opened {
+                match log {
+                    Ok(_) => unopened.remove(partition),
+                    Err(_) => unopened.insert(*partition),
+                };
+            }
+            unopened.is_empty()
+        };
+        if is_whole {
             self.note_boot();
             self.forget_failure();
         }
@@ -418,6 +431,7 @@ impl LogDir {
         let disk = &self.shared.world.disk;
         let topics = self.shared.path.join(layout::TOPICS);
         let open = self.logs.write().remove(&partition);
+        self.unopened.lock().remove(&partition);
         let delay = match &open {
             Some(log) => {
                 log.abandon();

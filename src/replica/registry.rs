@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use aquifer_model::{BrokerId, PartitionIndex, TopicId, TopicName, TopicPartition};
 use aquifer_runtime::World;
@@ -23,6 +24,10 @@ use crate::log::{LogConfig, LogDir, Wanted};
 use crate::metadata::delta::PartitionChange;
 use crate::metadata::image::{Partition, Topic};
 use crate::metadata::{Delta, Image, Metadata};
+
+/// Wait before logs that could not be opened are tried again; doubles while none can be, up to [`REOPEN_MAX`].
+const REOPEN_MIN: Duration = Duration::from_secs(1);
+const REOPEN_MAX: Duration = Duration::from_secs(30);
 
 /// The replicas of this broker.
 #[derive(Debug)]
@@ -166,9 +171,18 @@ impl Replicas {
         let mut configs = self.configs.clone();
         self.carry_out_settings();
         group.spawn("replica-registry", async move {
+            let mut patience = REOPEN_MIN;
+            let mut reopen_at = replicas.world.clock.now() + patience;
             loop {
                 tokio::select! {
                     () = cancelled.cancelled() => return,
+                    () = tokio::time::sleep_until(reopen_at), if replicas.may_reopen() => {
+                        patience = match replicas.reopen().await {
+                            true => REOPEN_MIN,
+                            false => (patience * 2).min(REOPEN_MAX),
+                        };
+                        reopen_at = replicas.world.clock.now() + patience;
+                    }
                     changed = images.changed() => {
                         if changed.is_err() {
                             return;
@@ -260,7 +274,7 @@ impl Replicas {
                 self.close(partition).await;
             }
         }
-        self.open_new(&delta).await;
+        self.open_new(&delta.partitions).await;
         for change in &delta.partitions {
             self.set_role(change);
         }
@@ -270,13 +284,49 @@ impl Replicas {
         self.applied.send_replace(image);
     }
 
-    /// Opens the logs of partitions that are new to this broker. One that cannot be opened is offline, and says why; the others
-    /// are served.
-    async fn open_new(&self, delta: &Delta) {
+    /// Whether there are logs that another attempt may open.
+    fn may_reopen(&self) -> bool {
+        !self.unopened.read().is_empty() && self.logs.failure().borrow().is_none()
+    }
+
+    /// Tries again to open what could not be: what was in the way, a full disk perhaps, may be gone. Gives whether
+    /// any of it is open now.
+    async fn reopen(&self) -> bool {
+        let image = self.applied.borrow().clone();
+        let unopened = self.unopened();
+        let again = unopened.iter().filter_map(|Unopened { partition, .. }| {
+            let topic = image.topic(partition.topic)?;
+            let now = topic.partition(partition.partition)?;
+            // It is not new, and whether its log has ever been here only the bucket can say.
+            let before = Some(now.clone());
+            Some(PartitionChange {
+                topic: topic.clone(),
+                partition: partition.partition,
+                before,
+                after: now.clone(),
+            })
+        });
+        let changes: Vec<PartitionChange> = again.collect();
+        self.open_new(&changes).await;
+        for change in &changes {
+            self.set_role(change);
+        }
+        let left = self.unopened.read().len();
+        if left < unopened.len() {
+            tracing::warn!(opened = unopened.len() - left, left, "logs that could not be opened now are");
+            // Whoever waits for these replicas looks again.
+            self.applied.send_replace(image);
+        }
+        left < unopened.len()
+    }
+
+    /// Opens the logs of partitions that are new to this broker. One that cannot be opened is offline, and says why, until another
+    /// attempt succeeds; the others are served.
+    async fn open_new(&self, changes: &[PartitionChange]) {
         let mut wanted = Vec::new();
         let (mut configs, mut names) = (HashMap::new(), HashMap::new());
-        for change in &delta.partitions {
-            let partition = TopicPartition { topic: change.topic.id, partition: change.partition };
+        for change in changes {
+            let partition = change.id();
             if change.after.replicas.contains(&self.broker) && self.get(partition).is_none() {
                 let config = self.topic_config(&change.topic);
                 wanted.push(Wanted {
@@ -307,9 +357,12 @@ impl Replicas {
                 }
                 Err(error) => {
                     let topic = names.remove(&partition).expect("every wanted log has a topic");
-                    tracing::error!(%partition, %topic, %error, "cannot open a log: its partition is offline");
                     let reason = format!("the log cannot be opened: {error}");
-                    self.unopened.write().insert(partition, Unopened { partition, topic, reason });
+                    let unopened = Unopened { partition, topic: topic.clone(), reason };
+                    // Told once, and again when there is another reason.
+                    if self.unopened.write().insert(partition, unopened.clone()).as_ref() != Some(&unopened) {
+                        tracing::error!(%partition, %topic, %error, "cannot open a log: its partition is offline");
+                    }
                 }
             }
         }

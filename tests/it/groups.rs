@@ -1,6 +1,8 @@
 //! Consumer groups of the classic protocol: FindCoordinator, JoinGroup, SyncGroup, Heartbeat, LeaveGroup, OffsetCommit,
 //! OffsetFetch, OffsetDelete, ListGroups, DescribeGroups, DeleteGroups.
 
+use std::path::{Path, PathBuf};
+
 use aquifer_protocol::messages::delete_groups::DeleteGroupsRequest;
 use aquifer_protocol::messages::describe_groups::DescribeGroupsRequest;
 use aquifer_protocol::messages::find_coordinator::FindCoordinatorRequest;
@@ -20,11 +22,13 @@ use aquifer_protocol::messages::offset_fetch::{
 };
 use aquifer_protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 use aquifer_protocol::{ErrorCode, Str};
+use aquifer_runtime::World;
 use bytes::Bytes;
 
+use crate::admin::metric;
 use crate::batches::batch;
 use crate::client::{Client, Topic, eventually};
-use crate::node::Node;
+use crate::node::{Home, Node};
 
 /// A first round is over at once, and no more partitions are made than are wanted.
 const SETS: [&str; 2] = ["group.initial.rebalance.delay.ms=0", "offsets.topic.num.partitions=4"];
@@ -200,6 +204,55 @@ async fn positions_are_stored_and_told_in_every_version_and_outlive_the_broker()
     let mut client = node.client().await;
     coordinator(&mut client, "g", 4).await;
     assert_eq!(committed(&mut client, "g", &topic, 8).await, (110, ErrorCode::NONE));
+    node.stop().await;
+}
+
+/// The files that say whose a log is, of all logs.
+fn partition_files(home: &Home) -> Vec<PathBuf> {
+    let disk = World::system().disk;
+    let below = |folder: &Path| -> Vec<PathBuf> {
+        let entries = disk.list(folder).expect("a folder of the broker's");
+        entries.into_iter().map(|entry| folder.join(entry.name)).collect()
+    };
+    let topics = below(&home.data().join("topics"));
+    topics.iter().flat_map(|topic| below(topic)).map(|partition| partition.join("partition")).collect()
+}
+
+/// What keeps a log from being opened at a start may pass: a disk that was full. Its partition is then served without another start,
+/// and so are the groups in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_that_can_be_opened_later_are_served_from_then_on() {
+    let sets = [&SETS[..], &["offsets.topic.num.partitions=1", "admin.listen=127.0.0.1:0"]].concat();
+    let node = Node::start(&sets).await;
+    let mut client = node.client().await;
+    let topic = client.create("t", 1, &[]).await;
+    coordinator(&mut client, "g", 4).await;
+    client.append(&topic, 0, &batch(&["a", "b"])).await;
+    assert_eq!(commit(&mut client, &commit_request("g", &topic, 2, 8), 8).await, ErrorCode::NONE);
+
+    let home = node.stop().await;
+    let disk = World::system().disk;
+    let files = partition_files(&home);
+    for file in &files {
+        disk.rename(file, &file.with_extension("away")).expect("it is there");
+        disk.create_dir_all(file).expect("a folder in its place");
+    }
+    let node = home.start().await;
+    let mut client = node.client().await;
+    let unopened = async || metric(&node, "aquifer_replica_partitions_unopened").await;
+    assert_eq!(unopened().await, files.len() as f64);
+    assert_eq!(client.list_offset(&topic, 0, -1).await.error_code, ErrorCode::KAFKA_STORAGE_ERROR);
+    // One is in order again, and then the others: each attempt opens what it can.
+    for file in &files {
+        disk.remove_dir_all(file).expect("it was made above");
+        disk.rename(&file.with_extension("away"), file).expect("it was put there above");
+        let left = files.iter().filter(|file| file.is_dir()).count() as f64;
+        eventually("one more is open", async || (unopened().await <= left).then_some(())).await;
+    }
+    assert_eq!(client.end(&topic, 0).await, 2);
+    assert_eq!(client.append(&topic, 0, &batch(&["c"])).await, 2);
+    coordinator(&mut client, "g", 4).await;
+    assert_eq!(committed(&mut client, "g", &topic, 8).await, (2, ErrorCode::NONE));
     node.stop().await;
 }
 

@@ -121,12 +121,12 @@ impl Broker {
 
     /// Stops it where it stands.
     pub(crate) fn freeze(&self) -> Result<()> {
-        run(&mut command("kill", ["-STOP", &self.server.id().to_string()]))
+        process::freeze(self.server.id())
     }
 
     /// Lets it go on as if nothing had been.
     pub(crate) fn thaw(&self) -> Result<()> {
-        run(&mut command("kill", ["-CONT", &self.server.id().to_string()]))
+        process::thaw(self.server.id())
     }
 
     /// Where its bucket is.

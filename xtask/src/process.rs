@@ -1,10 +1,14 @@
-//! What a process has used since it started, as Linux tells it.
+//! What a process has used since it started, as Linux tells it; and how one is stopped where it stands.
 
+use crate::run::{command, run};
 use anyhow::{Context, Result, ensure};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// What Linux counts process times in, on every machine that this runs on.
 const MS_A_TICK: u64 = 10;
+const FREEZE_DEADLINE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(1);
 
 /// User and system time of all its threads.
 pub(crate) fn cpu(id: u32) -> Result<Duration> {
@@ -33,6 +37,40 @@ pub(crate) fn read_bytes(id: u32) -> Result<u64> {
     field(&read(id, "io")?, "rchar:")
 }
 
+/// Stops it where it stands, and waits until no thread of it runs its own code: each has stopped, or will before it is back from the
+/// kernel, where one may still wait for a disk.
+pub(crate) fn freeze(id: u32) -> Result<()> {
+    run(&mut command("kill", ["-STOP", &id.to_string()]))?;
+    let began = Instant::now();
+    while !is_frozen(&states(id)?) {
+        ensure!(began.elapsed() < FREEZE_DEADLINE, "process {id} does not stop");
+        sleep(POLL);
+    }
+    Ok(())
+}
+
+/// Lets it go on as if nothing had been.
+pub(crate) fn thaw(id: u32) -> Result<()> {
+    run(&mut command("kill", ["-CONT", &id.to_string()]))
+}
+
+/// The first that stops has all others marked: what is in an uninterruptible wait by then stops at its end.
+fn is_frozen(states: &str) -> bool {
+    states.contains('T') && states.chars().all(|state| "TD".contains(state))
+}
+
+/// What its threads do, a letter each.
+fn states(id: u32) -> Result<String> {
+    let threads = format!("/proc/{id}/task");
+    let mut states = String::new();
+    for thread in std::fs::read_dir(&threads).with_context(|| format!("listing {threads}"))? {
+        // One that has ended meanwhile does nothing any more.
+        let Ok(text) = std::fs::read_to_string(thread?.path().join("stat")) else { continue };
+        states.extend(text.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next()));
+    }
+    Ok(states)
+}
+
 /// The number behind a name.
 fn field(text: &str, name: &str) -> Result<u64> {
     let line =
@@ -56,5 +94,15 @@ mod tests {
         assert!(resident_bytes(id).expect("it is there") > 100_000);
         assert!(read_bytes(id).expect("it is there") > 0);
         cpu(id).expect("it is there");
+    }
+
+    #[test]
+    fn frozen_is_what_runs_nothing_of_its_own() {
+        for (states, frozen) in
+            [("T", true), ("TTDT", true), ("DD", false), ("TS", false), ("TR", false), ("", false)]
+        {
+            assert_eq!(is_frozen(states), frozen, "{states}");
+        }
+        assert!(!is_frozen(&states(std::process::id()).expect("it is there")));
     }
 }

@@ -6,6 +6,7 @@
 //! A pass shows: while it reads keys, `aquifer_cleaner_read_bytes` grows alone; while it writes, files named `*.cleaned` lie in the
 //! partition's folder, and one that is no longer there has just taken its place in the log.
 
+use super::powercut;
 use crate::broker::Broker;
 use crate::clients::{kcat_compacted, kcat_offset};
 use crate::flags::Flags;
@@ -228,11 +229,7 @@ impl Part<'_> {
                 }
                 Some(disk) => {
                     half_way += usize::from(!self.cleaned()?.is_empty());
-                    disk.cut()?;
-                    broker.kill()?;
-                    drop(noise.take());
-                    disk.remount()?;
-                    noise = Some(Noise::on(disk));
+                    powercut::cut(&mut broker, disk, &mut noise)?;
                 }
             }
             broker.start_again()?;

@@ -6,7 +6,9 @@
 //! that it ever acknowledged.
 //!
 //! *Full*: an ext4 with a large file beside the data. Appends must be refused, retriably, with nothing lost and the process alive,
-//! and go on by themselves once the file is gone.
+//! and go on by themselves once the file is gone. Then the broker is killed and a log loses the file that says whose it is, as a crash
+//! may leave it; started while the disk is full, the broker cannot write it anew, serves the others, and opens that log once there is
+//! room.
 
 use super::{Blows, PARTITIONS, Rig, TOPIC};
 use crate::broker::Broker;
@@ -15,7 +17,7 @@ use crate::flags::Flags;
 use crate::history::History;
 use crate::mounted::{Kind, Memory, Mounted, check_machine};
 use crate::places;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -37,6 +39,9 @@ const FAULT_DEADLINE: Duration = Duration::from_secs(120);
 /// Nothing may be acknowledged for so long after a fault that stays.
 const SILENCE: Duration = Duration::from_secs(3);
 const DIR_FAILED: &str = "aquifer_log_dir_failed";
+const UNOPENED: &str = "aquifer_replica_partitions_unopened";
+/// The broker tries again each 30 s at the latest.
+const REOPEN_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 /// Nothing leaves the local disk, so that it fills; and nothing but the disk itself says that it is full.
 const SETTINGS: [(&str, &str); 5] = [
@@ -101,12 +106,36 @@ fn full(binary: &Path) -> Result<()> {
     let back = Instant::now();
     rig.soak.wait_for_more(1)?;
     println!("   full: acknowledged again {:.1} s after there was room", back.elapsed().as_secs_f64());
+    started_on_a_full_disk(&mut broker, &disk, &mut rig)?;
     let history = rig.finish(&broker)?;
     broker.wait_until_no_lag(super::TIERED_DEADLINE)?;
     broker.end()?;
     history.must_be_clean()?;
     bucket::verify(binary, &url)?;
     disk.unmount()
+}
+
+fn started_on_a_full_disk(broker: &mut Broker, disk: &Mounted, rig: &mut Rig) -> Result<()> {
+    broker.kill()?;
+    let logs = broker.data().join("topics").join(TOPIC);
+    let log = std::fs::read_dir(&logs)?.next().with_context(|| format!("no log in {}", logs.display()))??;
+    std::fs::remove_file(log.path().join("partition"))?;
+    disk.fill(0)?;
+    rig.history.fault("started on a full disk")?;
+    broker.start_again()?;
+    ensure!(broker.metric(UNOPENED)? == 1, "a log was opened that there is no room for");
+    disk.unfill()?;
+    let room = Instant::now();
+    while broker.metric(UNOPENED)? > 0 {
+        ensure!(room.elapsed() < REOPEN_DEADLINE, "a log is not opened though the disk has room again");
+        sleep(POLL);
+    }
+    println!(
+        "   full: a log that could not be opened was, {:.1} s after there was room",
+        room.elapsed().as_secs_f64()
+    );
+    rig.goes_on()?;
+    Ok(())
 }
 
 /// A bucket that has nothing to do with the disk.
