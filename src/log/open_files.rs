@@ -64,6 +64,11 @@ impl FileSlot {
         }
     }
 
+    /// Whether it need not be opened.
+    pub(crate) fn is_open(&self) -> bool {
+        self.file.lock().is_some()
+    }
+
     /// Where the file is.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -9,8 +9,8 @@
 //! whichever segment. There the order of offsets alone says that a batch lies where it belongs, so one behind a gap is given only
 //! if the next goes on behind it, and none that reaches beyond its segment.
 //!
-//! A read of a page that is not in memory waits for the device: whoever reads far behind the end does so away from the threads
-//! that serve. See [`Log::bytes_behind_tail`].
+//! A read of a page that is not in memory waits for the device. [`Log::read_in_memory`] does not, and says so; whoever serves asks
+//! it first, and reads away from the threads that serve if it must.
 //!
 //! A segment may be removed, or cut, while it is read. The file stays readable for as long as it is held; whether the bytes
 //! still are the log's is decided afterwards, and if they may not be, the read starts anew.
@@ -116,10 +116,38 @@ enum Rest {
 /// What a segment holds of an answer.
 enum Gathered {
     Batches(Bytes, OffsetRange),
+    /// The device would have to be waited for.
+    NotInMemory,
     /// Not what may be given.
     Nothing,
     /// No batch from the offset on: compaction has emptied the rest of the segment, and the answer starts in the next.
     Beyond(Offset),
+}
+
+/// Whether a read may wait for the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    IfItMust,
+    Never,
+}
+
+/// A segment's file, as far as it may be waited for.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    file: &'a File,
+    path: &'a Path,
+    waits: Waits,
+}
+
+impl Source<'_> {
+    /// So many bytes, fewer at the end of the file; `None` if the device would have to be waited for.
+    fn read_at(self, position: u64, count: usize) -> Result<Option<Vec<u8>>, ReadError> {
+        let read = match self.waits {
+            Waits::IfItMust => self.file.read_at(position, count).map(Some),
+            Waits::Never => self.file.read_cached_at(position, count),
+        };
+        read.map_err(|error| ReadError::of_read(self.path, position, error))
+    }
 }
 
 enum Found {
@@ -132,7 +160,20 @@ impl Log {
     /// Whole batches from one segment; ask again from where they end for more. From the end itself on there is nothing, which
     /// is no error.
     pub fn read(&self, read: Read) -> Result<Slice, ReadError> {
-        self.steadily(|| self.try_read(&read))
+        let slice = self.steadily(|| self.try_read(&read, Waits::IfItMust))?;
+        Ok(slice.expect("whoever may wait for the device is given what it has"))
+    }
+
+    /// The same without a wait for the device: `None` if not all of it is in memory. Where that cannot be told, what lies near the
+    /// log's end is taken for it.
+    pub fn read_in_memory(&self, read: Read) -> Result<Option<Slice>, ReadError> {
+        if self.shared.tells_cached {
+            self.steadily(|| self.try_read(&read, Waits::Never))
+        } else if self.is_far_behind(read.from) {
+            Ok(None)
+        } else {
+            self.read(read).map(Some)
+        }
     }
 
     /// Runs `attempt` again if it failed while bytes left the log, or succeeded over bytes that did.
@@ -151,7 +192,7 @@ impl Log {
         }
     }
 
-    fn try_read(&self, read: &Read) -> Result<Slice, ReadError> {
+    fn try_read(&self, read: &Read, waits: Waits) -> Result<Option<Slice>, ReadError> {
         let nothing = Slice {
             bytes: Bytes::new(),
             range: OffsetRange { base: read.from, next: read.from },
@@ -161,14 +202,22 @@ impl Log {
         let mut read = *read;
         let (bytes, range) = loop {
             let place = match self.find(read.from, read.until)? {
-                Found::Empty => return Ok(nothing),
+                Found::Empty => return Ok(Some(nothing)),
                 Found::Tail(place) => place,
+                Found::Sealed(sealed, ..) if waits == Waits::Never && !self.has_index(&sealed) => {
+                    return Ok(None);
+                }
                 Found::Sealed(sealed, epochs, gaps) => self.place_in(&sealed, epochs, gaps, &read)?,
             };
+            if waits == Waits::Never && !place.slot.is_open() {
+                return Ok(None);
+            }
             let file = self.file(&place.slot)?;
-            match gather(&file, &place, &read, interval)? {
+            let source = Source { file: &file, path: place.slot.path(), waits };
+            match gather(source, &place, &read, interval)? {
                 Gathered::Batches(bytes, range) => break (bytes, range),
-                Gathered::Nothing => return Ok(nothing),
+                Gathered::NotInMemory => return Ok(None),
+                Gathered::Nothing => return Ok(Some(nothing)),
                 // Rises with each segment, so there is an end to it.
                 Gathered::Beyond(next) => read.from = next,
             }
@@ -177,7 +226,7 @@ impl Log {
             AbortedTxns::Skip => Vec::new(),
             AbortedTxns::Include => self.aborted(range)?,
         };
-        Ok(Slice { bytes, range, aborted })
+        Ok(Some(Slice { bytes, range, aborted }))
     }
 
     /// The open file of a segment; that there is none is damage.
@@ -252,13 +301,12 @@ impl Log {
         })
     }
 
-    /// About how many bytes lie between `from` and the log's end: what is near the end is in the page cache still. Touches no
-    /// file.
-    pub fn bytes_behind_tail(&self, from: Offset) -> ByteCount {
+    /// About how many bytes lie between `from` and the log's end. Touches no file.
+    pub(super) fn bytes_behind_tail(&self, from: Offset) -> ByteCount {
         self.bytes_from(from, Offset::MAX)
     }
 
-    /// Whether what ends at an offset is of no interest to those who read the log's end: it need not stay in the page cache.
+    /// Whether what ends, or begins, at an offset is of no interest to those who read the log's end: it need not stay in the page cache.
     pub(super) fn is_far_behind(&self, next: Offset) -> bool {
         self.bytes_behind_tail(next) > TAIL_BYTES
     }
@@ -303,8 +351,8 @@ fn floors(entries: &[OffsetEntry], base: Offset, from: Offset) -> [OffsetEntry; 
 }
 
 /// The batches that answer a read, from a file.
-fn gather(file: &File, place: &Place, read: &Read, interval: u64) -> Result<Gathered, ReadError> {
-    let path = place.slot.path();
+fn gather(source: Source<'_>, place: &Place, read: &Read, interval: u64) -> Result<Gathered, ReadError> {
+    let path = source.path;
     let [floor, others @ ..] = &place.floors;
     let mut others = others.iter();
     let begin = |floor: &OffsetEntry| {
@@ -317,9 +365,9 @@ fn gather(file: &File, place: &Place, read: &Read, interval: u64) -> Result<Gath
     let wanted = read.bytes_max.get().saturating_add(interval).max(HEADER_BYTES as u64);
     'walk: loop {
         let count = wanted.min(place.ceiling.saturating_sub(position));
-        let buffer = file
-            .read_at(position, usize::try_from(count).unwrap_or(usize::MAX))
-            .map_err(|error| ReadError::of_read(path, position, error))?;
+        let Some(buffer) = source.read_at(position, usize::try_from(count).unwrap_or(usize::MAX))? else {
+            return Ok(Gathered::NotInMemory);
+        };
         let cut_short = (buffer.len() as u64) < count;
         let mut at = 0;
         loop {
@@ -351,7 +399,7 @@ fn gather(file: &File, place: &Place, read: &Read, interval: u64) -> Result<Gath
             if header.next_offset() > read.from {
                 let is_behind_gap = header.base_offset > expected;
                 let first = First { position: position + at as u64, at, header, is_behind_gap };
-                return take(file, place, read, buffer.into(), first);
+                return take(source, place, read, buffer.into(), first);
             }
             (expected, by_index) = (header.next_offset(), false);
             at += header.size();
@@ -385,8 +433,14 @@ struct First {
 }
 
 /// From the first batch of the answer on, as much as may be given.
-fn take(file: &File, place: &Place, read: &Read, buffer: Bytes, first: First) -> Result<Gathered, ReadError> {
-    let path = place.slot.path();
+fn take(
+    source: Source<'_>,
+    place: &Place,
+    read: &Read,
+    buffer: Bytes,
+    first: First,
+) -> Result<Gathered, ReadError> {
+    let path = source.path;
     let base = first.header.base_offset;
     let bytes_max = usize::try_from(read.bytes_max.get()).unwrap_or(usize::MAX);
     let size = first.header.size();
@@ -397,8 +451,10 @@ fn take(file: &File, place: &Place, read: &Read, buffer: Bytes, first: First) ->
         (buffer, first.at)
     } else {
         let left = usize::try_from(place.ceiling - first.position).unwrap_or(usize::MAX);
-        let again = file.read_at(first.position, size.max(bytes_max).min(left));
-        (Bytes::from(again.map_err(|error| ReadError::of_read(path, first.position, error))?), 0)
+        let Some(again) = source.read_at(first.position, size.max(bytes_max).min(left))? else {
+            return Ok(Gathered::NotInMemory);
+        };
+        (Bytes::from(again), 0)
     };
     if buffer.len() < at + size {
         return Err(damaged(path, first.position, "the file ends within a batch"));
@@ -413,8 +469,8 @@ fn take(file: &File, place: &Place, read: &Read, buffer: Bytes, first: First) ->
             Some(head) => head.to_vec(),
             None => {
                 let count = HEADER_BYTES.min(place.ceiling.saturating_sub(position) as usize);
-                let head = file.read_at(position, count);
-                head.map_err(|error| ReadError::of_read(path, position, error))?
+                let Some(head) = source.read_at(position, count)? else { return Ok(Gathered::NotInMemory) };
+                head
             }
         };
         if goes_back(&head, &first.header) {

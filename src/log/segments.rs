@@ -175,6 +175,11 @@ impl Log {
         Ok(show(&index))
     }
 
+    /// Whether a closed segment's index need not be loaded.
+    pub(super) fn has_index(&self, sealed: &Sealed) -> bool {
+        sealed.unwritten.lock().is_some() || self.shared.indexes.has(sealed.number)
+    }
+
     fn load_index(&self, sealed: &Sealed) -> Result<Index, ReadError> {
         let path = &sealed.index_path;
         let io = |error: io::Error| ReadError::io(path, error);

@@ -1,5 +1,6 @@
 //! What all logs of one data directory have in common.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) past: Past,
     /// Told when damage is found.
     pub(crate) damaged: Notify,
+    /// Whether this file system can say what is in the page cache.
+    pub(super) tells_cached: bool,
     numbers: AtomicU64,
     /// In milliseconds; it changes while the broker runs.
     producer_id_expiration: AtomicU64,
@@ -87,6 +90,7 @@ impl Shared {
             damaged: Notify::new(),
             producer_id_expiration: AtomicU64::new(millis(options.producer_id_expiration_ms)),
             options,
+            tells_cached: tells_cached(world, &path.join(layout::FORMAT)),
             numbers: AtomicU64::new(0),
         }
     }
@@ -110,6 +114,11 @@ impl Shared {
     pub(crate) fn quarantine_file(&self, name: &str) -> PathBuf {
         self.path.join(layout::QUARANTINE).join(name)
     }
+}
+
+fn tells_cached(world: &World, file: &Path) -> bool {
+    let asked = world.disk.open(file).and_then(|file| file.read_cached_at(0, 1));
+    !asked.is_err_and(|error| error.kind() == io::ErrorKind::Unsupported)
 }
 
 fn millis(duration: Duration) -> u64 {

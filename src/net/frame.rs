@@ -3,25 +3,26 @@
 //! The length is a claim by a stranger: memory grows with the bytes that arrive, never with the bytes that are announced. A
 //! caller with a budget grows a frame step by step and pays for each ([`FrameReader::fill`]); one without takes it whole
 //! ([`FrameReader::frame`]). Reading is cancel-safe either way: what has arrived stays in the reader. An idle reader holds no
-//! buffer: ten thousand idle connections cost their tasks, not their buffers. A frame is handed on without a copy.
+//! buffer: ten thousand idle connections cost their tasks, not their buffers. A frame is handed on without a copy, and the read that
+//! ends it brings the head of the next along.
 
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use aquifer_protocol::frame::{ForeignProtocol, FrameError, check_frame_length, looks_like};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes of the length in front of each frame.
 pub(crate) const HEAD_BYTES: usize = 4;
-/// Room for the first bytes after a silence; holds most requests but Produce whole.
+/// Room for the first bytes after a silence, and for those of the next frame behind one; holds most requests but Produce whole.
 const WAITING_BYTES: usize = 256;
-/// Room for what else arrives before a frame's length is known.
-const READ_BYTES: usize = 8 << 10;
 /// What a frame gets before its bytes arrive.
 const FIRST_STEP_BYTES: usize = 64 << 10;
 /// How much larger each further step is: a frame costs at most so many times what has arrived of it, and is moved seldom.
 const STEP_FACTOR: usize = 4;
+/// A frame of up to so much gets all of its memory with the second step, and is not moved again.
+const MOVED_ONCE_BYTES: usize = 2 << 20;
 /// Slices a single write hands to the kernel; more would not make it cheaper.
 const WRITE_SLICES_MAX: usize = 64;
 
@@ -71,11 +72,10 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
             if count == 0 {
                 return Ok(false);
             }
-            self.buffer.reserve(READ_BYTES);
-            self.buffer.extend_from_slice(&first[..count]);
+            self.buffer = BytesMut::from(&first[..count]);
         }
         while self.buffer.len() < HEAD_BYTES {
-            self.buffer.reserve(READ_BYTES);
+            self.buffer.reserve(WAITING_BYTES);
             self.read_some(HEAD_BYTES).await?;
         }
         Ok(true)
@@ -98,11 +98,14 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
         length.min(room.saturating_mul(STEP_FACTOR).max(FIRST_STEP_BYTES))
     }
 
-    /// Waits until the first `bytes` of the next frame are here, its length, which was just asked for, not counted. Cancel-safe.
-    pub async fn fill(&mut self, bytes: usize) -> Result<(), ReadFrameError> {
+    /// Waits until the first `bytes` of the next frame are here, of `length` in all as was just asked for. Little more is read than
+    /// that. Cancel-safe.
+    pub async fn fill(&mut self, bytes: usize, length: usize) -> Result<(), ReadFrameError> {
         let wanted = HEAD_BYTES + bytes;
         if self.buffer.capacity() < wanted {
-            self.buffer.reserve(wanted - self.buffer.len());
+            let at_once = bytes > FIRST_STEP_BYTES && length <= MOVED_ONCE_BYTES;
+            let room = if at_once { HEAD_BYTES + length } else { wanted };
+            self.buffer.reserve(room + WAITING_BYTES - self.buffer.len());
         }
         while self.buffer.len() < wanted {
             self.read_some(wanted).await?;
@@ -113,6 +116,8 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
     /// The next frame, which is here: [`FrameReader::fill`] has waited for all of it.
     pub fn take(&mut self, length: usize) -> Bytes {
         let mut frame = self.buffer.split_to(HEAD_BYTES + length);
+        // What has come of the next must not keep the memory of this one.
+        self.buffer = BytesMut::from(&self.buffer[..]);
         frame.advance(HEAD_BYTES);
         frame.freeze()
     }
@@ -123,13 +128,16 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
         let mut room = 0;
         while room < length {
             room = FrameReader::<S>::next_step(length, room);
-            self.fill(room).await?;
+            self.fill(room, length).await?;
         }
         Ok(Some(self.take(length)))
     }
 
+    /// Reads towards the first `announced` bytes, and little beyond.
     async fn read_some(&mut self, announced: usize) -> Result<(), ReadFrameError> {
-        if self.stream.read_buf(&mut self.buffer).await? == 0 {
+        let at_most = announced + WAITING_BYTES - self.buffer.len();
+        let room = self.buffer.capacity() - self.buffer.len();
+        if self.stream.read_buf(&mut (&mut self.buffer).limit(at_most.min(room))).await? == 0 {
             return Err(ReadFrameError::CutShort { arrived: self.buffer.len(), announced });
         }
         Ok(())

@@ -5,7 +5,6 @@
 //! one that lags does not keep the others waiting. Partitions that cannot lead before they have asked the bucket do not stand
 //! behind uploads.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,14 +13,13 @@ use aquifer_model::{ByteCount, Timestamp, TopicPartition};
 use aquifer_runtime::World;
 use aquifer_runtime::tasks::{self, TaskGroup};
 use aquifer_tiering::{Tier, TieredUpTo};
-use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::archiving::{ArchiveRules, Done};
 use super::disk::{self, Droppable};
 use super::registry::Replicas;
 use super::state::{Replica, Role};
+use super::turns::Turns;
 use crate::log::{Keep, removable_before};
 
 /// Partitions that ask the bucket at once where they end.
@@ -72,6 +70,9 @@ impl KeeperOptions {
     }
 }
 
+/// Partitions that have something to do in the bucket.
+type Archives = Turns<TopicPartition, Arc<Replica>>;
+
 /// Looks over all partitions.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -80,9 +81,8 @@ pub(crate) struct Keeper {
     options: KeeperOptions,
     rules: ArchiveRules,
     world: World,
-    uploads: Arc<Semaphore>,
-    recoveries: Arc<Semaphore>,
-    busy: Arc<Mutex<HashSet<TopicPartition>>>,
+    uploads: Arc<Archives>,
+    recoveries: Arc<Archives>,
     retaining: AtomicBool,
     relieving: AtomicBool,
     group: TaskGroup,
@@ -98,9 +98,8 @@ impl Keeper {
     ) -> Arc<Keeper> {
         let rules = options.archive_rules(&replicas);
         Arc::new(Keeper {
-            uploads: Arc::new(Semaphore::new(options.uploads_max)),
-            recoveries: Arc::new(Semaphore::new(RECOVERIES_MAX)),
-            busy: Arc::default(),
+            uploads: Arc::new(Turns::new(options.uploads_max)),
+            recoveries: Arc::new(Turns::new(RECOVERIES_MAX)),
             retaining: AtomicBool::new(false),
             relieving: AtomicBool::new(false),
             replicas,
@@ -166,30 +165,24 @@ impl Keeper {
         }
     }
 
-    fn start_archive(self: &Arc<Keeper>, replica: &Arc<Replica>, slots: &Arc<Semaphore>) {
+    fn start_archive(self: &Arc<Keeper>, replica: &Arc<Replica>, archives: &Arc<Archives>) {
         let Some(tier) = self.tier.clone() else { return };
-        if !self.busy.lock().insert(replica.partition()) {
+        if !archives.admit(replica.partition(), replica.clone()) {
             return;
         }
-        let (keeper, replica, slots) = (self.clone(), replica.clone(), slots.clone());
-        let busy = Busy { all: self.busy.clone(), partition: replica.partition() };
+        let (keeper, archives) = (self.clone(), archives.clone());
         self.group.spawn("archive", async move {
-            // However this ends, the next look may start it again.
-            let _busy = busy;
-            let cancelled = keeper.group.cancelled().clone();
             let work = async {
-                loop {
-                    // The slot is given back after each turn; those who wait are served in order.
-                    let Ok(_slot) = slots.acquire().await else { return };
+                while let Some((partition, replica)) = archives.next() {
                     match replica.work_on_archive(&tier, &keeper.rules).await {
-                        Done::More => {}
-                        Done::Idle | Done::Retry | Done::Stopped => return,
+                        Done::More => archives.again(partition, replica),
+                        Done::Idle | Done::Retry | Done::Stopped => archives.done(partition),
                     }
                 }
             };
             // A stop in the middle of an upload leaves an object that nothing names; the next claim collects it.
             tokio::select! {
-                () = cancelled.cancelled() => {}
+                () = keeper.group.cancelled().cancelled() => {}
                 () = work => {}
             }
         });
@@ -305,18 +298,6 @@ impl Keeper {
             self.rules.metrics.retention_failures.inc();
             tracing::error!(partition = %replica.partition(), topic = %replica.topic(), %error, "retention failed");
         }
-    }
-}
-
-/// A partition that a task works on, for as long as that lives.
-struct Busy {
-    all: Arc<Mutex<HashSet<TopicPartition>>>,
-    partition: TopicPartition,
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.all.lock().remove(&self.partition);
     }
 }
 

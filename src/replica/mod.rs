@@ -38,6 +38,8 @@ pub(crate) mod offsets;
 mod archiving;
 /// Tells when a partition's uploads stand still.
 mod standstill;
+/// Work on many things by few tasks, a turn at a time.
+mod turns;
 /// Which partitions' segments are to be rolled, uploaded or dropped, and when.
 pub(crate) mod keeper;
 /// When which log is compacted, and how fast.

@@ -14,10 +14,8 @@ use tokio::time::Instant;
 
 use super::error::ReadError;
 use super::state::Replica;
-use crate::log::{AbortedTxns, AtLeast, Read};
+use crate::log::{AbortedTxns, AtLeast, Read, Slice};
 
-/// Data this close to the log's end is surely still in the page cache, so reading it does not wait for the disk.
-const CACHED_BEHIND_END: ByteCount = ByteCount::mib(64);
 /// Segments that one answer may span. Small segments would make it many, each with a read of its own.
 const SEGMENTS_MAX: usize = 64;
 
@@ -161,14 +159,25 @@ impl Replica {
         upper: Offset,
         request: ReadRequest,
     ) -> Result<Batches, ReadError> {
-        if self.log().bytes_behind_tail(from) <= CACHED_BEHIND_END {
-            return self.read_hot_now(from, upper, request);
+        let in_memory = self.read_segments(from, upper, request, |read| self.log().read_in_memory(read))?;
+        if let Some(batches) = in_memory {
+            return Ok(batches);
         }
+        // The device has to be waited for: not on a thread that serves others.
         let replica = self.clone();
-        tasks::blocking(move || replica.read_hot_now(from, upper, request)).await
+        let read =
+            move || replica.read_segments(from, upper, request, |read| replica.log().read(read).map(Some));
+        Ok(tasks::blocking(read).await?.unwrap_or_else(|| Batches::empty(request.isolation)))
     }
 
-    fn read_hot_now(&self, from: Offset, upper: Offset, request: ReadRequest) -> Result<Batches, ReadError> {
+    /// Reads one segment after the other by `read`, until the answer is full; `None` if that gives not even a first.
+    fn read_segments(
+        &self,
+        from: Offset,
+        upper: Offset,
+        request: ReadRequest,
+        one: impl Fn(Read) -> Result<Option<Slice>, crate::log::ReadError>,
+    ) -> Result<Option<Batches>, ReadError> {
         let aborted = match request.isolation {
             Isolation::ReadUncommitted => AbortedTxns::Skip,
             Isolation::ReadCommitted => AbortedTxns::Include,
@@ -177,10 +186,11 @@ impl Replica {
         let mut read =
             Read { from, until: upper, bytes_max: request.bytes_max, at_least: request.at_least, aborted };
         for _ in 0..SEGMENTS_MAX {
-            let slice = match self.log().read(read) {
-                Ok(slice) => slice,
-                // What is sound before the damage is given; who asks for what comes next is told.
-                Err(crate::log::ReadError::Corrupt(_)) if !batches.slices.is_empty() => break,
+            let slice = match one(read) {
+                Ok(Some(slice)) => slice,
+                // What came before is given; who asks for what comes next waits for it, or is told.
+                Ok(None) | Err(crate::log::ReadError::Corrupt(_)) if !batches.slices.is_empty() => break,
+                Ok(None) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
             if slice.bytes.is_empty() {
@@ -198,7 +208,7 @@ impl Replica {
                 break;
             }
         }
-        Ok(batches)
+        Ok(Some(batches))
     }
 
     /// Reads from the bucket, waiting until `wait_until` at most. [`ReadError::Pending`] if it has not answered by then; the load

@@ -251,7 +251,7 @@ impl Arrivals {
             // Again and again, since a step that was paid for may not have arrived when this was given up.
             tokio::select! {
                 biased;
-                filled = frames.fill(held.room().min(length)) => filled?,
+                filled = frames.fill(held.room().min(length), length) => filled?,
                 () = held.lapse(&limits.requests) => return Err(Ended::TooSlow { announced: length }),
             }
             if held.room() >= length {

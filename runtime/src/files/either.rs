@@ -234,6 +234,14 @@ impl File {
     }
 
     /// As the host's.
+    pub fn read_cached_at(&self, position: u64, count: usize) -> io::Result<Option<Vec<u8>>> {
+        match self {
+            File::Host(file) => file.read_cached_at(position, count),
+            File::Simulated(file) => file.read_cached_at(position, count),
+        }
+    }
+
+    /// As the host's.
     pub fn read_exact_at(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
         match self {
             File::Host(file) => file.read_exact_at(position, out),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, IoSlice, Read as _, Write as _};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -343,6 +343,36 @@ impl File {
         Ok(out)
     }
 
+    /// The same without a wait for the device: `None` if the page cache has not all of it, or the file ends before.
+    /// [`io::ErrorKind::Unsupported`] where that cannot be asked: it can of ext4, xfs and btrfs, but not of overlayfs.
+    pub fn read_cached_at(&self, position: u64, count: usize) -> io::Result<Option<Vec<u8>>> {
+        let mut out: Vec<u8> = Vec::with_capacity(count);
+        let spare = libc::iovec { iov_base: out.as_mut_ptr().cast(), iov_len: count };
+        let Ok(at) = libc::off64_t::try_from(position) else { return Ok(None) };
+        // SAFETY: the one slice is the vector's own memory, of this capacity or more, which nothing else refers to during the call.
+        #[allow(unsafe_code)]
+        let read =
+            unsafe { libc::preadv64v2(self.0.file.as_raw_fd(), &raw const spare, 1, at, libc::RWF_NOWAIT) };
+        match usize::try_from(read) {
+            Ok(read) if read == count => {
+                // SAFETY: the call has just initialised so many bytes.
+                #[allow(unsafe_code)]
+                unsafe {
+                    out.set_len(count);
+                }
+                Ok(Some(out))
+            }
+            Ok(_) => Ok(None),
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+
     /// Fills `out` from `position`; a file that ends before is an error.
     pub fn read_exact_at(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
         std::os::unix::fs::FileExt::read_exact_at(&self.0.file, out, position)
@@ -459,6 +489,10 @@ mod tests {
         assert_eq!(file.read_at(8, 12_000).unwrap(), parts.concat());
         assert_eq!(file.read_at(12_004, 100).unwrap(), parts[2999]);
         assert_eq!(file.read_at(99_999, 10).unwrap(), b"");
+        // What was just written is cached, where that can be told.
+        let Ok(cached) = file.read_cached_at(8, 12_000) else { return };
+        assert!(cached.is_none_or(|bytes| bytes == parts.concat()));
+        assert_eq!(file.read_cached_at(12_004, 100).unwrap(), None, "the end");
         assert!(file.read_exact_at(12_004, &mut [0; 5]).is_err());
         assert!(disk.create_new(file.path()).is_err());
     }

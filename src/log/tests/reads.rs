@@ -55,13 +55,22 @@ fn every_read_gives_the_whole_batches_that_fit() {
     let (bases, end) = (house.bases(), log.end().get());
     for round in 0..2 {
         let log = house.log();
+        let (mut in_memory, mut elsewhere) = (0, 0);
         for from in 0..=end {
             for until in [from, from + 1, from + 7, end - 1, end, i64::MAX] {
                 for bytes_max in [0, 100, 1000, 2500, 1 << 20] {
                     for at_least in [AtLeast::Nothing, AtLeast::OneBatch] {
                         let (until, bytes_max) = (offset(until.max(0)), ByteCount(bytes_max));
                         let read = Read { until, bytes_max, at_least, ..read_from(from) };
+                        let without_waiting = log.read_in_memory(read).unwrap();
                         let slice = log.read(read).unwrap();
+                        match without_waiting {
+                            Some(same) => {
+                                assert_eq!(same, slice, "{read:?}");
+                                in_memory += 1;
+                            }
+                            None => elsewhere += 1,
+                        }
                         assert!(
                             slice.bytes == expected(&batches, &bases, &read),
                             "{read:?} gave {}",
@@ -75,11 +84,18 @@ fn every_read_gives_the_whole_batches_that_fit() {
                 }
             }
         }
+        assert!(in_memory > 0, "nothing was in memory");
         if round == 0 {
+            assert!(
+                elsewhere <= bases.len(),
+                "all but indexes of closed segments is in memory, and these from their first use on"
+            );
             // And again from indexes on disk, with one file open at a time.
             house.options.files_open_max = 1;
             house.options.index_cache_bytes = ByteCount(1);
             house.stop();
+        } else {
+            assert!(elsewhere > 0, "neither closed files nor indexes on disk are in memory");
         }
     }
 }

@@ -77,6 +77,34 @@ async fn memory_follows_what_arrives_and_an_idle_reader_has_none() {
 }
 
 #[tokio::test]
+async fn a_read_that_ends_a_frame_brings_the_head_of_the_next() {
+    let (small, large) = (vec![1; 1_000], vec![2; 5 * FIRST_STEP_BYTES]);
+    let (mut far, near) = tokio::io::duplex(8 << 20);
+    let mut reader = FrameReader::new(near);
+    far.write_all(&framed(&[&small, &large, &large, &small, &[3; 10]])).await.unwrap();
+    for body in [&small, &large, &large, &small] {
+        assert_eq!(reader.frame(1 << 20).await.unwrap().unwrap(), body[..]);
+        assert!((1..=WAITING_BYTES).contains(&reader.buffer.len()), "{}", reader.buffer.len());
+        assert!(reader.buffer.capacity() <= WAITING_BYTES, "it holds {} bytes", reader.buffer.capacity());
+    }
+    assert_eq!(reader.frame(1 << 20).await.unwrap().unwrap(), [3; 10][..]);
+}
+
+#[tokio::test]
+async fn no_more_is_read_than_there_is_room_for() {
+    let body = vec![1; MOVED_ONCE_BYTES];
+    let (mut far, near) = tokio::io::duplex(8 << 20);
+    let mut reader = FrameReader::new(near);
+    far.write_all(&framed(&[&body])).await.unwrap();
+    assert_eq!(reader.length(1 << 30).await.unwrap(), Some(body.len()));
+    for step in [FIRST_STEP_BYTES, STEP_FACTOR * FIRST_STEP_BYTES] {
+        reader.fill(step, body.len()).await.unwrap();
+        let here = reader.buffer.len();
+        assert!((HEAD_BYTES + step..=HEAD_BYTES + step + WAITING_BYTES).contains(&here), "{here} of {step}");
+    }
+}
+
+#[tokio::test]
 async fn steps_grow_with_the_room_there_is() {
     for (length, room, expected) in [
         (10, 0, 10),

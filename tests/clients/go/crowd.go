@@ -208,13 +208,13 @@ func (m *participant) crash() {
 func (c *crowd) watch(ctx context.Context, admin *kadm.Client) {
 	for ctx.Err() == nil {
 		asking, asked := context.WithTimeout(ctx, 5*time.Second)
-		state := c.state(asking, admin)
+		state, unowned := c.state(asking, admin)
 		if state != "settled" {
 			c.lock.Lock()
 			c.moved = time.Now()
 			c.lock.Unlock()
 		}
-		c.tell(told{Event: "group", Generation: -1, State: state})
+		c.tell(told{Event: "group", Generation: -1, State: state, Partitions: unowned})
 		before := c.now()
 		if positions, err := admin.FetchOffsets(asking, c.group); err == nil {
 			offsets := map[int32]int64{}
@@ -233,8 +233,9 @@ func (c *crowd) watch(ctx context.Context, admin *kadm.Client) {
 	}
 }
 
-// state is "settled" while every partition has one owner and the coordinator wants no other, and else why it is not.
-func (c *crowd) state(ctx context.Context, admin *kadm.Client) string {
+// state is "settled" while every partition has one owner and the coordinator wants no other, and else why it is not; with the
+// partitions that have none.
+func (c *crowd) state(ctx context.Context, admin *kadm.Client) (string, []int32) {
 	owners := map[int32]int{}
 	var state string
 	if c.consumerProtocol {
@@ -244,7 +245,7 @@ func (c *crowd) state(ctx context.Context, admin *kadm.Client) string {
 			err = group.Err
 		}
 		if err != nil {
-			return "unknown"
+			return "unknown", nil
 		}
 		state = group.State
 		for _, member := range group.Members {
@@ -259,7 +260,7 @@ func (c *crowd) state(ctx context.Context, admin *kadm.Client) string {
 			err = group.Err
 		}
 		if err != nil {
-			return "unknown"
+			return "unknown", nil
 		}
 		state = group.State
 		for _, member := range group.Members {
@@ -274,13 +275,19 @@ func (c *crowd) state(ctx context.Context, admin *kadm.Client) string {
 	}
 	for partition, count := range owners {
 		if count > 1 {
-			return fmt.Sprintf("doubled: partition %d has %d owners", partition, count)
+			return fmt.Sprintf("doubled: partition %d has %d owners", partition, count), nil
 		}
 	}
-	if state == "Stable" && len(owners) == c.partitions {
-		return "settled"
+	var unowned []int32
+	for partition := range int32(c.partitions) {
+		if owners[partition] == 0 {
+			unowned = append(unowned, partition)
+		}
 	}
-	return "moving"
+	if state == "Stable" && len(unowned) == 0 {
+		return "settled", nil
+	}
+	return "moving", unowned
 }
 
 // settle waits until the group has been settled for longer than a session lasts, so that nobody is missed who has crashed; or

@@ -19,12 +19,15 @@ mod url;
 /// Does a store keep the promises that this crate builds on?
 pub mod certify;
 
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aquifer_model::{ByteCount, Timestamp};
 use aquifer_runtime::World;
+use aquifer_runtime::tasks;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use object_store::local::LocalFileSystem;
@@ -48,6 +51,9 @@ pub use url::{Location, S3Location};
 /// How many objects looks at the store's clock leave: stores do not like it when one is written more than once a second.
 const CLOCK_OBJECTS: u64 = 64;
 
+/// What one visit to a file reads.
+const FILE_PIECE_BYTES: u64 = 1 << 20;
+
 /// How an object got into the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
@@ -55,6 +61,29 @@ pub enum Sent {
     Once,
     /// By the last of several: an earlier one may still arrive, and bring the object back if it is removed before.
     Repeatedly,
+}
+
+/// A file's bytes, in pieces that stay in a processor's cache until they are copied. Its own stream has them far smaller, and its
+/// `bytes` are all of them at once, in memory that is new each time.
+fn pieces_of(file: File, range: Range<u64>) -> BoxStream<'static, object_store::Result<Bytes>> {
+    let pieces = stream::try_unfold((file, range), |(mut file, left)| async move {
+        let count = FILE_PIECE_BYTES.min(left.end - left.start);
+        let read = move || {
+            let mut piece = Vec::with_capacity(count as usize);
+            file.seek(SeekFrom::Start(left.start))?;
+            (&mut file).take(count).read_to_end(&mut piece)?;
+            Ok((file, piece))
+        };
+        let read: std::io::Result<(File, Vec<u8>)> = tasks::blocking(read).await;
+        let (file, piece) = read.map_err(|error| object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source: Box::new(error),
+        })?;
+        let next = left.start + piece.len() as u64..left.end;
+        // Where the file ends before the range does, too little came, which is for the caller to say.
+        Ok((!piece.is_empty()).then(|| (Bytes::from(piece), (file, next))))
+    });
+    pieces.boxed()
 }
 
 /// What is known of an object without reading it.
@@ -345,8 +374,7 @@ impl Store {
         let found =
             self.0.objects.get_opts(key.path(), GetOptions { range, ..GetOptions::default() }).await?;
         let mut pieces = match found.payload {
-            // A file's own stream is made of pieces too small to be worth their while.
-            GetResultPayload::File(..) => stream::once(found.bytes()).boxed(),
+            GetResultPayload::File(file, _) => pieces_of(file, found.range),
             GetResultPayload::Stream(pieces) => pieces,
         };
         let (mut received, mut seen) = (0, W::default());

@@ -120,7 +120,7 @@ fn started_on_a_full_disk(broker: &mut Broker, disk: &Mounted, rig: &mut Rig) ->
     let logs = broker.data().join("topics").join(TOPIC);
     let log = std::fs::read_dir(&logs)?.next().with_context(|| format!("no log in {}", logs.display()))??;
     std::fs::remove_file(log.path().join("partition"))?;
-    disk.fill(0)?;
+    disk.fill_up()?;
     rig.history.fault("started on a full disk")?;
     broker.start_again()?;
     ensure!(broker.metric(UNOPENED)? == 1, "a log was opened that there is no room for");

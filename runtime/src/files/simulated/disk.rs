@@ -280,6 +280,19 @@ impl SimFile {
         })
     }
 
+    /// What is cached is left to chance.
+    pub(in crate::files) fn read_cached_at(
+        &self,
+        position: u64,
+        count: usize,
+    ) -> io::Result<Option<Vec<u8>>> {
+        if self.disk.0.lock().rng.random_ratio(1, 4) {
+            return Ok(None);
+        }
+        let bytes = self.read_at(position, count)?;
+        Ok(Some(bytes).filter(|bytes| bytes.len() == count))
+    }
+
     pub(in crate::files) fn read_exact_at(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
         self.look(|bytes| {
             let from = place(position);

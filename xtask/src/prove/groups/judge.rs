@@ -1,9 +1,11 @@
 //! What is wrong with a group's history, as its members and an observer wrote it (`tests/clients/go/crowd.go`): pure.
 //!
-//! In one generation no partition has two owners; what was committed never goes back; every rebalance ends.
+//! In one generation no partition has two owners; what was committed never goes back; no partition stays without an owner, and every
+//! rebalance ends. While members come and go all the time a group may be moving for as long, with each partition read all the
+//! while: what is bounded is how long one has no owner, and how long the group takes once nobody comes or goes any more.
 
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// What the observer says of a group in which each partition has its owner.
@@ -38,16 +40,20 @@ pub(super) struct Verdict {
     /// How long each rebalance took, in milliseconds, sorted: from the first look that saw partitions without an owner, or the
     /// coordinator wanting others, to the first that saw neither.
     pub(super) rebalances_ms: Vec<u64>,
+    /// How long a partition was without an owner, in milliseconds, sorted. Who has crashed owns what it had until its session ends.
+    pub(super) ownerless_ms: Vec<u64>,
     /// Whether each partition had its owner at the end.
     pub(super) is_settled: bool,
 }
 
-/// Judges lines in the order of their time. A rebalance may take `rebalance_ms_max`, the broker's absence not counted.
+/// Judges lines in the order of their time. A partition may be without an owner for `rebalance_ms_max`, and a rebalance take as long
+/// after the last member has come or gone, the broker's absence not counted.
 pub(super) fn judge(history: &[Told], rebalance_ms_max: u64) -> Verdict {
     let mut verdict = Verdict::default();
     two_owners(history, &mut verdict);
     going_back(history, &mut verdict);
     rebalances(history, rebalance_ms_max, &mut verdict);
+    ownerless(history, rebalance_ms_max, &mut verdict);
     verdict
 }
 
@@ -107,24 +113,34 @@ fn going_back(history: &[Told], verdict: &mut Verdict) {
 
 fn rebalances(history: &[Told], rebalance_ms_max: u64, verdict: &mut Verdict) {
     let (mut since, mut away_us, mut last_us) = (None, 0, 0);
-    for look in history.iter().filter(|told| told.event == "group") {
+    // When somebody last came or went, and how long the broker was away until then.
+    let mut disturbed = (0, 0);
+    for look in history {
+        if ["joins", "left", "crashed"].contains(&look.event.as_str()) {
+            disturbed = (look.at_us, away_us);
+        }
+        if look.event != "group" {
+            continue;
+        }
         let is_settled = look.state == SETTLED;
         if look.state == UNKNOWN {
             away_us += look.at_us - last_us;
         }
         last_us = look.at_us;
         match (since, is_settled) {
-            (None, false) => (since, away_us) = (Some(look.at_us), 0),
-            (Some(from), _) => {
-                let took_ms = (look.at_us - from).saturating_sub(away_us) / 1_000;
-                if is_settled {
-                    verdict.rebalances_ms.push(took_ms);
-                    since = None;
-                    if took_ms > rebalance_ms_max {
-                        verdict.fault(format!("a rebalance took {took_ms} ms, until {} ms", last_us / 1_000));
-                    }
+            (None, false) => since = Some((look.at_us, away_us)),
+            (Some(begun), true) => {
+                verdict.rebalances_ms.push(lasted_ms(begun, (look.at_us, away_us)));
+                since = None;
+                let still_ms = lasted_ms(begun.max(disturbed), (look.at_us, away_us));
+                if still_ms > rebalance_ms_max {
+                    let until = last_us / 1_000;
+                    verdict.fault(format!(
+                        "a rebalance of those who were there took {still_ms} ms, until {until} ms"
+                    ));
                 }
             }
+            (Some(_), false) => {}
             (None, true) => {}
         }
         verdict.is_settled = is_settled;
@@ -135,30 +151,73 @@ fn rebalances(history: &[Told], rebalance_ms_max: u64, verdict: &mut Verdict) {
     }
 }
 
+/// From one moment to another, each with how long the broker had been away by then; which does not count.
+fn lasted_ms(from: (u64, u64), to: (u64, u64)) -> u64 {
+    (to.0 - from.0).saturating_sub(to.1 - from.1) / 1_000
+}
+
+fn ownerless(history: &[Told], ms_max: u64, verdict: &mut Verdict) {
+    let (mut away_us, mut last_us) = (0, 0);
+    let mut since: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    for look in history.iter().filter(|told| told.event == "group") {
+        let is_unknown = look.state == UNKNOWN;
+        if is_unknown {
+            away_us += look.at_us - last_us;
+        }
+        last_us = look.at_us;
+        if is_unknown {
+            continue;
+        }
+        let now = (look.at_us, away_us);
+        let unowned: BTreeSet<u32> = look.partitions.iter().copied().collect();
+        since.retain(|partition, from| {
+            let goes_on = unowned.contains(partition);
+            if !goes_on {
+                verdict.ownerless(*partition, *from, now, ms_max);
+            }
+            goes_on
+        });
+        for partition in unowned {
+            since.entry(partition).or_insert(now);
+        }
+    }
+    for (partition, from) in since {
+        verdict.ownerless(partition, from, (last_us, away_us), ms_max);
+    }
+    verdict.ownerless_ms.sort_unstable();
+}
+
+/// The time that this share of them did not exceed; they are sorted.
+fn quantile(times_ms: &[u64], share: f64) -> u64 {
+    let at = (times_ms.len() as f64 * share) as usize;
+    times_ms.get(at.min(times_ms.len().saturating_sub(1))).copied().unwrap_or(0)
+}
+
 impl Verdict {
-    fn fault(&mut self, what: String) {
-        self.faults.push(what);
+    fn ownerless(&mut self, partition: u32, from: (u64, u64), to: (u64, u64), ms_max: u64) {
+        let took_ms = lasted_ms(from, to);
+        self.ownerless_ms.push(took_ms);
+        if took_ms > ms_max {
+            let until = to.0 / 1_000;
+            self.fault(format!("partition {partition} had no owner for {took_ms} ms, until {until} ms"));
+        }
     }
 
-    /// The time that this share of the rebalances did not exceed, in milliseconds.
-    pub(super) fn rebalance_ms(&self, share: f64) -> u64 {
-        let at = (self.rebalances_ms.len() as f64 * share) as usize;
-        self.rebalances_ms.get(at.min(self.rebalances_ms.len().saturating_sub(1))).copied().unwrap_or(0)
+    fn fault(&mut self, what: String) {
+        self.faults.push(what);
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Verdict { faults, generations, commits, looks, rebalances_ms, .. } = self;
-        write!(
-            f,
-            "{generations} generations, {commits} commits, {looks} looks, {} faults; {} rebalances: {} ms (p50), {} ms (p99), {} ms (max)",
-            faults.len(),
-            rebalances_ms.len(),
-            self.rebalance_ms(0.5),
-            self.rebalance_ms(0.99),
-            self.rebalance_ms(1.0),
-        )?;
+        let Verdict { faults, generations, commits, looks, rebalances_ms, ownerless_ms, .. } = self;
+        let faulty = faults.len();
+        write!(f, "{generations} generations, {commits} commits, {looks} looks, {faulty} faults")?;
+        for (what, times_ms) in [("rebalances", rebalances_ms), ("partitions without an owner", ownerless_ms)]
+        {
+            let [half, most, all] = [0.5, 0.99, 1.0].map(|share| quantile(times_ms, share));
+            write!(f, "; {} {what}: {half} ms (p50), {most} ms (p99), {all} ms (max)", times_ms.len())?;
+        }
         faults.iter().take(SHOWN).try_for_each(|fault| write!(f, "\n{fault}"))
     }
 }
@@ -230,5 +289,36 @@ mod tests {
         let verdict = read(&all(&[(0, "moving"), (100, "moving"), (1_500, "unknown"), (1_600, "settled")]));
         assert_eq!((&verdict.rebalances_ms[..], verdict.faults.len()), (&[200][..], 0));
         assert_eq!(read(&look(0, "moving")).faults.len(), 1, "it does not end");
+        // Who comes meanwhile begins it anew, as far as it is bounded.
+        let joins = r#"{"at_us":700000,"event":"joins","member":"a","generation":-1}"#;
+        let verdict = read(&format!("{}\n{joins}\n{}", look(0, "moving"), look(1_600, "settled")));
+        assert_eq!((&verdict.rebalances_ms[..], verdict.faults.len()), (&[1_600][..], 0));
+        let verdict = read(&format!("{}\n{joins}\n{}", look(0, "moving"), look(1_800, "settled")));
+        assert_eq!(verdict.faults.len(), 1);
+    }
+
+    #[test]
+    fn a_partition_without_an_owner_is_timed_and_must_find_one() {
+        let look = |at_ms: u64, state: &str, unowned: &str| {
+            let at_us = at_ms * 1_000;
+            format!(
+                r#"{{"at_us":{at_us},"event":"group","generation":-1,"state":"{state}","partitions":[{unowned}]}}"#
+            )
+        };
+        let all = |looks: &[String]| read(&format!("{}\n{END}", looks.join("\n")));
+        let joins = r#"{"at_us":8999000,"event":"joins","member":"a","generation":-1}"#.to_owned();
+        let verdict = all(&[
+            look(0, "moving", "1,2"),
+            look(300, "moving", "2,3"),
+            look(400, "unknown", ""),
+            look(1_400, "unknown", ""),
+            look(1_500, "moving", "4"),
+            joins.clone(),
+            look(8_999, "settled", ""),
+        ]);
+        // Partition 4 waits on while others move.
+        assert_eq!((&verdict.ownerless_ms[..], verdict.faults.len()), (&[100, 300, 400, 7_499][..], 1));
+        let waits = all(&[look(0, "moving", "7"), joins, look(8_999, "moving", "7")]);
+        assert_eq!(waits.faults.len(), 1);
     }
 }
