@@ -45,6 +45,8 @@ pub struct LogDir {
     failed_before: AtomicBool,
     /// Logs that were to be opened and could not be.
     unopened: Mutex<HashSet<TopicPartition>>,
+    /// Logs in whose folder there was no segment when they were first to be opened, until they are.
+    blank: Mutex<HashSet<TopicPartition>>,
     tasks: TaskGroup,
     /// The one that watches over threads.
     runtime: tokio::runtime::Handle,
@@ -125,6 +127,7 @@ impl LogDir {
             boot: Mutex::new(boot),
             failed_before: AtomicBool::new(failed_before),
             unopened: Mutex::default(),
+            blank: Mutex::default(),
             tasks: tasks.clone(),
             runtime: tokio::runtime::Handle::current(),
             logs: RwLock::new(HashMap::new()),
@@ -255,7 +258,11 @@ impl LogDir {
         }
         let folder = self.topic_folder(&topic).join(partition.to_string());
         let gap_mark = self.claim(&folder, partition, &topic)?;
-        let recovered = recovery::recover(&self.shared, &folder, partition, &config, gap_mark)?;
+        if self.is_blank(&folder)? {
+            self.blank.lock().insert(partition);
+        }
+        let mut recovered = recovery::recover(&self.shared, &folder, partition, &config, gap_mark)?;
+        recovered.report.is_blank = self.blank.lock().contains(&partition);
         let much = recovered.report.reread.get() > self.shared.options.checkpoint_bytes.get() / 4;
         let lost = !recovered.report.findings.is_empty();
         let log = Log::new(self.shared.clone(), partition, topic, folder, config, recovered);
@@ -265,9 +272,17 @@ impl LogDir {
         if gap_mark.is_none() {
             saved_or_full(log.note_gap_mark())?;
         }
+        self.blank.lock().remove(&partition);
         self.logs.write().insert(partition, log.clone());
         self.shared.metrics.open_logs.inc();
         Ok(log)
+    }
+
+    /// Whether there is no segment in a log's folder.
+    fn is_blank(&self, folder: &Path) -> Result<bool, OpenLogError> {
+        let entries = self.shared.world.disk.list(folder);
+        let entries = entries.map_err(|error| OpenLogError::Io { path: folder.to_owned(), error })?;
+        Ok(!entries.iter().any(|entry| layout::parse_segment_file(&entry.name, layout::LOG).is_some()))
     }
 
     /// So that the next start need not do it all again.
@@ -316,6 +331,9 @@ impl LogDir {
     /// From now on a log that is opened in this run of the machine has lost no pages. For a stray that was not opened yet that may
     /// be wrong, on the safe side: what a power cut has left of it counts as damage.
     fn note_boot(&self) {
+        if self.shared.health.has_failed() {
+            return;
+        }
         let mut boot = self.boot.lock();
         let Some(id) = &*boot else { return };
         let path = self.shared.path.join(layout::BOOT);
@@ -329,12 +347,8 @@ impl LogDir {
 
     /// Every log was read from the device: what a failure left is dealt with. A crash may bring the note back, on the safe side.
     fn forget_failure(&self) {
-        if !self.failed_before.swap(false, Ordering::AcqRel) {
-            return;
-        }
-        let path = self.shared.path.join(layout::FAILED);
-        if let Err(error) = self.shared.world.disk.remove(&path) {
-            tracing::warn!(path = %path.display(), %error, "could not remove the note of a failure");
+        if self.failed_before.swap(false, Ordering::AcqRel) {
+            self.shared.health.forget_note();
         }
     }
 
@@ -432,6 +446,7 @@ impl LogDir {
         let topics = self.shared.path.join(layout::TOPICS);
         let open = self.logs.write().remove(&partition);
         self.unopened.lock().remove(&partition);
+        self.blank.lock().remove(&partition);
         let delay = match &open {
             Some(log) => {
                 log.abandon();
@@ -471,7 +486,10 @@ impl LogDir {
         // One that cannot be closed keeps no other from it.
         let outcomes = self.for_each("log-closing", threads, self.open_logs(), |log| log.close());
         outcomes.into_iter().collect::<Result<(), ChangeError>>()?;
-        self.note_boot();
+        // What a power cut has left of one that could not be opened is still to be seen.
+        if self.unopened.lock().is_empty() {
+            self.note_boot();
+        }
         if !self.is_accounted_for() {
             return Ok(());
         }

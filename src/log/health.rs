@@ -69,6 +69,19 @@ impl Health {
         }
     }
 
+    /// What a failure that the last process noted has left is dealt with: the note goes, unless it is about another failure by now.
+    pub(crate) fn forget_note(&self) {
+        self.failure.send_if_modified(|failure| {
+            let path = self.path.join(layout::FAILED);
+            if failure.is_none()
+                && let Err(error) = self.disk.remove(&path)
+            {
+                tracing::warn!(path = %path.display(), %error, "could not remove the note of a failure");
+            }
+            false
+        });
+    }
+
     /// To wait for a failure.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Option<DirFailure>> {
         self.failure.subscribe()

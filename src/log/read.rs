@@ -144,7 +144,11 @@ impl Source<'_> {
     fn read_at(self, position: u64, count: usize) -> Result<Option<Vec<u8>>, ReadError> {
         let read = match self.waits {
             Waits::IfItMust => self.file.read_at(position, count).map(Some),
-            Waits::Never => self.file.read_cached_at(position, count),
+            Waits::Never => match self.file.read_cached_at(position, count) {
+                // A log may lie on another file system than its directory, by a link.
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
+                read => read,
+            },
         };
         read.map_err(|error| ReadError::of_read(self.path, position, error))
     }
@@ -224,6 +228,10 @@ impl Log {
         };
         let aborted = match read.aborted {
             AbortedTxns::Skip => Vec::new(),
+            AbortedTxns::Include if waits == Waits::Never => match self.aborted_in_memory(range)? {
+                Some(aborted) => aborted,
+                None => return Ok(None),
+            },
             AbortedTxns::Include => self.aborted(range)?,
         };
         Ok(Some(Slice { bytes, range, aborted }))

@@ -13,6 +13,8 @@ pub struct RecoveryReport {
     pub reread: ByteCount,
     /// What was not as a clean stop leaves it.
     pub findings: Vec<RecoveryFinding>,
+    /// There was no segment: the log is new, or what it held is gone.
+    pub is_blank: bool,
 }
 
 /// Something that a clean stop does not leave.

@@ -135,6 +135,20 @@ impl Log {
     /// The aborted transactions that overlap `range`, in order of their markers. May load indexes, and so block, if there are
     /// any.
     pub fn aborted(&self, range: OffsetRange) -> Result<Vec<AbortedTxn>, ReadError> {
+        let found = self.find_aborted(range, |_| true)?;
+        Ok(found.expect("whoever may load every index has looked into all that it takes"))
+    }
+
+    /// The same without loading an index: `None` if one would have to be.
+    pub(super) fn aborted_in_memory(&self, range: OffsetRange) -> Result<Option<Vec<AbortedTxn>>, ReadError> {
+        self.find_aborted(range, |sealed| self.has_index(sealed))
+    }
+
+    fn find_aborted(
+        &self,
+        range: OffsetRange,
+        may_look_into: impl Fn(&Sealed) -> bool,
+    ) -> Result<Option<Vec<AbortedTxn>>, ReadError> {
         let (sealed, mut of_tail) = {
             let state = self.state.lock();
             let first = state.sealed.partition_point(|sealed| sealed.facts.range.next <= range.base);
@@ -145,17 +159,20 @@ impl Log {
         };
         let mut found = Vec::new();
         for sealed in sealed {
+            if !may_look_into(&sealed) {
+                return Ok(None);
+            }
             let settled = self.with_index(&sealed, |index| {
                 found.extend(index.aborted.iter().filter(|txn| txn.overlaps(range.base, range.next)));
                 // No transaction that ends later starts before this.
                 index.aborted.last().is_some_and(|last| last.stable >= range.next)
             })?;
             if settled {
-                return Ok(found);
+                return Ok(Some(found));
             }
         }
         found.append(&mut of_tail);
-        Ok(found)
+        Ok(Some(found))
     }
 
     /// Shows a closed segment's indexes, from memory or from its file; makes them anew if the file is lost or damaged.

@@ -16,6 +16,8 @@ use super::error::ReadError;
 use super::state::Replica;
 use crate::log::{AbortedTxns, AtLeast, Read, Slice};
 
+/// After so much that was read from memory, verified, others get their turn: some tenths of a millisecond.
+const YIELD_BYTES: ByteCount = ByteCount::kib(512);
 /// Segments that one answer may span. Small segments would make it many, each with a read of its own.
 const SEGMENTS_MAX: usize = 64;
 
@@ -161,6 +163,9 @@ impl Replica {
     ) -> Result<Batches, ReadError> {
         let in_memory = self.read_segments(from, upper, request, |read| self.log().read_in_memory(read))?;
         if let Some(batches) = in_memory {
+            if batches.size() as u64 >= YIELD_BYTES.get() {
+                tokio::task::yield_now().await;
+            }
             return Ok(batches);
         }
         // The device has to be waited for: not on a thread that serves others.
@@ -170,7 +175,7 @@ impl Replica {
         Ok(tasks::blocking(read).await?.unwrap_or_else(|| Batches::empty(request.isolation)))
     }
 
-    /// Reads one segment after the other by `read`, until the answer is full; `None` if that gives not even a first.
+    /// Reads one segment after the other by `one`, until the answer is full; `None` if that gives `None`.
     fn read_segments(
         &self,
         from: Offset,
@@ -188,8 +193,9 @@ impl Replica {
         for _ in 0..SEGMENTS_MAX {
             let slice = match one(read) {
                 Ok(Some(slice)) => slice,
-                // What came before is given; who asks for what comes next waits for it, or is told.
-                Ok(None) | Err(crate::log::ReadError::Corrupt(_)) if !batches.slices.is_empty() => break,
+                // What is sound before the damage is given; who asks for what comes next is told.
+                Err(crate::log::ReadError::Corrupt(_)) if !batches.slices.is_empty() => break,
+                // Also behind others: a reader may want more than those, and would wait for what is here already.
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };

@@ -28,6 +28,8 @@ use crate::metadata::{Delta, Image, Metadata};
 /// Wait before logs that could not be opened are tried again; doubles while none can be, up to [`REOPEN_MAX`].
 const REOPEN_MIN: Duration = Duration::from_secs(1);
 const REOPEN_MAX: Duration = Duration::from_secs(30);
+/// The wait is at least so many times as long as the attempt was.
+const REOPEN_REST: u32 = 4;
 
 /// The replicas of this broker.
 #[derive(Debug)]
@@ -177,11 +179,14 @@ impl Replicas {
                 tokio::select! {
                     () = cancelled.cancelled() => return,
                     () = tokio::time::sleep_until(reopen_at), if replicas.may_reopen() => {
+                        let began = replicas.world.clock.now();
                         patience = match replicas.reopen().await {
                             true => REOPEN_MIN,
                             false => (patience * 2).min(REOPEN_MAX),
                         };
-                        reopen_at = replicas.world.clock.now() + patience;
+                        // All else waits meanwhile: an attempt that takes long, to fail at the end, must not be all that is done here.
+                        let now = replicas.world.clock.now();
+                        reopen_at = now + patience.max((now - began) * REOPEN_REST);
                     }
                     changed = images.changed() => {
                         if changed.is_err() {
@@ -347,7 +352,9 @@ impl Replicas {
         for (partition, log) in opened {
             match log {
                 Ok(log) => {
-                    let survival = Survival { on_disk: self.survived(partition), clean };
+                    // One that was on disk at the start and is blank now has lost what it held, or never held anything.
+                    let on_disk = self.survived(partition) && !log.recovery().is_blank;
+                    let survival = Survival { on_disk, clean };
                     let config = configs.remove(&partition).expect("every wanted log has a configuration");
                     self.unopened.write().remove(&partition);
                     self.open.write().insert(

@@ -108,6 +108,31 @@ async fn local_logs_that_are_lost_come_back_from_the_bucket() {
     node.stop().await;
 }
 
+/// A log that cannot be opened, and whose folder is then moved out of the way under the running broker: what is opened in its place
+/// knows nothing, and asks the bucket before it leads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_moved_away_because_it_cannot_be_opened_comes_back_from_the_bucket() {
+    let home = Home::tiered(&[]);
+    let node = home.start().await;
+    let mut client = node.client().await;
+    let (topic, expected, last, id) = filled(&mut client, "t").await;
+    all_is_cold(&node, expected.bytes).await;
+    let home = node.stop().await;
+    let disk = World::system().disk;
+    let logs = home.data().join("topics").join("t");
+    let log = logs.join(&disk.list(&logs).expect("the topic's folder").remove(0).name);
+    disk.remove(&log.join("partition")).expect("the file that says whose it is");
+    disk.create_dir_all(&log.join("partition")).expect("a folder in its place");
+    let node = home.start().await;
+    let mut client = node.client().await;
+    assert_eq!(client.list_offset(&topic, 0, -1).await.error_code, ErrorCode::KAFKA_STORAGE_ERROR);
+    disk.rename(&log, &home.path().join("away")).expect("the log's folder");
+    leads(&mut client, &topic).await;
+    is_whole(&node, &topic, &expected, &last).await;
+    assert_eq!(client.append(&topic, 0, &sequenced((id, 0), 1, 1)).await, expected.end);
+    node.stop().await;
+}
+
 /// A machine that dies and takes its disk with it: what had reached the bucket is the log, and nothing else is made up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_disk_costs_what_was_not_uploaded() {

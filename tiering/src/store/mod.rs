@@ -67,6 +67,9 @@ pub enum Sent {
 /// `bytes` are all of them at once, in memory that is new each time.
 fn pieces_of(file: File, range: Range<u64>) -> BoxStream<'static, object_store::Result<Bytes>> {
     let pieces = stream::try_unfold((file, range), |(mut file, left)| async move {
+        if left.is_empty() {
+            return Ok(None);
+        }
         let count = FILE_PIECE_BYTES.min(left.end - left.start);
         let read = move || {
             let mut piece = Vec::with_capacity(count as usize);

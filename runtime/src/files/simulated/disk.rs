@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
 use aquifer_model::ByteCount;
+use rand::RngExt as _;
 
 use super::content::Content;
 use super::names::{Node, is_root};

@@ -12,6 +12,8 @@ use std::fmt;
 const SETTLED: &str = "settled";
 /// What it says while the coordinator does not answer.
 const UNKNOWN: &str = "unknown";
+/// The broker is killed and started again, and then it has to answer.
+const AWAY_US_MAX: u64 = 60_000_000;
 /// More than these of one kind say no more.
 const SHOWN: usize = 10;
 
@@ -42,6 +44,8 @@ pub(super) struct Verdict {
     pub(super) rebalances_ms: Vec<u64>,
     /// How long a partition was without an owner, in milliseconds, sorted. Who has crashed owns what it had until its session ends.
     pub(super) ownerless_ms: Vec<u64>,
+    /// The longest that a partition's position did not move, in milliseconds.
+    pub(super) still_ms_max: u64,
     /// Whether each partition had its owner at the end.
     pub(super) is_settled: bool,
 }
@@ -54,6 +58,7 @@ pub(super) fn judge(history: &[Told], rebalance_ms_max: u64) -> Verdict {
     going_back(history, &mut verdict);
     rebalances(history, rebalance_ms_max, &mut verdict);
     ownerless(history, rebalance_ms_max, &mut verdict);
+    standing_still(history, rebalance_ms_max, &mut verdict);
     verdict
 }
 
@@ -112,7 +117,7 @@ fn going_back(history: &[Told], verdict: &mut Verdict) {
 }
 
 fn rebalances(history: &[Told], rebalance_ms_max: u64, verdict: &mut Verdict) {
-    let (mut since, mut away_us, mut last_us) = (None, 0, 0);
+    let (mut since, mut away_us, mut unknown_us, mut last_us) = (None, 0, 0, 0);
     // When somebody last came or went, and how long the broker was away until then.
     let mut disturbed = (0, 0);
     for look in history {
@@ -125,6 +130,17 @@ fn rebalances(history: &[Told], rebalance_ms_max: u64, verdict: &mut Verdict) {
         let is_settled = look.state == SETTLED;
         if look.state == UNKNOWN {
             away_us += look.at_us - last_us;
+            unknown_us += look.at_us - last_us;
+            if unknown_us > AWAY_US_MAX {
+                let at = look.at_us / 1_000;
+                verdict.fault(format!(
+                    "the coordinator has not answered for {} ms at {at} ms",
+                    unknown_us / 1_000
+                ));
+                unknown_us = 0;
+            }
+        } else {
+            unknown_us = 0;
         }
         last_us = look.at_us;
         match (since, is_settled) {
@@ -187,6 +203,40 @@ fn ownerless(history: &[Told], ms_max: u64, verdict: &mut Verdict) {
     verdict.ownerless_ms.sort_unstable();
 }
 
+/// All partitions are written to all the while: one whose position does not move is read by nobody, whoever is said to own it.
+fn standing_still(history: &[Told], ms_max: u64, verdict: &mut Verdict) {
+    let (mut away_us, mut last_us) = (0, 0);
+    let mut moved: BTreeMap<u32, (i64, (u64, u64))> = BTreeMap::new();
+    for told in history {
+        match told.event.as_str() {
+            "group" => {
+                if told.state == UNKNOWN {
+                    away_us += told.at_us - last_us;
+                }
+                last_us = told.at_us;
+            }
+            "positions" => {
+                let now = (told.at_us, away_us);
+                for (partition, offset) in &told.offsets {
+                    let (before, since) = moved.entry(*partition).or_insert((*offset, now));
+                    let still_ms = lasted_ms(*since, now);
+                    verdict.still_ms_max = verdict.still_ms_max.max(still_ms);
+                    if still_ms > ms_max {
+                        let until = told.at_us / 1_000;
+                        verdict.faults.push(format!("the position of partition {partition} stood still for {still_ms} ms, until {until} ms"));
+                    }
+                    if offset != before || still_ms > ms_max {
+                        (*before, *since) = (*offset, now);
+                    }
+                }
+            }
+            // Nobody writes any more.
+            "churn ends" => return,
+            _ => {}
+        }
+    }
+}
+
 /// The time that this share of them did not exceed; they are sorted.
 fn quantile(times_ms: &[u64], share: f64) -> u64 {
     let at = (times_ms.len() as f64 * share) as usize;
@@ -218,6 +268,7 @@ impl fmt::Display for Verdict {
             let [half, most, all] = [0.5, 0.99, 1.0].map(|share| quantile(times_ms, share));
             write!(f, "; {} {what}: {half} ms (p50), {most} ms (p99), {all} ms (max)", times_ms.len())?;
         }
+        write!(f, "; no position stood still for more than {} ms", self.still_ms_max)?;
         faults.iter().take(SHOWN).try_for_each(|fault| write!(f, "\n{fault}"))
     }
 }
@@ -295,6 +346,30 @@ mod tests {
         assert_eq!((&verdict.rebalances_ms[..], verdict.faults.len()), (&[1_600][..], 0));
         let verdict = read(&format!("{}\n{joins}\n{}", look(0, "moving"), look(1_800, "settled")));
         assert_eq!(verdict.faults.len(), 1);
+    }
+
+    #[test]
+    fn a_position_that_stands_still_and_a_coordinator_that_is_silent_are_found() {
+        let positions = |at_ms: u64, offset: i64| {
+            format!(
+                r#"{{"at_us":{},"event":"positions","generation":-1,"asked_us":0,"offsets":{{"5":{offset}}}}}"#,
+                at_ms * 1_000
+            )
+        };
+        let moves = [positions(0, 1), positions(900, 2), positions(1_800, 3)].join("\n");
+        assert_eq!(faults(&moves), 0);
+        let stands =
+            [positions(0, 1), positions(900, 1), positions(1_100, 1), positions(1_200, 2)].join("\n");
+        assert_eq!(faults(&stands), 1);
+        let ends = r#"{"at_us":800000,"event":"churn ends","generation":-1}"#;
+        assert_eq!(faults(&[positions(0, 1), ends.to_owned(), positions(1_900, 1)].join("\n")), 0);
+        let silent = [(0, "settled"), (30_000, "unknown"), (70_000, "unknown"), (70_100, "settled")];
+        let line = |(at_ms, state): (u64, &str)| {
+            format!(r#"{{"at_us":{},"event":"group","generation":-1,"state":"{state}"}}"#, at_ms * 1_000)
+        };
+        assert_eq!(read(&silent.map(line).join("\n")).faults.len(), 1);
+        let answers = [(0, "settled"), (59_000, "unknown"), (59_100, "settled")];
+        assert_eq!(read(&answers.map(line).join("\n")).faults.len(), 0);
     }
 
     #[test]
