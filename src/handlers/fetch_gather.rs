@@ -35,6 +35,8 @@ const ROOM_MIN: ByteCount = ByteCount::kib(64);
 const TURN_MAX: Duration = Duration::from_millis(100);
 /// How long an answer that is complete waits for cold data that may be just behind.
 const STRAGGLERS: Duration = Duration::from_millis(10);
+/// After so much that was read from memory, and verified, others get their turn: some tenths of a millisecond.
+const YIELD_BYTES: ByteCount = ByteCount::kib(512);
 
 /// A partition to read, if it can be.
 pub(super) struct Target {
@@ -177,8 +179,13 @@ impl Gathering {
         let answers = targets.iter().map(|_| Answer::default()).collect();
         let left = if cold.is_empty() { room.bytes } else { ByteCount(room.bytes.get().div_ceil(2)) };
         let mut look = Look { answers, left, ..Look::default() };
+        let mut yielded = ByteCount::ZERO;
         for at in hot {
             self.look_at(context, &mut look, at, &targets[at], room).await;
+            if look.used.saturating_sub(yielded) >= YIELD_BYTES {
+                yielded = look.used;
+                tokio::task::yield_now().await;
+            }
         }
         look.left = room.bytes.saturating_sub(look.used);
         for at in cold {

@@ -262,7 +262,8 @@ impl LogDir {
             self.blank.lock().insert(partition);
         }
         let mut recovered = recovery::recover(&self.shared, &folder, partition, &config, gap_mark)?;
-        recovered.report.is_blank = self.blank.lock().contains(&partition);
+        recovered.report.is_blank = self.blank.lock().contains(&partition)
+            || (recovered.tail.end == Offset::ZERO && !self.is_known(&folder)?);
         let much = recovered.report.reread.get() > self.shared.options.checkpoint_bytes.get() / 4;
         let lost = !recovered.report.findings.is_empty();
         let log = Log::new(self.shared.clone(), partition, topic, folder, config, recovered);
@@ -278,11 +279,18 @@ impl LogDir {
         Ok(log)
     }
 
-    /// Whether there is no segment in a log's folder.
+    /// Whether there is no segment in a log's folder. An attempt to open it makes one, so this is remembered until one succeeds.
     fn is_blank(&self, folder: &Path) -> Result<bool, OpenLogError> {
         let entries = self.shared.world.disk.list(folder);
         let entries = entries.map_err(|error| OpenLogError::Io { path: folder.to_owned(), error })?;
         Ok(!entries.iter().any(|entry| layout::parse_segment_file(&entry.name, layout::LOG).is_some()))
+    }
+
+    /// Whether a log that is empty is known to have been so when it was last in use.
+    fn is_known(&self, folder: &Path) -> Result<bool, OpenLogError> {
+        let path = folder.join(layout::CHECKPOINT);
+        let has_checkpoint = self.shared.world.disk.exists(&path);
+        Ok(self.was_clean() || has_checkpoint.map_err(|error| OpenLogError::Io { path, error })?)
     }
 
     /// So that the next start need not do it all again.
@@ -501,12 +509,16 @@ impl LogDir {
         })
     }
 
-    /// Whether every log on disk was closed in order, by this process or, if this one has not opened it, by the one before.
+    /// Whether every log on disk was closed in order, by this process or, if this one has not opened it, by the one before; and none is
+    /// blank of which nobody has learned yet whether it ever held anything.
     fn is_accounted_for(&self) -> bool {
+        let logs = self.logs.read();
+        if !self.blank.lock().is_empty() || logs.values().any(|log| log.is_in_doubt()) {
+            return false;
+        }
         if self.was_clean() {
             return true;
         }
-        let logs = self.logs.read();
         match self.found() {
             Ok(found) => found.iter().all(|found| logs.contains_key(&found.partition)),
             Err(error) => {

@@ -189,6 +189,11 @@ impl Log {
         &self.report
     }
 
+    /// Whether it was blank when it was opened, and no leader has begun in it since: it may have lost what it held.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.report.is_blank && self.latest_epoch().is_none()
+    }
+
     /// The damage for which the log takes no appends, if there is any. Reads work up to it; nothing was cut.
     pub fn corruption(&self) -> Option<Corruption> {
         match &self.state.lock().condition {

@@ -13,7 +13,7 @@ pub struct RecoveryReport {
     pub reread: ByteCount,
     /// What was not as a clean stop leaves it.
     pub findings: Vec<RecoveryFinding>,
-    /// There was no segment: the log is new, or what it held is gone.
+    /// There was nothing, and nothing that says that there never was: the log is new, or what it held is gone.
     pub is_blank: bool,
 }
 

@@ -16,8 +16,6 @@ use super::error::ReadError;
 use super::state::Replica;
 use crate::log::{AbortedTxns, AtLeast, Read, Slice};
 
-/// After so much that was read from memory, verified, others get their turn: some tenths of a millisecond.
-const YIELD_BYTES: ByteCount = ByteCount::kib(512);
 /// Segments that one answer may span. Small segments would make it many, each with a read of its own.
 const SEGMENTS_MAX: usize = 64;
 
@@ -65,6 +63,59 @@ pub(crate) struct ColdRead {
     /// Where the records that this reader may see end.
     upper: Offset,
     isolation: Isolation,
+}
+
+/// An answer from the local log, as far as it is there.
+#[derive(Debug)]
+struct Gathering {
+    batches: Batches,
+    /// What is still to be read.
+    read: Read,
+    segments_left: usize,
+}
+
+impl Gathering {
+    fn begin(from: Offset, until: Offset, request: ReadRequest) -> Gathering {
+        let ReadRequest { bytes_max, at_least, isolation, .. } = request;
+        let aborted = match isolation {
+            Isolation::ReadUncommitted => AbortedTxns::Skip,
+            Isolation::ReadCommitted => AbortedTxns::Include,
+        };
+        let read = Read { from, until, bytes_max, at_least, aborted };
+        Gathering { batches: Batches::empty(isolation), read, segments_left: SEGMENTS_MAX }
+    }
+
+    /// Reads one segment after the other by `one`, until the answer is full; false if that gives `None`, and there may be more.
+    fn go_on(
+        &mut self,
+        one: impl Fn(Read) -> Result<Option<Slice>, crate::log::ReadError>,
+    ) -> Result<bool, ReadError> {
+        let Gathering { batches, read, segments_left } = self;
+        while *segments_left > 0
+            && read.from < read.until
+            && (batches.slices.is_empty() || read.bytes_max > ByteCount::ZERO)
+        {
+            let slice = match one(*read) {
+                Ok(Some(slice)) => slice,
+                Ok(None) => return Ok(false),
+                // What is sound before the damage is given; who asks for what comes next is told.
+                Err(crate::log::ReadError::Corrupt(_)) if !batches.slices.is_empty() => break,
+                Err(error) => return Err(error.into()),
+            };
+            if slice.bytes.is_empty() {
+                break;
+            }
+            *segments_left -= 1;
+            read.from = slice.range.next;
+            read.bytes_max = read.bytes_max.saturating_sub(ByteCount(slice.bytes.len() as u64));
+            read.at_least = AtLeast::Nothing;
+            batches.slices.push(slice.bytes);
+            if let Some(aborted) = &mut batches.aborted {
+                aborted.extend(slice.aborted);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// The offsets that every answer tells.
@@ -161,60 +212,14 @@ impl Replica {
         upper: Offset,
         request: ReadRequest,
     ) -> Result<Batches, ReadError> {
-        let in_memory = self.read_segments(from, upper, request, |read| self.log().read_in_memory(read))?;
-        if let Some(batches) = in_memory {
-            if batches.size() as u64 >= YIELD_BYTES.get() {
-                tokio::task::yield_now().await;
-            }
-            return Ok(batches);
+        let mut gathering = Gathering::begin(from, upper, request);
+        if !gathering.go_on(|read| self.log().read_in_memory(read))? {
+            // The device has to be waited for: not on a thread that serves others.
+            let replica = self.clone();
+            let rest = move || gathering.go_on(|read| replica.log().read(read).map(Some)).map(|_| gathering);
+            gathering = tasks::blocking(rest).await?;
         }
-        // The device has to be waited for: not on a thread that serves others.
-        let replica = self.clone();
-        let read =
-            move || replica.read_segments(from, upper, request, |read| replica.log().read(read).map(Some));
-        Ok(tasks::blocking(read).await?.unwrap_or_else(|| Batches::empty(request.isolation)))
-    }
-
-    /// Reads one segment after the other by `one`, until the answer is full; `None` if that gives `None`.
-    fn read_segments(
-        &self,
-        from: Offset,
-        upper: Offset,
-        request: ReadRequest,
-        one: impl Fn(Read) -> Result<Option<Slice>, crate::log::ReadError>,
-    ) -> Result<Option<Batches>, ReadError> {
-        let aborted = match request.isolation {
-            Isolation::ReadUncommitted => AbortedTxns::Skip,
-            Isolation::ReadCommitted => AbortedTxns::Include,
-        };
-        let mut batches = Batches::empty(request.isolation);
-        let mut read =
-            Read { from, until: upper, bytes_max: request.bytes_max, at_least: request.at_least, aborted };
-        for _ in 0..SEGMENTS_MAX {
-            let slice = match one(read) {
-                Ok(Some(slice)) => slice,
-                // What is sound before the damage is given; who asks for what comes next is told.
-                Err(crate::log::ReadError::Corrupt(_)) if !batches.slices.is_empty() => break,
-                // Also behind others: a reader may want more than those, and would wait for what is here already.
-                Ok(None) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            if slice.bytes.is_empty() {
-                break;
-            }
-            let size = ByteCount(slice.bytes.len() as u64);
-            batches.slices.push(slice.bytes);
-            if let Some(aborted) = &mut batches.aborted {
-                aborted.extend(slice.aborted);
-            }
-            read.from = slice.range.next;
-            read.bytes_max = read.bytes_max.saturating_sub(size);
-            read.at_least = AtLeast::Nothing;
-            if read.from >= upper || read.bytes_max == ByteCount::ZERO {
-                break;
-            }
-        }
-        Ok(Some(batches))
+        Ok(gathering.batches)
     }
 
     /// Reads from the bucket, waiting until `wait_until` at most. [`ReadError::Pending`] if it has not answered by then; the load

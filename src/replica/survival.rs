@@ -5,7 +5,7 @@ use crate::config::Durability;
 /// What of a log came through since it was last open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Survival {
-    /// It was on disk when the directory was opened.
+    /// It was on disk when the directory was opened, and is not blank: what it then held is still there.
     pub(super) on_disk: bool,
     /// The directory was closed in order.
     pub(super) clean: bool,

@@ -7,6 +7,7 @@ use aquifer_protocol::messages::produce::ProduceRequest;
 use aquifer_runtime::World;
 use bytes::Bytes;
 
+use crate::admin::metric;
 use crate::batches::{records_of, sequenced};
 use crate::client::{Client, Pipelined, Topic, eventually, only_produced, produce_request};
 use crate::node::{Home, Node};
@@ -109,15 +110,17 @@ async fn local_logs_that_are_lost_come_back_from_the_bucket() {
 }
 
 /// A log that cannot be opened, and whose folder is then moved out of the way under the running broker: what is opened in its place
-/// knows nothing, and asks the bucket before it leads.
+/// knows nothing, and asks the bucket before it leads, though the broker is started again while that is away.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_moved_away_because_it_cannot_be_opened_comes_back_from_the_bucket() {
-    let home = Home::tiered(&[]);
+    let home = Home::tiered(&["admin.listen=127.0.0.1:0"]);
     let node = home.start().await;
     let mut client = node.client().await;
     let (topic, expected, last, id) = filled(&mut client, "t").await;
     all_is_cold(&node, expected.bytes).await;
-    let home = node.stop().await;
+    let mut home = node.stop().await;
+    // It must not be the keeper's claim that mends a log that leads too soon.
+    home.set(&["tier.check.interval.ms=2000"]);
     let disk = World::system().disk;
     let logs = home.data().join("topics").join("t");
     let log = logs.join(&disk.list(&logs).expect("the topic's folder").remove(0).name);
@@ -126,7 +129,25 @@ async fn a_log_that_is_moved_away_because_it_cannot_be_opened_comes_back_from_th
     let node = home.start().await;
     let mut client = node.client().await;
     assert_eq!(client.list_offset(&topic, 0, -1).await.error_code, ErrorCode::KAFKA_STORAGE_ERROR);
-    disk.rename(&log, &home.path().join("away")).expect("the log's folder");
+    // Of all partitions the bucket only says from now on that it cannot say anything.
+    let (partitions, away) = (home.bucket().join("partitions"), home.path().join("partitions-away"));
+    disk.rename(&partitions, &away).expect("the bucket's folder of partitions");
+    drop(disk.create_new(&partitions).expect("a file in its place"));
+    disk.rename(&log, &home.path().join("log-away")).expect("the log's folder");
+    eventually("the log is opened", async || {
+        (metric(&node, "aquifer_replica_partitions_unopened").await == 0.0).then_some(())
+    })
+    .await;
+    let waits = async |client: &mut Client| {
+        let code = client.list_offset(&topic, 0, -1).await.error_code;
+        assert!(!code.is_none() && code.is_retriable(), "{code:?}");
+    };
+    waits(&mut client).await;
+    let node = node.restart().await;
+    let mut client = node.client().await;
+    waits(&mut client).await;
+    disk.remove(&partitions).expect("it was made above");
+    disk.rename(&away, &partitions).expect("it was put there above");
     leads(&mut client, &topic).await;
     is_whole(&node, &topic, &expected, &last).await;
     assert_eq!(client.append(&topic, 0, &sequenced((id, 0), 1, 1)).await, expected.end);

@@ -291,14 +291,15 @@ func (c *crowd) state(ctx context.Context, admin *kadm.Client) (string, []int32)
 }
 
 // settle waits until the group has been settled for longer than a session lasts, so that nobody is missed who has crashed; or
-// until it has had more time than it may take, which is then in the history.
+// until it has had more time than it may take, which is then in the history. In some seconds at least every partition is read on.
 func (c *crowd) settle(ctx context.Context) {
-	deadline := time.Now().Add(90 * time.Second)
+	began := time.Now()
+	deadline := began.Add(90 * time.Second)
 	for ctx.Err() == nil && time.Now().Before(deadline) {
 		c.lock.Lock()
 		still := time.Since(c.moved)
 		c.lock.Unlock()
-		if still > 10*time.Second {
+		if still > 10*time.Second && time.Since(began) > 5*time.Second {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)

