@@ -320,10 +320,6 @@ impl IndexCache {
         Some(index.clone())
     }
 
-    pub(crate) fn has(&self, segment: u64) -> bool {
-        self.held.lock().by_segment.contains_key(&segment)
-    }
-
     pub(crate) fn insert(&self, segment: u64, index: Arc<Index>) {
         let mut guard = self.held.lock();
         let held = &mut *guard;

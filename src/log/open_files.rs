@@ -64,9 +64,11 @@ impl FileSlot {
         }
     }
 
-    /// Whether it need not be opened.
-    pub(crate) fn is_open(&self) -> bool {
-        self.file.lock().is_some()
+    /// The file, if it need not be opened.
+    pub(crate) fn opened(&self) -> Option<File> {
+        let open = self.file.lock();
+        self.used.store(true, Ordering::Relaxed);
+        open.clone()
     }
 
     /// Where the file is.
@@ -100,12 +102,8 @@ impl OpenFiles {
 
     /// The file, opened if need be.
     pub(crate) fn get(&self, slot: &Arc<FileSlot>) -> io::Result<File> {
-        {
-            let open = slot.file.lock();
-            slot.used.store(true, Ordering::Relaxed);
-            if let Some(file) = &*open {
-                return Ok(file.clone());
-            }
+        if let Some(file) = slot.opened() {
+            return Ok(file);
         }
         // Not under the slot's lock: making room takes those of others.
         let file = self.with_descriptor(|| self.disk.open(&slot.path))?;

@@ -30,6 +30,7 @@ use bytes::Bytes;
 use super::error::{Corruption, ReadError};
 use super::gaps::Gaps;
 use super::handle::Log;
+use super::index::Index;
 use super::open_files::FileSlot;
 use super::segment::Sealed;
 use super::state::Condition;
@@ -208,15 +209,20 @@ impl Log {
             let place = match self.find(read.from, read.until)? {
                 Found::Empty => return Ok(Some(nothing)),
                 Found::Tail(place) => place,
-                Found::Sealed(sealed, ..) if waits == Waits::Never && !self.has_index(&sealed) => {
-                    return Ok(None);
+                Found::Sealed(sealed, epochs, gaps) => {
+                    match self.place_in(&sealed, epochs, gaps, &read, waits)? {
+                        Some(place) => place,
+                        None => return Ok(None),
+                    }
                 }
-                Found::Sealed(sealed, epochs, gaps) => self.place_in(&sealed, epochs, gaps, &read)?,
             };
-            if waits == Waits::Never && !place.slot.is_open() {
-                return Ok(None);
-            }
-            let file = self.file(&place.slot)?;
+            let file = match waits {
+                Waits::IfItMust => self.file(&place.slot)?,
+                Waits::Never => match place.slot.opened() {
+                    Some(file) => file,
+                    None => return Ok(None),
+                },
+            };
             let source = Source { file: &file, path: place.slot.path(), waits };
             match gather(source, &place, &read, interval)? {
                 Gathered::Batches(bytes, range) => break (bytes, range),
@@ -291,10 +297,11 @@ impl Log {
         epochs: LeaderEpochs,
         gaps: Gaps,
         read: &Read,
-    ) -> Result<Place, ReadError> {
+        waits: Waits,
+    ) -> Result<Option<Place>, ReadError> {
         let OffsetRange { base, next } = sealed.facts.range;
         let bytes = sealed.facts.bytes.get();
-        self.with_index(sealed, |index| {
+        let show = |index: &Index| {
             let ceiling = offset_index::ceiling(&index.offsets, base, read.until).map_or(bytes, u64::from);
             Place {
                 slot: sealed.log.clone(),
@@ -306,7 +313,11 @@ impl Log {
                 end: next,
                 rest: if ceiling == bytes { Rest::Segment } else { Rest::Others },
             }
-        })
+        };
+        match waits {
+            Waits::IfItMust => self.with_index(sealed, show).map(Some),
+            Waits::Never => Ok(self.with_loaded_index(sealed, show).ok()),
+        }
     }
 
     /// About how many bytes lie between `from` and the log's end. Touches no file.

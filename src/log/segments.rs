@@ -135,20 +135,16 @@ impl Log {
     /// The aborted transactions that overlap `range`, in order of their markers. May load indexes, and so block, if there are
     /// any.
     pub fn aborted(&self, range: OffsetRange) -> Result<Vec<AbortedTxn>, ReadError> {
-        let found = self.find_aborted(range, |_| true)?;
+        let found = self.find_aborted(range, true)?;
         Ok(found.expect("whoever may load every index has looked into all that it takes"))
     }
 
     /// The same without loading an index: `None` if one would have to be.
     pub(super) fn aborted_in_memory(&self, range: OffsetRange) -> Result<Option<Vec<AbortedTxn>>, ReadError> {
-        self.find_aborted(range, |sealed| self.has_index(sealed))
+        self.find_aborted(range, false)
     }
 
-    fn find_aborted(
-        &self,
-        range: OffsetRange,
-        may_look_into: impl Fn(&Sealed) -> bool,
-    ) -> Result<Option<Vec<AbortedTxn>>, ReadError> {
+    fn find_aborted(&self, range: OffsetRange, may_load: bool) -> Result<Option<Vec<AbortedTxn>>, ReadError> {
         let (sealed, mut of_tail) = {
             let state = self.state.lock();
             let first = state.sealed.partition_point(|sealed| sealed.facts.range.next <= range.base);
@@ -159,14 +155,16 @@ impl Log {
         };
         let mut found = Vec::new();
         for sealed in sealed {
-            if !may_look_into(&sealed) {
-                return Ok(None);
-            }
-            let settled = self.with_index(&sealed, |index| {
+            let look = |index: &Index| {
                 found.extend(index.aborted.iter().filter(|txn| txn.overlaps(range.base, range.next)));
                 // No transaction that ends later starts before this.
                 index.aborted.last().is_some_and(|last| last.stable >= range.next)
-            })?;
+            };
+            let settled = match self.with_loaded_index(&sealed, look) {
+                Ok(settled) => settled,
+                Err(_) if !may_load => return Ok(None),
+                Err(look) => self.with_index(&sealed, look)?,
+            };
             if settled {
                 return Ok(Some(found));
             }
@@ -181,20 +179,28 @@ impl Log {
         sealed: &Sealed,
         show: impl FnOnce(&Index) -> T,
     ) -> Result<T, ReadError> {
-        if let Some(unwritten) = &*sealed.unwritten.lock() {
-            return Ok(show(&unwritten.builder.index));
-        }
-        if let Some(index) = self.shared.indexes.get(sealed.number) {
-            return Ok(show(&index));
-        }
+        let show = match self.with_loaded_index(sealed, show) {
+            Ok(shown) => return Ok(shown),
+            Err(show) => show,
+        };
         let index = Arc::new(self.load_index(sealed)?);
         self.shared.indexes.insert(sealed.number, index.clone());
         Ok(show(&index))
     }
 
-    /// Whether a closed segment's index need not be loaded.
-    pub(super) fn has_index(&self, sealed: &Sealed) -> bool {
-        sealed.unwritten.lock().is_some() || self.shared.indexes.has(sealed.number)
+    /// The same if they need not be loaded; if they do, `show` is given back.
+    pub(super) fn with_loaded_index<T, F: FnOnce(&Index) -> T>(
+        &self,
+        sealed: &Sealed,
+        show: F,
+    ) -> Result<T, F> {
+        if let Some(unwritten) = &*sealed.unwritten.lock() {
+            return Ok(show(&unwritten.builder.index));
+        }
+        match self.shared.indexes.get(sealed.number) {
+            Some(index) => Ok(show(&index)),
+            None => Err(show),
+        }
     }
 
     fn load_index(&self, sealed: &Sealed) -> Result<Index, ReadError> {

@@ -136,8 +136,7 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
     /// Reads towards the first `announced` bytes, and little beyond.
     async fn read_some(&mut self, announced: usize) -> Result<(), ReadFrameError> {
         let at_most = announced + WAITING_BYTES - self.buffer.len();
-        let room = self.buffer.capacity() - self.buffer.len();
-        if self.stream.read_buf(&mut (&mut self.buffer).limit(at_most.min(room))).await? == 0 {
+        if self.stream.read_buf(&mut (&mut self.buffer).limit(at_most)).await? == 0 {
             return Err(ReadFrameError::CutShort { arrived: self.buffer.len(), announced });
         }
         Ok(())

@@ -489,12 +489,24 @@ mod tests {
         assert_eq!(file.read_at(8, 12_000).unwrap(), parts.concat());
         assert_eq!(file.read_at(12_004, 100).unwrap(), parts[2999]);
         assert_eq!(file.read_at(99_999, 10).unwrap(), b"");
-        // What was just written is cached, where that can be told.
-        let Ok(cached) = file.read_cached_at(8, 12_000) else { return };
-        assert!(cached.is_none_or(|bytes| bytes == parts.concat()));
-        assert_eq!(file.read_cached_at(12_004, 100).unwrap(), None, "the end");
         assert!(file.read_exact_at(12_004, &mut [0; 5]).is_err());
         assert!(disk.create_new(file.path()).is_err());
+    }
+
+    #[test]
+    fn what_was_just_written_is_cached_where_that_can_be_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = Disk::host().create_new(&dir.path().join("log")).unwrap();
+        let written = [7; 12_000];
+        file.write_all_at(0, &mut [IoSlice::new(&written)]).unwrap();
+        match file.read_cached_at(0, written.len()) {
+            Ok(cached) => {
+                assert_eq!(cached.as_deref(), Some(&written[..]));
+                assert_eq!(file.read_cached_at(0, 0).unwrap().as_deref(), Some(&[][..]));
+                assert_eq!(file.read_cached_at(11_999, 2).unwrap(), None, "the file ends before");
+            }
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::Unsupported),
+        }
     }
 
     #[test]

@@ -95,7 +95,12 @@ fn every_read_gives_the_whole_batches_that_fit() {
             house.options.index_cache_bytes = ByteCount(1);
             house.stop();
         } else {
-            assert!(elsewhere > 0, "neither closed files nor indexes on disk are in memory");
+            let told = log.shared.tells_cached;
+            assert_eq!(
+                elsewhere > 0,
+                told,
+                "neither closed files nor indexes on disk are in memory, where that is told"
+            );
         }
     }
 }

@@ -117,20 +117,21 @@ fn going_back(history: &[Told], verdict: &mut Verdict) {
 }
 
 fn rebalances(history: &[Told], rebalance_ms_max: u64, verdict: &mut Verdict) {
-    let (mut since, mut away_us, mut unknown_us, mut last_us) = (None, 0, 0, 0);
-    // When somebody last came or went, and how long the broker was away until then.
-    let mut disturbed = (0, 0);
+    let (mut clock, mut since, mut unknown_us) = (Clock::default(), None, 0);
+    // When somebody last came or went.
+    let mut disturbed = Moment::default();
     for look in history {
+        let before_us = clock.seen_us;
+        let now = clock.at(look);
         if ["joins", "left", "crashed"].contains(&look.event.as_str()) {
-            disturbed = (look.at_us, away_us);
+            disturbed = now;
         }
         if look.event != "group" {
             continue;
         }
         let is_settled = look.state == SETTLED;
         if look.state == UNKNOWN {
-            away_us += look.at_us - last_us;
-            unknown_us += look.at_us - last_us;
+            unknown_us += look.at_us - before_us;
             if unknown_us > AWAY_US_MAX {
                 let at = look.at_us / 1_000;
                 verdict.fault(format!(
@@ -142,15 +143,14 @@ fn rebalances(history: &[Told], rebalance_ms_max: u64, verdict: &mut Verdict) {
         } else {
             unknown_us = 0;
         }
-        last_us = look.at_us;
         match (since, is_settled) {
-            (None, false) => since = Some((look.at_us, away_us)),
+            (None, false) => since = Some(now),
             (Some(begun), true) => {
-                verdict.rebalances_ms.push(lasted_ms(begun, (look.at_us, away_us)));
+                verdict.rebalances_ms.push(lasted_ms(begun, now));
                 since = None;
-                let still_ms = lasted_ms(begun.max(disturbed), (look.at_us, away_us));
+                let still_ms = lasted_ms(begun.max(disturbed), now);
                 if still_ms > rebalance_ms_max {
-                    let until = last_us / 1_000;
+                    let until = look.at_us / 1_000;
                     verdict.fault(format!(
                         "a rebalance of those who were there took {still_ms} ms, until {until} ms"
                     ));
@@ -167,24 +167,46 @@ fn rebalances(history: &[Told], rebalance_ms_max: u64, verdict: &mut Verdict) {
     }
 }
 
-/// From one moment to another, each with how long the broker had been away by then; which does not count.
-fn lasted_ms(from: (u64, u64), to: (u64, u64)) -> u64 {
-    (to.0 - from.0).saturating_sub(to.1 - from.1) / 1_000
+/// When something was, and how long the broker had been away by then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment {
+    at_us: u64,
+    away_us: u64,
+}
+
+/// Knows, line by line, how long the broker has been away.
+#[derive(Debug, Default)]
+struct Clock {
+    away_us: u64,
+    /// When the observer last looked.
+    seen_us: u64,
+}
+
+impl Clock {
+    fn at(&mut self, told: &Told) -> Moment {
+        if told.event == "group" {
+            if told.state == UNKNOWN {
+                self.away_us += told.at_us - self.seen_us;
+            }
+            self.seen_us = told.at_us;
+        }
+        Moment { at_us: told.at_us, away_us: self.away_us }
+    }
+}
+
+/// From one moment to another, the broker's absence not counted.
+fn lasted_ms(from: Moment, to: Moment) -> u64 {
+    (to.at_us - from.at_us).saturating_sub(to.away_us - from.away_us) / 1_000
 }
 
 fn ownerless(history: &[Told], ms_max: u64, verdict: &mut Verdict) {
-    let (mut away_us, mut last_us) = (0, 0);
-    let mut since: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    let (mut clock, mut now) = (Clock::default(), Moment::default());
+    let mut since: BTreeMap<u32, Moment> = BTreeMap::new();
     for look in history.iter().filter(|told| told.event == "group") {
-        let is_unknown = look.state == UNKNOWN;
-        if is_unknown {
-            away_us += look.at_us - last_us;
-        }
-        last_us = look.at_us;
-        if is_unknown {
+        now = clock.at(look);
+        if look.state == UNKNOWN {
             continue;
         }
-        let now = (look.at_us, away_us);
         let unowned: BTreeSet<u32> = look.partitions.iter().copied().collect();
         since.retain(|partition, from| {
             let goes_on = unowned.contains(partition);
@@ -198,7 +220,7 @@ fn ownerless(history: &[Told], ms_max: u64, verdict: &mut Verdict) {
         }
     }
     for (partition, from) in since {
-        verdict.ownerless(partition, from, (last_us, away_us), ms_max);
+        verdict.ownerless(partition, from, now, ms_max);
     }
     verdict.ownerless_ms.sort_unstable();
 }
@@ -206,19 +228,13 @@ fn ownerless(history: &[Told], ms_max: u64, verdict: &mut Verdict) {
 /// All partitions are written to all the while: one whose position does not move is read by nobody, whoever is said to own it. From
 /// when nobody comes or goes any more until the end, each has to move.
 fn standing_still(history: &[Told], partitions: u32, ms_max: u64, verdict: &mut Verdict) {
-    let (mut away_us, mut last_us) = (0, 0);
-    let mut moved: BTreeMap<u32, (i64, (u64, u64))> = BTreeMap::new();
+    let mut clock = Clock::default();
+    let mut moved: BTreeMap<u32, (i64, Moment)> = BTreeMap::new();
     let mut at_the_end: Option<BTreeMap<u32, i64>> = None;
     for told in history {
+        let now = clock.at(told);
         match told.event.as_str() {
-            "group" => {
-                if told.state == UNKNOWN {
-                    away_us += told.at_us - last_us;
-                }
-                last_us = told.at_us;
-            }
             "positions" => {
-                let now = (told.at_us, away_us);
                 for partition in 0..partitions {
                     let offset = told.offsets.get(&partition).copied().unwrap_or(-1);
                     let (before, since) = moved.entry(partition).or_insert((offset, now));
@@ -226,7 +242,7 @@ fn standing_still(history: &[Told], partitions: u32, ms_max: u64, verdict: &mut 
                     verdict.still_ms_max = verdict.still_ms_max.max(still_ms);
                     if still_ms > ms_max {
                         let until = told.at_us / 1_000;
-                        verdict.faults.push(format!(
+                        verdict.fault(format!(
                             "the position of partition {partition} stood still for {still_ms} ms, until {until} ms"
                         ));
                     }
@@ -257,11 +273,11 @@ fn quantile(times_ms: &[u64], share: f64) -> u64 {
 }
 
 impl Verdict {
-    fn ownerless(&mut self, partition: u32, from: (u64, u64), to: (u64, u64), ms_max: u64) {
+    fn ownerless(&mut self, partition: u32, from: Moment, to: Moment, ms_max: u64) {
         let took_ms = lasted_ms(from, to);
         self.ownerless_ms.push(took_ms);
         if took_ms > ms_max {
-            let until = to.0 / 1_000;
+            let until = to.at_us / 1_000;
             self.fault(format!("partition {partition} had no owner for {took_ms} ms, until {until} ms"));
         }
     }
