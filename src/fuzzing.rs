@@ -38,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "indexes", run: indexes, seeds: || from_hex(&[log::fuzzing::INDEX_CHUNK]) },
     Target { name: "log_files", run: log::fuzzing::file, seeds: || from_hex(log::fuzzing::FILES) },
     Target { name: "recovery", run: log::fuzzing::recovery, seeds: recovery_seeds },
+    Target { name: "journal", run: log::fuzzing::journal, seeds: log::fuzzing::journal_seeds },
     Target {
         name: "object_tail",
         run: aquifer_tiering::fuzzing::tail,

@@ -120,6 +120,12 @@ impl Format {
         Ok((found, body))
     }
 
+    /// How long the body is of what starts with `bytes`, by its own account; `None` if that is not of this format.
+    pub fn length(&self, bytes: &[u8]) -> Option<u32> {
+        let start = bytes.first_chunk::<ENVELOPE_BYTES>().filter(|start| start[..4] == self.magic)?;
+        Some(u32::from_be_bytes([start[8], start[9], start[10], start[11]]))
+    }
+
     /// A reader of a body of this format.
     pub fn reader<'a>(&self, body: &'a [u8]) -> Reader<'a> {
         Reader { format: self.name, left: body }

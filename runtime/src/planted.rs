@@ -27,6 +27,8 @@ pub enum Planted {
     FsyncRetried,
     /// Index entries are used whether or not their checksum holds and they lead to the offset.
     IndexTrusted,
+    /// What the journal holds is not put where it belongs at a start.
+    JournalNotReplayed,
 }
 
 /// Whether this process has the fault.
@@ -59,6 +61,7 @@ static PLANTED: std::sync::LazyLock<Option<Planted>> = std::sync::LazyLock::new(
         "producer-snapshot-dropped" => Planted::ProducerSnapshotDropped,
         "fsync-retried" => Planted::FsyncRetried,
         "index-trusted" => Planted::IndexTrusted,
+        "journal-not-replayed" => Planted::JournalNotReplayed,
         other => panic!("no such planted fault: '{other}'"),
     };
     tracing::error!(?fault, "this program has a planted fault: it will lose or mix up records");

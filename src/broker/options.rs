@@ -32,6 +32,9 @@ pub(super) fn log_dir(config: &Config) -> LogDirOptions {
         producer_ids_max: log.producer_ids_max as usize,
         producer_ids_total_max: log.producer_ids_total_max as usize,
         expansions_max: log.expansions_max as usize,
+        journal_bytes: log.journal.bytes,
+        journal_logs_min: log.journal.logs_min as usize,
+        journal_log_bytes_max: log.journal.log_bytes_max,
         ..defaults
     }
 }

@@ -140,8 +140,21 @@ pub struct Log {
     pub producer_ids_total_max: u32,
     /// `log.record.expansions.max`.
     pub expansions_max: u32,
+    /// What one sync makes durable of several logs.
+    pub journal: Journal,
     /// What compacts the logs of topics that ask for it.
     pub cleaner: Cleaner,
+}
+
+/// What one sync makes durable of several logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Journal {
+    /// `log.journal.bytes`; zero for none.
+    pub bytes: ByteCount,
+    /// `log.journal.logs.min`.
+    pub logs_min: u32,
+    /// `log.journal.log.bytes.max`.
+    pub log_bytes_max: ByteCount,
 }
 
 /// What compacts the logs of topics that ask for it.
@@ -444,7 +457,25 @@ fn read_log(r: &mut Reader<'_>) -> Log {
             "Compressed batches that are opened at a time to look at their records, over all partitions; more wait. Each takes a \
              thread and up to twice `record.expanded.bytes.max` of memory.",
         )),
+        journal: read_journal(r),
         cleaner: read_cleaner(r),
+    }
+}
+
+fn read_journal(r: &mut Reader<'_>) -> Journal {
+    Journal {
+        bytes: r.read(bytes("log.journal.bytes", 256 * MIB).range(0, 1 << 40).doc(
+            "Size of the journal: two files that take in turns what several partitions have written, so that one sync makes all of \
+             it durable. The larger, the seldomer these are synced where it belongs. 0: none, each partition is synced by itself.",
+        )),
+        logs_min: r.read(count("log.journal.logs.min", 4).range(1, 1 << 20).doc(
+            "The journal is made once so many partitions wait to be synced at the same time.",
+        )),
+        log_bytes_max: r.read(
+            bytes("log.journal.log.bytes.max", 256 << 10)
+                .range(4 << 10, 2 * MIB)
+                .doc("Bytes of a partition beyond which it is synced by itself: what goes through the journal is written twice."),
+        ),
     }
 }
 

@@ -270,7 +270,7 @@ impl Log {
             }
             // The cut is a write, too: until it is synced a power cut may bring the part back, behind the end of what may be a
             // closed segment by then.
-            self.sync.note_written(state.tail.base, &file, state.tail.end);
+            self.sync.note_cut_back(state.tail.base, &file);
             return Err(refusal);
         }
         Ok(file)
@@ -297,7 +297,7 @@ impl Log {
 
     /// Tells the committer of bytes written.
     fn written(&self, state: &mut State, config: &LogConfig, file: &File, batches: u64, bytes: u64) {
-        self.sync.note_written(state.tail.base, file, state.tail.end);
+        self.sync.note_written(state.tail.base, file, state.tail.bytes, state.tail.end);
         self.shared.metrics.appended_batches.inc_by(batches);
         self.shared.metrics.appended_bytes.inc_by(bytes);
         state.uncaptured += bytes;
@@ -305,8 +305,10 @@ impl Log {
         if due {
             self.capture(state);
         }
-        if due || config.durability == Durability::Fsync {
+        if config.durability == Durability::Fsync {
             self.shared.committer.request(&self.sync);
+        } else if due {
+            self.shared.committer.request_settled(&self.sync);
         }
     }
 }

@@ -217,6 +217,7 @@ impl Log {
             sealed: within.collect(),
             discard: false,
             compaction,
+            journal: self.sync.journal_mark(),
             point,
         }
     }

@@ -77,8 +77,8 @@ impl Log {
     pub fn truncate_to(&self, end: Offset) -> Result<(), ChangeError> {
         let mut books = self.books.lock();
         let Some(target) = self.target(end)? else { return Ok(()) };
-        // What stays has to be durable before a checkpoint says so. A checkpoint that this releases is void.
-        drop(self.shared.committer.sync(&self.sync));
+        // What stays has to be durable before a checkpoint says so; and of what goes the journal must bring nothing back.
+        let _held = self.shared.committer.keep_out_of_journal(&self.sync);
         let mut tail = self.tail_at(&books, &target)?;
         self.check_present(&target.log, tail.bytes)?;
         tail.epochs = self.epochs();
@@ -260,7 +260,7 @@ impl Log {
     }
 
     fn replace_tail(&self, state: &mut State, tail: Tail) {
-        let end = tail.end;
+        let (end, open) = (tail.end, (tail.base, tail.bytes));
         // What was damaged behind the cut is gone; what is damaged still will be found again.
         self.forget_damage(|_| true);
         state.tail = tail;
@@ -269,7 +269,7 @@ impl Log {
         state.compacted = state.compacted.cut_to(end);
         state.uncaptured = 0;
         state.cuts.0 += 1;
-        self.sync.cut(end);
+        self.sync.cut(end, open);
         self.depart();
     }
 
@@ -282,6 +282,8 @@ impl Log {
             false => Snapshot::decode(&producers).map_err(ChangeError::Snapshot)?.producers,
         };
         let mut books = self.books.lock();
+        // Of what goes the journal must bring nothing back.
+        let _held = self.shared.committer.keep_out_of_journal(&self.sync);
         let mut state = self.state.lock();
         self.check_changeable(&state)?;
         self.depart();
@@ -420,6 +422,13 @@ impl Log {
         state.condition = Condition::Open;
         self.depart();
         Ok(())
+    }
+
+    /// Says durably that what the journal has of this log is void: it is of another log, which had this name before.
+    pub(super) fn disown_journal(&self) -> Result<(), ChangeError> {
+        let mut books = self.books.lock();
+        let _held = self.shared.committer.keep_out_of_journal(&self.sync);
+        self.save(&mut books, None)
     }
 
     /// Refuses all from now on, syncs, and writes the books a last time if a restart would have more than a little to read again.

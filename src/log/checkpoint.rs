@@ -1,6 +1,6 @@
 //! The small durable files of a log and of a data directory: their bytes, and what they mean.
 //!
-//! - `format` of a data directory: its uuid. A newer version refuses to open.
+//! - `format` of a data directory: its uuid, and whether it has a journal. A newer version refuses to open.
 //! - `boot` of a data directory: in which run of the operating system, and on which mount, it was last open, by which a crash of
 //!   the process is told from one that cost the page cache.
 //! - `partition` of a log: whose it is, and below which offset compaction may have left offsets out of it.
@@ -31,25 +31,67 @@ const TAG_DISCARD: u32 = 0;
 const TAG_COMPACTED: u32 = 1;
 /// Within that, optional: below which offset gaps may lie. A program that does not know it allows them everywhere.
 const TAG_GAPS: u32 = 0;
-/// Of a partition file, optional: the same, for when the checkpoint is lost.
+/// Optional: which writes of the journal say nothing of the log any more. A program that does not know it does not open a directory
+/// with a journal.
+const TAG_JOURNAL: u32 = 2;
+/// Of `format`, required: there is a journal, without which acknowledged records may be lost.
+const TAG_JOURNALED: u32 = 0;
+/// Of a partition file, optional: the same as within `compaction`, for when the checkpoint is lost.
 const TAG_PARTITION_GAPS: u32 = 0;
 
-/// The bytes of `format`.
-pub(crate) fn encode_directory(uuid: Uuid) -> Vec<u8> {
-    let mut writer = Writer::new();
-    writer.uuid(uuid);
-    writer.tags(&Tags::default());
-    DIRECTORY.seal(&writer.finish())
+/// The contents of `format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DirectoryFile {
+    pub(crate) uuid: Uuid,
+    /// Whether it has, or is about to have, a journal.
+    pub(crate) is_journaled: bool,
 }
 
-/// The uuid in `format`.
-pub(crate) fn decode_directory(bytes: &[u8]) -> Result<Uuid, FormatError> {
-    let (_, body) = DIRECTORY.open(bytes)?;
-    let mut reader = DIRECTORY.reader(body);
-    let uuid = reader.uuid()?;
-    reader.tags(&[])?;
-    reader.end()?;
-    Ok(uuid)
+impl DirectoryFile {
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.uuid(self.uuid);
+        let mut tags = Tags::default();
+        if self.is_journaled {
+            tags.set_required(TAG_JOURNALED, Bytes::new());
+        }
+        writer.tags(&tags);
+        DIRECTORY.seal(&writer.finish())
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<DirectoryFile, FormatError> {
+        let (_, body) = DIRECTORY.open(bytes)?;
+        let mut reader = DIRECTORY.reader(body);
+        let uuid = reader.uuid()?;
+        let is_journaled = reader.tags(&[TAG_JOURNALED])?.get(TAG_JOURNALED).is_some();
+        reader.end()?;
+        Ok(DirectoryFile { uuid, is_journaled })
+    }
+}
+
+/// A place in what the journal of a directory was given in one opening of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct JournalMark {
+    /// Which opening.
+    pub(crate) run: u64,
+    /// Which write, from 1.
+    pub(crate) sequence: u64,
+}
+
+impl JournalMark {
+    fn encode(self) -> Bytes {
+        let mut writer = Writer::new();
+        writer.u64(self.run);
+        writer.u64(self.sequence);
+        writer.finish().into()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<JournalMark, FormatError> {
+        let mut reader = CHECKPOINT.reader(bytes);
+        let mark = JournalMark { run: reader.u64()?, sequence: reader.u64()? };
+        reader.end()?;
+        Ok(mark)
+    }
 }
 
 /// The bytes of `boot`.
@@ -207,6 +249,8 @@ pub(crate) struct Checkpoint {
     pub(crate) discard: bool,
     /// `None` for a log that never was to be compacted.
     pub(crate) compaction: Option<CompactionProgress>,
+    /// What the journal was given before this is void: it was cut off, or was of another log of this name.
+    pub(crate) journal: Option<JournalMark>,
 }
 
 impl Checkpoint {
@@ -236,6 +280,9 @@ impl Checkpoint {
         if let Some(compaction) = &self.compaction {
             tags.set_required(TAG_COMPACTED, compaction.encode());
         }
+        if let Some(mark) = self.journal {
+            tags.set_optional(TAG_JOURNAL, mark.encode());
+        }
         writer.tags(&tags);
         CHECKPOINT.seal(&writer.finish())
     }
@@ -262,10 +309,11 @@ impl Checkpoint {
         })?;
         let epochs = LeaderEpochs::read(&mut reader)?;
         let producers = Bytes::copy_from_slice(reader.bytes()?);
-        let tags = reader.tags(&[TAG_DISCARD, TAG_COMPACTED])?;
+        let tags = reader.tags(&[TAG_DISCARD, TAG_COMPACTED, TAG_JOURNAL])?;
         let discard = tags.get(TAG_DISCARD).is_some();
         let compaction = tags.get(TAG_COMPACTED).map(|value| CompactionProgress::decode(value, end));
         let compaction = compaction.transpose()?;
+        let journal = tags.get(TAG_JOURNAL).map(|value| JournalMark::decode(value)).transpose()?;
         reader.end()?;
         let joined = sealed.windows(2).all(|pair| pair[0].range.next == pair[1].range.base)
             && sealed.last().is_none_or(|last| last.range.next == segment);
@@ -273,7 +321,7 @@ impl Checkpoint {
             return Err(CHECKPOINT.invalid("its segments do not join"));
         }
         let point = RecoveryPoint { segment, position, offset: end, epochs, producers };
-        Ok(Checkpoint { point, log_start, local_start, high_watermark, sealed, discard, compaction })
+        Ok(Checkpoint { point, log_start, local_start, high_watermark, sealed, discard, compaction, journal })
     }
 }
 

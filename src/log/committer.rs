@@ -1,195 +1,183 @@
-//! The way to the device: makes appended bytes durable, log by log, and says up to where.
+//! The way to the device: makes appended bytes durable, and says of each log up to where.
 //!
-//! Appends write to the page cache and tell their log's [`SyncPoint`]; a log with unsynced bytes stands in the committer's queue
-//! once. A committer thread takes it, and with it *all* that was appended until then: however many producers wait, one sync
-//! serves them. What is appended while that sync runs shares the next one. Several threads serve several logs, since the file
-//! system turns syncs that come together into one commit of its journal.
+//! Appends write to the page cache and tell their log's [`SyncPoint`]; a log with unsynced bytes stands in a queue once. A little
+//! of many logs goes through the journal: its thread takes all logs that wait, and one sync serves them. What is too much for
+//! that, or must be synced where it belongs, is synced log by log: a thread takes a log, and with it *all* that was appended until
+//! then. Either way, however many producers wait, one sync serves them, and what is appended while it runs shares the next one.
+//! Several threads serve several logs, since the file system turns syncs that come together into one commit of its journal.
 //!
-//! Only this file moves a log's synced end, and hands on the point where recovery may start: both mean "durable", and nobody
+//! The journal is made once several logs wait at the same time (`log.journal.logs.min`).
+//!
+//! Only this file has a log's synced end moved, and hands on the point where recovery may start: both mean "durable", and nobody
 //! else can know. After a failed sync neither moves again (see `health.rs`).
 //!
 //! A crash loses at most what lies behind the synced end.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use aquifer_model::Offset;
+use aquifer_model::TopicPartition;
 use aquifer_runtime::World;
-use aquifer_runtime::files::File;
 use aquifer_runtime::planted::{self, Planted};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
+use super::error::is_exhausted;
 use super::health::Health;
+use super::journal::{Added, Journal, Turned, Write, Written};
 use super::metrics::Metrics;
+use super::sync_point::{Need, SyncPoint, Then, ToJournal};
 
-/// Something quick to be done once bytes are durable.
-pub(crate) type Then = Box<dyn FnOnce() + Send>;
-
-/// What one log has written and not synced yet, and how far it is synced.
-pub(crate) struct SyncPoint {
-    folder: PathBuf,
-    unsynced: Mutex<Unsynced>,
-    /// Held for the length of a sync: one at a time for each log.
-    syncing: Mutex<()>,
-    synced: watch::Sender<Offset>,
-    /// Called each time the synced end has risen.
-    observer: OnceLock<Box<dyn Fn() + Send + Sync>>,
-}
-
-#[derive(Default)]
-struct Unsynced {
-    end: Offset,
-    /// Files with unsynced bytes, by their segment's base; the last is the open segment's.
-    files: Vec<(Offset, File)>,
-    /// Whether names in the folder are unsynced.
-    names: bool,
-    /// Raised by each cut, so that a sync that began before says nothing about offsets behind it.
-    cuts: u64,
-    /// Stands in the queue, or is being synced.
-    queued: bool,
-    /// What to do once all of this is durable.
-    then: Option<Then>,
-}
-
-impl Unsynced {
-    fn is_empty(&self) -> bool {
-        self.files.is_empty() && !self.names && self.then.is_none()
-    }
-}
-
-impl std::fmt::Debug for SyncPoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SyncPoint").field("synced", &*self.synced.borrow()).finish_non_exhaustive()
-    }
-}
-
-impl SyncPoint {
-    /// Of a log in `folder` that ends at `end` and is known to be durable up to `checkpoint`. What lies between was found in these
-    /// files; a crash of the process alone may have left it in the page cache.
-    pub(crate) fn recovered(
-        folder: &Path,
-        checkpoint: Offset,
-        files: Vec<(Offset, File)>,
-        end: Offset,
-    ) -> SyncPoint {
-        let names = !files.is_empty();
-        let synced = if names { checkpoint.min(end) } else { end };
-        SyncPoint {
-            folder: folder.to_owned(),
-            unsynced: Mutex::new(Unsynced { end, files, names, ..Unsynced::default() }),
-            syncing: Mutex::new(()),
-            synced: watch::Sender::new(synced),
-            observer: OnceLock::new(),
-        }
-    }
-
-    /// The synced end.
-    pub(crate) fn synced(&self) -> Offset {
-        *self.synced.borrow()
-    }
-
-    /// Has `observer` called, by a committer thread, each time the synced end has risen. It must be quick. The first one set stays.
-    pub(crate) fn observe(&self, observer: Box<dyn Fn() + Send + Sync>) {
-        // A log has one owner; a second observer would be its mistake, and the first is the one that works.
-        let _ = self.observer.set(observer);
-    }
-
-    /// To wait for the synced end.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Offset> {
-        self.synced.subscribe()
-    }
-
-    /// Takes note that the segment at `base` was written to, and that the log now ends at `end`.
-    pub(crate) fn note_written(&self, base: Offset, file: &File, end: Offset) {
-        let mut unsynced = self.unsynced.lock();
-        unsynced.end = end;
-        if unsynced.files.last().is_none_or(|(last, _)| *last != base) {
-            unsynced.files.push((base, file.clone()));
-        }
-    }
-
-    /// Takes note of a new file in the folder.
-    pub(crate) fn note_name(&self) {
-        self.unsynced.lock().names = true;
-    }
-
-    /// Has `then` run once all that was noted so far is durable; replaces one that still waits.
-    pub(crate) fn then(&self, then: Then) {
-        self.unsynced.lock().then = Some(then);
-    }
-
-    /// The log was cut to `end`, or made to start anew there, and is durable up to it.
-    pub(crate) fn cut(&self, end: Offset) {
-        let mut unsynced = self.unsynced.lock();
-        let Unsynced { queued, cuts, .. } = *unsynced;
-        *unsynced = Unsynced { end, queued, cuts: cuts + 1, ..Unsynced::default() };
-        self.synced.send_replace(end);
-    }
-
-    /// Forgets what is unsynced, for good, and waits for a sync under way: the files are about to go.
-    pub(crate) fn retire(&self) {
-        self.cut(self.synced());
-        drop(self.syncing.lock());
-    }
-}
-
-/// The queue of logs with unsynced bytes, and the threads' body.
+/// The queues of logs with unsynced bytes, and the threads' bodies.
 #[derive(Debug)]
 pub(crate) struct Committer {
     world: World,
     health: Arc<Health>,
     metrics: Metrics,
+    /// So many logs that wait at once are worth a journal.
+    journal_logs_min: usize,
+    journal: OnceLock<Journal>,
+    /// It cannot be written to any more, though no sync has failed.
+    journal_is_over: AtomicBool,
     queue: Mutex<Queue>,
+    /// For threads that sync logs, and for the one of the journal.
     wake: Notify,
+    wake_journal: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// To be synced by themselves.
     logs: VecDeque<Arc<SyncPoint>>,
+    /// For the journal.
+    small: VecDeque<Arc<SyncPoint>>,
+    journal: Wish,
     stopping: bool,
 }
 
+/// Whether a journal is to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Wish {
+    /// Nobody would gain by it yet.
+    #[default]
+    None,
+    /// It is worth its room.
+    Made,
+    /// It was tried.
+    Done,
+}
+
+/// What the journal's thread does next.
+enum Next {
+    Make,
+    Write,
+    Stop,
+}
+
+/// Keeps a log out of the journal.
+#[must_use]
+pub(crate) struct Held<'a>(&'a SyncPoint);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.admit();
+    }
+}
+
 impl Committer {
-    pub(crate) fn new(world: &World, health: Arc<Health>, metrics: Metrics) -> Committer {
-        let queue = Mutex::new(Queue::default());
-        Committer { world: world.clone(), health, metrics, queue, wake: Notify::new() }
-    }
-
-    /// Asks for a sync of a log. Cheap while one is asked for already, or there is nothing to sync.
-    pub(crate) fn request(&self, log: &Arc<SyncPoint>) {
-        {
-            let mut unsynced = log.unsynced.lock();
-            if unsynced.queued || unsynced.is_empty() {
-                return;
-            }
-            unsynced.queued = true;
+    pub(crate) fn new(
+        world: &World,
+        health: Arc<Health>,
+        metrics: Metrics,
+        journal: Option<Journal>,
+        journal_logs_min: usize,
+    ) -> Committer {
+        Committer {
+            world: world.clone(),
+            health,
+            metrics,
+            journal_logs_min,
+            queue: Mutex::new(Queue {
+                journal: if journal.is_some() { Wish::Done } else { Wish::None },
+                ..Queue::default()
+            }),
+            journal: journal.map(OnceLock::from).unwrap_or_default(),
+            journal_is_over: AtomicBool::new(false),
+            wake: Notify::new(),
+            wake_journal: Notify::new(),
         }
-        self.queue.lock().logs.push_back(log.clone());
-        self.wake.notify_one();
     }
 
-    /// Ends every [`Committer::run`] after the sync under way.
+    /// Asks for a log to be made durable, for somebody who waits. Cheap while that is asked for already, or there is nothing to do.
+    pub(crate) fn request(&self, log: &Arc<SyncPoint>) {
+        let small = self.journal().map(|journal| journal.log_bytes_max);
+        self.ask(log, Need::Durable, small);
+    }
+
+    /// The same for a checkpoint: nobody waits, but all must be synced where it belongs.
+    pub(crate) fn request_settled(&self, log: &Arc<SyncPoint>) {
+        self.ask(log, Need::Settled, None);
+    }
+
+    fn ask(&self, log: &Arc<SyncPoint>, need: Need, small: Option<u64>) {
+        let wanted = log.ask(need, small);
+        if wanted.sync {
+            let mut queue = self.queue.lock();
+            queue.logs.push_back(log.clone());
+            let is_wished = queue.journal == Wish::None && queue.logs.len() >= self.journal_logs_min;
+            if is_wished {
+                queue.journal = Wish::Made;
+            }
+            drop(queue);
+            self.wake.notify_one();
+            if is_wished {
+                self.wake_journal.notify_one();
+            }
+        }
+        if wanted.journal {
+            self.queue.lock().small.push_back(log.clone());
+            self.wake_journal.notify_one();
+        }
+    }
+
+    fn journal(&self) -> Option<&Journal> {
+        self.journal.get().filter(|_| !self.journal_is_over.load(Ordering::Acquire))
+    }
+
+    /// Whether the journal may have bytes of a log.
+    pub(crate) fn has_in_journal(&self, log: TopicPartition) -> bool {
+        self.journal.get().is_some_and(|journal| journal.holds(log))
+    }
+
+    /// Keeps a log out of the journal until what this gives is dropped, and syncs it: from here on its checkpoints say that all
+    /// that the journal has of it is void. Blocks.
+    pub(crate) fn keep_out_of_journal<'a>(&self, log: &'a SyncPoint) -> Held<'a> {
+        log.hold(|| self.journal.get().map(Journal::next_mark));
+        // A checkpoint that this sync releases is older than whatever this is for.
+        drop(self.sync(log));
+        Held(log)
+    }
+
+    /// Ends every thread after the sync under way.
     pub(crate) fn stop(&self) {
         self.queue.lock().stopping = true;
         self.wake.notify_waiters();
+        self.wake_journal.notify_one();
     }
 
-    /// A thread's body.
+    /// The body of a thread that syncs logs.
     pub(crate) async fn run(&self) {
         while let Some(log) = self.next().await {
             if let Some(then) = self.sync(&log) {
                 then();
             }
             // What came while the sync ran goes to the end of the queue, behind the other logs.
-            let mut unsynced = log.unsynced.lock();
-            if unsynced.is_empty() {
-                unsynced.queued = false;
-                continue;
+            if log.is_left_to_sync() {
+                self.queue.lock().logs.push_back(log);
             }
-            drop(unsynced);
-            self.queue.lock().logs.push_back(log);
         }
     }
 
@@ -212,18 +200,13 @@ impl Committer {
 
     /// Syncs all that a log has written so far; gives what is to be done then. Does nothing once the directory has failed.
     pub(crate) fn sync(&self, log: &SyncPoint) -> Option<Then> {
-        let _one_at_a_time = log.syncing.lock();
-        let (end, cuts, files, names, then) = {
-            let mut unsynced = log.unsynced.lock();
-            let files = std::mem::take(&mut unsynced.files);
-            let names = std::mem::take(&mut unsynced.names);
-            (unsynced.end, unsynced.cuts, files, names, unsynced.then.take())
-        };
+        let _one_at_a_time = log.alone();
+        let to_sync = log.take();
         if self.health.has_failed() {
             return None;
         }
         let began = self.world.clock.now();
-        for (_, file) in &files {
+        for (_, file) in &to_sync.files {
             if let Err(error) = file.sync_data()
                 && !(planted::is(Planted::FsyncRetried) && file.sync_data().is_ok())
             {
@@ -231,25 +214,150 @@ impl Committer {
                 return None;
             }
         }
-        if names && let Err(error) = self.world.disk.sync_dir(&log.folder) {
+        if to_sync.names && let Err(error) = self.world.disk.sync_dir(&log.folder) {
             self.health.fail(&log.folder, "sync of", &error);
             return None;
         }
         self.metrics.syncs.inc();
         self.metrics.sync_seconds.observe((self.world.clock.now() - began).as_secs_f64());
-        let unsynced = log.unsynced.lock();
-        if unsynced.cuts != cuts {
-            return None;
-        }
-        let moved = log.synced.send_if_modified(|synced| {
-            let moved = *synced < end;
-            *synced = (*synced).max(end);
-            moved
-        });
-        drop(unsynced);
-        if moved && let Some(observer) = log.observer.get() {
-            observer();
-        }
-        then
+        log.note_synced(to_sync)
     }
+
+    /// The body of the journal's thread. `make` makes the journal, and blocks.
+    pub(crate) async fn run_journal(&self, make: impl Fn() -> io::Result<Journal>) {
+        loop {
+            match self.next_for_journal().await {
+                Next::Stop => return,
+                Next::Make => match make() {
+                    Ok(journal) => drop(self.journal.set(journal)),
+                    Err(error) => {
+                        self.metrics.journal_missing.set(1);
+                        tracing::warn!(%error, "could not make the journal: each log is synced by itself, until the next start");
+                    }
+                },
+                Next::Write => self.write_journal(),
+            }
+        }
+    }
+
+    async fn next_for_journal(&self) -> Next {
+        loop {
+            let woken = self.wake_journal.notified();
+            {
+                let mut queue = self.queue.lock();
+                if queue.stopping {
+                    return Next::Stop;
+                }
+                if !queue.small.is_empty() {
+                    return Next::Write;
+                }
+                if queue.journal == Wish::Made {
+                    queue.journal = Wish::Done;
+                    return Next::Make;
+                }
+            }
+            woken.await;
+        }
+    }
+
+    /// Writes one envelope with what waits, and syncs it.
+    fn write_journal(&self) {
+        let Some(journal) = self.journal() else { return self.sync_instead() };
+        if self.health.has_failed() {
+            // Nobody will be told anything any more.
+            return self.queue.lock().small.clear();
+        }
+        let mut write = journal.begin();
+        let Gathered { group, later, is_full } = self.gather(journal, &mut write);
+        if group.is_empty() {
+            drop(write);
+            if is_full {
+                self.turn(journal);
+            }
+        } else if let Err((path, error)) = self.write_and_sync(write) {
+            if !is_exhausted(&error) {
+                return self.health.fail(&path, "write of", &error);
+            }
+            // Of a file system that takes new blocks for each write.
+            tracing::warn!(path = %path.display(), %error, "no room to write to the journal: each log is synced by itself");
+            self.metrics.journal_missing.set(1);
+            self.journal_is_over.store(true, Ordering::Release);
+        } else {
+            group.iter().for_each(|(log, taken)| log.note_journaled(taken));
+        }
+        for log in later.into_iter().chain(group.into_iter().map(|(log, _)| log)) {
+            log.leave_queue_of_journal();
+            self.request(&log);
+        }
+    }
+
+    /// Takes what waits into an envelope, as much as there is room for.
+    fn gather(&self, journal: &Journal, write: &mut Write<'_>) -> Gathered {
+        let mut gathered = Gathered::default();
+        loop {
+            let Some(log) = self.queue.lock().small.pop_front() else { return gathered };
+            // It may be too much by now, durable by another way, or have to wait for the next envelope because it was cut.
+            let Some(taken) = log.to_journal(write.sequence, journal.log_bytes_max) else {
+                gathered.later.push(log);
+                continue;
+            };
+            match write.add(&log, &taken) {
+                Added::Yes => gathered.group.push((log, taken)),
+                Added::Changed => gathered.later.push(log),
+                Added::NoRoom => {
+                    self.queue.lock().small.push_front(log);
+                    gathered.is_full = true;
+                    return gathered;
+                }
+            }
+        }
+    }
+
+    fn write_and_sync(&self, write: Write<'_>) -> Result<(), (PathBuf, io::Error)> {
+        let began = self.world.clock.now();
+        let path = write.path().to_owned();
+        let at = |error| (path.clone(), error);
+        let Written { file, bytes } = write.write().map_err(at)?;
+        file.sync_data().map_err(|error| {
+            // Not for want of room, whatever it says: what was written is gone.
+            self.health.fail(&path, "sync of", &error);
+            at(error)
+        })?;
+        self.metrics.journal_syncs.inc();
+        self.metrics.journal_bytes.inc_by(bytes);
+        self.metrics.sync_seconds.observe((self.world.clock.now() - began).as_secs_f64());
+        Ok(())
+    }
+
+    /// Has the journal go on to its other file.
+    fn turn(&self, journal: &Journal) {
+        match journal.turn() {
+            Turned::Done(to_settle) => to_settle.iter().for_each(|log| self.request_settled(log)),
+            Turned::NotYet(unsettled) => {
+                // More comes than can be written where it belongs.
+                self.metrics.journal_full.inc();
+                unsettled.iter().for_each(|log| self.request_settled(log));
+                self.sync_instead();
+            }
+        }
+    }
+
+    /// Has what waits for the journal synced log by log.
+    fn sync_instead(&self) {
+        let logs = std::mem::take(&mut self.queue.lock().small);
+        for log in logs {
+            log.leave_queue_of_journal();
+            self.ask(&log, Need::Durable, None);
+        }
+    }
+}
+
+/// What an envelope is to hold.
+#[derive(Default)]
+struct Gathered {
+    group: Vec<(Arc<SyncPoint>, ToJournal)>,
+    /// Logs that stood in the queue and are not in it.
+    later: Vec<Arc<SyncPoint>>,
+    /// Whether one more did not fit.
+    is_full: bool,
 }

@@ -109,6 +109,13 @@ pub struct LogDirOptions {
     /// `log.sync.threads`: how many logs are synced side by side; the file system makes one commit of what comes together.
     /// Default 4.
     pub sync_threads: usize,
+    /// `log.journal.bytes` (ours): the size of the journal, which takes what several logs have written so that one sync serves them.
+    /// 0 for none. Default 256 MiB.
+    pub journal_bytes: ByteCount,
+    /// `log.journal.logs.min` (ours): the journal is made once so many logs wait to be synced at the same time. Default 4.
+    pub journal_logs_min: usize,
+    /// `log.journal.log.bytes.max` (ours): a log with more than this to be made durable is synced by itself. Default 256 KiB.
+    pub journal_log_bytes_max: ByteCount,
     /// `log.reserve.bytes` (ours): room held back on the device, so that segments can be dropped when it is full. Default 4 MiB.
     pub reserve_bytes: ByteCount,
     /// `producer.id.expiration.ms`: how long an idle idempotent producer is remembered, until [`super::LogDir`] is told otherwise.
@@ -132,6 +139,9 @@ impl Default for LogDirOptions {
             checkpoint_bytes: ByteCount::mib(16),
             closing_reread_bytes_max: ByteCount::kib(64),
             sync_threads: 4,
+            journal_bytes: ByteCount::mib(256),
+            journal_logs_min: 4,
+            journal_log_bytes_max: ByteCount::kib(256),
             reserve_bytes: ByteCount::mib(4),
             producer_id_expiration_ms: Duration::from_secs(24 * 60 * 60),
             producer_ids_max: 10_000,

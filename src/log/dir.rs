@@ -20,11 +20,12 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::checkpoint::{PartitionFile, decode_boot, decode_directory, encode_boot, encode_directory};
+use super::checkpoint::{DirectoryFile, PartitionFile, decode_boot, encode_boot};
 use super::config::{LogConfig, LogDirOptions};
 use super::damage::PageCache;
 use super::error::{ChangeError, DirFailure, OpenDirError, OpenLogError};
 use super::handle::Log;
+use super::journal::{Journal, replay};
 use super::layout;
 use super::metrics::Metrics;
 use super::recovery;
@@ -100,7 +101,7 @@ impl LogDir {
         let lock_path = path.join(layout::LOCK);
         let lock = disk.lock(&lock_path).map_err(at(&lock_path))?;
         let lock = lock.ok_or_else(|| OpenDirError::Locked(path.to_owned()))?;
-        let (uuid, is_new) = read_format(world, path)?;
+        let (format, is_new) = read_format(world, path)?;
         for folder in [layout::TOPICS, layout::QUARANTINE] {
             disk.create_dir_all(&path.join(folder)).map_err(at(path))?;
         }
@@ -119,11 +120,14 @@ impl LogDir {
             // The same run of the machine, perhaps, but pages that were not written may have been called clean.
             pages = PageCache::PerhapsLost;
         }
-        let past = Past { before, pages };
-        let shared = Arc::new(Shared::new(world, path, options, Metrics::register(registry), past));
+        let metrics = Metrics::register(registry);
+        let replayed = replay(world, path, before == Before::Killed, pages, &options, &metrics)?;
+        note_journal(world, path, format, replayed.journal.is_some()).map_err(at(path))?;
+        let past = Past { before, pages, journal_is_damaged: replayed.is_damaged };
+        let shared = Arc::new(Shared::new(world, path, options, metrics, past, replayed));
         let dir = Arc::new(LogDir {
             shared,
-            uuid,
+            uuid: format.uuid,
             boot: Mutex::new(boot),
             failed_before: AtomicBool::new(failed_before),
             unopened: Mutex::default(),
@@ -148,6 +152,10 @@ impl LogDir {
             let shared = self.shared.clone();
             self.tasks.spawn_thread("log-committer", async move { shared.committer.run().await })?;
         }
+        let (shared, uuid) = (self.shared.clone(), self.uuid);
+        self.tasks.spawn_thread("log-journal", async move {
+            shared.committer.run_journal(|| make_journal(&shared, uuid)).await;
+        })?;
         let shared = self.shared.clone();
         self.tasks.spawn_thread("log-keeper", async move { shared.keeper.run().await })?;
         let (shared, cancelled) = (self.shared.clone(), self.tasks.cancelled().clone());
@@ -272,6 +280,10 @@ impl LogDir {
         }
         if gap_mark.is_none() {
             saved_or_full(log.note_gap_mark())?;
+        }
+        if self.shared.committer.has_in_journal(partition) {
+            // Here an old checkpoint would not do.
+            log.disown_journal().map_err(|_| OpenLogError::Failed)?;
         }
         self.blank.lock().remove(&partition);
         self.logs.write().insert(partition, log.clone());
@@ -502,7 +514,7 @@ impl LogDir {
             return Ok(());
         }
         let path = self.shared.path.join(layout::CLEAN);
-        let written = self.shared.world.disk.write_atomic(&path, &encode_directory(self.uuid));
+        let written = self.shared.world.disk.write_atomic(&path, &DirectoryFile { uuid: self.uuid, is_journaled: false }.encode());
         written.map_err(|error| {
             self.shared.health.fail(&path, "write of", &error);
             ChangeError::Failed
@@ -567,16 +579,38 @@ fn read_boot(world: &World, path: &Path) -> io::Result<(PageCache, Option<String
     Ok((PageCache::PerhapsLost, Some(boot)))
 }
 
-/// The directory's uuid; made anew for a directory without one. Also whether it was.
-fn read_format(world: &World, path: &Path) -> Result<(Uuid, bool), OpenDirError> {
+/// What the directory says of itself; made anew for a directory that says nothing. Also whether it was.
+fn read_format(world: &World, path: &Path) -> Result<(DirectoryFile, bool), OpenDirError> {
     let file = path.join(layout::FORMAT);
     let at = |error| OpenDirError::Io { path: file.clone(), error };
     if let Some(bytes) = world.disk.read_if_exists(&file).map_err(at)? {
-        let uuid =
-            decode_directory(&bytes).map_err(|error| OpenDirError::Format { path: file.clone(), error })?;
-        return Ok((uuid, false));
+        let format = DirectoryFile::decode(&bytes)
+            .map_err(|error| OpenDirError::Format { path: file.clone(), error })?;
+        return Ok((format, false));
     }
-    let uuid = world.rng.uuid();
-    world.disk.write_atomic(&file, &encode_directory(uuid)).map_err(at)?;
-    Ok((uuid, true))
+    let format = DirectoryFile { uuid: world.rng.uuid(), is_journaled: false };
+    world.disk.write_atomic(&file, &format.encode()).map_err(at)?;
+    Ok((format, true))
+}
+
+/// Has the directory say whether it has a journal, so that no program opens it that does not know of journals.
+fn note_journal(
+    world: &World,
+    path: &Path,
+    known: DirectoryFile,
+    is_journaled: bool,
+) -> io::Result<()> {
+    if known.is_journaled == is_journaled {
+        return Ok(());
+    }
+    let format = DirectoryFile { is_journaled, ..known };
+    world.disk.write_atomic(&path.join(layout::FORMAT), &format.encode())
+}
+
+/// Makes the directory's journal.
+fn make_journal(shared: &Shared, uuid: Uuid) -> io::Result<Journal> {
+    let (world, path) = (&shared.world, &shared.path);
+    let journal = Journal::make(&world.disk, path, world.rng.number(), &shared.options)?;
+    note_journal(world, path, DirectoryFile { uuid, is_journaled: false }, true)?;
+    Ok(journal)
 }

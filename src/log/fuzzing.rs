@@ -1,6 +1,6 @@
 //! What fuzz targets do with the files of a log, and what they start from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aquifer_model::fuzzing::resealed;
 use aquifer_model::{Offset, PartitionIndex, TopicId, TopicPartition};
@@ -9,11 +9,12 @@ use aquifer_runtime::metrics::Registry;
 use uuid::Uuid;
 
 use super::checkpoint::{
-    Checkpoint, PartitionFile, Snapshot, decode_boot, decode_directory, encode_boot, encode_directory,
+    Checkpoint, DirectoryFile, PartitionFile, Snapshot, decode_boot, encode_boot,
 };
 use super::config::{LogConfig, LogDirOptions};
 use super::damage::PageCache;
 use super::index;
+use super::journal::{self, Replayed, replay};
 use super::layout;
 use super::metrics::Metrics;
 use super::recovery::recover;
@@ -25,7 +26,9 @@ pub(crate) const FILES: &[&str] = &[
     include_str!("golden/boot.hex"),
     include_str!("golden/checkpoint.hex"),
     include_str!("golden/checkpoint_discard.hex"),
+    include_str!("golden/checkpoint_journal.hex"),
     include_str!("golden/format.hex"),
+    include_str!("golden/format_journal.hex"),
     include_str!("golden/partition.hex"),
     include_str!("golden/snapshot.hex"),
 ];
@@ -35,8 +38,8 @@ pub(crate) const INDEX_CHUNK: &str = include_str!("golden/index_chunk.hex");
 /// A small file: what is read, written and read again is the same.
 pub(crate) fn file(bytes: &[u8]) {
     for bytes in [Some(bytes.to_vec()), resealed(bytes)].into_iter().flatten() {
-        if let Ok(uuid) = decode_directory(&bytes) {
-            assert_eq!(decode_directory(&encode_directory(uuid)), Ok(uuid));
+        if let Ok(format) = DirectoryFile::decode(&bytes) {
+            assert_eq!(DirectoryFile::decode(&format.encode()), Ok(format));
         }
         if let Ok(boot) = decode_boot(&bytes) {
             assert_eq!(decode_boot(&encode_boot(&boot)), Ok(boot));
@@ -82,6 +85,34 @@ pub(crate) fn recovery(bytes: &[u8]) {
     }
 }
 
+/// The journal of a directory: whatever lies in it, it is dealt with once.
+pub(crate) fn journal(bytes: &[u8]) {
+    let sound = journal::fuzzing::sound(bytes);
+    for bytes in [Some(bytes.to_vec()), sound].into_iter().flatten() {
+        let home = Home::new();
+        let path = home.path.join(layout::JOURNAL).join(layout::JOURNAL_FILES[0]);
+        home.world.disk.create_dir_all(&home.path.join(layout::JOURNAL)).expect("a temporary folder can be made");
+        home.put(&path, &bytes);
+        let metrics = Metrics::register(&mut Registry::default());
+        let options = LogDirOptions::default();
+        let replay = || replay(&home.world, &home.path, true, PageCache::PerhapsLost, &options, &metrics);
+        if replay().is_ok() {
+            let exists = home.world.disk.exists(&path).expect("a temporary folder can be looked at");
+            assert!(!exists, "one of another size is not used on");
+            assert!(replay().expect("there is none any more").lost.is_empty());
+        }
+    }
+}
+
+/// Inputs for that which come far.
+pub(crate) fn journal_seeds() -> Vec<Vec<u8>> {
+    journal::fuzzing::envelopes(partition())
+}
+
+fn partition() -> TopicPartition {
+    TopicPartition { topic: TopicId::new(Uuid::from_u128(1)), partition: PartitionIndex(0) }
+}
+
 /// A folder that is gone when it is dropped.
 struct Home {
     world: World,
@@ -100,7 +131,7 @@ impl Home {
     }
 
     fn partition(&self) -> PathBuf {
-        self.path.join(layout::PARTITION)
+        self.path.join(layout::TOPICS).join("orders").join(partition().to_string())
     }
 
     fn write(&self, what: &str, bytes: &[u8], is_there: bool) {
@@ -112,20 +143,23 @@ impl Home {
         if is_there {
             let sealed = if what == layout::LOG { None } else { resealed(bytes) };
             let bytes = sealed.unwrap_or_else(|| bytes.to_vec());
-            let file = self.world.disk.open_or_create(&path).expect("a file can be made");
-            let mut slices = [std::io::IoSlice::new(&bytes)];
-            file.write_all_at(0, &mut slices).expect("a file can be written");
+            self.put(&path, &bytes);
         }
+    }
+
+    fn put(&self, path: &Path, bytes: &[u8]) {
+        let file = self.world.disk.open_or_create(path).expect("a file can be made");
+        let mut slices = [std::io::IoSlice::new(bytes)];
+        file.write_all_at(0, &mut slices).expect("a file can be written");
     }
 
     /// The log's end and whether it is sound, if it can be opened.
     fn recover(&self, pages: PageCache) -> Option<(Offset, bool)> {
         let metrics = Metrics::register(&mut Registry::default());
-        let past = Past { before: Before::Killed, pages };
-        let shared = Shared::new(&self.world, &self.path, LogDirOptions::default(), metrics, past);
-        let topic = TopicId::new(Uuid::from_u128(1));
-        let partition = TopicPartition { topic, partition: PartitionIndex(0) };
-        let found = recover(&shared, &self.partition(), partition, &LogConfig::default(), None).ok()?;
+        let past = Past { before: Before::Killed, pages, journal_is_damaged: false };
+        let options = LogDirOptions::default();
+        let shared = Shared::new(&self.world, &self.path, options, metrics, past, Replayed::default());
+        let found = recover(&shared, &self.partition(), partition(), &LogConfig::default(), None).ok()?;
         Some((found.tail.end, matches!(found.condition, Condition::Open)))
     }
 }

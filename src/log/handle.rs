@@ -13,7 +13,6 @@ use aquifer_model::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use super::committer::SyncPoint;
 use super::config::LogConfig;
 use super::error::Corruption;
 use super::producers::ProducerState;
@@ -21,6 +20,7 @@ use super::recovery::Recovered;
 use super::report::{RecoveryFinding, RecoveryReport};
 use super::shared::Shared;
 use super::state::{Books, Captured, Condition, Cuts, State};
+use super::sync_point::SyncPoint;
 
 /// One partition's local log. All methods may be called from any thread.
 ///
@@ -104,7 +104,14 @@ impl Log {
             unsynced,
             report,
         } = recovered;
-        let sync = Arc::new(SyncPoint::recovered(&folder, point.offset, unsynced, tail.end));
+        let sync = Arc::new(SyncPoint::recovered(
+            partition,
+            &folder,
+            point.offset,
+            unsynced,
+            tail.end,
+            (tail.base, tail.bytes),
+        ));
         shared.committer.request(&sync);
         let jitter = jitter(&shared, &config);
         let uncaptured = report.reread.get();

@@ -7,6 +7,7 @@
 //! <log dir>/boot                                      which start of the machine it was last opened in
 //! <log dir>/failed                                    there from a failure until a start has dealt with what it left
 //! <log dir>/reserve                                   room for a checkpoint when the disk is full
+//! <log dir>/journal/0 1                               what several logs have written, in turns, before it is synced where it belongs
 //! <log dir>/quarantine/                               tails that were cut off, for an operator to look at
 //! <log dir>/topics/<topic name>/<topic id>-<n>/       a partition
 //!     partition, checkpoint                           whose it is, and how far it may have gaps; where recovery starts
@@ -27,6 +28,8 @@ pub(crate) const CLEAN: &str = "clean";
 pub(crate) const BOOT: &str = "boot";
 pub(crate) const FAILED: &str = "failed";
 pub(crate) const RESERVE: &str = "reserve";
+pub(crate) const JOURNAL: &str = "journal";
+pub(crate) const JOURNAL_FILES: [&str; 2] = ["0", "1"];
 pub(crate) const QUARANTINE: &str = "quarantine";
 pub(crate) const TOPICS: &str = "topics";
 pub(crate) const PARTITION: &str = "partition";

@@ -12,6 +12,10 @@ pub(crate) struct Metrics {
     pub(crate) rolled_segments: Counter,
     pub(crate) syncs: Counter,
     pub(crate) sync_seconds: Histogram,
+    pub(crate) journal_syncs: Counter,
+    pub(crate) journal_bytes: Counter,
+    pub(crate) journal_full: Counter,
+    pub(crate) journal_replayed_bytes: Counter,
     pub(crate) checkpoints: Counter,
     pub(crate) checkpoint_failures: Counter,
     pub(crate) reread_bytes: Counter,
@@ -27,6 +31,7 @@ pub(crate) struct Metrics {
     pub(crate) open_logs: Gauge,
     pub(crate) open_files: Gauge,
     pub(crate) producers: Gauge,
+    pub(crate) journal_missing: Gauge,
     pub(crate) failed: Gauge,
 }
 
@@ -48,6 +53,14 @@ impl Metrics {
             counter("forgotten_producers", "Idempotent producers forgotten for lack of room");
         let rolled_segments = counter("rolled_segments", "Segments closed");
         let syncs = counter("syncs", "Commits of a log's unsynced bytes to the device");
+        let journal_syncs = counter("journal_syncs", "Commits of the journal, each of what some logs had written");
+        let journal_bytes = counter("journal_bytes", "Bytes of logs that went through the journal");
+        let journal_full = counter(
+            "journal_full",
+            "Times that the journal was full of what was not synced where it belongs, and logs were synced by themselves",
+        );
+        let journal_replayed_bytes =
+            counter("journal_replayed_bytes", "Bytes of the journal put where they belong at a start");
         let checkpoints = counter("checkpoints", "Recovery points written");
         let checkpoint_failures =
             counter("checkpoint_failures", "Recovery points that could not be written for want of space");
@@ -77,6 +90,8 @@ impl Metrics {
         let open_logs = gauge("open_logs", "Logs that are open");
         let open_files = gauge("open_files", "Segment files that are open, of log.files.open.max");
         let producers = gauge("producers", "Idempotent producers remembered, over all logs");
+        let journal_missing =
+            gauge("journal_missing", "1 if there should be a journal and there is no room for one");
         let failed = gauge("dir_failed", "1 if the log dir has failed and its partitions are given up");
         Metrics {
             appended_batches,
@@ -86,6 +101,10 @@ impl Metrics {
             rolled_segments,
             syncs,
             sync_seconds,
+            journal_syncs,
+            journal_bytes,
+            journal_full,
+            journal_replayed_bytes,
             checkpoints,
             checkpoint_failures,
             reread_bytes,
@@ -101,6 +120,7 @@ impl Metrics {
             open_logs,
             open_files,
             producers,
+            journal_missing,
             failed,
         }
     }

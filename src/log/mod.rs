@@ -18,8 +18,8 @@
 //!
 //! Knows no request, no error code, no replica and no bucket: what must not be removed yet, or be seen yet, is told by offsets.
 //!
-//! A crash leaves: files as described in `layout.rs`, a tail behind the last checkpoint that is walked again with every
-//! checksum (`recovery.rs`), and leftovers named `.tmp`, `.deleted` and `.cleaned` that the next start removes, but for those
+//! A crash leaves: files as described in `layout.rs`, bytes that the journal alone has (`journal/replay.rs`), a tail behind the last
+//! checkpoint that is walked again with every checksum (`recovery.rs`), and leftovers named `.tmp`, `.deleted` and `.cleaned` that the next start removes, but for those
 //! of the last that a checkpoint has made part of the log.
 
 mod retention;
@@ -39,6 +39,8 @@ mod reserve;
 mod metrics;
 mod health;
 mod keeper;
+mod sync_point;
+mod journal;
 mod committer;
 mod segment;
 mod state;

@@ -186,6 +186,7 @@ impl Opening<'_> {
             // The next pass finds nothing to do in what was clean, and has only read it in vain.
             compaction: was_compacted
                 .then(|| CompactionProgress { gaps_below, ..CompactionProgress::default() }),
+            journal: None,
         })
     }
 
@@ -249,5 +250,6 @@ fn fresh() -> Checkpoint {
         sealed: Vec::new(),
         discard: false,
         compaction: None,
+        journal: None,
     }
 }

@@ -119,8 +119,7 @@ impl Opening<'_> {
         checkpoint: Checkpoint,
         mut report: RecoveryReport,
     ) -> Result<Recovered, OpenLogError> {
-        let Checkpoint { point, log_start, local_start, high_watermark, sealed, compaction, discard: _ } =
-            checkpoint;
+        let Checkpoint { point, log_start, local_start, high_watermark, sealed, compaction, .. } = checkpoint;
         let clean_below = compaction.map(|compaction| compaction.clean_below).or(self.cleanup.start());
         let (mut tail, mut written) = self.tail_at(&point, &mut report)?;
         let mut sealed: VecDeque<Arc<Sealed>> =
@@ -161,6 +160,10 @@ impl Opening<'_> {
                 condition = Condition::Corrupt(corruption);
             }
             break;
+        }
+        if let Some(lost) = self.shared.lost.lock().remove(&self.partition) {
+            report.findings.push(RecoveryFinding::Corrupt(lost.clone()));
+            condition = Condition::Corrupt(lost);
         }
         if report.reread > ByteCount::ZERO || !unsynced.is_empty() {
             unsynced.push((tail.base, self.open(&active)?.0));
@@ -358,8 +361,12 @@ impl Opening<'_> {
             Some(next) => self.starts_soundly(next, lineage)?,
             None => false,
         };
-        let may_lack_sectors =
-            self.shared.past.pages == PageCache::PerhapsLost && self.shared.past.before != Before::Closed;
+        // With a part of the journal gone, what never reached its file may have been acknowledged all the same.
+        let pages = match self.shared.past.journal_is_damaged {
+            true => PageCache::Kept,
+            false => self.shared.past.pages,
+        };
+        let may_lack_sectors = pages == PageCache::PerhapsLost && self.shared.past.before != Before::Closed;
         let source = &mut FileSource(file);
         let verdict = if is_sound
             && may_lack_sectors
@@ -368,14 +375,14 @@ impl Opening<'_> {
             Damage::Torn
         } else if is_sound || size < tail.bytes {
             Damage::Corrupt
-        } else if size == tail.bytes && self.shared.past.pages == PageCache::PerhapsLost {
+        } else if size == tail.bytes && pages == PageCache::PerhapsLost {
             // Whole pages at the end never came, and the file's length with them.
             Damage::Torn
         } else if size == tail.bytes || self.shared.past.before == Before::Closed {
             // Of a log that was closed in order all was synced, to its end.
             Damage::Corrupt
         } else {
-            damage::judge(source, tail.bytes, size, lineage, followed, self.shared.past.pages).map_err(&io)?
+            damage::judge(source, tail.bytes, size, lineage, followed, pages).map_err(&io)?
         };
         let position = tail.bytes;
         if verdict == Damage::Corrupt {

@@ -87,7 +87,7 @@ impl Log {
         }));
         state.jitter = jitter(&self.shared, config);
         self.capture(state);
-        self.shared.committer.request(&self.sync);
+        self.shared.committer.request_settled(&self.sync);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod changes;
 mod times;
 mod transactions;
 mod directories;
+mod journal;
 mod compactions;
 mod swaps;
 mod passes;

@@ -1,5 +1,6 @@
 //! The machine's own files, and their failures made on purpose.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd};
@@ -30,6 +31,8 @@ struct FailingCalls {
     operations: u64,
     /// After so many of them there are no more.
     operations_max: Option<u64>,
+    /// How long files were when they were last synced.
+    synced: HashMap<PathBuf, u64>,
 }
 
 impl Faults {
@@ -52,6 +55,25 @@ impl Faults {
     pub fn stop_after(&self, operations: Option<u64>) {
         let mut calls = self.0.lock();
         (calls.operations, calls.operations_max) = (0, operations);
+    }
+
+    /// How many bytes a file had when it was last synced: so many of them, if it still has so many, survive a power cut.
+    pub fn synced_bytes(&self, path: &Path) -> u64 {
+        self.0.lock().synced.get(path).copied().unwrap_or_default()
+    }
+
+    fn note_synced(faults: &Option<Faults>, path: &Path, bytes: u64) {
+        if let Some(faults) = faults {
+            faults.0.lock().synced.insert(path.to_owned(), bytes);
+        }
+    }
+
+    fn note_size(faults: &Option<Faults>, path: &Path, bytes: u64) {
+        if let Some(faults) = faults
+            && let Some(synced) = faults.0.lock().synced.get_mut(path)
+        {
+            *synced = bytes.min(*synced);
+        }
     }
 
     /// Counts an operation that is to change something.
@@ -409,7 +431,9 @@ impl File {
     /// Cuts or extends the file.
     pub fn set_size(&self, size: ByteCount) -> io::Result<()> {
         Faults::check_change(&self.0.faults)?;
-        self.0.file.set_len(size.get())
+        self.0.file.set_len(size.get())?;
+        Faults::note_size(&self.0.faults, &self.0.path, size.get());
+        Ok(())
     }
 
     /// Makes all bytes and the length durable. After an error nothing may be assumed durable, and the call must not be repeated:
@@ -417,7 +441,13 @@ impl File {
     pub fn sync_data(&self) -> io::Result<()> {
         Faults::check_change(&self.0.faults)?;
         Faults::check_sync(&self.0.faults)?;
-        self.0.file.sync_data()
+        if self.0.faults.is_none() {
+            return self.0.file.sync_data();
+        }
+        let bytes = self.size()?.get();
+        self.0.file.sync_data()?;
+        Faults::note_synced(&self.0.faults, &self.0.path, bytes);
+        Ok(())
     }
 
     /// Tells the kernel that a range will be read soon, in order.

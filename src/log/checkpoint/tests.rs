@@ -51,7 +51,16 @@ fn checkpoint() -> Checkpoint {
         sealed: vec![facts(100, 150), facts(150, 200)],
         discard: false,
         compaction: None,
+        journal: None,
     }
+}
+
+fn directory(is_journaled: bool) -> DirectoryFile {
+    DirectoryFile { uuid: topic().uuid(), is_journaled }
+}
+
+fn journaled_checkpoint() -> Checkpoint {
+    Checkpoint { journal: Some(JournalMark { run: 7, sequence: 1_000 }), ..checkpoint() }
 }
 
 fn compacted_checkpoint() -> Checkpoint {
@@ -92,7 +101,8 @@ fn hex(bytes: &[u8]) -> String {
 fn durable_bytes_are_as_they_were() {
     let mut changed = Vec::new();
     for (name, bytes, golden) in [
-        ("format", encode_directory(topic().uuid()), include_str!("../golden/format.hex")),
+        ("format", directory(false).encode(), include_str!("../golden/format.hex")),
+        ("format with a journal", directory(true).encode(), include_str!("../golden/format_journal.hex")),
         ("old partition", old_partition_file().encode(), include_str!("../golden/partition.hex")),
         ("partition", partition_file().encode(), include_str!("../golden/partition_gaps.hex")),
         ("boot", encode_boot("8e5c0a1d"), include_str!("../golden/boot.hex")),
@@ -106,6 +116,11 @@ fn durable_bytes_are_as_they_were() {
             "checkpoint of a compacted log",
             compacted_checkpoint().encode(),
             include_str!("../golden/checkpoint_gaps.hex"),
+        ),
+        (
+            "checkpoint with the journal's mark",
+            journaled_checkpoint().encode(),
+            include_str!("../golden/checkpoint_journal.hex"),
         ),
         ("snapshot", snapshot().encode(), include_str!("../golden/snapshot.hex")),
         ("index chunk", crate::log::index::golden_chunk(), include_str!("../golden/index_chunk.hex")),
@@ -134,14 +149,15 @@ fn what_older_programs_wrote_says_nothing_of_gaps() {
 
 #[test]
 fn what_was_written_is_read() {
-    let uuid = topic().uuid();
-    assert_eq!(decode_directory(&encode_directory(uuid)), Ok(uuid));
+    for directory in [false, true].map(directory) {
+        assert_eq!(DirectoryFile::decode(&directory.encode()), Ok(directory));
+    }
     assert_eq!(decode_boot(&encode_boot("8e5c0a1d")).as_deref(), Ok("8e5c0a1d"));
     for file in [partition_file(), old_partition_file()] {
         assert_eq!(PartitionFile::decode(&file.encode()), Ok(file));
     }
     for discard in [false, true] {
-        for checkpoint in [checkpoint(), compacted_checkpoint()] {
+        for checkpoint in [checkpoint(), compacted_checkpoint(), journaled_checkpoint()] {
             let checkpoint = Checkpoint { discard, ..checkpoint };
             assert_eq!(Checkpoint::decode(&checkpoint.encode()), Ok(checkpoint));
         }
@@ -176,7 +192,7 @@ fn a_newer_version_is_refused_by_name() {
 fn what_newer_programs_add_is_read_over_or_refused_by_name() {
     type Read = fn(&[u8]) -> Result<(), FormatError>;
     let files: [(&str, Vec<u8>, Read); 6] = [
-        ("log dir format", encode_directory(topic().uuid()), |b| decode_directory(b).map(drop)),
+        ("log dir format", directory(false).encode(), |b| DirectoryFile::decode(b).map(drop)),
         ("partition file", old_partition_file().encode(), |b| PartitionFile::decode(b).map(drop)),
         ("boot file", encode_boot("8e5c0a1d"), |b| decode_boot(b).map(drop)),
         ("checkpoint", checkpoint().encode(), |b| Checkpoint::decode(b).map(drop)),
@@ -208,16 +224,17 @@ proptest! {
     #[test]
     fn no_bytes_make_a_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), at in any::<usize>(), to: u8) {
         let real = [
-            encode_directory(topic().uuid()),
+            directory(true).encode(),
             partition_file().encode(),
             encode_boot("8e5c0a1d"),
             checkpoint().encode(),
             compacted_checkpoint().encode(),
+            journaled_checkpoint().encode(),
             snapshot().encode(),
             crate::log::index::golden_chunk(),
         ];
         for bytes in real.into_iter().map(|real| forged(real, at, to)).chain([bytes]) {
-            let _ = decode_directory(&bytes);
+            let _ = DirectoryFile::decode(&bytes);
             let _ = decode_boot(&bytes);
             let _ = PartitionFile::decode(&bytes);
             let _ = Checkpoint::decode(&bytes);

@@ -137,6 +137,7 @@ fn a_restart_that_a_crash_interrupted_is_finished() {
         sealed: Vec::new(),
         discard: true,
         compaction: None,
+        journal: None,
     };
     house.write_file(&house.log_folder().join(layout::CHECKPOINT), &void.encode());
     for _ in 0..2 {

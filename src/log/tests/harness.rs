@@ -33,7 +33,7 @@ pub(super) struct House {
 }
 
 impl House {
-    /// Small segments, frequent index entries and checkpoints: many of everything from few bytes.
+    /// Small segments, frequent index entries and checkpoints: many of everything from few bytes. No journal.
     pub(super) fn new() -> House {
         House {
             runtime: tokio::runtime::Builder::new_multi_thread()
@@ -47,6 +47,8 @@ impl House {
                 checkpoint_bytes: ByteCount::kib(2),
                 sync_threads: 2,
                 reserve_bytes: ByteCount::kib(4),
+                // It mends what a test has damaged; see `House::journal`.
+                journal_bytes: ByteCount::ZERO,
                 closing_reread_bytes_max: ByteCount::ZERO,
                 ..LogDirOptions::default()
             },
@@ -57,6 +59,13 @@ impl House {
             },
             open: None,
         }
+    }
+
+    /// From the next open on there is a journal, a small one, as soon as anybody waits.
+    pub(super) fn journal(&mut self) {
+        self.options.journal_bytes = ByteCount::kib(64);
+        self.options.journal_logs_min = 1;
+        self.options.journal_log_bytes_max = ByteCount::kib(8);
     }
 
     pub(super) fn try_open(&mut self) -> Result<Arc<LogDir>, OpenDirError> {

@@ -93,8 +93,11 @@ impl Model {
     }
 }
 
-fn run(durability: Durability, steps: Vec<Step>) {
+fn run(durability: Durability, journaled: bool, steps: Vec<Step>) {
     let mut house = House::new();
+    if journaled {
+        house.journal();
+    }
     house.config.durability = durability;
     house.config.segment_bytes = ByteCount::kib(10);
     house.config.file_delete_delay_ms = std::time::Duration::ZERO;
@@ -161,7 +164,7 @@ fn perform(house: &mut House, model: &mut Model, step: &Step) {
             house.cut_power();
             let synced = log.synced_end().get();
             drop(log);
-            lose(house, model, synced, *left, *hole);
+            lose(house, *left, *hole);
             let log = house.log();
             assert_eq!(log.corruption(), None, "{:?}", log.recovery());
             let end = log.end().get();
@@ -195,33 +198,37 @@ fn take(log: &Log, model: &mut Model, records: bytes::Bytes, producer: Option<(i
     }
 }
 
-/// Does to the files what a power cut may do to what was not synced.
-fn lose(house: &House, model: &Model, synced: i64, left: f64, hole: bool) {
-    let bases = house.bases();
-    let first = bases.iter().copied().filter(|base| *base <= synced).max().unwrap();
-    let kept: usize =
-        model.batches.iter().filter(|b| b.base >= first && b.next <= synced).map(|b| b.bytes.len()).sum();
-    let later: Vec<i64> = bases.into_iter().filter(|base| *base >= first).collect();
-    let sizes: Vec<usize> =
-        later.iter().map(|base| house.read_file(&house.file(*base, layout::LOG)).len()).collect();
-    let unsynced = sizes.iter().sum::<usize>().saturating_sub(kept);
-    let mut stays = kept + (unsynced as f64 * left) as usize;
-    for (base, size) in later.iter().zip(sizes) {
-        let path = house.file(*base, layout::LOG);
-        let mut bytes = house.read_file(&path);
+/// Does to the files what a power cut may do to what was not synced: leaves this part of it.
+fn lose(house: &House, left: f64, hole: bool) {
+    let files: Vec<_> = house.bases().into_iter().map(|base| house.file(base, layout::LOG)).collect();
+    let mut found = Vec::new();
+    for path in files {
+        let bytes = house.read_file(&path);
+        let synced = house.faults.synced_bytes(&path).min(bytes.len() as u64) as usize;
+        found.push((path, bytes, synced));
+    }
+    let unsynced: usize = found.iter().map(|(_, bytes, synced)| bytes.len() - synced).sum();
+    let mut left = (unsynced as f64 * left) as usize;
+    for (path, mut bytes, synced) in found {
+        let size = bytes.len();
+        let kept = left.min(size - synced);
+        left -= kept;
+        let stays = synced + kept;
+        if stays == size {
+            continue;
+        }
         if hole {
             // Sectors from here on never came, but for the last page.
-            let stays = if stays == kept { stays } else { stays.next_multiple_of(512) };
-            let until = if stays < size { (size - 1) / 4096 * 4096 } else { stays };
+            let stays = if kept == 0 { stays } else { stays.next_multiple_of(512) };
+            let until = (size - 1) / 4096 * 4096;
             if stays < until {
                 bytes[stays..until].fill(0);
             }
         } else {
-            bytes.truncate(stays.min(size));
+            bytes.truncate(stays);
         }
         house.write_file(&path, &bytes);
-        stays = stays.saturating_sub(size);
-        if stays == 0 && !hole && *base != first && bytes.is_empty() {
+        if bytes.is_empty() && path != house.file(0, layout::LOG) {
             // The name may have been lost with the bytes.
             Disk::host().remove(&path).unwrap();
         }
@@ -288,8 +295,8 @@ fn random_histories_keep_what_was_synced_and_nothing_else_appears() {
     let cases = std::env::var("AQUIFER_LOG_HISTORIES")
         .map_or(60, |count| count.parse().expect("a number of histories"));
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let outcome = TestRunner::new(config).run(&(any::<bool>(), steps()), |(fsync, steps)| {
-        run(if fsync { Durability::Fsync } else { Durability::Replicated }, steps);
+    let outcome = TestRunner::new(config).run(&(any::<bool>(), any::<bool>(), steps()), |(fsync, journaled, steps)| {
+        run(if fsync { Durability::Fsync } else { Durability::Replicated }, journaled, steps);
         Ok(())
     });
     if let Err(error) = outcome {

@@ -1,0 +1,325 @@
+//! Puts what the journal holds where it belongs, before any log is opened.
+//!
+//! A piece is passed over if its log's checkpoint lies behind it, or says that it is void, or if the log is gone. Else its bytes
+//! are in their segment afterwards, synced: written if they are not there already. All that came before a piece was durable when it
+//! was written, so a segment that ends before it has lost bytes; it is left as it is, and its log opens as a damaged one.
+//!
+//! Once all is synced the journal's files are emptied by a block of zeros at their starts. A crash at any place finds all of it
+//! again, or what has been done already.
+
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+use aquifer_model::format::FormatError;
+use aquifer_model::{ByteCount, Offset, TopicPartition};
+use aquifer_runtime::World;
+use aquifer_runtime::files::{Disk, File};
+use aquifer_runtime::planted::{self, Planted};
+
+use super::super::checkpoint::{Checkpoint, JournalMark};
+use super::super::config::LogDirOptions;
+use super::super::damage::PageCache;
+use super::super::error::{Corruption, OpenDirError, is_exhausted};
+use super::super::layout;
+use super::super::metrics::Metrics;
+use super::envelope::{self, BLOCK_BYTES, Found, Head, Piece};
+use super::{Journal, file_bytes, remove};
+
+/// What a directory's journal came to.
+#[derive(Debug, Default)]
+pub(in super::super) struct Replayed {
+    /// Ready for what comes; `None` if there is none, or none of the size asked for.
+    pub(in super::super) journal: Option<Journal>,
+    /// Something durable in it could not be read. What logs lack of their ends may have been acknowledged.
+    pub(in super::super) is_damaged: bool,
+    /// Logs that have lost bytes before those which the journal had.
+    pub(in super::super) lost: HashMap<TopicPartition, Corruption>,
+}
+
+/// Replays the journal of a directory if `needed`, which it is unless all logs were closed in order. Blocks.
+pub(in super::super) fn replay(
+    world: &World,
+    folder: &Path,
+    needed: bool,
+    pages: PageCache,
+    options: &LogDirOptions,
+    metrics: &Metrics,
+) -> Result<Replayed, OpenDirError> {
+    let disk = &world.disk;
+    let journal = folder.join(layout::JOURNAL);
+    let mut files = Vec::new();
+    for name in layout::JOURNAL_FILES {
+        let path = journal.join(name);
+        if disk.exists(&path).map_err(at(&path))? {
+            files.push(disk.open(&path).map_err(at(&path))?);
+        }
+    }
+    let mut replayed = Replayed::default();
+    if needed && !files.is_empty() && !planted::is(Planted::JournalNotReplayed) {
+        let mut replay = Replay::new(disk, folder, pages, options)?;
+        replay.all(&files)?;
+        metrics.journal_replayed_bytes.inc_by(replay.bytes);
+        let (bytes, logs) = (replay.bytes, replay.logs.len());
+        tracing::info!(dir = %folder.display(), bytes, logs, "put what the journal held where it belongs");
+        replayed.is_damaged = replay.is_damaged;
+        replayed.lost = replay.lost();
+    }
+    let size = file_bytes(options);
+    let fits = |file: &File| file.size().map(|found| size > 0 && found.get() == size);
+    if let Ok([one, other]) = <[File; 2]>::try_from(files)
+        && fits(&one).map_err(at(one.path()))?
+        && fits(&other).map_err(at(other.path()))?
+    {
+        for file in [&one, &other] {
+            empty(file).map_err(at(file.path()))?;
+        }
+        replayed.journal = Some(Journal::over([one, other], size, world.rng.number(), options));
+    } else if disk.exists(&journal).map_err(at(&journal))? {
+        remove(disk, folder).map_err(at(&journal))?;
+    }
+    Ok(replayed)
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> OpenDirError {
+    let path = path.to_owned();
+    move |error| OpenDirError::Io { path: path.clone(), error }
+}
+
+/// Makes a file one without envelopes.
+fn empty(file: &File) -> io::Result<()> {
+    file.write_all_at(0, &mut [IoSlice::new(&[0; BLOCK_BYTES as usize])])?;
+    file.sync_data()
+}
+
+/// Which envelope: run and sequence.
+type Which = (u64, u64);
+
+struct Replay<'a> {
+    disk: &'a Disk,
+    folder: &'a Path,
+    pages: PageCache,
+    files_max: usize,
+    /// Where the logs are.
+    folders: HashMap<TopicPartition, PathBuf>,
+    /// Those of which pieces were met.
+    logs: HashMap<TopicPartition, Target>,
+    /// Segments that have been looked at, or written to, and are not synced yet; with their sizes.
+    open: HashMap<PathBuf, (File, u64)>,
+    is_damaged: bool,
+    /// Bytes of pieces that were not passed over.
+    bytes: u64,
+}
+
+/// A log, as its checkpoint has it.
+struct Target {
+    folder: PathBuf,
+    /// Recovery starts in this segment, at this byte. Without a checkpoint that can be read, at the start of the newest segment.
+    point: (Offset, u64),
+    void: Option<JournalMark>,
+    lost: Option<Corruption>,
+}
+
+impl<'a> Replay<'a> {
+    fn new(
+        disk: &'a Disk,
+        folder: &'a Path,
+        pages: PageCache,
+        options: &LogDirOptions,
+    ) -> Result<Replay<'a>, OpenDirError> {
+        let topics = folder.join(layout::TOPICS);
+        let mut folders = HashMap::new();
+        for topic in disk.list(&topics).map_err(at(&topics))?.into_iter().filter(|entry| entry.is_dir) {
+            let topic = topics.join(topic.name);
+            for entry in disk.list(&topic).map_err(at(&topic))?.into_iter().filter(|entry| entry.is_dir) {
+                if let Some(partition) = layout::parse_partition(&entry.name) {
+                    folders.insert(partition, topic.join(entry.name));
+                }
+            }
+        }
+        let files_max = (options.files_open_max / 2).max(1);
+        let (logs, open) = Default::default();
+        Ok(Replay { disk, folder, pages, files_max, folders, logs, open, is_damaged: false, bytes: 0 })
+    }
+
+    fn lost(self) -> HashMap<TopicPartition, Corruption> {
+        self.logs.into_iter().filter_map(|(log, target)| Some((log, target.lost?))).collect()
+    }
+
+    /// All envelopes, in the order in which they were written.
+    fn all(&mut self, files: &[File]) -> Result<(), OpenDirError> {
+        let mut ordered = Vec::new();
+        for file in files {
+            if self.pages == PageCache::PerhapsLost {
+                file.forget_clean_pages();
+            }
+            let size = file.size().map_err(at(file.path()))?.get();
+            let first = match self.read(file, 0, size)? {
+                Found::Envelope(head, ..) => Some((head.run, head.sequence)),
+                Found::Nothing => None,
+            };
+            // One without a first envelope was about to be filled anew, or its start is damaged.
+            ordered.push((first.is_none(), first, size, file));
+        }
+        ordered.sort_by_key(|(is_blank, first, ..)| (*is_blank, *first));
+        let mut last = None;
+        for (_, first, size, file) in ordered {
+            // Of two runs the one has nothing to do with the other; there are two only if a start was interrupted.
+            let same_run = last.filter(|(run, _)| first.is_none_or(|(found, _)| found == *run));
+            last = self.file(file, size, same_run)?.or(last);
+        }
+        self.sync()
+    }
+
+    fn read(&self, file: &File, position: u64, size: u64) -> Result<Found, OpenDirError> {
+        let found = envelope::read(file, position, size).map_err(at(file.path()))?;
+        found.map_err(|error| OpenDirError::Format { path: file.path().to_owned(), error })
+    }
+
+    /// The envelopes of a file, which come behind `last`. Gives the last of them.
+    fn file(
+        &mut self,
+        file: &File,
+        size: u64,
+        mut last: Option<Which>,
+    ) -> Result<Option<Which>, OpenDirError> {
+        let mut position = 0;
+        loop {
+            if let Found::Envelope(head, payload, next) = self.read(file, position, size)?
+                && last.is_none_or(|(run, sequence)| head.run == run && head.sequence > sequence)
+            {
+                self.envelope(&head, &payload)?;
+                last = Some((head.run, head.sequence));
+                position = next;
+                continue;
+            }
+            let Some(known) = last else { return Ok(None) };
+            let later = envelope::find_later(file, position, size, known).map_err(at(file.path()))?;
+            let Some(later) = later else { return Ok(last) };
+            tracing::error!(file = %file.path().display(), position, later, "the journal is damaged: what logs lack of their ends may have been acknowledged");
+            self.is_damaged = true;
+            position = later;
+        }
+    }
+
+    fn envelope(&mut self, head: &Head, payload: &[u8]) -> Result<(), OpenDirError> {
+        let mut left = payload;
+        for piece in &head.pieces {
+            let (bytes, rest) = left.split_at(piece.bytes as usize);
+            left = rest;
+            self.piece(head, piece, bytes)?;
+        }
+        if self.open.len() > self.files_max {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    fn piece(&mut self, head: &Head, piece: &Piece, bytes: &[u8]) -> Result<(), OpenDirError> {
+        let Some(target) = self.target(piece.log)? else { return Ok(()) };
+        let (segment, position) = target.point;
+        let end = piece.position + bytes.len() as u64;
+        let is_void =
+            target.void.is_some_and(|void| void.run == head.run && head.sequence < void.sequence);
+        if is_void
+            || target.lost.is_some()
+            || piece.segment < segment
+            || (piece.segment == segment && end <= position)
+        {
+            return Ok(());
+        }
+        let path = layout::segment_file(&target.folder, piece.segment, layout::LOG);
+        let found = self.segment(&path, piece.position == 0)?;
+        let Some((file, size)) = found.clone().filter(|(_, size)| *size >= piece.position) else {
+            let size = found.map_or(0, |(_, size)| size);
+            let what = format!("it has {size} bytes, and byte {} was acknowledged", piece.position);
+            let corruption = Corruption { file: path, position: size, what };
+            tracing::error!(log = %piece.log, %corruption, "a segment has lost what was synced");
+            self.logs.get_mut(&piece.log).expect("it was looked up above").lost = Some(corruption);
+            return Ok(());
+        };
+        self.bytes += bytes.len() as u64;
+        let known = file.read_at(piece.position, bytes.len()).map_err(at(&path))?;
+        if known != bytes {
+            self.write(&file, piece.position, bytes)?;
+            self.open.insert(path, (file, size.max(end)));
+        }
+        Ok(())
+    }
+
+    /// With what was held back for a full disk given up if it takes that.
+    fn write(&self, file: &File, position: u64, bytes: &[u8]) -> Result<(), OpenDirError> {
+        let write = || file.write_all_at(position, &mut [IoSlice::new(bytes)]);
+        let written = match write() {
+            Err(error) if is_exhausted(&error) => {
+                let reserve = self.folder.join(layout::RESERVE);
+                let given_up = self.disk.open_or_create(&reserve);
+                given_up.and_then(|file| file.set_size(ByteCount::ZERO)).map_err(at(&reserve))?;
+                write()
+            }
+            other => other,
+        };
+        written.map_err(at(file.path()))
+    }
+
+    /// The log's folder and what its checkpoint says; `None` if there is no such log any more.
+    fn target(&mut self, log: TopicPartition) -> Result<Option<&mut Target>, OpenDirError> {
+        let Some(folder) = self.folders.get(&log) else { return Ok(None) };
+        if !self.logs.contains_key(&log) {
+            let target = Target::of(self.disk, folder)?;
+            self.logs.insert(log, target);
+        }
+        Ok(self.logs.get_mut(&log))
+    }
+
+    /// A segment's file, and its size. One that is not there may be made if it is new: then its name was not durable.
+    fn segment(&mut self, path: &Path, may_be_new: bool) -> Result<Option<(File, u64)>, OpenDirError> {
+        if let Some(open) = self.open.get(path) {
+            return Ok(Some(open.clone()));
+        }
+        let is_missing = !self.disk.exists(path).map_err(at(path))?;
+        if is_missing && !may_be_new {
+            return Ok(None);
+        }
+        let file = self.disk.open_or_create(path).map_err(at(path))?;
+        if is_missing && let Some(folder) = path.parent() {
+            self.disk.sync_dir(folder).map_err(at(folder))?;
+        }
+        if self.pages == PageCache::PerhapsLost {
+            // Of a sync that failed the page cache says that all is well.
+            file.forget_clean_pages();
+        }
+        let size = file.size().map_err(at(path))?.get();
+        self.open.insert(path.to_owned(), (file.clone(), size));
+        Ok(Some((file, size)))
+    }
+
+    /// Makes all of it durable so far: also what was there already, for it may have been in the page cache alone.
+    fn sync(&mut self) -> Result<(), OpenDirError> {
+        for (path, (file, _)) in self.open.drain() {
+            file.sync_data().map_err(at(&path))?;
+        }
+        Ok(())
+    }
+}
+
+impl Target {
+    fn of(disk: &Disk, folder: &Path) -> Result<Target, OpenDirError> {
+        let path = folder.join(layout::CHECKPOINT);
+        let stored = disk.read_if_exists(&path).map_err(at(&path))?;
+        let (point, void) = match stored.as_deref().map(Checkpoint::decode) {
+            Some(Ok(checkpoint)) => {
+                ((checkpoint.point.segment, checkpoint.point.position), checkpoint.journal)
+            }
+            Some(Err(error @ (FormatError::Version { .. } | FormatError::RequiredField { .. }))) => {
+                return Err(OpenDirError::Format { path, error });
+            }
+            Some(Err(_)) | None => {
+                let names = disk.list(folder).map_err(at(folder))?;
+                let bases = names.iter().filter_map(|entry| layout::parse_segment_file(&entry.name, layout::LOG));
+                ((bases.max().unwrap_or(Offset::ZERO), 0), None)
+            }
+        };
+        Ok(Target { folder: folder.to_owned(), point, void, lost: None })
+    }
+}
