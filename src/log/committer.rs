@@ -214,7 +214,9 @@ impl Committer {
                 return None;
             }
         }
-        if to_sync.names && let Err(error) = self.world.disk.sync_dir(&log.folder) {
+        if to_sync.names
+            && let Err(error) = self.world.disk.sync_dir(&log.folder)
+        {
             self.health.fail(&log.folder, "sync of", &error);
             return None;
         }

@@ -514,7 +514,11 @@ impl LogDir {
             return Ok(());
         }
         let path = self.shared.path.join(layout::CLEAN);
-        let written = self.shared.world.disk.write_atomic(&path, &DirectoryFile { uuid: self.uuid, is_journaled: false }.encode());
+        let written = self
+            .shared
+            .world
+            .disk
+            .write_atomic(&path, &DirectoryFile { uuid: self.uuid, is_journaled: false }.encode());
         written.map_err(|error| {
             self.shared.health.fail(&path, "write of", &error);
             ChangeError::Failed
@@ -594,12 +598,7 @@ fn read_format(world: &World, path: &Path) -> Result<(DirectoryFile, bool), Open
 }
 
 /// Has the directory say whether it has a journal, so that no program opens it that does not know of journals.
-fn note_journal(
-    world: &World,
-    path: &Path,
-    known: DirectoryFile,
-    is_journaled: bool,
-) -> io::Result<()> {
+fn note_journal(world: &World, path: &Path, known: DirectoryFile, is_journaled: bool) -> io::Result<()> {
     if known.is_journaled == is_journaled {
         return Ok(());
     }

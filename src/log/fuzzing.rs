@@ -8,9 +8,7 @@ use aquifer_runtime::World;
 use aquifer_runtime::metrics::Registry;
 use uuid::Uuid;
 
-use super::checkpoint::{
-    Checkpoint, DirectoryFile, PartitionFile, Snapshot, decode_boot, encode_boot,
-};
+use super::checkpoint::{Checkpoint, DirectoryFile, PartitionFile, Snapshot, decode_boot, encode_boot};
 use super::config::{LogConfig, LogDirOptions};
 use super::damage::PageCache;
 use super::index;
@@ -91,7 +89,10 @@ pub(crate) fn journal(bytes: &[u8]) {
     for bytes in [Some(bytes.to_vec()), sound].into_iter().flatten() {
         let home = Home::new();
         let path = home.path.join(layout::JOURNAL).join(layout::JOURNAL_FILES[0]);
-        home.world.disk.create_dir_all(&home.path.join(layout::JOURNAL)).expect("a temporary folder can be made");
+        home.world
+            .disk
+            .create_dir_all(&home.path.join(layout::JOURNAL))
+            .expect("a temporary folder can be made");
         home.put(&path, &bytes);
         let metrics = Metrics::register(&mut Registry::default());
         let options = LogDirOptions::default();

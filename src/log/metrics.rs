@@ -53,7 +53,8 @@ impl Metrics {
             counter("forgotten_producers", "Idempotent producers forgotten for lack of room");
         let rolled_segments = counter("rolled_segments", "Segments closed");
         let syncs = counter("syncs", "Commits of a log's unsynced bytes to the device");
-        let journal_syncs = counter("journal_syncs", "Commits of the journal, each of what some logs had written");
+        let journal_syncs =
+            counter("journal_syncs", "Commits of the journal, each of what some logs had written");
         let journal_bytes = counter("journal_bytes", "Bytes of logs that went through the journal");
         let journal_full = counter(
             "journal_full",

@@ -32,6 +32,8 @@ impl Home {
         let mut home = Home { folder, sets: Vec::new() };
         let data = format!("log.dirs={}", home.data().display());
         home.set(&["listeners=PLAINTEXT://127.0.0.1:0", "admin.listen=", &data]);
+        // One that is in use at once, and soon full.
+        home.set(&["log.journal.logs.min=1", "log.journal.bytes=1048576"]);
         home.set(sets);
         home
     }

@@ -41,6 +41,9 @@ pub(crate) fn settings(dice: &mut Dice) -> Vec<String> {
         format!("tier.upload.retry.backoff.max.ms={}", one_of(&[1_000, 10_000])),
         format!("log.retention.check.interval.ms={}", one_of(&[500, 5_000])),
         format!("log.segment.delete.delay.ms={}", one_of(&[0, 1_000, 20_000])),
+        format!("log.journal.bytes={}", one_of(&[0, 32 << 10, 128 << 10])),
+        "log.journal.logs.min=1".to_owned(),
+        format!("log.journal.log.bytes.max={}", one_of(&[4 << 10, 16 << 10])),
     ]
 }
 

@@ -104,7 +104,7 @@ usage: cargo xtask COMMAND
                 --member-rate 10000 --protocol classic|consumer --broker debug|release
   prove hostile  clients that mean no good beside one that does: --seconds 600 --rate 5000 --only ATTACK --broker debug|release
   prove quotas   greedy clients held to their quotas beside one without: --form full|short --windows 11 --spans 3 --rate 1000000 --slower-max 2 --broker debug|release
-  prove planted  each of the ten faults that a build can have on purpose must be found (as root): --only NAME
+  prove planted  each of the eleven faults that a build can have on purpose must be found (as root): --only NAME
   check        a run's history, again: --history FOLDER
   prove restart kill -9 with much local log: --mb 2048 --broker debug|release
   prove outage  MinIO away for a while under produce, tail and cold reads: --seconds 60 --broker debug|release

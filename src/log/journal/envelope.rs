@@ -123,7 +123,9 @@ pub(super) fn read(file: &File, position: u64, size: u64) -> io::Result<Result<F
     };
     let head = match Head::decode(&head) {
         Ok(head) => head,
-        Err(error @ (FormatError::Version { .. } | FormatError::RequiredField { .. })) => return Ok(Err(error)),
+        Err(error @ (FormatError::Version { .. } | FormatError::RequiredField { .. })) => {
+            return Ok(Err(error));
+        }
         Err(_) => return Ok(Ok(Found::Nothing)),
     };
     let bytes: u64 = head.pieces.iter().map(|piece| u64::from(piece.bytes)).sum();
@@ -148,7 +150,9 @@ pub(super) fn find_later(
     let mut window_at = position + BLOCK_BYTES;
     while window_at < size {
         let window = file.read_at(window_at, SEARCH_BYTES as usize)?;
-        for (block, at) in window.chunks(BLOCK_BYTES as usize).zip((window_at..).step_by(BLOCK_BYTES as usize)) {
+        for (block, at) in
+            window.chunks(BLOCK_BYTES as usize).zip((window_at..).step_by(BLOCK_BYTES as usize))
+        {
             if FORMAT.length(block).is_none() {
                 continue;
             }

@@ -138,12 +138,7 @@ impl Journal {
     }
 
     /// Makes the files. Blocks for as long as it takes to write them.
-    pub(super) fn make(
-        disk: &Disk,
-        folder: &Path,
-        run: u64,
-        options: &LogDirOptions,
-    ) -> io::Result<Journal> {
+    pub(super) fn make(disk: &Disk, folder: &Path, run: u64, options: &LogDirOptions) -> io::Result<Journal> {
         let size = file_bytes(options);
         let journal = folder.join(layout::JOURNAL);
         if disk.space(folder)?.available.get() < ROOM_FACTOR * options.journal_bytes.get() {
@@ -308,7 +303,8 @@ pub(super) mod fuzzing {
         let length = ENVELOPE_BYTES + envelope::body_bytes(bytes)? as usize;
         let (head, payload) = bytes.split_at_checked(length)?;
         let mut decoded = Head::decode(&resealed(head)?).ok()?;
-        let pieces = decoded.pieces.iter().map(|piece| piece.bytes as usize).sum::<usize>().min(payload.len());
+        let pieces =
+            decoded.pieces.iter().map(|piece| piece.bytes as usize).sum::<usize>().min(payload.len());
         decoded.crc = crc32c(&[&payload[..pieces]]);
         Some([&decoded.encode(), payload].concat())
     }

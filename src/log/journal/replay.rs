@@ -219,8 +219,7 @@ impl<'a> Replay<'a> {
         let Some(target) = self.target(piece.log)? else { return Ok(()) };
         let (segment, position) = target.point;
         let end = piece.position + bytes.len() as u64;
-        let is_void =
-            target.void.is_some_and(|void| void.run == head.run && head.sequence < void.sequence);
+        let is_void = target.void.is_some_and(|void| void.run == head.run && head.sequence < void.sequence);
         if is_void
             || target.lost.is_some()
             || piece.segment < segment
@@ -316,7 +315,8 @@ impl Target {
             }
             Some(Err(_)) | None => {
                 let names = disk.list(folder).map_err(at(folder))?;
-                let bases = names.iter().filter_map(|entry| layout::parse_segment_file(&entry.name, layout::LOG));
+                let bases =
+                    names.iter().filter_map(|entry| layout::parse_segment_file(&entry.name, layout::LOG));
                 ((bases.max().unwrap_or(Offset::ZERO), 0), None)
             }
         };

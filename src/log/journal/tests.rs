@@ -55,7 +55,9 @@ fn an_envelope_is_as_it_was_and_is_read_as_it_was_written() {
     }
     let two = [all.clone(), sealed(2, 100).2].concat();
     assert!(matches!(at(&two, BLOCK_BYTES), Ok(Found::Envelope(head, ..)) if head.sequence == 2));
-    assert!(matches!(at(&two, 0), Ok(Found::Envelope(found, bytes, _)) if (&found, &bytes) == (&head, &payload)));
+    assert!(
+        matches!(at(&two, 0), Ok(Found::Envelope(found, bytes, _)) if (&found, &bytes) == (&head, &payload))
+    );
 }
 
 #[test]
@@ -86,7 +88,10 @@ fn one_of_a_newer_program_is_refused_by_name() {
     let (head, payload, _) = sealed(1, 100);
     let with = |head: Vec<u8>| at(&[&head[..], &payload].concat(), 0);
     let format = "journal envelope";
-    assert_eq!(with(of_next_version(&head.encode())), Err(FormatError::Version { format, found: 2, known: 1 }));
+    assert_eq!(
+        with(of_next_version(&head.encode())),
+        Err(FormatError::Version { format, found: 2, known: 1 })
+    );
     let required = with(with_unknown_field(&head.encode(), true));
     assert_eq!(required, Err(FormatError::RequiredField { format, tag: 100 }));
     assert!(matches!(with(with_unknown_field(&head.encode(), false)), Ok(Found::Envelope(..))));

@@ -295,10 +295,11 @@ fn random_histories_keep_what_was_synced_and_nothing_else_appears() {
     let cases = std::env::var("AQUIFER_LOG_HISTORIES")
         .map_or(60, |count| count.parse().expect("a number of histories"));
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let outcome = TestRunner::new(config).run(&(any::<bool>(), any::<bool>(), steps()), |(fsync, journaled, steps)| {
-        run(if fsync { Durability::Fsync } else { Durability::Replicated }, journaled, steps);
-        Ok(())
-    });
+    let outcome =
+        TestRunner::new(config).run(&(any::<bool>(), any::<bool>(), steps()), |(fsync, journaled, steps)| {
+            run(if fsync { Durability::Fsync } else { Durability::Replicated }, journaled, steps);
+            Ok(())
+        });
     if let Err(error) = outcome {
         panic!("{error}");
     }

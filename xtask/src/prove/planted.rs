@@ -1,4 +1,4 @@
-//! The detector, measured: each of the ten faults that a build can have on purpose (`runtime/src/planted.rs`) is run under what must
+//! The detector, measured: each of the eleven faults that a build can have on purpose (`runtime/src/planted.rs`) is run under what must
 //! bring it to light, and the checker must find it; the same run with the build as it is must be clean.
 
 use crate::flags::Flags;
@@ -46,6 +46,7 @@ const CASES: &[Case] = &[
     },
     Case { fault: "fsync-retried", under: "a disk whose fsync fails once", run: cases::failing_disk },
     Case { fault: "index-trusted", under: "changed index files", run: cases::changed_indexes },
+    Case { fault: "journal-not-replayed", under: "power cuts", run: cases::power_cuts },
 ];
 
 pub(crate) fn main(mut flags: Flags) -> Result<()> {
