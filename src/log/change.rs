@@ -78,7 +78,8 @@ impl Log {
         let mut books = self.books.lock();
         let Some(target) = self.target(end)? else { return Ok(()) };
         // What stays has to be durable before a checkpoint says so; and of what goes the journal must bring nothing back.
-        let _held = self.shared.committer.keep_out_of_journal(&self.sync);
+        let held = self.shared.committer.keep_out_of_journal(&self.sync);
+        let _held = held.ok_or(ChangeError::Failed)?;
         let mut tail = self.tail_at(&books, &target)?;
         self.check_present(&target.log, tail.bytes)?;
         tail.epochs = self.epochs();
@@ -96,13 +97,10 @@ impl Log {
             self.shared.indexes.remove(sealed.number);
         }
         state.active = active;
-        let still_damaged = match &state.condition {
-            Condition::Corrupt(corruption) => {
-                state.sealed.iter().any(|sealed| sealed.log.path() == corruption.file)
-            }
-            Condition::Open | Condition::Closed => false,
-        };
-        if !still_damaged {
+        if let Condition::Corrupt(corruption) = &state.condition
+            && !state.sealed.iter().any(|sealed| sealed.log.path() == corruption.file)
+        {
+            self.forget_loss().map_err(|error| self.change_failed(&self.folder, &error))?;
             state.condition = Condition::Open;
         }
         let end = tail.end;
@@ -283,7 +281,8 @@ impl Log {
         };
         let mut books = self.books.lock();
         // Of what goes the journal must bring nothing back.
-        let _held = self.shared.committer.keep_out_of_journal(&self.sync);
+        let held = self.shared.committer.keep_out_of_journal(&self.sync);
+        let _held = held.ok_or(ChangeError::Failed)?;
         let mut state = self.state.lock();
         self.check_changeable(&state)?;
         self.depart();
@@ -309,6 +308,7 @@ impl Log {
         let written = self.shared.world.disk.replace(&path, &snapshot.encode());
         written.map_err(|error| fail((path, error)))?;
         self.write_checkpoint(&empty).map_err(|failure| fail((failure.path, failure.error)))?;
+        self.forget_loss().map_err(|error| fail((self.folder.clone(), error)))?;
         books.point = empty.point;
         books.written = WrittenIndex::none(at);
         for sealed in state.sealed.drain(..) {
@@ -418,17 +418,17 @@ impl Log {
             end: state.tail.end,
         };
         let (bytes, _) = cut_tail(&self.shared, &cut).map_err(|error| io(&error))?;
+        self.forget_loss().map_err(|error| io(&error))?;
         tracing::warn!(log = %self.partition, %corruption, %bytes, "gave up a damaged tail");
         state.condition = Condition::Open;
         self.depart();
         Ok(())
     }
 
-    /// Says durably that what the journal has of this log is void: it is of another log, which had this name before.
-    pub(super) fn disown_journal(&self) -> Result<(), ChangeError> {
-        let mut books = self.books.lock();
-        let _held = self.shared.committer.keep_out_of_journal(&self.sync);
-        self.save(&mut books, None)
+    /// What the log lacks of its end has been settled: the note of it goes, durably.
+    fn forget_loss(&self) -> io::Result<()> {
+        self.shared.world.disk.remove(&self.folder.join(layout::LOST))?;
+        self.shared.world.disk.sync_dir(&self.folder)
     }
 
     /// Refuses all from now on, syncs, and writes the books a last time if a restart would have more than a little to read again.

@@ -25,9 +25,10 @@ use aquifer_runtime::planted::{self, Planted};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::config::LogDirOptions;
 use super::error::is_exhausted;
 use super::health::Health;
-use super::journal::{Added, Journal, Turned, Write, Written};
+use super::journal::{Added, Journal, Turned, Write, Written, file_bytes};
 use super::metrics::Metrics;
 use super::sync_point::{Need, SyncPoint, Then, ToJournal};
 
@@ -65,9 +66,9 @@ enum Wish {
     #[default]
     None,
     /// It is worth its room.
-    Made,
-    /// It was tried.
-    Done,
+    Wished,
+    /// There is one, or there cannot be.
+    Settled,
 }
 
 /// What the journal's thread does next.
@@ -93,15 +94,16 @@ impl Committer {
         health: Arc<Health>,
         metrics: Metrics,
         journal: Option<Journal>,
-        journal_logs_min: usize,
+        options: &LogDirOptions,
     ) -> Committer {
+        let is_settled = journal.is_some() || file_bytes(options) == 0;
         Committer {
             world: world.clone(),
             health,
             metrics,
-            journal_logs_min,
+            journal_logs_min: options.journal_logs_min,
             queue: Mutex::new(Queue {
-                journal: if journal.is_some() { Wish::Done } else { Wish::None },
+                journal: if is_settled { Wish::Settled } else { Wish::None },
                 ..Queue::default()
             }),
             journal: journal.map(OnceLock::from).unwrap_or_default(),
@@ -113,7 +115,7 @@ impl Committer {
 
     /// Asks for a log to be made durable, for somebody who waits. Cheap while that is asked for already, or there is nothing to do.
     pub(crate) fn request(&self, log: &Arc<SyncPoint>) {
-        let small = self.journal().map(|journal| journal.log_bytes_max);
+        let small = self.journal_in_use().map(|journal| journal.log_bytes_max);
         self.ask(log, Need::Durable, small);
     }
 
@@ -129,7 +131,7 @@ impl Committer {
             queue.logs.push_back(log.clone());
             let is_wished = queue.journal == Wish::None && queue.logs.len() >= self.journal_logs_min;
             if is_wished {
-                queue.journal = Wish::Made;
+                queue.journal = Wish::Wished;
             }
             drop(queue);
             self.wake.notify_one();
@@ -143,7 +145,7 @@ impl Committer {
         }
     }
 
-    fn journal(&self) -> Option<&Journal> {
+    fn journal_in_use(&self) -> Option<&Journal> {
         self.journal.get().filter(|_| !self.journal_is_over.load(Ordering::Acquire))
     }
 
@@ -153,12 +155,32 @@ impl Committer {
     }
 
     /// Keeps a log out of the journal until what this gives is dropped, and syncs it: from here on its checkpoints say that all
-    /// that the journal has of it is void. Blocks.
-    pub(crate) fn keep_out_of_journal<'a>(&self, log: &'a SyncPoint) -> Held<'a> {
+    /// that the journal has of it is void. `None` once the directory has failed. Blocks.
+    pub(crate) fn keep_out_of_journal<'a>(&self, log: &'a SyncPoint) -> Option<Held<'a>> {
         log.hold(|| self.journal.get().map(Journal::next_mark));
+        let held = Held(log);
         // A checkpoint that this sync releases is older than whatever this is for.
         drop(self.sync(log));
-        Held(log)
+        (!self.health.has_failed()).then_some(held)
+    }
+
+    /// Has the journal forget all that it has, synced where it belongs; gives whether it has. Blocks all that waits for the journal.
+    pub(crate) fn empty_journal(&self) -> bool {
+        let Some(journal) = self.journal.get() else { return true };
+        let settle = |log: &Arc<SyncPoint>| {
+            if let Some(then) = self.sync(log) {
+                then();
+            }
+            !self.health.has_failed()
+        };
+        journal.empty(settle).unwrap_or_else(|(path, error)| {
+            self.health.fail(&path, "write of", &error);
+            false
+        })
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.queue.lock().stopping
     }
 
     /// Ends every thread after the sync under way.
@@ -225,13 +247,14 @@ impl Committer {
         log.note_synced(to_sync)
     }
 
-    /// The body of the journal's thread. `make` makes the journal, and blocks.
-    pub(crate) async fn run_journal(&self, make: impl Fn() -> io::Result<Journal>) {
+    /// The body of the journal's thread. `make` makes the journal, unless what it is given says that there is no time for it. Blocks.
+    pub(crate) async fn run_journal(&self, make: impl Fn(&dyn Fn() -> bool) -> io::Result<Journal>) {
         loop {
             match self.next_for_journal().await {
                 Next::Stop => return,
-                Next::Make => match make() {
+                Next::Make => match make(&|| self.is_stopping()) {
                     Ok(journal) => drop(self.journal.set(journal)),
+                    Err(_) if self.is_stopping() => {}
                     Err(error) => {
                         self.metrics.journal_missing.set(1);
                         tracing::warn!(%error, "could not make the journal: each log is synced by itself, until the next start");
@@ -253,8 +276,8 @@ impl Committer {
                 if !queue.small.is_empty() {
                     return Next::Write;
                 }
-                if queue.journal == Wish::Made {
-                    queue.journal = Wish::Done;
+                if queue.journal == Wish::Wished {
+                    queue.journal = Wish::Settled;
                     return Next::Make;
                 }
             }
@@ -264,13 +287,13 @@ impl Committer {
 
     /// Writes one envelope with what waits, and syncs it.
     fn write_journal(&self) {
-        let Some(journal) = self.journal() else { return self.sync_instead() };
+        let Some(journal) = self.journal_in_use() else { return self.sync_instead() };
         if self.health.has_failed() {
             // Nobody will be told anything any more.
             return self.queue.lock().small.clear();
         }
         let mut write = journal.begin();
-        let Gathered { group, later, is_full } = self.gather(journal, &mut write);
+        let Gathered { group, later, unfit, is_full } = self.gather(journal, &mut write);
         if group.is_empty() {
             drop(write);
             if is_full {
@@ -291,6 +314,7 @@ impl Committer {
             log.leave_queue_of_journal();
             self.request(&log);
         }
+        unfit.iter().for_each(|log| self.sync_alone(log));
     }
 
     /// Takes what waits into an envelope, as much as there is room for.
@@ -306,6 +330,7 @@ impl Committer {
             match write.add(&log, &taken) {
                 Added::Yes => gathered.group.push((log, taken)),
                 Added::Changed => gathered.later.push(log),
+                Added::Unfit => gathered.unfit.push(log),
                 Added::NoRoom => {
                     self.queue.lock().small.push_front(log);
                     gathered.is_full = true;
@@ -334,8 +359,9 @@ impl Committer {
     /// Has the journal go on to its other file.
     fn turn(&self, journal: &Journal) {
         match journal.turn() {
-            Turned::Done(to_settle) => to_settle.iter().for_each(|log| self.request_settled(log)),
-            Turned::NotYet(unsettled) => {
+            Err((path, error)) => self.health.fail(&path, "write of", &error),
+            Ok(Turned::Done(to_settle)) => to_settle.iter().for_each(|log| self.request_settled(log)),
+            Ok(Turned::NotYet(unsettled)) => {
                 // More comes than can be written where it belongs.
                 self.metrics.journal_full.inc();
                 unsettled.iter().for_each(|log| self.request_settled(log));
@@ -347,10 +373,12 @@ impl Committer {
     /// Has what waits for the journal synced log by log.
     fn sync_instead(&self) {
         let logs = std::mem::take(&mut self.queue.lock().small);
-        for log in logs {
-            log.leave_queue_of_journal();
-            self.ask(&log, Need::Durable, None);
-        }
+        logs.iter().for_each(|log| self.sync_alone(log));
+    }
+
+    fn sync_alone(&self, log: &Arc<SyncPoint>) {
+        log.leave_queue_of_journal();
+        self.ask(log, Need::Durable, None);
     }
 }
 
@@ -358,8 +386,10 @@ impl Committer {
 #[derive(Default)]
 struct Gathered {
     group: Vec<(Arc<SyncPoint>, ToJournal)>,
-    /// Logs that stood in the queue and are not in it.
+    /// Logs that stood in the queue and have to ask again.
     later: Vec<Arc<SyncPoint>>,
+    /// Logs that are to be synced by themselves.
+    unfit: Vec<Arc<SyncPoint>>,
     /// Whether one more did not fit.
     is_full: bool,
 }

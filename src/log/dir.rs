@@ -25,7 +25,8 @@ use super::config::{LogConfig, LogDirOptions};
 use super::damage::PageCache;
 use super::error::{ChangeError, DirFailure, OpenDirError, OpenLogError};
 use super::handle::Log;
-use super::journal::{Journal, replay};
+use super::health::Health;
+use super::journal::{Journal, Replayed, replay};
 use super::layout;
 use super::metrics::Metrics;
 use super::recovery;
@@ -121,10 +122,13 @@ impl LogDir {
             pages = PageCache::PerhapsLost;
         }
         let metrics = Metrics::register(registry);
-        let replayed = replay(world, path, before == Before::Killed, pages, &options, &metrics)?;
-        note_journal(world, path, format, replayed.journal.is_some()).map_err(at(path))?;
-        let past = Past { before, pages, journal_is_damaged: replayed.is_damaged };
-        let shared = Arc::new(Shared::new(world, path, options, metrics, past, replayed));
+        let health = Arc::new(Health::new(&world.disk, path, metrics.failed.clone()));
+        let needed = before == Before::Killed;
+        let Replayed { journal, is_damaged, bytes } = replay(world, path, needed, pages, &options, &health)?;
+        metrics.journal_replayed_bytes.inc_by(bytes);
+        note_journal(world, path, format, journal.is_some()).map_err(at(path))?;
+        let past = Past { before, pages, journal_is_damaged: is_damaged };
+        let shared = Arc::new(Shared::new(world, path, options, metrics, past, health, journal));
         let dir = Arc::new(LogDir {
             shared,
             uuid: format.uuid,
@@ -154,7 +158,7 @@ impl LogDir {
         }
         let (shared, uuid) = (self.shared.clone(), self.uuid);
         self.tasks.spawn_thread("log-journal", async move {
-            shared.committer.run_journal(|| make_journal(&shared, uuid)).await;
+            shared.committer.run_journal(|is_stopping| make_journal(&shared, uuid, is_stopping)).await;
         })?;
         let shared = self.shared.clone();
         self.tasks.spawn_thread("log-keeper", async move { shared.keeper.run().await })?;
@@ -265,6 +269,10 @@ impl LogDir {
             return Err(OpenLogError::Failed);
         }
         let folder = self.topic_folder(&topic).join(partition.to_string());
+        if self.shared.committer.has_in_journal(partition) && !self.shared.committer.empty_journal() {
+            // It has something of a log of this name that was deleted.
+            return Err(OpenLogError::Failed);
+        }
         let gap_mark = self.claim(&folder, partition, &topic)?;
         if self.is_blank(&folder)? {
             self.blank.lock().insert(partition);
@@ -280,10 +288,6 @@ impl LogDir {
         }
         if gap_mark.is_none() {
             saved_or_full(log.note_gap_mark())?;
-        }
-        if self.shared.committer.has_in_journal(partition) {
-            // Here an old checkpoint would not do.
-            log.disown_journal().map_err(|_| OpenLogError::Failed)?;
         }
         self.blank.lock().remove(&partition);
         self.logs.write().insert(partition, log.clone());
@@ -607,9 +611,9 @@ fn note_journal(world: &World, path: &Path, known: DirectoryFile, is_journaled: 
 }
 
 /// Makes the directory's journal.
-fn make_journal(shared: &Shared, uuid: Uuid) -> io::Result<Journal> {
+fn make_journal(shared: &Shared, uuid: Uuid, is_stopping: &dyn Fn() -> bool) -> io::Result<Journal> {
     let (world, path) = (&shared.world, &shared.path);
-    let journal = Journal::make(&world.disk, path, world.rng.number(), &shared.options)?;
+    let journal = Journal::make(&world.disk, path, world.rng.number(), &shared.options, is_stopping)?;
     note_journal(world, path, DirectoryFile { uuid, is_journaled: false }, true)?;
     Ok(journal)
 }

@@ -10,6 +10,7 @@
 //! <log dir>/journal/0 1                               what several logs have written, in turns, before it is synced where it belongs
 //! <log dir>/quarantine/                               tails that were cut off, for an operator to look at
 //! <log dir>/topics/<topic name>/<topic id>-<n>/       a partition
+//!     lost                                            there while it lacks something that was acknowledged: what
 //!     partition, checkpoint                           whose it is, and how far it may have gaps; where recovery starts
 //!     <base offset>.log .index .snapshot              a segment, its indexes, the producers at its start
 //! ...<anything>.deleted                               not needed any more; removed after a while, or at the next start
@@ -32,6 +33,7 @@ pub(crate) const JOURNAL: &str = "journal";
 pub(crate) const JOURNAL_FILES: [&str; 2] = ["0", "1"];
 pub(crate) const QUARANTINE: &str = "quarantine";
 pub(crate) const TOPICS: &str = "topics";
+pub(crate) const LOST: &str = "lost";
 pub(crate) const PARTITION: &str = "partition";
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 pub(crate) const LOG: &str = "log";

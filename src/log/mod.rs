@@ -40,6 +40,7 @@ mod metrics;
 mod health;
 mod keeper;
 mod sync_point;
+mod loss;
 mod journal;
 mod committer;
 mod segment;

@@ -32,6 +32,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) now: Timestamp,
     /// Of the segments on disk, ascending.
     pub(crate) bases: Vec<Offset>,
+    /// What it is known to lack of what was acknowledged.
+    pub(crate) lost: Option<String>,
     /// Whether there was a checkpoint that cannot be read any more.
     pub(crate) checkpoint_lost: bool,
     /// Names of files that compaction was about to put in the place of others.

@@ -33,6 +33,7 @@ use super::error::{Corruption, OpenLogError, ReadError};
 use super::gaps::Gaps;
 use super::index::{self, WrittenIndex};
 use super::layout;
+use super::loss;
 use super::open_files::FileSlot;
 use super::opening::Opening;
 use super::producers::Producers;
@@ -73,6 +74,11 @@ pub(crate) fn recover(
     gap_mark: Option<Offset>,
 ) -> Result<Recovered, OpenLogError> {
     let names = tidy(shared, folder)?;
+    let lost = match names.iter().any(|name| name == layout::LOST) {
+        true => loss::noted(&shared.world.disk, folder)
+            .map_err(|error| OpenLogError::Io { path: folder.join(layout::LOST), error })?,
+        false => None,
+    };
     let mut report = RecoveryReport::default();
     let mut opening = Opening {
         shared,
@@ -85,6 +91,7 @@ pub(crate) fn recover(
         now: shared.world.clock.wall(),
         bases: names.iter().filter_map(|name| layout::parse_segment_file(name, layout::LOG)).collect(),
         checkpoint_lost: false,
+        lost,
         small: names
             .iter()
             .filter_map(|name| {
@@ -155,15 +162,19 @@ impl Opening<'_> {
                 }
                 (Stop::Damage(found), _) => found,
             };
-            let settled = self.settle(&tail, &file, size, next, found, &mut report)?;
-            if let Some(corruption) = settled {
+            // Of a log that is known to lack something, nothing is touched.
+            if self.lost.is_none()
+                && let Some(corruption) = self.settle(&tail, &file, size, next, found, &mut report)?
+            {
                 condition = Condition::Corrupt(corruption);
             }
             break;
         }
-        if let Some(lost) = self.shared.lost.lock().remove(&self.partition) {
-            report.findings.push(RecoveryFinding::Corrupt(lost.clone()));
-            condition = Condition::Corrupt(lost);
+        if let Some(what) = self.lost.take() {
+            let (file, position) = (active.path().to_owned(), tail.bytes);
+            let corruption = Corruption { file, position, what };
+            report.findings.push(RecoveryFinding::Corrupt(corruption.clone()));
+            condition = Condition::Corrupt(corruption);
         }
         if report.reread > ByteCount::ZERO || !unsynced.is_empty() {
             unsynced.push((tail.base, self.open(&active)?.0));
@@ -361,11 +372,7 @@ impl Opening<'_> {
             Some(next) => self.starts_soundly(next, lineage)?,
             None => false,
         };
-        // With a part of the journal gone, what never reached its file may have been acknowledged all the same.
-        let pages = match self.shared.past.journal_is_damaged {
-            true => PageCache::Kept,
-            false => self.shared.past.pages,
-        };
+        let pages = self.shared.past.pages;
         let may_lack_sectors = pages == PageCache::PerhapsLost && self.shared.past.before != Before::Closed;
         let source = &mut FileSource(file);
         let verdict = if is_sound
@@ -385,7 +392,12 @@ impl Opening<'_> {
             damage::judge(source, tail.bytes, size, lineage, followed, pages).map_err(&io)?
         };
         let position = tail.bytes;
-        if verdict == Damage::Corrupt {
+        // With a part of the journal gone, what never reached its file may have been acknowledged all the same.
+        let is_lost = verdict == Damage::Torn && self.shared.past.journal_is_damaged;
+        if is_lost {
+            loss::note(&self.shared.world.disk, self.folder, &what).map_err(&io)?;
+        }
+        if verdict == Damage::Corrupt || is_lost {
             let corruption = Corruption { file: file.path().to_owned(), position, what };
             tracing::error!(log = %self.partition, %corruption, "a log's end is damaged; it takes no appends until that is settled");
             report.findings.push(RecoveryFinding::Corrupt(corruption.clone()));

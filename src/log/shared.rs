@@ -1,23 +1,19 @@
 //! What all logs of one data directory have in common.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aquifer_model::TopicPartition;
 use aquifer_runtime::World;
-use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use super::committer::Committer;
 use super::config::LogDirOptions;
 use super::damage::PageCache;
-use super::error::Corruption;
 use super::health::Health;
 use super::index::IndexCache;
-use super::journal::Replayed;
+use super::journal::Journal;
 use super::keeper::Keeper;
 use super::layout;
 use super::metrics::Metrics;
@@ -31,7 +27,7 @@ pub(crate) struct Past {
     pub(crate) before: Before,
     /// Whether what was written, and not synced, may be gone.
     pub(crate) pages: PageCache,
-    /// Whether something of the journal could not be read. Then nothing counts as never acknowledged.
+    /// Whether something of the journal could not be read. Then no tail counts as never acknowledged.
     pub(crate) journal_is_damaged: bool,
 }
 
@@ -62,8 +58,6 @@ pub(crate) struct Shared {
     /// A place for each batch that is expanded to be looked into.
     pub(super) expansions: Arc<Semaphore>,
     pub(crate) past: Past,
-    /// Logs of which the journal has shown that they have lost something, until they are opened.
-    pub(super) lost: Mutex<HashMap<TopicPartition, Corruption>>,
     /// Told when damage is found.
     pub(crate) damaged: Notify,
     /// Whether this file system can say what is in the page cache.
@@ -80,30 +74,22 @@ impl Shared {
         options: LogDirOptions,
         metrics: Metrics,
         past: Past,
-        replayed: Replayed,
+        health: Arc<Health>,
+        journal: Option<Journal>,
     ) -> Shared {
-        let Replayed { journal, lost, is_damaged: _ } = replayed;
-        let health = Arc::new(Health::new(&world.disk, path, metrics.failed.clone()));
         Shared {
             path: path.to_owned(),
             world: world.clone(),
             metrics: metrics.clone(),
             files: OpenFiles::new(world.disk.clone(), options.files_open_max, metrics.open_files.clone()),
             indexes: IndexCache::new(options.index_cache_bytes),
-            committer: Committer::new(
-                world,
-                health.clone(),
-                metrics.clone(),
-                journal,
-                options.journal_logs_min,
-            ),
+            committer: Committer::new(world, health.clone(), metrics.clone(), journal, &options),
             producer_room: ProducerRoom::new(options.producer_ids_total_max, metrics.producers.clone()),
             expansions: Arc::new(Semaphore::new(options.expansions_max)),
             keeper: Keeper::new(world, metrics),
             reserve: Reserve::new(&world.disk, &path.join(layout::RESERVE), options.reserve_bytes),
             health,
             past,
-            lost: Mutex::new(lost),
             damaged: Notify::new(),
             producer_id_expiration: AtomicU64::new(millis(options.producer_id_expiration_ms)),
             options,

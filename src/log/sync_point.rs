@@ -5,7 +5,8 @@
 //! enough for whoever waits. So a log has a *synced end* that either moves, and beside it a note of which of its bytes only the
 //! journal answers for: these are *unsettled*.
 //!
-//! What is durable is always all below an offset: a write of the journal takes a log's bytes from where the durable ones end.
+//! What is durable is always all below an offset: a write of the journal takes a log's bytes from where the durable ones end, and takes
+//! none of a segment while one before it is not durable to its end.
 //!
 //! Knows no thread and no queue: the committer works on it.
 
@@ -48,8 +49,8 @@ struct Unsynced {
     cuts: u64,
     /// What to do once all of this is synced.
     then: Option<Then>,
-    /// Somebody waits for some of it, and not for the journal.
-    awaited: bool,
+    /// A sync of it was asked for since the last one began.
+    asked: bool,
     queued: Queued,
     journal: InJournal,
 }
@@ -81,6 +82,13 @@ struct InJournal {
     void: Option<JournalMark>,
     /// Nothing of the log may go there for now.
     held: bool,
+}
+
+impl InJournal {
+    /// Whether what a write has of the log says nothing.
+    fn is_void(&self, sequence: u64) -> bool {
+        self.void.is_some_and(|mark| sequence < mark.sequence)
+    }
 }
 
 /// What a log that asks for a sync waits for.
@@ -128,11 +136,14 @@ impl Unsynced {
     }
 
     /// Whether what is not durable yet may go through the journal: a few bytes at the end of the open segment, and nothing else.
-    fn suits_journal(&self, bytes_max: u64) -> bool {
+    fn suits_journal(&self, bytes_max: u64, synced: Offset) -> bool {
         let undurable = self.open.written.saturating_sub(self.open.durable);
         let in_open_segment = matches!(&self.files[..], [(base, _)] if *base == self.open.base);
+        // The sync of an earlier segment may be under way, whose file is not among these any more.
+        let is_next = synced >= self.open.base;
         (1..=bytes_max).contains(&undurable)
             && in_open_segment
+            && is_next
             && !self.names
             && !self.cut_back
             && !self.journal.held
@@ -263,8 +274,10 @@ impl SyncPoint {
         if unsynced.is_durable() && need == Need::Durable {
             return Wanted::default();
         }
-        let by_journal = need == Need::Durable && small.is_some_and(|max| unsynced.suits_journal(max));
-        unsynced.awaited |= need == Need::Durable && !by_journal;
+        let synced = self.synced();
+        let by_journal =
+            need == Need::Durable && small.is_some_and(|max| unsynced.suits_journal(max, synced));
+        unsynced.asked |= !by_journal;
         let needs_sync = !by_journal || unsynced.then.is_some();
         let wanted = Wanted {
             sync: needs_sync && !unsynced.queued.sync,
@@ -283,7 +296,7 @@ impl SyncPoint {
     /// Takes what there is to sync.
     pub(super) fn take(&self) -> ToSync {
         let mut unsynced = self.unsynced.lock();
-        (unsynced.cut_back, unsynced.awaited) = (false, false);
+        (unsynced.cut_back, unsynced.asked) = (false, false);
         ToSync {
             files: std::mem::take(&mut unsynced.files),
             names: std::mem::take(&mut unsynced.names),
@@ -310,16 +323,14 @@ impl SyncPoint {
     /// Whether more was asked for while it was synced; if not, it stands in the queue of syncs no more.
     pub(super) fn is_left_to_sync(&self) -> bool {
         let mut unsynced = self.unsynced.lock();
-        unsynced.queued.sync = unsynced.then.is_some() || unsynced.awaited;
+        unsynced.queued.sync = unsynced.then.is_some() || unsynced.asked;
         unsynced.queued.sync
     }
 
     /// Bytes for the write `sequence` of the journal; `None` if there are none that may go there.
     pub(super) fn to_journal(&self, sequence: u64, bytes_max: u64) -> Option<ToJournal> {
         let unsynced = self.unsynced.lock();
-        if !unsynced.suits_journal(bytes_max)
-            || unsynced.journal.void.is_some_and(|mark| sequence < mark.sequence)
-        {
+        if !unsynced.suits_journal(bytes_max, self.synced()) || unsynced.journal.is_void(sequence) {
             return None;
         }
         let (base, file) = unsynced.files.last()?.clone();
@@ -331,7 +342,8 @@ impl SyncPoint {
     /// whether they are.
     pub(super) fn note_in_journal(&self, taken: &ToJournal, sequence: u64) -> bool {
         let mut unsynced = self.unsynced.lock();
-        let in_it = unsynced.cuts == taken.cuts && !unsynced.journal.held;
+        let in_it =
+            unsynced.cuts == taken.cuts && !unsynced.journal.held && !unsynced.journal.is_void(sequence);
         if in_it {
             unsynced.journal.last = sequence;
         }
@@ -382,3 +394,6 @@ impl Unsynced {
         *self = Unsynced { end, open, queued, journal, cuts: cuts + 1, ..Unsynced::default() };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,8 @@
 //!
 //! Envelopes start at multiples of a block, so that none shares one with another that is durable already. A file is filled from its
 //! start; what lies behind its last envelope is of an earlier filling, or zeros. So an envelope counts only if it is of the same
-//! *run* (an opening of the directory) as the one before it, and has the next sequence.
+//! *run* (an opening of the directory) as the one before it, and has a higher sequence. A run is a random number: bytes of clients,
+//! of which an earlier filling is full, cannot pass for an envelope.
 //!
 //! Where an envelope should be and no sound one is, the file ends, unless a later one of the same filling follows: each was
 //! synced before the next was written, so that something durable was damaged then.
@@ -107,8 +108,8 @@ pub(super) fn body_bytes(bytes: &[u8]) -> Option<u32> {
     FORMAT.length(bytes)
 }
 
-/// What is at `position` of a file of `size` bytes. An envelope of a newer program is an error: nothing may be passed over that was
-/// promised.
+/// What is at `position` of a file of `size` bytes. An envelope of a newer program at its start is an error: nothing may be passed over
+/// that was promised. Elsewhere there is none, since a file is of one run, and so of one program.
 pub(super) fn read(file: &File, position: u64, size: u64) -> io::Result<Result<Found, FormatError>> {
     let left = size.saturating_sub(position);
     let start = file.read_at(position, left.min(BLOCK_BYTES) as usize)?;
@@ -123,7 +124,7 @@ pub(super) fn read(file: &File, position: u64, size: u64) -> io::Result<Result<F
     };
     let head = match Head::decode(&head) {
         Ok(head) => head,
-        Err(error @ (FormatError::Version { .. } | FormatError::RequiredField { .. })) => {
+        Err(error @ (FormatError::Version { .. } | FormatError::RequiredField { .. })) if position == 0 => {
             return Ok(Err(error));
         }
         Err(_) => return Ok(Ok(Found::Nothing)),

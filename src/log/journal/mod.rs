@@ -10,18 +10,18 @@
 //! logs are synced by themselves, as ever.
 //!
 //! After a crash what the journal holds is put where it belongs before any log is opened (`replay.rs`), and the journal begins
-//! anew. What it has of a log may be void: cut off since, or of a log that was deleted and made again. Then the log's checkpoint has
-//! a [`JournalMark`], which is durable before anything else of the log gets here.
+//! anew. What it has of a log may have been cut off since. Then the log's checkpoint has a [`JournalMark`], which is durable before
+//! anything else of the log gets here. Before a log is made where another of this name was, the journal is emptied.
 //!
 //! A crash leaves: of an envelope that was being written a part, which nobody was told of; files that are not whole yet, which are made
-//! anew.
+//! anew; or, of files that were to be emptied, the newer one as it was.
 
 mod envelope;
 mod replay;
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -108,8 +108,10 @@ pub(super) enum Added {
     Yes,
     /// There is no room in it, or in the file.
     NoRoom,
-    /// They are not what they were, or cannot be read.
+    /// The log was cut since they were taken.
     Changed,
+    /// They cannot be read, or there are too many logs: it is to be synced by itself.
+    Unfit,
 }
 
 /// What came of an attempt to go on to the other file.
@@ -126,7 +128,7 @@ impl Journal {
             run,
             // One log's always fits.
             log_bytes_max: options.journal_log_bytes_max.get().min(size.min(ENVELOPE_BYTES_MAX) / 2),
-            logs_max: (options.files_open_max / 4).max(1),
+            logs_max: (options.files_open_max / 8).max(1),
             begun: AtomicU64::new(0),
             ring: Mutex::new(Ring {
                 files: files.map(|file| Filling { file, logs: HashMap::new() }),
@@ -138,7 +140,13 @@ impl Journal {
     }
 
     /// Makes the files. Blocks for as long as it takes to write them.
-    pub(super) fn make(disk: &Disk, folder: &Path, run: u64, options: &LogDirOptions) -> io::Result<Journal> {
+    pub(super) fn make(
+        disk: &Disk,
+        folder: &Path,
+        run: u64,
+        options: &LogDirOptions,
+        is_stopping: &dyn Fn() -> bool,
+    ) -> io::Result<Journal> {
         let size = file_bytes(options);
         let journal = folder.join(layout::JOURNAL);
         if disk.space(folder)?.available.get() < ROOM_FACTOR * options.journal_bytes.get() {
@@ -147,7 +155,7 @@ impl Journal {
         disk.create_dir_all(&journal)?;
         let make = |name| {
             let file = disk.open_or_create(&journal.join(name))?;
-            fill(&file, size)?;
+            fill(&file, size, is_stopping)?;
             Ok(file)
         };
         let made = make(layout::JOURNAL_FILES[0]).and_then(|one| Ok([one, make(layout::JOURNAL_FILES[1])?]));
@@ -182,16 +190,44 @@ impl Journal {
     }
 
     /// Goes on to the other file, if it can be filled anew.
-    pub(super) fn turn(&self) -> Turned {
+    pub(super) fn turn(&self) -> Result<Turned, (PathBuf, io::Error)> {
         let mut ring = self.ring.lock();
         let pinned: Vec<_> = ring.files[1].logs.values().filter_map(Pin::unsettled).collect();
         if !pinned.is_empty() {
-            return Turned::NotYet(pinned);
+            return Ok(Turned::NotYet(pinned));
         }
+        // Lest behind a first envelope that is torn those of before are found.
+        ring.files[1].empty()?;
         ring.files.swap(0, 1);
-        ring.files[0].logs.clear();
         ring.position = 0;
-        Turned::Done(ring.files[1].logs.values().filter_map(Pin::unsettled).collect())
+        Ok(Turned::Done(ring.files[1].logs.values().filter_map(Pin::unsettled).collect()))
+    }
+
+    /// Forgets all that there is, durably, once `settle` has synced it where it belongs; gives whether that went well.
+    pub(super) fn empty(
+        &self,
+        settle: impl Fn(&Arc<SyncPoint>) -> bool,
+    ) -> Result<bool, (PathBuf, io::Error)> {
+        let mut ring = self.ring.lock();
+        let pins = ring.files.iter().flat_map(|filling| filling.logs.values());
+        let pinned: Vec<_> = pins.filter_map(Pin::unsettled).collect();
+        if !pinned.iter().all(settle) {
+            return Ok(false);
+        }
+        let [newer, older] = &mut ring.files;
+        older.empty()?;
+        newer.empty()?;
+        ring.position = 0;
+        Ok(true)
+    }
+}
+
+impl Filling {
+    /// Makes it a file without envelopes.
+    fn empty(&mut self) -> Result<(), (PathBuf, io::Error)> {
+        empty(&self.file).map_err(|error| (self.file.path().to_owned(), error))?;
+        self.logs.clear();
+        Ok(())
     }
 }
 
@@ -202,18 +238,20 @@ impl Write<'_> {
         let Ring { files: [filling, _], position, size, payload } = &mut **ring;
         let bytes = taken.to - taken.from;
         let room = ENVELOPE_BYTES_MAX.min(*size - *position);
-        let is_known = filling.logs.contains_key(&log.partition);
-        if envelope::size(pieces.len() + 1, payload.len() as u64 + bytes) > room
-            || pieces.len() >= PIECES_MAX
-            || (!is_known && filling.logs.len() >= self.journal.logs_max)
+        if envelope::size(pieces.len() + 1, payload.len() as u64 + bytes) > room || pieces.len() >= PIECES_MAX
         {
             return Added::NoRoom;
         }
+        if filling.logs.len() >= self.journal.logs_max && !filling.logs.contains_key(&log.partition) {
+            return Added::Unfit;
+        }
         let start = payload.len();
         payload.resize(start + bytes as usize, 0);
-        let read = taken.file.read_exact_at(taken.from, &mut payload[start..]);
-        // Cut meanwhile, perhaps; or it cannot be read, which the sync of the file itself will tell.
-        if read.is_err() || !log.note_in_journal(taken, self.sequence) {
+        if taken.file.read_exact_at(taken.from, &mut payload[start..]).is_err() {
+            payload.truncate(start);
+            return Added::Unfit;
+        }
+        if !log.note_in_journal(taken, self.sequence) {
             payload.truncate(start);
             return Added::Changed;
         }
@@ -265,17 +303,26 @@ pub(super) struct Written {
     pub(super) bytes: u64,
 }
 
-/// The size of each file.
-fn file_bytes(options: &LogDirOptions) -> u64 {
+/// The size of each file; 0 if there is to be none.
+pub(super) fn file_bytes(options: &LogDirOptions) -> u64 {
     options.journal_bytes.get() / 2 / envelope::BLOCK_BYTES * envelope::BLOCK_BYTES
 }
 
+/// Makes a file one without envelopes, durably: a chain of them starts where it does.
+fn empty(file: &File) -> io::Result<()> {
+    file.write_all_at(0, &mut [IoSlice::new(&[0; envelope::BLOCK_BYTES as usize])])?;
+    file.sync_data()
+}
+
 /// Fills a file with zeros. Written rather than only claimed, so that a sync of what comes later has no blocks to give it.
-fn fill(file: &File, size: u64) -> io::Result<()> {
+fn fill(file: &File, size: u64, is_stopping: &dyn Fn() -> bool) -> io::Result<()> {
     file.set_size(ByteCount::ZERO)?;
     let zeros = vec![0; STEP_BYTES.min(size as usize)];
     let mut position = 0;
     while position < size {
+        if is_stopping() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         let step = zeros.len().min((size - position) as usize);
         file.write_all_at(position, &mut [IoSlice::new(&zeros[..step])])?;
         position += step as u64;

@@ -2,10 +2,14 @@
 //!
 //! A piece is passed over if its log's checkpoint lies behind it, or says that it is void, or if the log is gone. Else its bytes
 //! are in their segment afterwards, synced: written if they are not there already. All that came before a piece was durable when it
-//! was written, so a segment that ends before it has lost bytes; it is left as it is, and its log opens as a damaged one.
+//! was written, so a segment that ends before it has lost bytes; it is left as it is, its log is noted to lack something (`loss.rs`), and
+//! opens as a damaged one.
 //!
-//! Once all is synced the journal's files are emptied by a block of zeros at their starts. A crash at any place finds all of it
-//! again, or what has been done already.
+//! A log without a checkpoint has never been cut. One whose checkpoint is damaged may have been, and what came back then would overwrite
+//! what came after: there a piece only fills what is missing.
+//!
+//! Once all is synced the journal's files are emptied, the older one first. A crash at any place finds all of it again, or what has
+//! been done already.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
@@ -20,11 +24,12 @@ use aquifer_runtime::planted::{self, Planted};
 use super::super::checkpoint::{Checkpoint, JournalMark};
 use super::super::config::LogDirOptions;
 use super::super::damage::PageCache;
-use super::super::error::{Corruption, OpenDirError, is_exhausted};
+use super::super::error::{OpenDirError, is_exhausted};
+use super::super::health::Health;
 use super::super::layout;
-use super::super::metrics::Metrics;
-use super::envelope::{self, BLOCK_BYTES, Found, Head, Piece};
-use super::{Journal, file_bytes, remove};
+use super::super::loss;
+use super::envelope::{self, Found, Head, Piece};
+use super::{Journal, empty, file_bytes, remove};
 
 /// What a directory's journal came to.
 #[derive(Debug, Default)]
@@ -33,8 +38,8 @@ pub(in super::super) struct Replayed {
     pub(in super::super) journal: Option<Journal>,
     /// Something durable in it could not be read. What logs lack of their ends may have been acknowledged.
     pub(in super::super) is_damaged: bool,
-    /// Logs that have lost bytes before those which the journal had.
-    pub(in super::super) lost: HashMap<TopicPartition, Corruption>,
+    /// Bytes of pieces that were not passed over.
+    pub(in super::super) bytes: u64,
 }
 
 /// Replays the journal of a directory if `needed`, which it is unless all logs were closed in order. Blocks.
@@ -44,7 +49,7 @@ pub(in super::super) fn replay(
     needed: bool,
     pages: PageCache,
     options: &LogDirOptions,
-    metrics: &Metrics,
+    health: &Health,
 ) -> Result<Replayed, OpenDirError> {
     let disk = &world.disk;
     let journal = folder.join(layout::JOURNAL);
@@ -57,13 +62,11 @@ pub(in super::super) fn replay(
     }
     let mut replayed = Replayed::default();
     if needed && !files.is_empty() && !planted::is(Planted::JournalNotReplayed) {
-        let mut replay = Replay::new(disk, folder, pages, options)?;
-        replay.all(&files)?;
-        metrics.journal_replayed_bytes.inc_by(replay.bytes);
+        let mut replay = Replay::new(disk, folder, pages, options, health)?;
+        files = replay.all(files)?;
+        (replayed.is_damaged, replayed.bytes) = (replay.is_damaged, replay.bytes);
         let (bytes, logs) = (replay.bytes, replay.logs.len());
         tracing::info!(dir = %folder.display(), bytes, logs, "put what the journal held where it belongs");
-        replayed.is_damaged = replay.is_damaged;
-        replayed.lost = replay.lost();
     }
     let size = file_bytes(options);
     let fits = |file: &File| file.size().map(|found| size > 0 && found.get() == size);
@@ -72,7 +75,9 @@ pub(in super::super) fn replay(
         && fits(&other).map_err(at(other.path()))?
     {
         for file in [&one, &other] {
-            empty(file).map_err(at(file.path()))?;
+            empty(file)
+                .inspect_err(|error| health.fail(file.path(), "write of", error))
+                .map_err(at(file.path()))?;
         }
         replayed.journal = Some(Journal::over([one, other], size, world.rng.number(), options));
     } else if disk.exists(&journal).map_err(at(&journal))? {
@@ -86,12 +91,6 @@ fn at(path: &Path) -> impl Fn(io::Error) -> OpenDirError {
     move |error| OpenDirError::Io { path: path.clone(), error }
 }
 
-/// Makes a file one without envelopes.
-fn empty(file: &File) -> io::Result<()> {
-    file.write_all_at(0, &mut [IoSlice::new(&[0; BLOCK_BYTES as usize])])?;
-    file.sync_data()
-}
-
 /// Which envelope: run and sequence.
 type Which = (u64, u64);
 
@@ -99,6 +98,7 @@ struct Replay<'a> {
     disk: &'a Disk,
     folder: &'a Path,
     pages: PageCache,
+    health: &'a Health,
     files_max: usize,
     /// Where the logs are.
     folders: HashMap<TopicPartition, PathBuf>,
@@ -107,17 +107,19 @@ struct Replay<'a> {
     /// Segments that have been looked at, or written to, and are not synced yet; with their sizes.
     open: HashMap<PathBuf, (File, u64)>,
     is_damaged: bool,
-    /// Bytes of pieces that were not passed over.
     bytes: u64,
 }
 
 /// A log, as its checkpoint has it.
+#[derive(Clone)]
 struct Target {
     folder: PathBuf,
-    /// Recovery starts in this segment, at this byte. Without a checkpoint that can be read, at the start of the newest segment.
+    /// Recovery starts in this segment, at this byte.
     point: (Offset, u64),
     void: Option<JournalMark>,
-    lost: Option<Corruption>,
+    /// Nobody knows what of it is void.
+    is_vague: bool,
+    is_lost: bool,
 }
 
 impl<'a> Replay<'a> {
@@ -126,6 +128,7 @@ impl<'a> Replay<'a> {
         folder: &'a Path,
         pages: PageCache,
         options: &LogDirOptions,
+        health: &'a Health,
     ) -> Result<Replay<'a>, OpenDirError> {
         let topics = folder.join(layout::TOPICS);
         let mut folders = HashMap::new();
@@ -139,22 +142,19 @@ impl<'a> Replay<'a> {
         }
         let files_max = (options.files_open_max / 2).max(1);
         let (logs, open) = Default::default();
-        Ok(Replay { disk, folder, pages, files_max, folders, logs, open, is_damaged: false, bytes: 0 })
+        let (is_damaged, bytes) = (false, 0);
+        Ok(Replay { disk, folder, pages, health, files_max, folders, logs, open, is_damaged, bytes })
     }
 
-    fn lost(self) -> HashMap<TopicPartition, Corruption> {
-        self.logs.into_iter().filter_map(|(log, target)| Some((log, target.lost?))).collect()
-    }
-
-    /// All envelopes, in the order in which they were written.
-    fn all(&mut self, files: &[File]) -> Result<(), OpenDirError> {
+    /// All envelopes, in the order in which they were written; gives the files in this order.
+    fn all(&mut self, files: Vec<File>) -> Result<Vec<File>, OpenDirError> {
         let mut ordered = Vec::new();
         for file in files {
             if self.pages == PageCache::PerhapsLost {
                 file.forget_clean_pages();
             }
             let size = file.size().map_err(at(file.path()))?.get();
-            let first = match self.read(file, 0, size)? {
+            let first = match self.read(&file, 0, size)? {
                 Found::Envelope(head, ..) => Some((head.run, head.sequence)),
                 Found::Nothing => None,
             };
@@ -163,12 +163,11 @@ impl<'a> Replay<'a> {
         }
         ordered.sort_by_key(|(is_blank, first, ..)| (*is_blank, *first));
         let mut last = None;
-        for (_, first, size, file) in ordered {
-            // Of two runs the one has nothing to do with the other; there are two only if a start was interrupted.
-            let same_run = last.filter(|(run, _)| first.is_none_or(|(found, _)| found == *run));
-            last = self.file(file, size, same_run)?.or(last);
+        for (_, _, size, file) in &ordered {
+            last = self.file(file, *size, last)?.or(last);
         }
-        self.sync()
+        self.sync()?;
+        Ok(ordered.into_iter().map(|(.., file)| file).collect())
     }
 
     fn read(&self, file: &File, position: u64, size: u64) -> Result<Found, OpenDirError> {
@@ -209,9 +208,6 @@ impl<'a> Replay<'a> {
             left = rest;
             self.piece(head, piece, bytes)?;
         }
-        if self.open.len() > self.files_max {
-            self.sync()?;
-        }
         Ok(())
     }
 
@@ -220,28 +216,42 @@ impl<'a> Replay<'a> {
         let (segment, position) = target.point;
         let end = piece.position + bytes.len() as u64;
         let is_void = target.void.is_some_and(|void| void.run == head.run && head.sequence < void.sequence);
-        if is_void
-            || target.lost.is_some()
-            || piece.segment < segment
-            || (piece.segment == segment && end <= position)
-        {
+        let is_kept = piece.segment < segment || (piece.segment == segment && end <= position);
+        if is_void || is_kept || target.is_lost {
             return Ok(());
         }
         let path = layout::segment_file(&target.folder, piece.segment, layout::LOG);
         let found = self.segment(&path, piece.position == 0)?;
-        let Some((file, size)) = found.clone().filter(|(_, size)| *size >= piece.position) else {
-            let size = found.map_or(0, |(_, size)| size);
-            let what = format!("it has {size} bytes, and byte {} was acknowledged", piece.position);
-            let corruption = Corruption { file: path, position: size, what };
-            tracing::error!(log = %piece.log, %corruption, "a segment has lost what was synced");
-            self.logs.get_mut(&piece.log).expect("it was looked up above").lost = Some(corruption);
+        let size = found.as_ref().map_or(0, |(_, size)| *size);
+        let Some((file, _)) = found.filter(|_| size >= piece.position) else {
+            // What is vague may have been cut off.
+            if !target.is_vague {
+                let what = format!(
+                    "{} has {size} bytes, and byte {} was acknowledged",
+                    path.display(),
+                    piece.position
+                );
+                self.note_lost(piece.log, &target.folder, &what)?;
+            }
             return Ok(());
         };
         self.bytes += bytes.len() as u64;
         let known = file.read_at(piece.position, bytes.len()).map_err(at(&path))?;
-        if known != bytes {
+        let is_there = known == bytes;
+        let is_other =
+            target.is_vague && known.iter().zip(bytes).any(|(known, byte)| known != byte && *known != 0);
+        if !is_there && !is_other {
             self.write(&file, piece.position, bytes)?;
             self.open.insert(path, (file, size.max(end)));
+        }
+        Ok(())
+    }
+
+    fn note_lost(&mut self, log: TopicPartition, folder: &Path, what: &str) -> Result<(), OpenDirError> {
+        tracing::error!(%log, what, "a segment has lost what was synced");
+        loss::note(self.disk, folder, what).map_err(at(folder))?;
+        if let Some(target) = self.logs.get_mut(&log) {
+            target.is_lost = true;
         }
         Ok(())
     }
@@ -262,19 +272,23 @@ impl<'a> Replay<'a> {
     }
 
     /// The log's folder and what its checkpoint says; `None` if there is no such log any more.
-    fn target(&mut self, log: TopicPartition) -> Result<Option<&mut Target>, OpenDirError> {
+    fn target(&mut self, log: TopicPartition) -> Result<Option<Target>, OpenDirError> {
         let Some(folder) = self.folders.get(&log) else { return Ok(None) };
-        if !self.logs.contains_key(&log) {
-            let target = Target::of(self.disk, folder)?;
-            self.logs.insert(log, target);
+        if let Some(known) = self.logs.get(&log) {
+            return Ok(Some(known.clone()));
         }
-        Ok(self.logs.get_mut(&log))
+        let target = Target::of(self.disk, folder)?;
+        self.logs.insert(log, target.clone());
+        Ok(Some(target))
     }
 
     /// A segment's file, and its size. One that is not there may be made if it is new: then its name was not durable.
     fn segment(&mut self, path: &Path, may_be_new: bool) -> Result<Option<(File, u64)>, OpenDirError> {
         if let Some(open) = self.open.get(path) {
             return Ok(Some(open.clone()));
+        }
+        if self.open.len() >= self.files_max {
+            self.sync()?;
         }
         let is_missing = !self.disk.exists(path).map_err(at(path))?;
         if is_missing && !may_be_new {
@@ -296,7 +310,9 @@ impl<'a> Replay<'a> {
     /// Makes all of it durable so far: also what was there already, for it may have been in the page cache alone.
     fn sync(&mut self) -> Result<(), OpenDirError> {
         for (path, (file, _)) in self.open.drain() {
-            file.sync_data().map_err(at(&path))?;
+            // The next start must not believe the page cache.
+            let synced = file.sync_data().inspect_err(|error| self.health.fail(&path, "sync of", error));
+            synced.map_err(at(&path))?;
         }
         Ok(())
     }
@@ -306,20 +322,17 @@ impl Target {
     fn of(disk: &Disk, folder: &Path) -> Result<Target, OpenDirError> {
         let path = folder.join(layout::CHECKPOINT);
         let stored = disk.read_if_exists(&path).map_err(at(&path))?;
-        let (point, void) = match stored.as_deref().map(Checkpoint::decode) {
+        let (point, void, is_vague) = match stored.as_deref().map(Checkpoint::decode) {
             Some(Ok(checkpoint)) => {
-                ((checkpoint.point.segment, checkpoint.point.position), checkpoint.journal)
+                let point = (checkpoint.point.segment, checkpoint.point.position);
+                (point, checkpoint.journal, false)
             }
             Some(Err(error @ (FormatError::Version { .. } | FormatError::RequiredField { .. }))) => {
                 return Err(OpenDirError::Format { path, error });
             }
-            Some(Err(_)) | None => {
-                let names = disk.list(folder).map_err(at(folder))?;
-                let bases =
-                    names.iter().filter_map(|entry| layout::parse_segment_file(&entry.name, layout::LOG));
-                ((bases.max().unwrap_or(Offset::ZERO), 0), None)
-            }
+            Some(Err(_)) => ((Offset::ZERO, 0), None, true),
+            None => ((Offset::ZERO, 0), None, false),
         };
-        Ok(Target { folder: folder.to_owned(), point, void, lost: None })
+        Ok(Target { folder: folder.to_owned(), point, void, is_vague, is_lost: false })
     }
 }

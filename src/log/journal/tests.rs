@@ -64,7 +64,7 @@ fn an_envelope_is_as_it_was_and_is_read_as_it_was_written() {
 fn what_is_torn_or_changed_is_none() {
     let (_, _, all) = sealed(1, 10_000);
     let is_nothing = |bytes: &[u8]| at(bytes, 0) == Ok(Found::Nothing);
-    let (bytes, _) = (all.len(), ());
+    let size = all.len();
     for length in [0, 1, 15, 16, 60, 200, 4_096, 8_192] {
         assert!(is_nothing(&all[..length]), "{length}");
         let mut torn = all.clone();
@@ -78,7 +78,7 @@ fn what_is_torn_or_changed_is_none() {
     }
     // But for what fills it up to a block.
     let mut bytes_behind = all;
-    bytes_behind[bytes - 1] ^= 1;
+    bytes_behind[size - 1] ^= 1;
     assert!(matches!(at(&bytes_behind, 0), Ok(Found::Envelope(..))));
     assert!(is_nothing(&[0; 3 * BLOCK]));
 }
@@ -95,6 +95,9 @@ fn one_of_a_newer_program_is_refused_by_name() {
     let required = with(with_unknown_field(&head.encode(), true));
     assert_eq!(required, Err(FormatError::RequiredField { format, tag: 100 }));
     assert!(matches!(with(with_unknown_field(&head.encode(), false)), Ok(Found::Envelope(..))));
+    // What an earlier filling had there are a client's bytes, perhaps.
+    let behind = [&[0; BLOCK][..], &of_next_version(&head.encode()), &payload].concat();
+    assert_eq!(at(&behind, BLOCK_BYTES), Ok(Found::Nothing));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::harness::*;
 fn house() -> House {
     let mut house = House::new();
     house.journal();
+    house.options.journal_bytes = ByteCount::mib(1);
     house.options.checkpoint_bytes = ByteCount::mib(16);
     house.config.segment_bytes = ByteCount::mib(16);
     house
@@ -99,9 +100,12 @@ fn what_the_journal_alone_had_is_there_again() {
         assert!(lost > expected[4].len(), "{lost} bytes were in the journal alone");
         house.cut_power();
         check_reopened(&mut house, &expected);
-        // And all of it is where it belongs by now.
+        // And all of it is where it belongs by now, synced.
         house.kill();
         Disk::host().remove_dir_all(&house.folder.path().join(layout::JOURNAL)).unwrap();
+        for partition in 0..5 {
+            lose(&house, partition, as_zeros);
+        }
         house.cut_power();
         check_reopened(&mut house, &expected);
     }
@@ -135,12 +139,69 @@ fn a_torn_envelope_was_never_told_and_a_damaged_one_is_no_torn_tail() {
             let kept = read_all(&log);
             assert!(kept.len() > first.len() && all.starts_with(&kept) && kept.len() < all.len());
         } else {
-            let corruption = log.corruption().expect("what was acknowledged is gone");
+            let corruption = log.corruption().expect("what was acknowledged is gone").clone();
             assert!(corruption.what.contains("was acknowledged"), "{corruption}");
             assert_eq!(read_all(&log), first);
             assert!(log.append(client(batch(9, 1, 10), 0)).is_err());
+            // Nothing in the log's bytes says so, and the journal is empty by now.
+            drop(log);
+            let log = again(&mut house, 1);
+            assert_eq!(log.corruption().unwrap().what, corruption.what);
+            log.discard_corrupt_tail().unwrap();
+            append(&log, batch(9, 1, 10));
+            drop(log);
+            let log = again(&mut house, 1);
+            assert_eq!(log.corruption(), None);
+            log.truncate_to(offset(1)).unwrap();
         }
     }
+}
+
+/// The log of one partition after a kill.
+fn again(house: &mut House, partition: i32) -> Arc<Log> {
+    house.kill();
+    let wanted = house.wanted(partition);
+    house.dir().open_many(vec![wanted]).pop().unwrap().1.unwrap()
+}
+
+/// Closed before its first checkpoint, a segment is still all in the journal.
+#[test]
+fn a_segment_that_was_closed_and_never_synced_is_there_again() {
+    let mut house = house();
+    let logs = logs(&mut house, 2);
+    fill(&house, &logs, 3);
+    let expected: Vec<_> = logs.iter().map(|log| read_all(log)).collect();
+    let end = logs[1].end().get();
+    drop(logs);
+    house.kill();
+    assert!(lose(&house, 1, false) > 0);
+    // A name may reach the device before the bytes of the segment that it follows.
+    let folder = house.log_folder().with_file_name(partition(1).to_string());
+    assert!(!Disk::host().exists(&folder.join(layout::CHECKPOINT)).unwrap());
+    house.write_file(&layout::segment_file(&folder, offset(end), layout::LOG), &[]);
+    house.cut_power();
+    check_reopened(&mut house, &expected);
+}
+
+/// Of a log whose checkpoint is damaged nobody knows what was cut off: what the journal has of it only fills what is missing.
+#[test]
+fn what_may_have_been_cut_off_overwrites_nothing() {
+    let mut house = house();
+    let logs = logs(&mut house, 2);
+    fill(&house, &logs, 3);
+    logs[1].truncate_to(offset(2)).unwrap();
+    let more = batch(60, 2, 300);
+    append(&logs[1], more);
+    let expected = read_all(&logs[1]);
+    drop(logs);
+    house.kill();
+    let folder = house.log_folder().with_file_name(partition(1).to_string());
+    let path = folder.join(layout::CHECKPOINT);
+    let mut checkpoint = house.read_file(&path);
+    checkpoint[20] ^= 1;
+    house.write_file(&path, &checkpoint);
+    let log = again(&mut house, 1);
+    assert!(read_all(&log).starts_with(&expected));
 }
 
 /// With a part of the journal gone, bytes that never reached their file are no torn tail, for they may have been acknowledged.
@@ -221,6 +282,7 @@ fn a_log_that_was_made_again_has_nothing_of_the_one_before() {
 #[test]
 fn files_are_filled_in_turns_and_nothing_is_forgotten_that_is_not_synced() {
     let mut house = house();
+    house.journal();
     let logs = logs(&mut house, 8);
     let mut starts = BTreeSet::new();
     for round in 0..40 {
@@ -253,10 +315,20 @@ fn a_journal_of_another_size_is_put_where_it_belongs_and_goes() {
         assert!(lose(&house, 1, false) > 0);
         house.cut_power();
         house.options.journal_bytes = ByteCount(bytes);
-        house.options.journal_logs_min = usize::MAX;
         check_reopened(&mut house, &expected);
-        assert!(!Disk::host().exists(&house.folder.path().join(layout::JOURNAL)).unwrap());
-        assert!(!is_journaled(&house));
+        if bytes == 0 {
+            let wanted = house.wanted(0);
+            let log = house.dir().open_many(vec![wanted]).pop().unwrap().1.unwrap();
+            fill(&house, &[log], 3);
+        }
+        if bytes == 0 {
+            assert!(!Disk::host().exists(&house.folder.path().join(layout::JOURNAL)).unwrap());
+            assert!(!is_journaled(&house));
+        } else {
+            // By now somebody has waited.
+            let made = journal(&house, 1);
+            house.wait("the new one", || Disk::host().size_of(&made).unwrap() == Some(ByteCount(bytes / 2)));
+        }
         house.stop();
     }
 }
@@ -264,11 +336,7 @@ fn a_journal_of_another_size_is_put_where_it_belongs_and_goes() {
 #[test]
 fn without_room_for_a_journal_logs_are_synced_by_themselves() {
     let mut house = house();
-    let wanted = (0..3).map(|number| house.wanted(number)).collect();
-    let logs: Vec<_> = house.dir().open_many(wanted).into_iter().map(|(_, log)| log.unwrap()).collect();
     house.options.journal_bytes = ByteCount::mib(1 << 40);
-    drop(logs);
-    house.kill();
     let wanted = (0..3).map(|number| house.wanted(number)).collect();
     let logs: Vec<_> = house.dir().open_many(wanted).into_iter().map(|(_, log)| log.unwrap()).collect();
     fill(&house, &logs, 3);
