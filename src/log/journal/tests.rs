@@ -53,7 +53,7 @@ fn an_envelope_is_as_it_was_and_is_read_as_it_was_written() {
         all.extend_from_slice(&[7; BLOCK]);
         assert_eq!(at(&all, 0), Ok(Found::Envelope(head, payload, next)));
     }
-    let two = [all.clone(), sealed(2, 100).2].concat();
+    let two = [all, sealed(2, 100).2].concat();
     assert!(matches!(at(&two, BLOCK_BYTES), Ok(Found::Envelope(head, ..)) if head.sequence == 2));
     assert!(
         matches!(at(&two, 0), Ok(Found::Envelope(found, bytes, _)) if (&found, &bytes) == (&head, &payload))

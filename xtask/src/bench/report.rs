@@ -57,6 +57,7 @@ impl CaseResult {
 impl Report {
     /// Writes `benchmarks.json`, `benchmarks.md` and the plots into a folder.
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
         let put = |name: &str, text: String| {
             let path = folder.join(name);
             std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
