@@ -15,7 +15,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -174,7 +174,10 @@ impl Committer {
             !self.health.has_failed()
         };
         journal.empty(settle).unwrap_or_else(|(path, error)| {
-            self.health.fail(&path, "write of", &error);
+            match is_exhausted(&error) {
+                true => self.give_up_journal(&path, &error),
+                false => self.health.fail(&path, "write of", &error),
+            }
             false
         })
     }
@@ -303,10 +306,7 @@ impl Committer {
             if !is_exhausted(&error) {
                 return self.health.fail(&path, "write of", &error);
             }
-            // Of a file system that takes new blocks for each write.
-            tracing::warn!(path = %path.display(), %error, "no room to write to the journal: each log is synced by itself");
-            self.metrics.journal_missing.set(1);
-            self.journal_is_over.store(true, Ordering::Release);
+            self.give_up_journal(&path, &error);
         } else {
             group.iter().for_each(|(log, taken)| log.note_journaled(taken));
         }
@@ -330,7 +330,10 @@ impl Committer {
             match write.add(&log, &taken) {
                 Added::Yes => gathered.group.push((log, taken)),
                 Added::Changed => gathered.later.push(log),
-                Added::Unfit => gathered.unfit.push(log),
+                Added::Unfit => {
+                    self.metrics.journal_full.inc();
+                    gathered.unfit.push(log);
+                }
                 Added::NoRoom => {
                     self.queue.lock().small.push_front(log);
                     gathered.is_full = true;
@@ -359,6 +362,7 @@ impl Committer {
     /// Has the journal go on to its other file.
     fn turn(&self, journal: &Journal) {
         match journal.turn() {
+            Err((path, error)) if is_exhausted(&error) => self.give_up_journal(&path, &error),
             Err((path, error)) => self.health.fail(&path, "write of", &error),
             Ok(Turned::Done(to_settle)) => to_settle.iter().for_each(|log| self.request_settled(log)),
             Ok(Turned::NotYet(unsettled)) => {
@@ -368,6 +372,13 @@ impl Committer {
                 self.sync_instead();
             }
         }
+    }
+
+    /// For want of room, on a file system that takes new blocks for each write.
+    fn give_up_journal(&self, path: &Path, error: &io::Error) {
+        tracing::warn!(path = %path.display(), %error, "no room to write to the journal: each log is synced by itself");
+        self.metrics.journal_missing.set(1);
+        self.journal_is_over.store(true, Ordering::Release);
     }
 
     /// Has what waits for the journal synced log by log.

@@ -26,7 +26,7 @@ use super::damage::PageCache;
 use super::error::{ChangeError, DirFailure, OpenDirError, OpenLogError};
 use super::handle::Log;
 use super::health::Health;
-use super::journal::{Journal, Replayed, replay};
+use super::journal::{Journal, Replayed, remove, replay};
 use super::layout;
 use super::metrics::Metrics;
 use super::recovery;
@@ -123,10 +123,15 @@ impl LogDir {
         }
         let metrics = Metrics::register(registry);
         let health = Arc::new(Health::new(&world.disk, path, metrics.failed.clone()));
-        let needed = before == Before::Killed;
-        let Replayed { journal, is_damaged, bytes } = replay(world, path, needed, pages, &options, &health)?;
+        let needed = before != Before::Closed;
+        let Replayed { journal, is_damaged, bytes } =
+            replay(world, path, needed, format.is_journaled, pages, &options, &health)?;
         metrics.journal_replayed_bytes.inc_by(bytes);
         note_journal(world, path, format, journal.is_some()).map_err(at(path))?;
+        if journal.is_none() && disk.exists(&path.join(layout::JOURNAL)).map_err(at(path))? {
+            // Of another size, or not wanted any more.
+            remove(disk, path).map_err(at(path))?;
+        }
         let past = Past { before, pages, journal_is_damaged: is_damaged };
         let shared = Arc::new(Shared::new(world, path, options, metrics, past, health, journal));
         let dir = Arc::new(LogDir {
@@ -348,6 +353,7 @@ impl LogDir {
         if is_whole {
             self.note_boot();
             self.forget_failure();
+            self.forget_damage_of_journal();
         }
         opened
     }
@@ -373,6 +379,16 @@ impl LogDir {
     fn forget_failure(&self) {
         if self.failed_before.swap(false, Ordering::AcqRel) {
             self.shared.health.forget_note();
+        }
+    }
+
+    /// Every log that lacks something for want of a part of the journal is noted by itself.
+    fn forget_damage_of_journal(&self) {
+        let path = self.shared.path.join(layout::LOST);
+        if self.shared.past.journal_is_damaged
+            && let Err(error) = self.shared.world.disk.remove(&path)
+        {
+            tracing::warn!(path = %path.display(), %error, "could not remove the note of a damaged journal");
         }
     }
 
@@ -614,6 +630,7 @@ fn note_journal(world: &World, path: &Path, known: DirectoryFile, is_journaled: 
 fn make_journal(shared: &Shared, uuid: Uuid, is_stopping: &dyn Fn() -> bool) -> io::Result<Journal> {
     let (world, path) = (&shared.world, &shared.path);
     let journal = Journal::make(&world.disk, path, world.rng.number(), &shared.options, is_stopping)?;
-    note_journal(world, path, DirectoryFile { uuid, is_journaled: false }, true)?;
+    let noted = note_journal(world, path, DirectoryFile { uuid, is_journaled: false }, true);
+    noted.or_else(|error| remove(&world.disk, path).and(Err(error)))?;
     Ok(journal)
 }

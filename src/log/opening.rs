@@ -107,6 +107,10 @@ impl Opening<'_> {
 
     /// A log that was to start anew: all its segments go.
     fn discard(&mut self) -> Result<(), OpenLogError> {
+        if self.lost.take().is_some() {
+            let path = self.folder.join(super::layout::LOST);
+            self.shared.world.disk.remove(&path).map_err(Self::io(&path))?;
+        }
         for base in std::mem::take(&mut self.bases) {
             self.remove_segment(base)?;
         }

@@ -136,17 +136,16 @@ impl Unsynced {
     }
 
     /// Whether what is not durable yet may go through the journal: a few bytes at the end of the open segment, and nothing else.
-    fn suits_journal(&self, bytes_max: u64, synced: Offset) -> bool {
+    fn suits_journal(&self, bytes_max: u64, synced: impl FnOnce() -> Offset) -> bool {
         let undurable = self.open.written.saturating_sub(self.open.durable);
         let in_open_segment = matches!(&self.files[..], [(base, _)] if *base == self.open.base);
-        // The sync of an earlier segment may be under way, whose file is not among these any more.
-        let is_next = synced >= self.open.base;
         (1..=bytes_max).contains(&undurable)
             && in_open_segment
-            && is_next
             && !self.names
             && !self.cut_back
             && !self.journal.held
+            // The sync of an earlier segment may be under way, whose file is not among these any more.
+            && synced() >= self.open.base
     }
 }
 
@@ -274,9 +273,8 @@ impl SyncPoint {
         if unsynced.is_durable() && need == Need::Durable {
             return Wanted::default();
         }
-        let synced = self.synced();
-        let by_journal =
-            need == Need::Durable && small.is_some_and(|max| unsynced.suits_journal(max, synced));
+        let suits = |max| unsynced.suits_journal(max, || self.synced());
+        let by_journal = need == Need::Durable && small.is_some_and(suits);
         unsynced.asked |= !by_journal;
         let needs_sync = !by_journal || unsynced.then.is_some();
         let wanted = Wanted {
@@ -330,7 +328,7 @@ impl SyncPoint {
     /// Bytes for the write `sequence` of the journal; `None` if there are none that may go there.
     pub(super) fn to_journal(&self, sequence: u64, bytes_max: u64) -> Option<ToJournal> {
         let unsynced = self.unsynced.lock();
-        if !unsynced.suits_journal(bytes_max, self.synced()) || unsynced.journal.is_void(sequence) {
+        if !unsynced.suits_journal(bytes_max, || self.synced()) || unsynced.journal.is_void(sequence) {
             return None;
         }
         let (base, file) = unsynced.files.last()?.clone();

@@ -22,8 +22,8 @@ mod replay;
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 
 use aquifer_model::format::crc32c;
 use aquifer_model::{ByteCount, TopicPartition};
@@ -42,6 +42,8 @@ pub(super) use replay::{Replayed, replay};
 const ENVELOPE_BYTES_MAX: u64 = 4 << 20;
 /// Bytes of zeros written in one go where a file is made.
 const STEP_BYTES: usize = 1 << 20;
+/// The sequences of what two files begin with.
+const FIRST_MARKS: [u64; 2] = [2, 1];
 /// A journal is made only where the disk has room for so many of it.
 const ROOM_FACTOR: u64 = 4;
 
@@ -78,10 +80,10 @@ struct Filling {
     logs: HashMap<TopicPartition, Pin>,
 }
 
-/// A log has bytes in a file.
+/// A log has bytes in a file. It is held for as long, also if nobody else does: what is not settled stays so.
 #[derive(Debug)]
 struct Pin {
-    log: Weak<SyncPoint>,
+    log: Arc<SyncPoint>,
     /// The last write with some.
     sequence: u64,
 }
@@ -89,7 +91,7 @@ struct Pin {
 impl Pin {
     /// Whose bytes the journal still answers for.
     fn unsettled(&self) -> Option<Arc<SyncPoint>> {
-        self.log.upgrade().filter(|log| !log.is_settled(self.sequence))
+        (!self.log.is_settled(self.sequence)).then(|| self.log.clone())
     }
 }
 
@@ -123,16 +125,17 @@ pub(super) enum Turned {
 }
 
 impl Journal {
+    /// In files that were [`begun`].
     fn over(files: [File; 2], size: u64, run: u64, options: &LogDirOptions) -> Journal {
         Journal {
             run,
             // One log's always fits.
             log_bytes_max: options.journal_log_bytes_max.get().min(size.min(ENVELOPE_BYTES_MAX) / 2),
             logs_max: (options.files_open_max / 8).max(1),
-            begun: AtomicU64::new(0),
+            begun: AtomicU64::new(FIRST_MARKS.len() as u64),
             ring: Mutex::new(Ring {
                 files: files.map(|file| Filling { file, logs: HashMap::new() }),
-                position: 0,
+                position: envelope::BLOCK_BYTES,
                 size,
                 payload: Vec::new(),
             }),
@@ -167,6 +170,9 @@ impl Journal {
                 return Err(error);
             }
         };
+        for (file, sequence) in files.iter().zip(FIRST_MARKS) {
+            begin(file, run, sequence)?;
+        }
         disk.sync_dir(&journal)?;
         Ok(Journal::over(files, size, run, options))
     }
@@ -185,7 +191,7 @@ impl Journal {
     pub(super) fn begin(&self) -> Write<'_> {
         let mut ring = self.ring.lock();
         ring.payload.clear();
-        let sequence = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
+        let sequence = self.next();
         Write { journal: self, ring, sequence, pieces: Vec::new() }
     }
 
@@ -196,10 +202,9 @@ impl Journal {
         if !pinned.is_empty() {
             return Ok(Turned::NotYet(pinned));
         }
-        // Lest behind a first envelope that is torn those of before are found.
-        ring.files[1].empty()?;
+        ring.files[1].begin(self.run, self.next())?;
         ring.files.swap(0, 1);
-        ring.position = 0;
+        ring.position = envelope::BLOCK_BYTES;
         Ok(Turned::Done(ring.files[1].logs.values().filter_map(Pin::unsettled).collect()))
     }
 
@@ -215,17 +220,22 @@ impl Journal {
             return Ok(false);
         }
         let [newer, older] = &mut ring.files;
-        older.empty()?;
-        newer.empty()?;
-        ring.position = 0;
+        older.begin(self.run, self.next())?;
+        newer.begin(self.run, self.next())?;
+        ring.position = envelope::BLOCK_BYTES;
         Ok(true)
+    }
+
+    /// The sequence of one more write.
+    fn next(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::AcqRel) + 1
     }
 }
 
 impl Filling {
-    /// Makes it a file without envelopes.
-    fn empty(&mut self) -> Result<(), (PathBuf, io::Error)> {
-        empty(&self.file).map_err(|error| (self.file.path().to_owned(), error))?;
+    /// Has it be filled anew.
+    fn begin(&mut self, run: u64, sequence: u64) -> Result<(), (PathBuf, io::Error)> {
+        begin(&self.file, run, sequence).map_err(|error| (self.file.path().to_owned(), error))?;
         self.logs.clear();
         Ok(())
     }
@@ -243,7 +253,8 @@ impl Write<'_> {
             return Added::NoRoom;
         }
         if filling.logs.len() >= self.journal.logs_max && !filling.logs.contains_key(&log.partition) {
-            return Added::Unfit;
+            // In a file that has taken much already it is the next one's turn; else the journal would be settled all the time.
+            return if *position * 2 > *size { Added::NoRoom } else { Added::Unfit };
         }
         let start = payload.len();
         payload.resize(start + bytes as usize, 0);
@@ -261,7 +272,7 @@ impl Write<'_> {
             position: taken.from,
             bytes: u32::try_from(bytes).expect("no more than an envelope holds"),
         });
-        let pin = Pin { log: Arc::downgrade(log), sequence: self.sequence };
+        let pin = Pin { log: log.clone(), sequence: self.sequence };
         filling.logs.insert(log.partition, pin);
         Added::Yes
     }
@@ -308,10 +319,14 @@ pub(super) fn file_bytes(options: &LogDirOptions) -> u64 {
     options.journal_bytes.get() / 2 / envelope::BLOCK_BYTES * envelope::BLOCK_BYTES
 }
 
-/// Makes a file one without envelopes, durably: a chain of them starts where it does.
-fn empty(file: &File) -> io::Result<()> {
-    file.write_all_at(0, &mut [IoSlice::new(&[0; envelope::BLOCK_BYTES as usize])])?;
-    file.sync_data()
+/// Puts an envelope of nothing at a file's start, durably. Whatever else the file holds is void by that; and should the first envelope of
+/// something be damaged, by this it is known that there should be one.
+fn begin(file: &File, run: u64, sequence: u64) -> io::Result<()> {
+    let mut mark = Head { run, sequence, pieces: Vec::new(), crc: crc32c(&[]) }.encode();
+    mark.resize(envelope::BLOCK_BYTES as usize, 0);
+    file.write_all_at(0, &mut [IoSlice::new(&mark)])?;
+    // Whatever it says, it is not for want of room that this may be called again.
+    file.sync_data().map_err(|error| io::Error::other(format!("sync: {error}")))
 }
 
 /// Fills a file with zeros. Written rather than only claimed, so that a sync of what comes later has no blocks to give it.
@@ -331,7 +346,7 @@ fn fill(file: &File, size: u64, is_stopping: &dyn Fn() -> bool) -> io::Result<()
 }
 
 /// Removes the journal of a directory, durably.
-fn remove(disk: &Disk, folder: &Path) -> io::Result<()> {
+pub(super) fn remove(disk: &Disk, folder: &Path) -> io::Result<()> {
     disk.remove_dir_all(&folder.join(layout::JOURNAL))?;
     disk.sync_dir(folder)
 }

@@ -8,8 +8,8 @@
 //! A log without a checkpoint has never been cut. One whose checkpoint is damaged may have been, and what came back then would overwrite
 //! what came after: there a piece only fills what is missing.
 //!
-//! Once all is synced the journal's files are emptied, the older one first. A crash at any place finds all of it again, or what has
-//! been done already.
+//! Once all is synced the journal's files begin anew, the older one first. A crash at any place finds all of it again, or what has
+//! been done already. That something of the journal could not be read is noted before.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
@@ -29,7 +29,7 @@ use super::super::health::Health;
 use super::super::layout;
 use super::super::loss;
 use super::envelope::{self, Found, Head, Piece};
-use super::{Journal, empty, file_bytes, remove};
+use super::{FIRST_MARKS, Journal, begin, file_bytes};
 
 /// What a directory's journal came to.
 #[derive(Debug, Default)]
@@ -42,11 +42,13 @@ pub(in super::super) struct Replayed {
     pub(in super::super) bytes: u64,
 }
 
-/// Replays the journal of a directory if `needed`, which it is unless all logs were closed in order. Blocks.
+/// Replays the journal of a directory if `needed`, which it is unless all logs were closed in order. `is_journaled` says whether there
+/// should be one. Blocks.
 pub(in super::super) fn replay(
     world: &World,
     folder: &Path,
     needed: bool,
+    is_journaled: bool,
     pages: PageCache,
     options: &LogDirOptions,
     health: &Health,
@@ -68,20 +70,29 @@ pub(in super::super) fn replay(
         let (bytes, logs) = (replay.bytes, replay.logs.len());
         tracing::info!(dir = %folder.display(), bytes, logs, "put what the journal held where it belongs");
     }
+    if needed && is_journaled && files.len() < layout::JOURNAL_FILES.len() {
+        tracing::error!(dir = %journal.display(), "the journal is gone, or a part of it: what logs lack of their ends may have been acknowledged");
+        replayed.is_damaged = true;
+    }
+    if replayed.is_damaged {
+        loss::note(disk, folder, "a part of the journal").map_err(at(folder))?;
+    }
+    replayed.is_damaged |= loss::noted(disk, folder).map_err(at(folder))?.is_some();
     let size = file_bytes(options);
     let fits = |file: &File| file.size().map(|found| size > 0 && found.get() == size);
     if let Ok([one, other]) = <[File; 2]>::try_from(files)
         && fits(&one).map_err(at(one.path()))?
         && fits(&other).map_err(at(other.path()))?
     {
-        for file in [&one, &other] {
-            empty(file)
+        // They are in order, the older one first.
+        let run = world.rng.number();
+        for (file, sequence) in [&one, &other].into_iter().zip(FIRST_MARKS.into_iter().rev()) {
+            let begun = begin(file, run, sequence);
+            begun
                 .inspect_err(|error| health.fail(file.path(), "write of", error))
                 .map_err(at(file.path()))?;
         }
-        replayed.journal = Some(Journal::over([one, other], size, world.rng.number(), options));
-    } else if disk.exists(&journal).map_err(at(&journal))? {
-        remove(disk, folder).map_err(at(&journal))?;
+        replayed.journal = Some(Journal::over([other, one], size, run, options));
     }
     Ok(replayed)
 }
@@ -214,14 +225,14 @@ impl<'a> Replay<'a> {
     fn piece(&mut self, head: &Head, piece: &Piece, bytes: &[u8]) -> Result<(), OpenDirError> {
         let Some(target) = self.target(piece.log)? else { return Ok(()) };
         let (segment, position) = target.point;
-        let end = piece.position + bytes.len() as u64;
+        let Some(end) = piece.position.checked_add(bytes.len() as u64) else { return Ok(()) };
         let is_void = target.void.is_some_and(|void| void.run == head.run && head.sequence < void.sequence);
         let is_kept = piece.segment < segment || (piece.segment == segment && end <= position);
         if is_void || is_kept || target.is_lost {
             return Ok(());
         }
         let path = layout::segment_file(&target.folder, piece.segment, layout::LOG);
-        let found = self.segment(&path, piece.position == 0)?;
+        let found = self.segment(&path, piece.position == 0 && !target.is_vague)?;
         let size = found.as_ref().map_or(0, |(_, size)| *size);
         let Some((file, _)) = found.filter(|_| size >= piece.position) else {
             // What is vague may have been cut off.
@@ -290,13 +301,14 @@ impl<'a> Replay<'a> {
         if self.open.len() >= self.files_max {
             self.sync()?;
         }
-        let is_missing = !self.disk.exists(path).map_err(at(path))?;
-        if is_missing && !may_be_new {
+        if !may_be_new && !self.disk.exists(path).map_err(at(path))? {
             return Ok(None);
         }
         let file = self.disk.open_or_create(path).map_err(at(path))?;
-        if is_missing && let Some(folder) = path.parent() {
-            self.disk.sync_dir(folder).map_err(at(folder))?;
+        // Also if it is there: its name may be in the page cache alone.
+        if may_be_new && let Some(folder) = path.parent() {
+            let synced = self.disk.sync_dir(folder);
+            synced.inspect_err(|error| self.health.fail(folder, "sync of", error)).map_err(at(folder))?;
         }
         if self.pages == PageCache::PerhapsLost {
             // Of a sync that failed the page cache says that all is well.
@@ -331,7 +343,15 @@ impl Target {
                 return Err(OpenDirError::Format { path, error });
             }
             Some(Err(_)) => ((Offset::ZERO, 0), None, true),
-            None => ((Offset::ZERO, 0), None, false),
+            None => {
+                // Only one that never had a checkpoint has nothing but segments.
+                let names = disk.list(folder).map_err(at(folder))?;
+                let of = |extension| {
+                    names.iter().filter_map(move |entry| layout::parse_segment_file(&entry.name, extension))
+                };
+                let had_one = of(layout::INDEX).chain(of(layout::SNAPSHOT)).next().is_some();
+                ((Offset::ZERO, 0), None, had_one)
+            }
         };
         Ok(Target { folder: folder.to_owned(), point, void, is_vague, is_lost: false })
     }

@@ -33,7 +33,8 @@ fn logs(house: &mut House, count: i32) -> Vec<Arc<Log>> {
     let is_in_use = || {
         append(&logs[0], batch(0, 1, 10));
         house.settle(&logs[0]);
-        Disk::host().read_if_exists(&journal).unwrap().is_some_and(|bytes| bytes.starts_with(b"AQJE"))
+        let bytes = Disk::host().read_if_exists(&journal).unwrap();
+        bytes.is_some_and(|bytes| bytes.get(4096..).is_some_and(|bytes| bytes.starts_with(b"AQJE")))
     };
     while !is_in_use() {}
     logs
@@ -162,6 +163,51 @@ fn again(house: &mut House, partition: i32) -> Arc<Log> {
     house.kill();
     let wanted = house.wanted(partition);
     house.dir().open_many(vec![wanted]).pop().unwrap().1.unwrap()
+}
+
+/// Nothing at the start of the one file that was filled is no sign that nothing was written.
+#[test]
+fn what_follows_a_damaged_start_of_the_journal_is_found() {
+    let mut house = house();
+    let logs = logs(&mut house, 3);
+    fill(&house, &logs, 3);
+    let expected: Vec<_> = logs.iter().map(|log| read_all(log)).collect();
+    drop(logs);
+    house.kill();
+    let journal = journal(&house, 0);
+    let mut bytes = house.read_file(&journal);
+    bytes[..4096].fill(0);
+    house.write_file(&journal, &bytes);
+    let lost: usize = (0..3).map(|partition| lose(&house, partition, false)).sum();
+    assert!(lost > 0);
+    house.cut_power();
+    check_reopened(&mut house, &expected);
+}
+
+/// A directory that had a journal and has none any more may have lost what nobody sees.
+#[test]
+fn with_the_journal_gone_no_torn_tail_is_cut() {
+    let mut house = house();
+    let logs = logs(&mut house, 2);
+    fill(&house, &logs, 2);
+    let all = read_all(&logs[1]);
+    drop(logs);
+    house.kill();
+    Disk::host().remove_dir_all(&house.folder.path().join(layout::JOURNAL)).unwrap();
+    let log = house.log_folder().with_file_name(partition(1).to_string());
+    let log = layout::segment_file(&log, offset(0), layout::LOG);
+    house.write_file(&log, &all[..all.len() - 5]);
+    house.cut_power();
+    for _ in 0..2 {
+        let log = again(&mut house, 1);
+        assert!(log.corruption().is_some());
+        assert!(
+            house
+                .read_file(&house.log_folder().with_file_name(partition(1).to_string()).join(layout::LOST))
+                .len()
+                > 5
+        );
+    }
 }
 
 /// Closed before its first checkpoint, a segment is still all in the journal.
@@ -293,6 +339,13 @@ fn files_are_filled_in_turns_and_nothing_is_forgotten_that_is_not_synced() {
         starts.insert(house.read_file(&journal(&house, 0))[..64].to_vec());
     }
     assert!(starts.len() > 3, "the first file was filled {} times", starts.len());
+    // A turn may have had all of it synced just now.
+    let last = layout::segment_file(&house.log_folder(), offset(0), layout::LOG);
+    let is_settled = || house.faults.synced_bytes(&last) == house.read_file(&last).len() as u64;
+    while is_settled() {
+        append(&logs[0], batch(7, 1, 10));
+        house.settle(&logs[0]);
+    }
     let expected: Vec<_> = logs.iter().map(|log| read_all(log)).collect();
     drop(logs);
     house.kill();
