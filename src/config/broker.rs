@@ -466,7 +466,7 @@ fn read_journal(r: &mut Reader<'_>) -> Journal {
     Journal {
         bytes: r.read(bytes("log.journal.bytes", 256 * MIB).range(0, 1 << 40).doc(
             "Size of the journal: two files that take in turns what several partitions have written, so that one sync makes all of \
-             it durable. The larger, the seldomer these are synced where it belongs. 0: none, each partition is synced by itself.",
+             it durable. The larger, the seldomer partitions are synced by themselves. Below 32 KiB, as 0: none, each partition is synced by itself.",
         )),
         logs_min: r.read(count("log.journal.logs.min", 4).range(1, 1 << 20).doc(
             "The journal is made once so many partitions wait to be synced at the same time.",

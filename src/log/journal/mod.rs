@@ -42,6 +42,8 @@ pub(super) use replay::{Replayed, replay};
 const ENVELOPE_BYTES_MAX: u64 = 4 << 20;
 /// Bytes of zeros written in one go where a file is made.
 const STEP_BYTES: usize = 1 << 20;
+/// Of a file: its mark, and an envelope of the most that is taken of one log.
+const BLOCKS_MIN: u64 = 4;
 /// The sequences of what two files begin with.
 const FIRST_MARKS: [u64; 2] = [2, 1];
 /// A journal is made only where the disk has room for so many of it.
@@ -314,9 +316,10 @@ pub(super) struct Written {
     pub(super) bytes: u64,
 }
 
-/// The size of each file; 0 if there is to be none.
+/// The size of each file; 0 if there is to be none, or there would be no room in it.
 pub(super) fn file_bytes(options: &LogDirOptions) -> u64 {
-    options.journal_bytes.get() / 2 / envelope::BLOCK_BYTES * envelope::BLOCK_BYTES
+    let blocks = options.journal_bytes.get() / 2 / envelope::BLOCK_BYTES;
+    if blocks < BLOCKS_MIN { 0 } else { blocks * envelope::BLOCK_BYTES }
 }
 
 /// Puts an envelope of nothing at a file's start, durably. Whatever else the file holds is void by that; and should the first envelope of

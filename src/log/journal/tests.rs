@@ -115,6 +115,22 @@ fn a_later_one_of_the_same_filling_is_found_and_none_of_an_earlier_one() {
     assert_eq!(later(&broken, 10), None);
 }
 
+/// Otherwise the journal would go from one file to the other for ever.
+#[test]
+fn what_is_taken_of_a_log_fits_into_an_empty_file() {
+    for bytes in (0..200).map(|blocks| blocks * 2_048 + 7).chain([16 << 20, 1 << 30]) {
+        let options = LogDirOptions { journal_bytes: ByteCount(bytes), ..LogDirOptions::default() };
+        let size = file_bytes(&options);
+        assert!(2 * size <= bytes);
+        if size > 0 {
+            let (_folders, files): (Vec<_>, Vec<_>) = [file(&[]), file(&[])].into_iter().unzip();
+            let journal = Journal::over(files.try_into().unwrap(), size, 1, &options);
+            let room = ENVELOPE_BYTES_MAX.min(size - BLOCK_BYTES);
+            assert!(journal.log_bytes_max > 0 && envelope::size(1, journal.log_bytes_max) <= room, "{bytes}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0..200usize, to: u8) {
