@@ -150,8 +150,12 @@ impl LogDir {
             _lock: lock,
         });
         dir.tidy().map_err(at(path))?;
-        let held = dir.shared.clone();
-        dir.shared.keeper.submit(Box::new(move || held.reserve.take()));
+        if dir.space().map_err(at(path))?.available < dir.shared.options.reserve_bytes {
+            dir.shared.reserve.give_back();
+        } else {
+            let held = dir.shared.clone();
+            dir.shared.keeper.submit(Box::new(move || held.reserve.take()));
+        }
         dir.start().map_err(at(path))?;
         Ok(dir)
     }

@@ -2,7 +2,8 @@
 //!
 //! Freeing space means dropping segments, and dropping segments means writing a checkpoint first, which takes space. So a little
 //! is held in a file of nothing, given back when a checkpoint that would free more finds none, and taken again once there is
-//! room. Best effort: without it all works as long as the disk is not full to the last block.
+//! room. A start that finds no more than this free gives it back at once: the metadata, too, has to write a little before anything can
+//! make room. Best effort: without it all works as long as the disk is not full to the last block.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -55,6 +56,12 @@ impl Reserve {
         was_held
     }
 
+    /// Gives back what an earlier process has taken.
+    pub(crate) fn give_back(&self) {
+        *self.held.lock() = false;
+        self.empty();
+    }
+
     fn fill(&self) -> io::Result<()> {
         let file = self.disk.open_or_create(&self.path)?;
         let mut position = file.size()?.get();
@@ -97,6 +104,12 @@ mod tests {
         assert!(reserve.release());
         assert_eq!(disk.size_of(&path).unwrap(), Some(ByteCount::ZERO));
         assert!(!reserve.release());
+        reserve.take();
+        let next = Reserve::new(&disk, &path, size);
+        next.give_back();
+        assert_eq!(disk.size_of(&path).unwrap(), Some(ByteCount::ZERO));
+        assert!(!next.release());
+        reserve.release();
         faults.fail_writes(Some(io::ErrorKind::StorageFull));
         reserve.take();
         assert_eq!(disk.size_of(&path).unwrap(), Some(ByteCount::ZERO));

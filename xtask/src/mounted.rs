@@ -7,7 +7,7 @@ use crate::places;
 use crate::run::{command, output};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -23,6 +23,7 @@ const WITHOUT_FLUSH: u32 = 2;
 /// How long a file system may stay busy after the last process that used it.
 const UNMOUNT_DEADLINE: Duration = Duration::from_secs(20);
 const FILLER: &str = "filler";
+const BLOCK_BYTES: usize = 4096;
 const NOISE_BYTES: usize = 4 << 20;
 const NOISE_BYTES_MAX: usize = 256 << 20;
 /// How long a sync is to take under noise: on a disk so fast that hardly anything is ever unsynced, a power cut proves little.
@@ -185,6 +186,19 @@ impl Mounted {
     /// Fills it up to so many MB, with a file that [`Mounted::unfill`] removes.
     pub(crate) fn fill(&self, room_mb: u64) -> Result<()> {
         fill(&self.point, room_mb)
+    }
+
+    /// Fills it up to the last block.
+    pub(crate) fn fill_up(&self) -> Result<()> {
+        fill(&self.point, 1)?;
+        let mut filler = File::options().append(true).open(self.point.join(FILLER))?;
+        loop {
+            match filler.write_all(&[7; BLOCK_BYTES]) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(()),
+                Err(error) => return Err(error).context("filling up a disk"),
+            }
+        }
     }
 
     pub(crate) fn unfill(&self) -> Result<()> {

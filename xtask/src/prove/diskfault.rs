@@ -6,7 +6,8 @@
 //! that it ever acknowledged.
 //!
 //! *Full*: an ext4 with a large file beside the data. Appends must be refused, retriably, with nothing lost and the process alive,
-//! and go on by themselves once the file is gone.
+//! and go on by themselves once the file is gone. Then the broker is killed and a log loses the file that says whose it is, as a crash
+//! may leave it; it must start on the full disk all the same, and whatever log it cannot open there it must open once there is room.
 
 use super::{Blows, PARTITIONS, Rig, TOPIC};
 use crate::broker::Broker;
@@ -15,7 +16,7 @@ use crate::flags::Flags;
 use crate::history::History;
 use crate::mounted::{Kind, Memory, Mounted, check_machine};
 use crate::places;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -37,6 +38,9 @@ const FAULT_DEADLINE: Duration = Duration::from_secs(120);
 /// Nothing may be acknowledged for so long after a fault that stays.
 const SILENCE: Duration = Duration::from_secs(3);
 const DIR_FAILED: &str = "aquifer_log_dir_failed";
+const UNOPENED: &str = "aquifer_replica_partitions_unopened";
+/// The broker tries again each 30 s at the latest.
+const REOPEN_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 /// Nothing leaves the local disk, so that it fills; and nothing but the disk itself says that it is full.
 const SETTINGS: [(&str, &str); 5] = [
@@ -101,12 +105,37 @@ fn full(binary: &Path) -> Result<()> {
     let back = Instant::now();
     rig.soak.wait_for_more(1)?;
     println!("   full: acknowledged again {:.1} s after there was room", back.elapsed().as_secs_f64());
+    started_on_a_full_disk(&mut broker, &disk, &mut rig)?;
     let history = rig.finish(&broker)?;
     broker.wait_until_no_lag(super::TIERED_DEADLINE)?;
     broker.end()?;
     history.must_be_clean()?;
     bucket::verify(binary, &url)?;
     disk.unmount()
+}
+
+fn started_on_a_full_disk(broker: &mut Broker, disk: &Mounted, rig: &mut Rig) -> Result<()> {
+    broker.kill()?;
+    let logs = broker.data().join("topics").join(TOPIC);
+    let log = std::fs::read_dir(&logs)?.next().with_context(|| format!("no log in {}", logs.display()))??;
+    std::fs::remove_file(log.path().join("partition"))?;
+    disk.fill_up()?;
+    rig.history.fault("started on a full disk")?;
+    broker.start_again()?;
+    // What it removes as it starts may be room enough.
+    let unopened = broker.metric(UNOPENED)?;
+    disk.unfill()?;
+    let room = Instant::now();
+    while broker.metric(UNOPENED)? > 0 {
+        ensure!(room.elapsed() < REOPEN_DEADLINE, "a log is not opened though the disk has room again");
+        sleep(POLL);
+    }
+    let after = room.elapsed().as_secs_f64();
+    println!(
+        "   full: started, {unopened} logs could not be opened, all were {after:.1} s after there was room"
+    );
+    rig.goes_on()?;
+    Ok(())
 }
 
 /// A bucket that has nothing to do with the disk.
