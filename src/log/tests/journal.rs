@@ -373,8 +373,6 @@ fn a_journal_of_another_size_is_put_where_it_belongs_and_goes() {
             let wanted = house.wanted(0);
             let log = house.dir().open_many(vec![wanted]).pop().unwrap().1.unwrap();
             fill(&house, &[log], 3);
-        }
-        if bytes == 0 {
             assert!(!Disk::host().exists(&house.folder.path().join(layout::JOURNAL)).unwrap());
             assert!(!is_journaled(&house));
         } else {
@@ -393,6 +391,8 @@ fn without_room_for_a_journal_logs_are_synced_by_themselves() {
     let wanted = (0..3).map(|number| house.wanted(number)).collect();
     let logs: Vec<_> = house.dir().open_many(wanted).into_iter().map(|(_, log)| log.unwrap()).collect();
     fill(&house, &logs, 3);
+    house.wait("the refusal", || logs[0].shared.metrics.journal_missing.get() == 1);
+    fill(&house, &logs, 1);
     assert!(!Disk::host().exists(&journal(&house, 0)).unwrap());
     assert!(!is_journaled(&house));
 }
