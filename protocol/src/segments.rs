@@ -34,6 +34,12 @@ impl Segments {
         &self.slices[self.next..]
     }
 
+    /// Puts another message behind what is left, so that both leave by one write.
+    pub fn append(&mut self, mut next: Segments) {
+        self.remaining += next.remaining;
+        self.slices.extend(next.slices.drain(next.next..));
+    }
+
     /// What is left in one piece; a copy unless it is one slice. For tests and for small messages.
     pub fn into_bytes(mut self) -> Bytes {
         match self.slices() {
@@ -71,5 +77,21 @@ impl Buf for Segments {
                 self.next += 1;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_one_goes_before_what_is_left_of_the_next() {
+        let of = |parts: [&'static str; 2]| Segments::new(parts.map(Bytes::from).to_vec());
+        let (mut first, mut second) = (of(["ab", "cd"]), of(["ef", "gh"]));
+        first.advance(1);
+        second.advance(3);
+        first.append(second);
+        assert_eq!(first.len(), 4);
+        assert_eq!(first.into_bytes(), "bcdh");
     }
 }

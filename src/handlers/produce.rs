@@ -15,7 +15,6 @@ use aquifer_protocol::messages::produce::{
 };
 use aquifer_protocol::{ApiKey, ErrorCode, Str};
 use bytes::Bytes;
-use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::cluster::leader_of;
@@ -150,13 +149,11 @@ impl Started {
         self.response
     }
 
-    /// Waits until everything is acknowledged or time is up.
+    /// Waits until everything is acknowledged or time is up: for one partition after the other, since the answer waits for the last of
+    /// them whatever their order, and one sync moves many.
     pub(crate) async fn finish(mut self, context: Arc<Context>) -> ProduceResponse {
-        let deadline = self.deadline;
-        let outcomes =
-            join_all(self.waits.iter().map(|wait| wait.replica.acknowledged(&wait.records, deadline))).await;
-        for (wait, outcome) in self.waits.iter().zip(outcomes) {
-            if let Err(error) = outcome {
+        for wait in &self.waits {
+            if let Err(error) = wait.replica.acknowledged(&wait.records, self.deadline).await {
                 let partition = &mut self.response.responses[wait.topic].partition_responses[wait.partition];
                 partition.error_code = errors::of_ack(error);
                 context.metrics.note(ApiKey::Produce, partition.error_code);

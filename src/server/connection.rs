@@ -175,8 +175,12 @@ impl Connection {
         }
     }
 
+    /// Writes an answer, and by the same call those that are ready behind it and need no care of their own.
     async fn write(&mut self, answer: Result<Outgoing, Ended>) -> Result<(), Ended> {
-        let answer = answer?;
+        let mut answer = answer?;
+        while let Some(next) = ready_with(&answer, &mut self.outstanding) {
+            answer.join(next);
+        }
         self.mute(answer.muted_until);
         let writer = &mut self.writer;
         let writing = async {
@@ -271,6 +275,16 @@ async fn over(until: Option<Instant>) {
     }
 }
 
+/// The oldest answer, if it is there and may leave by one write with the one before.
+fn ready_with(before: &Outgoing, outstanding: &mut VecDeque<Outstanding>) -> Option<Outgoing> {
+    let next = outstanding
+        .pop_front_if(|next| matches!(&next.answer, Pending::Ready(Ok(next)) if before.goes_with(next)))?;
+    match next.answer {
+        Pending::Ready(answer) => answer.ok(),
+        Pending::Waiting(_) => unreachable!("it was just seen to be ready"),
+    }
+}
+
 /// The oldest answer, when it is there; the others make progress meanwhile. Waits for ever while nothing is outstanding.
 async fn next_answer(outstanding: &mut VecDeque<Outstanding>) -> Result<Outgoing, Ended> {
     std::future::poll_fn(|context| {
@@ -290,4 +304,51 @@ async fn next_answer(outstanding: &mut VecDeque<Outstanding>) -> Result<Outgoing
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use aquifer_protocol::Writer;
+
+    use super::*;
+
+    fn answer(number: i32) -> Outgoing {
+        let mut writer = Writer::frame();
+        writer.i32(number);
+        writer.finish().expect("four bytes fit into a frame").into()
+    }
+
+    fn queue(answers: impl IntoIterator<Item = Pending>) -> VecDeque<Outstanding> {
+        answers.into_iter().map(|answer| Outstanding { answer, _held: Held::default() }).collect()
+    }
+
+    #[test]
+    fn answers_that_are_ready_leave_together_in_order_and_none_overtakes_another() {
+        let ready = |number| Pending::Ready(Ok(answer(number)));
+        let waits = || Pending::Waiting(Box::pin(std::future::pending()));
+        let mut outstanding = queue([ready(2), ready(3), waits(), ready(5)]);
+        let mut together = answer(1);
+        while let Some(next) = ready_with(&together, &mut outstanding) {
+            together.join(next);
+        }
+        assert_eq!(outstanding.len(), 2, "the one that waits, and the one behind it");
+        let each: Vec<_> =
+            [1, 2, 3].map(answer).iter().flat_map(|one| one.segments.slices().to_vec()).collect();
+        assert_eq!(together.segments.slices(), each);
+        let mut failed = queue([Pending::Ready(Err(Ended::Stopping)), ready(2)]);
+        assert!(
+            ready_with(&together, &mut failed).is_none(),
+            "what ends a connection is written after what is answered"
+        );
+        assert_eq!(failed.len(), 2);
+    }
+
+    #[test]
+    fn a_client_rests_for_the_longest_of_the_answers_that_left_together() {
+        let now = Instant::now();
+        let mut together = Outgoing { muted_until: Some(now + Duration::from_secs(2)), ..answer(1) };
+        together.join(Outgoing { muted_until: Some(now + Duration::from_secs(1)), ..answer(2) });
+        together.join(answer(3));
+        assert_eq!(together.muted_until, Some(now + Duration::from_secs(2)));
+    }
 }

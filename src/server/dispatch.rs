@@ -54,6 +54,23 @@ impl From<Segments> for Outgoing {
 }
 
 impl Outgoing {
+    /// Whether it may leave together with others: no memory is set aside for it, which could be needed by others first, and nobody
+    /// pays for the time that it takes to write it.
+    fn is_plain(&self) -> bool {
+        self.memory.is_none() && self.charges.is_none()
+    }
+
+    /// Whether `next` may leave by the same write.
+    pub(super) fn goes_with(&self, next: &Outgoing) -> bool {
+        self.is_plain() && next.is_plain()
+    }
+
+    /// Takes the answer behind this one along.
+    pub(super) fn join(&mut self, next: Outgoing) {
+        self.segments.append(next.segments);
+        self.muted_until = self.muted_until.max(next.muted_until);
+    }
+
     /// Waits until others need the memory more, and the answer is to be given up.
     pub(super) async fn recalled(&self) {
         match &self.memory {
