@@ -24,6 +24,8 @@ mod cases;
 mod spread;
 /// One run's figures.
 mod load;
+/// What a broker costs without a load.
+mod standing;
 /// JSON, a page, plots.
 mod report;
 
@@ -33,7 +35,8 @@ use contender::{Contender, Programs, Who};
 use floor::Work;
 use load::Figures;
 use page_cache::Full;
-use report::{CaseResult, Pair, Report};
+use report::{CaseResult, Pair, ProbeResult, Report};
+use standing::{PROBES, Probe};
 
 /// Times that a pair is measured again because the machine was not quiet.
 const REPEATS_MAX: usize = 2;
@@ -56,10 +59,10 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
     let cache: String = flags.take("page-cache", "full".to_owned())?;
     flags.end()?;
     ensure!(cache == "full" || cache == "as-is", "--page-cache is full or as-is, not '{cache}'");
-    let chosen = chosen(&only)?;
+    let (cases, probes) = chosen(&only)?;
     ensure!(pairs > 0 && seconds > 0, "--pairs and --seconds are 1 or more");
     let programs = contender::programs(built::or_given("release", given)?, (network_threads, io_threads))?;
-    for case in &chosen {
+    for case in &cases {
         contender::understands(&programs.aquifer, case.words)?;
     }
     network::enter_own()?;
@@ -82,11 +85,17 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
     machine.insert("page cache kept full".to_owned(), kept);
     machine.insert("Kafka's threads".to_owned(), format!("{network_threads} network, {io_threads} io"));
     let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    let mut report = Report { machine, command: format!("cargo xtask {command}"), cases: Vec::new() };
-    for case in chosen {
+    let command = format!("cargo xtask {command}");
+    let mut report = Report { machine, command, cases: Vec::new(), probes: Vec::new() };
+    // What was measured is not lost if the next one fails.
+    for case in cases {
         println!("\n== {}: {}", case.name, case.what);
         report.cases.push(run.case(case, pairs)?);
-        // What was measured is not lost if the next one fails.
+        report.write(&out)?;
+    }
+    for probe in probes {
+        println!("\n== {}: {}", probe.name, probe.what);
+        report.probes.push(run.probe(probe, pairs)?);
         report.write(&out)?;
     }
     println!("\nwritten to {}", out.join("benchmarks.md").display());
@@ -110,12 +119,19 @@ pub(crate) fn floor(mut flags: Flags) -> Result<()> {
     Ok(())
 }
 
-fn chosen(only: &str) -> Result<Vec<&'static Case>> {
+fn chosen(only: &str) -> Result<(Vec<&'static Case>, Vec<&'static Probe>)> {
     if only == "all" {
-        return Ok(CASES.iter().collect());
+        return Ok((CASES.iter().collect(), PROBES.iter().collect()));
     }
-    let find = |name: &str| CASES.iter().find(|case| case.name == name);
-    only.split(',').map(|name| find(name).with_context(|| format!("no such case: {name}"))).collect()
+    let (mut cases, mut probes) = (Vec::new(), Vec::new());
+    for name in only.split(',') {
+        let case = CASES.iter().find(|case| case.name == name);
+        let probe = PROBES.iter().find(|probe| probe.name == name);
+        ensure!(case.is_some() || probe.is_some(), "no such case: {name}");
+        cases.extend(case);
+        probes.extend(probe);
+    }
+    Ok((cases, probes))
 }
 
 struct Run {
@@ -130,10 +146,7 @@ struct Run {
 
 impl Run {
     fn case(&mut self, case: &Case, pairs: usize) -> Result<CaseResult> {
-        let mut done = Vec::with_capacity(pairs);
-        for _ in 0..pairs {
-            done.push(self.pair(case)?);
-        }
+        let done = self.pairs(pairs, |run, who| run.measure(case, who))?;
         let floor_cpu_s_per_gb = case.floor.map(|(work, bytes)| self.floor(work, bytes)).transpose()?;
         Ok(CaseResult {
             name: case.name.to_owned(),
@@ -145,13 +158,27 @@ impl Run {
         })
     }
 
+    fn probe(&mut self, probe: &Probe, pairs: usize) -> Result<ProbeResult> {
+        let done = self.pairs(pairs, |run, who| run.look(probe, who))?;
+        let measures = probe.measures.iter().map(|of| (of.name.to_owned(), of.unit.to_owned())).collect();
+        Ok(ProbeResult { name: probe.name.to_owned(), what: probe.what.to_owned(), measures, pairs: done })
+    }
+
+    fn pairs<T>(
+        &mut self,
+        pairs: usize,
+        mut measure: impl FnMut(&mut Run, Who) -> Result<T>,
+    ) -> Result<Vec<Pair<T>>> {
+        (0..pairs).map(|_| self.pair(&mut measure)).collect()
+    }
+
     /// Both, until the machine was quiet before and behind it.
-    fn pair(&mut self, case: &Case) -> Result<Pair> {
+    fn pair<T>(&mut self, mut measure: impl FnMut(&mut Run, Who) -> Result<T>) -> Result<Pair<T>> {
         let mut repeats = 0;
         loop {
             let before = self.canary.look()?;
-            let aquifer = self.measure(case, Who::Aquifer)?;
-            let kafka = self.measure(case, Who::Kafka)?;
+            let aquifer = measure(self, Who::Aquifer)?;
+            let kafka = measure(self, Who::Kafka)?;
             let verdicts = [before, self.canary.look()?];
             let contended = verdicts.into_iter().find_map(|verdict| match verdict {
                 Verdict::Quiet => None,
@@ -165,7 +192,17 @@ impl Run {
         }
     }
 
-    fn measure(&mut self, case: &Case, who: Who) -> Result<Figures> {
+    fn look(&mut self, probe: &Probe, who: Who) -> Result<Vec<f64>> {
+        self.has_room()?;
+        let found = probe.run(who, &self.programs)?;
+        for (measure, number) in probe.measures.iter().zip(&found) {
+            println!("   {:<8} {:<34} {number:>10.1} {}", who.name(), measure.name, measure.unit);
+        }
+        Ok(found)
+    }
+
+    /// Has the page cache full again, and sees that the disk is not.
+    fn has_room(&self) -> Result<()> {
         self.cache.as_ref().map(Full::touch).transpose()?;
         let (free, needed) = (places::free_bytes()?, SPARE_BYTES + self.during.as_secs() * BYTES_PER_S_MAX);
         ensure!(
@@ -174,8 +211,13 @@ impl Run {
             free / 1_000_000_000,
             needed / 1_000_000_000
         );
-        let contender = Contender::start(who, case.lane, &self.programs)?;
-        let figures = load::run(&contender, case, self.warm, self.during)
+        Ok(())
+    }
+
+    fn measure(&mut self, case: &Case, who: Who) -> Result<Figures> {
+        self.has_room()?;
+        let mut contender = Contender::start(who, case.lane, &self.programs)?;
+        let figures = load::run(&mut contender, case, self.warm, self.during)
             .with_context(|| format!("{} by {}", case.name, who.name()))?;
         contender.end()?;
         println!(

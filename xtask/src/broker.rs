@@ -86,6 +86,18 @@ impl Broker {
         Ok(broker)
     }
 
+    /// Has it run on this core alone.
+    pub(crate) fn pin(&self, core: &str) -> Result<()> {
+        process::pin(self.server.id(), core)
+    }
+
+    /// Aquifer's command line, asking this one.
+    pub(crate) fn ask<const N: usize>(&self, words: [&str; N]) -> Command {
+        let mut ask = command(&self.binary, words);
+        ask.env("AQUIFER_BOOTSTRAP", &self.bootstrap);
+        ask
+    }
+
     /// Kills it in the middle of whatever it does, and starts it again on what that left.
     pub(crate) fn kill_and_restart(&mut self) -> Result<Started> {
         self.server.kill()?;
@@ -200,9 +212,8 @@ impl Broker {
     /// The same with settings of its own, `key=value`.
     pub(crate) fn create_topic_with(&self, topic: &str, partitions: usize, settings: &[&str]) -> Result<()> {
         let partitions = partitions.to_string();
-        let mut create = command(&self.binary, ["topic", "create", topic, "--partitions", &partitions]);
-        create.args(settings.iter().flat_map(|setting| ["--config", setting]));
-        run(create.env("AQUIFER_BOOTSTRAP", &self.bootstrap))
+        let mut create = self.ask(["topic", "create", topic, "--partitions", &partitions]);
+        run(create.args(settings.iter().flat_map(|setting| ["--config", setting])))
     }
 
     /// What it says is damaged and not mended, on its disk or in its bucket.
@@ -237,8 +248,7 @@ impl Broker {
 
     /// What a group has committed of a topic, a position by partition, as `aquifer group describe` tells it.
     pub(crate) fn positions(&self, group: &str, topic: &str) -> Result<BTreeMap<u32, i64>> {
-        let mut describe = command(&self.binary, ["group", "describe", group, "--json"]);
-        let said = output(describe.env("AQUIFER_BOOTSTRAP", &self.bootstrap))?;
+        let said = output(&mut self.ask(["group", "describe", group, "--json"]))?;
         let groups: Value = serde_json::from_str(&said).context("what `group describe` says")?;
         let partitions = groups[0]["partitions"].as_array().context("no partitions of the group")?;
         let of_topic = partitions.iter().filter(|position| position["topic"] == topic);
@@ -253,7 +263,7 @@ impl Broker {
     }
 
     pub(crate) fn delete_topic(&self, topic: &str) -> Result<()> {
-        run(command(&self.binary, ["topic", "delete", topic]).env("AQUIFER_BOOTSTRAP", &self.bootstrap))
+        run(&mut self.ask(["topic", "delete", topic]))
     }
 
     /// Waits until at least this share of a topic's bytes is in the bucket and no longer on the local disk.

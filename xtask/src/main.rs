@@ -63,6 +63,8 @@ mod messages;
 mod slow_proxy;
 /// A proxy that fails as stores do.
 mod fault_proxy;
+/// A client of one connection that asks, and waits for the answer.
+mod plain_client;
 /// Plain concurrent ranged GETs: what a replay is measured against.
 mod plain_gets;
 /// A proxy that swallows a broker's answers.
@@ -100,6 +102,8 @@ usage: cargo xtask COMMAND
   prove compaction  a compacted topic, its broker killed and its power cut while it compacts (as root, unless --powercuts 0):
                 --updates 5000000 --keys 100000 --partitions 4 --kills 12 --powercuts 6 --seed 1 --rate 50000
                 --cleaner-rate 67108864 --broker debug|release
+  prove beside   the tail while ten consumers replay from the bucket, and while a client makes the same GETs: --rounds 3 --seconds 20
+                --replay-mb 40 --tail-rate 1000 --worse-max 1.1 --broker debug|release
   prove away     a group that comes back after months: --partitions 6 --before 50000 --history 1500000 --live-rate 2000
                 --member-rate 10000 --protocol classic|consumer --broker debug|release
   prove hostile  clients that mean no good beside one that does: --seconds 600 --rate 5000 --only ATTACK --broker debug|release

@@ -171,12 +171,51 @@ fn read_all(address: &str, ranges: &[Range], in_flight: usize) -> Result<Done> {
     }
 }
 
+/// Reads as many ranges of so many bytes, evenly over a time.
+pub(crate) fn read_paced(
+    address: &str,
+    bucket: &str,
+    prefix: &str,
+    (gets, range_bytes): (u64, u64),
+    during: Duration,
+) -> Result<()> {
+    let ranges = ranges(&list(address, bucket, prefix)?, bucket, range_bytes, gets * range_bytes);
+    ensure!(!ranges.is_empty(), "nothing lies under '{prefix}' in bucket '{bucket}'");
+    let (mut connection, began) = (Connection::open(address)?, Instant::now());
+    for (number, range) in ranges.iter().enumerate() {
+        let due = during.mul_f64(number as f64 / ranges.len() as f64);
+        thread::sleep(due.saturating_sub(began.elapsed()));
+        connection.read(range)?;
+    }
+    Ok(())
+}
+
 fn worker(address: &str, ranges: &[Range], next: &AtomicUsize) -> Result<()> {
-    let mut to = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
-    to.set_nodelay(true)?;
-    to.set_read_timeout(Some(TIMEOUT))?;
-    let mut from = BufReader::with_capacity(128 * 1024, to.try_clone()?);
+    let mut connection = Connection::open(address)?;
     while let Some(range) = ranges.get(next.fetch_add(1, Ordering::Relaxed)) {
+        connection.read(range)?;
+    }
+    Ok(())
+}
+
+/// One GET at a time.
+struct Connection<'a> {
+    address: &'a str,
+    to: TcpStream,
+    from: BufReader<TcpStream>,
+}
+
+impl Connection<'_> {
+    fn open(address: &str) -> Result<Connection<'_>> {
+        let to = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
+        to.set_nodelay(true)?;
+        to.set_read_timeout(Some(TIMEOUT))?;
+        let from = BufReader::with_capacity(128 * 1024, to.try_clone()?);
+        Ok(Connection { address, to, from })
+    }
+
+    fn read(&mut self, range: &Range) -> Result<()> {
+        let Connection { address, to, from } = self;
         let last = range.from + range.bytes - 1;
         write!(
             to,
@@ -192,8 +231,8 @@ fn worker(address: &str, ranges: &[Range], next: &AtomicUsize) -> Result<()> {
         }
         let read = std::io::copy(&mut from.by_ref().take(range.bytes), &mut std::io::sink())?;
         ensure!(read == range.bytes, "{}: {read} of {} bytes", range.path, range.bytes);
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a process has used since it started, as Linux tells it; and how one is stopped where it stands.
 
-use crate::run::{command, run};
+use crate::run::{command, output, run};
 use anyhow::{Context, Result, ensure};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -35,6 +35,11 @@ pub(crate) fn resident_bytes_max(id: u32) -> Result<u64> {
 /// What it has read, from page cache or disk.
 pub(crate) fn read_bytes(id: u32) -> Result<u64> {
     field(&read(id, "io")?, "rchar:")
+}
+
+/// Has it, and what it starts from now on, run on this core alone.
+pub(crate) fn pin(id: u32, core: &str) -> Result<()> {
+    output(&mut command("taskset", ["--all-tasks", "--cpu-list", "--pid", core, &id.to_string()])).map(drop)
 }
 
 /// Stops it where it stands, and waits until no thread of it runs its own code: each has stopped, or will before it is back from the

@@ -8,7 +8,7 @@ use crate::bucket::{self, Look};
 use crate::flags::Flags;
 use crate::history::History;
 use crate::soak::{self, Load, Running, Soak};
-use crate::{built, local, replay, simulation};
+use crate::{built, local, machine, replay, simulation};
 use anyhow::{Result, bail, ensure};
 use aquifer_checker::{Expiry, Report};
 use std::hash::{BuildHasher, RandomState};
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// A group that was away for months.
 pub(crate) mod away;
+/// A replay beside the tail.
+mod beside;
 /// A compacted topic, struck while it is compacted.
 pub(crate) mod compaction;
 /// Damage to every kind of file and object.
@@ -65,12 +67,16 @@ const SMALL_SEGMENTS: [(&str, &str); 6] = [
 pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
     // Known before anything is built for it.
     let prove: fn(&Path, Flags) -> Result<()> = match proof {
-        "planted" => return planted::main(flags),
+        "planted" => {
+            machine::prepare()?;
+            return planted::main(flags);
+        }
         "sim" => return simulation::seeds(flags),
         "zombies" => return simulation::zombies(flags),
         "crashpoints" => return simulation::crashpoints(flags),
         "storefaults-sim" => return simulation::store_faults(flags),
         "away" => away::main,
+        "beside" => beside::main,
         "compaction" => compaction::main,
         "corrupt" => corrupt::main,
         "groups" => groups::main,
@@ -86,10 +92,12 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
         "replay" => replay::main,
         other => {
             bail!(
-                "no such proof: '{other}' (kill9, powercut, corrupt, compaction, groups, away, hostile, quotas, diskfault, planted, sim, zombies, crashpoints, restart, outage, storefaults, storefaults-sim, zombies-real, replay)"
+                "no such proof: '{other}' (kill9, powercut, corrupt, beside, compaction, groups, away, hostile, quotas, diskfault, planted, sim, zombies, crashpoints, restart, outage, storefaults, storefaults-sim, zombies-real, replay)"
             )
         }
     };
+    // What a proof needs at its end is better missed at its start.
+    machine::prepare()?;
     let profile: String = flags.take("broker", "release".to_owned())?;
     let binary: PathBuf = flags.take("binary", PathBuf::new())?;
     prove(&built::or_given(&profile, binary)?, flags)

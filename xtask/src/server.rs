@@ -76,11 +76,16 @@ impl Server {
 
     /// Asks it to end (SIGTERM) and waits; how it ended, also if that was before.
     pub(crate) fn end(&mut self) -> Result<ExitStatus> {
+        self.end_within(END_DEADLINE)
+    }
+
+    /// The same, with as much patience as that.
+    pub(crate) fn end_within(&mut self, patience: Duration) -> Result<ExitStatus> {
         if let Some(status) = self.child.try_wait()? {
             return Ok(status);
         }
         run::output(&mut run::command("kill", ["-TERM", &self.child.id().to_string()]))?;
-        let deadline = Instant::now() + END_DEADLINE;
+        let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
@@ -89,7 +94,7 @@ impl Server {
         }
         self.child.kill()?;
         self.child.wait()?;
-        bail!("{} did not end within {END_DEADLINE:?} of SIGTERM\n{}", self.name, self.log_end())
+        bail!("{} did not end within {patience:?} of SIGTERM\n{}", self.name, self.log_end())
     }
 
     fn log_end(&self) -> String {

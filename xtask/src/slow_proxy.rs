@@ -93,6 +93,11 @@ impl Proxy {
         requests.get(method).copied().unwrap_or_default()
     }
 
+    /// Bytes of answers' bodies until now.
+    pub(crate) fn answer_bytes(&self) -> u64 {
+        self.body_bytes.load(Ordering::Relaxed)
+    }
+
     /// From now on requests and answers wait, or go on.
     pub(crate) fn pause(&self, pause: bool) {
         self.state.store(if pause { PAUSE } else { RUN }, Ordering::Relaxed);

@@ -241,15 +241,31 @@ fn tool(jars: &Path, bootstrap: &str, main: &str, words: &str, ends: Ends) -> Re
 /// Kafka's jars: its tools, and with them its server.
 pub(crate) fn install() -> Result<PathBuf> {
     let pins = Pins::read()?;
-    let Pins { java_kafka_tools: tools, java_slf4j_nop: slf4j, maven_dependency_plugin: plugin, .. } = &pins;
-    let pin = format!("kafka-tools {tools}, slf4j-nop {slf4j}, maven-dependency-plugin {plugin}");
-    installed(&format!("kafka-tools-{tools}"), &pin, |folder| {
-        let pom = places::root().join("tests/clients/java/tools.xml");
-        run(command("mvn", ["--quiet", "--batch-mode", "-f"]).arg(pom).args([
+    let Pins { java_kafka_tools: tools, java_slf4j_nop: slf4j, .. } = &pins;
+    let pin = format!("kafka-tools {tools}, slf4j-nop {slf4j}");
+    fetched(&pins, &format!("kafka-tools-{tools}"), &pin, "tools.xml", &[])
+}
+
+/// Those of its store in a local folder, and nothing that they build on: Kafka has that itself.
+pub(crate) fn install_tiered() -> Result<PathBuf> {
+    let pins = Pins::read()?;
+    let tools = &pins.java_kafka_tools;
+    let alone = ["-DexcludeTransitive=true"];
+    fetched(&pins, &format!("kafka-tiered-{tools}"), &format!("kafka-tiered {tools}"), "tiered.xml", &alone)
+}
+
+/// The jars that a list of `tests/clients/java` names.
+fn fetched(pins: &Pins, name: &str, pin: &str, list: &str, words: &[&str]) -> Result<PathBuf> {
+    let Pins { java_kafka_tools: tools, java_slf4j_nop: slf4j, maven_dependency_plugin: plugin, .. } = pins;
+    installed(name, &format!("{pin}, maven-dependency-plugin {plugin}"), |folder| {
+        let pom = places::root().join("tests/clients/java").join(list);
+        let mut fetch = command("mvn", ["--quiet", "--batch-mode", "-f"]);
+        fetch.arg(pom).args(words).args([
             format!("-Dkafka.tools={tools}"),
             format!("-Dslf4j.nop={slf4j}"),
             format!("-DoutputDirectory={}", folder.display()),
             format!("org.apache.maven.plugins:maven-dependency-plugin:{plugin}:copy-dependencies"),
-        ]))
+        ]);
+        run(&mut fetch)
     })
 }

@@ -14,7 +14,7 @@ pub(crate) struct Case {
     pub(crate) what: &'static str,
     pub(crate) lane: Lane,
     pub(crate) partitions: usize,
-    /// What is written before, in MB, in batches of 64 KiB.
+    /// What is written before, in MB, in batches of 64 KiB; where it is tiered, it is in the bucket alone when measuring begins.
     pub(crate) filled_mb: u64,
     /// What is measured.
     pub(crate) words: &'static str,
@@ -64,6 +64,36 @@ pub(crate) const CASES: &[Case] = &[
         "records of 100 B in batches of 64 KiB, otherwise the same",
         "produce --record-size 100 --batch-bytes 65536 --acks 1 --connections 4 --in-flight 4",
         Some((Work::Produce, 64 << 10)),
+    ),
+    produce(
+        "produce-10k",
+        "records of 10 KB in batches of 64 KiB, otherwise the same",
+        "produce --record-size 10240 --batch-bytes 65536 --acks 1 --connections 4 --in-flight 4",
+        Some((Work::Produce, 64 << 10)),
+    ),
+    Case {
+        partitions: 1,
+        ..produce(
+            "produce-1p",
+            "records of 1 KB in batches of 64 KiB to one partition",
+            "produce --record-size 1024 --batch-bytes 65536 --acks 1 --connections 4 --in-flight 4",
+            Some((Work::Produce, 64 << 10)),
+        )
+    },
+    Case {
+        partitions: 1000,
+        ..produce(
+            "produce-1000p",
+            "the same to 1,000 partitions, acks=all",
+            "produce --record-size 1024 --batch-bytes 65536 --acks all --connections 4 --in-flight 4",
+            Some((Work::Produce, 64 << 10)),
+        )
+    },
+    produce(
+        "produce-single",
+        "100 connections, a request with one record of 1 KB in flight on each",
+        "produce --record-size 1024 --batch-bytes 1 --acks 1 --connections 100 --in-flight 1",
+        None,
     ),
     Case {
         partitions: 1000,
@@ -132,7 +162,51 @@ pub(crate) const CASES: &[Case] = &[
             None,
         )
     },
+    Case {
+        partitions: 1,
+        ..produce(
+            "fan-out",
+            "100 MB/s in batches of 64 KiB, acks=1, read at the tail by 10 consumers; MB/s is what all of them read, CPU is of a GB written once and read ten times",
+            "consume --consumers 10 --end-to-end --rate 98000 --record-size 1024 --batch-bytes 65536 --acks 1",
+            None,
+        )
+    },
+    produce(
+        "paced",
+        "200 MB/s in batches of 64 KiB, 16 partitions, acks=1, not tiered: beside `paced-tiered`",
+        PACED,
+        Some((Work::Produce, 64 << 10)),
+    ),
+    Case {
+        lane: Lane::Tiered,
+        ..produce(
+            "paced-tiered",
+            "the same, uploaded meanwhile and gone from the local disk as soon as it is",
+            PACED,
+            Some((Work::Produce, 64 << 10)),
+        )
+    },
+    history(1, "history-1", "replay --fetch-bytes 1048576 --connections 1"),
+    history(4, "history-4", "replay --fetch-bytes 1048576 --connections 4"),
 ];
+
+const PACED: &str =
+    "produce --record-size 1024 --batch-bytes 65536 --acks 1 --connections 4 --in-flight 4 --rate 195000";
+
+/// What is in the bucket alone, by one connection to each partition.
+const fn history(partitions: usize, name: &'static str, words: &'static str) -> Case {
+    Case {
+        lane: Lane::Tiered,
+        filled_mb: 4_000,
+        partitions,
+        ..produce(
+            name,
+            "4 GB in the bucket alone, each partition over a connection of its own, 1 MiB a fetch, over and over",
+            words,
+            None,
+        )
+    }
+}
 
 #[cfg(test)]
 mod tests {

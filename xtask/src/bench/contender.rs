@@ -9,12 +9,15 @@ use crate::run::{command, output, run};
 use crate::server::{Server, free_port};
 use crate::{http, places, tools};
 use anyhow::{Context, Result, ensure};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const READY_DEADLINE: Duration = Duration::from_secs(60);
+/// Kafka opens thousands of logs before it listens.
+const READY_DEADLINE: Duration = Duration::from_secs(300);
+/// Kafka closes each log by itself, and syncs it.
+const END_DEADLINE: Duration = Duration::from_secs(300);
 /// The core that brokers run on.
 pub(crate) const BROKER_CORE: &str = "0";
 /// The core that the load runs on, and all else.
@@ -22,6 +25,10 @@ pub(crate) const LOAD_CORE: &str = "1";
 const HEAP: &str = "2g";
 /// Any, as long as it is always the same: Kafka's own form of it.
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
+/// Twice what a case holds open.
+const CONNECTIONS_MAX: &str = "20000";
+/// How often both look for what may leave the local disk; their defaults are minutes.
+const LOOK_EVERY_MS: &str = "500";
 
 /// Who.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,13 +46,15 @@ impl Who {
     }
 }
 
-/// When records are synced.
+/// When records are synced, and whether they leave the local disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
     /// By the kernel, at its leisure: Kafka's default.
     NoSync,
     /// Before they are acknowledged.
     SyncBeforeAck,
+    /// By the kernel; closed segments go to a folder that serves as a bucket, Kafka's by its own `LocalTieredStorage`.
+    Tiered,
 }
 
 impl Lane {
@@ -53,6 +62,7 @@ impl Lane {
         match self {
             Lane::NoSync => "no sync",
             Lane::SyncBeforeAck => "sync before ack",
+            Lane::Tiered => "no sync, tiered to a local folder",
         }
     }
 }
@@ -62,9 +72,11 @@ impl Lane {
 pub(crate) struct Programs {
     pub(crate) aquifer: PathBuf,
     /// Kafka's jars.
-    pub(crate) kafka: PathBuf,
+    kafka: PathBuf,
+    /// Those of its `LocalTieredStorage`.
+    kafka_tiered: PathBuf,
     /// The threads that Kafka has for network and for requests.
-    pub(crate) kafka_threads: (usize, usize),
+    kafka_threads: (usize, usize),
 }
 
 /// One that runs.
@@ -72,10 +84,14 @@ pub(crate) struct Programs {
 pub(crate) struct Contender {
     pub(crate) who: Who,
     pub(crate) bootstrap: String,
+    admin: String,
     /// When the process was started.
     began: Instant,
+    start: Command,
     server: Server,
+    log: PathBuf,
     aquifer: PathBuf,
+    data: PathBuf,
 }
 
 impl Contender {
@@ -91,15 +107,56 @@ impl Contender {
             Who::Kafka => kafka(programs, lane, &data, port)?,
         };
         let began = Instant::now();
-        let mut server = Server::start(who.name(), &mut start, &log)?;
-        server.wait_for("ready", READY_DEADLINE, || {
+        let server = Server::start(who.name(), &mut start, &log)?;
+        let aquifer = programs.aquifer.clone();
+        let mut contender = Contender { who, bootstrap, admin, began, start, server, log, aquifer, data };
+        contender.wait_until_ready()?;
+        Ok(contender)
+    }
+
+    /// Ends it in good order.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        self.server.end_within(END_DEADLINE).map(drop)
+    }
+
+    /// Kills it.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.server.kill()
+    }
+
+    /// Starts it on what it has left, and waits for nothing.
+    pub(crate) fn start_again(&mut self) -> Result<()> {
+        self.began = Instant::now();
+        self.server = Server::start(self.who.name(), &mut self.start, &self.log)?;
+        Ok(())
+    }
+
+    /// Ends it in good order and starts it again: what it held in its memory is gone.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        self.stop()?;
+        self.start_again()?;
+        self.wait_until_ready()
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let Contender { who, admin, bootstrap, .. } = self;
+        self.server.wait_for("ready", READY_DEADLINE, || {
             let is_ready = match who {
-                Who::Aquifer => http::get(&admin, "/ready").is_ok_and(|answer| answer.status == 200),
-                Who::Kafka => TcpStream::connect(&bootstrap).is_ok(),
+                Who::Aquifer => http::get(admin, "/ready").is_ok_and(|answer| answer.status == 200),
+                Who::Kafka => TcpStream::connect(&*bootstrap).is_ok(),
             };
             Ok(is_ready.then_some(()))
-        })?;
-        Ok(Contender { who, bootstrap, began, server, aquifer: programs.aquifer.clone() })
+        })
+    }
+
+    /// How long ago the process was started.
+    pub(crate) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
+        self.bootstrap.parse().with_context(|| format!("{} is no address", self.bootstrap))
     }
 
     /// Makes a topic, and tells how long after the start that was. Kafka's listener is open before its controller takes requests, so
@@ -111,7 +168,7 @@ impl Contender {
             create.arg(partitions.to_string());
             create.args(settings.iter().flat_map(|setting| ["--config", setting]));
             match output(&mut create) {
-                Ok(_) => return Ok(self.began.elapsed()),
+                Ok(_) => return Ok(self.age()),
                 Err(error) if Instant::now() > until => return Err(error),
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
@@ -133,24 +190,58 @@ impl Contender {
         process::resident_bytes(self.server.id())
     }
 
-    /// Ends it, and takes its data away.
-    pub(crate) fn end(mut self) -> Result<()> {
-        self.server.end()?;
-        places::removed(&places::data()?.join(format!("bench-{}", self.who.name())))
+    /// The bytes of all segments on its local disk; those in the folder that serves as a bucket are not.
+    pub(crate) fn segment_bytes(&self) -> Result<u64> {
+        segment_bytes(&self.data.join(LOGS))
     }
+
+    /// Ends it at once, and takes its data away.
+    pub(crate) fn end(mut self) -> Result<()> {
+        self.server.kill()?;
+        places::removed(&self.data)
+    }
+}
+
+/// In a contender's data folder.
+const LOGS: &str = "logs";
+const BUCKET: &str = "bucket";
+
+/// Both name them alike.
+fn segment_bytes(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder).with_context(|| format!("listing {}", folder.display()))? {
+        let entry = entry?;
+        // What has gone meanwhile is not on the disk.
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_dir() {
+            bytes += segment_bytes(&entry.path())?;
+        } else if entry.path().extension().is_some_and(|extension| extension == "log") {
+            bytes += metadata.len();
+        }
+    }
+    Ok(bytes)
 }
 
 fn aquifer(programs: &Programs, lane: Lane, data: &Path, bootstrap: &str, admin: &str) -> Command {
     let mut start = command("taskset", ["-c", BROKER_CORE]);
-    start
-        .arg(&programs.aquifer)
-        .args(["dev", "--listen", bootstrap, "--admin", admin, "--data-dir"])
-        .arg(data);
+    start.arg(&programs.aquifer).args(["dev", "--listen", bootstrap, "--admin", admin, "--data-dir"]);
+    start.arg(data.join(LOGS));
+    start.arg("--object-store").arg(format!("file://{}", data.join(BUCKET).display()));
     let durability = match lane {
-        Lane::NoSync => "replicated",
+        Lane::NoSync | Lane::Tiered => "replicated",
         Lane::SyncBeforeAck => "fsync",
     };
-    start.args(["--set", &format!("log.durability={durability}")]);
+    let mut settings = vec![
+        ("log.durability", durability),
+        ("max.connections", CONNECTIONS_MAX),
+        ("max.connections.per.ip", CONNECTIONS_MAX),
+    ];
+    if lane == Lane::Tiered {
+        settings.push(("log.retention.check.interval.ms", LOOK_EVERY_MS));
+    }
+    for (key, value) in settings {
+        start.arg("--set").arg(format!("{key}={value}"));
+    }
     start
 }
 
@@ -166,10 +257,12 @@ fn kafka(programs: &Programs, lane: Lane, data: &Path, port: u16) -> Result<Comm
          transaction.state.log.min.isr=1\nshare.coordinator.state.topic.replication.factor=1\n\
          share.coordinator.state.topic.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n\
          num.network.threads={network}\nnum.io.threads={io}\nlog.dirs={}\n",
-        data.join("logs").display()
+        data.join(LOGS).display()
     );
-    if lane == Lane::SyncBeforeAck {
-        text.push_str("log.flush.interval.messages=1\n");
+    match lane {
+        Lane::NoSync => {}
+        Lane::SyncBeforeAck => text.push_str("log.flush.interval.messages=1\n"),
+        Lane::Tiered => text.push_str(&kafka_tiered(programs, data)),
     }
     let config = data.join("server.properties");
     std::fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
@@ -197,12 +290,29 @@ fn kafka(programs: &Programs, lane: Lane, data: &Path, port: u16) -> Result<Comm
     Ok(start)
 }
 
+/// As its quick start for tiered storage has it, but for how often it looks.
+fn kafka_tiered(programs: &Programs, data: &Path) -> String {
+    let (jars, bucket) = (programs.kafka_tiered.join("*"), data.join(BUCKET));
+    format!(
+        "remote.log.storage.system.enable=true\n\
+         remote.log.storage.manager.class.name=org.apache.kafka.server.log.remote.storage.LocalTieredStorage\n\
+         remote.log.storage.manager.class.path={}\nremote.log.storage.manager.impl.prefix=rsm.config.\n\
+         rsm.config.dir={}\nremote.log.metadata.manager.listener.name=PLAINTEXT\n\
+         rlmm.config.remote.log.metadata.topic.replication.factor=1\n\
+         rlmm.config.remote.log.metadata.topic.num.partitions=1\n\
+         remote.log.manager.task.interval.ms={LOOK_EVERY_MS}\nlog.retention.check.interval.ms={LOOK_EVERY_MS}\n\
+         log.initial.task.delay.ms={LOOK_EVERY_MS}\nlog.segment.delete.delay.ms={LOOK_EVERY_MS}\n",
+        jars.display(),
+        bucket.display()
+    )
+}
+
 /// Installs what is measured against, and builds what is measured.
 pub(crate) fn programs(aquifer: PathBuf, kafka_threads: (usize, usize)) -> Result<Programs> {
-    let kafka = tools::install()?;
+    let (kafka, kafka_tiered) = (tools::install()?, tools::install_tiered()?);
     run(&mut command("java", ["-version"]))?;
     ensure!(aquifer.is_file(), "{} is not there", aquifer.display());
-    Ok(Programs { aquifer, kafka, kafka_threads })
+    Ok(Programs { aquifer, kafka, kafka_tiered, kafka_threads })
 }
 
 /// Whether `aquifer bench` knows these words: of an unknown one it complains before it complains that no topic was named.

@@ -1,7 +1,7 @@
 //! `aquifer bench` against a contender, and what the broker paid for it.
 
 use super::cases::Case;
-use super::contender::Contender;
+use super::contender::{Contender, Lane};
 use super::spread::Spread;
 use crate::run::{output, shown};
 use anyhow::{Context, Result, ensure};
@@ -32,27 +32,46 @@ pub(crate) struct Figures {
 }
 
 /// Both keep the records for themselves: what uploading costs is a matter of its own.
-const SETTINGS: [&str; 1] = ["remote.storage.enable=false"];
+const LOCAL: &[&str] = &["remote.storage.enable=false"];
+/// Segments as Aquifer has them by default, closed soon, and gone from the local disk as soon as they are in the bucket.
+const TIERED: &[&str] =
+    &["remote.storage.enable=true", "segment.bytes=134217728", "segment.ms=3000", "local.retention.ms=1000"];
+/// How old an open segment of these gets.
+const CLOSED_AFTER: Duration = Duration::from_millis(3_500);
+/// What may be left on the local disk of a history that is in the bucket: the segments that were opened last.
+const LEFT_BYTES_MAX: u64 = 4 << 20;
+const TIERED_DEADLINE: Duration = Duration::from_secs(300);
+const POLL: Duration = Duration::from_millis(100);
 
 /// Prepares a case's topic, warms up, measures, and reads all back.
-pub(crate) fn run(contender: &Contender, case: &Case, warm: Duration, during: Duration) -> Result<Figures> {
+pub(crate) fn run(
+    contender: &mut Contender,
+    case: &Case,
+    warm: Duration,
+    during: Duration,
+) -> Result<Figures> {
     let topic = case.name;
-    let ready_after = contender.create_topic(topic, case.partitions, &SETTINGS)?;
+    let settings = if case.lane == Lane::Tiered { TIERED } else { LOCAL };
+    let ready_after = contender.create_topic(topic, case.partitions, settings)?;
     let mut written = 0;
     if case.filled_mb > 0 {
         written += fill(contender, topic, case.filled_mb)?;
+        if case.lane == Lane::Tiered {
+            written += send_away(contender, topic)?;
+        }
     }
+    let contender = &*contender;
     // Slower than it can be, where it writes: what a program does a first time has been done, and the disk is not full of it.
     let slow = ["--rate".to_owned(), (WARM_BYTES_PER_S / case.record_bytes()).to_string()];
-    let slow: &[String] = if case.words.starts_with("produce") { &slow } else { &[] };
+    let is_free = case.words.starts_with("produce") && !case.words.contains("--rate");
+    let slow: &[String] = if is_free { &slow } else { &[] };
     let warmed = measure(contender, case, slow, warm)?;
     let before = contender.cpu()?;
     let found = measure(contender, case, &[], during)?;
     let cpu = (contender.cpu()? - before).as_secs_f64();
     ensure!(found.bytes > 0.0 && found.requests > 0.0, "{}: nothing was done", case.name);
     written += warmed.acknowledged.records + found.acknowledged.records;
-    let read = count(&ask(contender, REPLAY, topic, &[], Duration::ZERO)?, "records")?;
-    ensure!(read == written, "{}: {written} records were acknowledged, {read} are there", case.name);
+    all_is_there(contender, topic, written)?;
     let middle = |of: fn(&Percentiles) -> f64| {
         Spread::of(found.percentiles.iter().map(of)).map_or(0.0, |spread| spread.median)
     };
@@ -134,8 +153,15 @@ impl Found {
     }
 }
 
+/// Reads everything back, and counts.
+pub(crate) fn all_is_there(contender: &Contender, topic: &str, acknowledged: u64) -> Result<()> {
+    let read = count(&ask(contender, REPLAY, topic, &[], Duration::ZERO)?, "records")?;
+    ensure!(read == acknowledged, "{topic}: {acknowledged} records were acknowledged, {read} are there");
+    Ok(())
+}
+
 /// Writes so much; gives the records.
-fn fill(contender: &Contender, topic: &str, mb: u64) -> Result<u64> {
+pub(crate) fn fill(contender: &Contender, topic: &str, mb: u64) -> Result<u64> {
     let (mut records, mut bytes) = (0, 0.0);
     while bytes < mb as f64 * 1e6 {
         let words = "produce --record-size 1024 --batch-bytes 65536 --acks 1 --connections 4 --in-flight 4";
@@ -144,6 +170,24 @@ fn fill(contender: &Contender, topic: &str, mb: u64) -> Result<u64> {
         bytes += number(&found, "bytes")?;
     }
     Ok(records)
+}
+
+/// Has what was written in the bucket alone, and in nobody's memory; gives the records that this took.
+fn send_away(contender: &mut Contender, topic: &str) -> Result<u64> {
+    std::thread::sleep(CLOSED_AFTER);
+    // An open segment is closed by the first record that finds it too old.
+    let last = ask(contender, "produce --record-size 10 --batch-bytes 1 --rate 500", topic, &[], POLL * 20)?;
+    let until = Instant::now() + TIERED_DEADLINE;
+    loop {
+        let left = contender.segment_bytes()?;
+        if left < LEFT_BYTES_MAX {
+            break;
+        }
+        ensure!(Instant::now() < until, "{left} bytes of {topic} are still on the local disk");
+        std::thread::sleep(POLL);
+    }
+    contender.restart()?;
+    count(&last, "acknowledged")
 }
 
 fn ask(contender: &Contender, words: &str, topic: &str, more: &[String], during: Duration) -> Result<Value> {

@@ -17,16 +17,27 @@ pub(crate) struct CaseResult {
     pub(crate) lane: String,
     /// As it was asked, behind `aquifer`.
     pub(crate) command: String,
-    pub(crate) pairs: Vec<Pair>,
+    pub(crate) pairs: Vec<Pair<Figures>>,
     /// What a bare loop takes, in seconds of processor time a GB.
     pub(crate) floor_cpu_s_per_gb: Option<f64>,
 }
 
+/// What was looked at without a load.
+#[derive(Debug, Serialize)]
+pub(crate) struct ProbeResult {
+    pub(crate) name: String,
+    pub(crate) what: String,
+    /// Names and units.
+    pub(crate) measures: Vec<(String, String)>,
+    /// As many numbers of each as there are measures.
+    pub(crate) pairs: Vec<Pair<Vec<f64>>>,
+}
+
 /// Both, one directly behind the other.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Pair {
-    pub(crate) aquifer: Figures,
-    pub(crate) kafka: Figures,
+pub(crate) struct Pair<T> {
+    pub(crate) aquifer: T,
+    pub(crate) kafka: T,
     /// Why the machine was not quiet, if it was not.
     pub(crate) contended: Option<String>,
 }
@@ -37,6 +48,7 @@ pub(crate) struct Report {
     pub(crate) machine: BTreeMap<String, String>,
     pub(crate) command: String,
     pub(crate) cases: Vec<CaseResult>,
+    pub(crate) probes: Vec<ProbeResult>,
 }
 
 impl CaseResult {
@@ -82,14 +94,20 @@ impl Report {
         for case in &self.cases {
             self.row(&mut page, case)?;
         }
+        if !self.probes.is_empty() {
+            page.push_str(STANDING_HEADER);
+        }
+        for probe in &self.probes {
+            standing_rows(&mut page, probe)?;
+        }
         page.push_str("\n## The cases\n\n");
         for case in &self.cases {
             writeln!(page, "- `{}` ({}): {}. `aquifer {}`", case.name, case.lane, case.what, case.command)?;
-            for (number, pair) in case.pairs.iter().enumerate() {
-                if let Some(why) = &pair.contended {
-                    writeln!(page, "  `*` pair {}: {why}", number + 1)?;
-                }
-            }
+            contended(&mut page, &case.pairs)?;
+        }
+        for probe in &self.probes {
+            writeln!(page, "- `{}`: {}.", probe.name, probe.what)?;
+            contended(&mut page, &probe.pairs)?;
         }
         Ok(page)
     }
@@ -107,8 +125,7 @@ impl Report {
         };
         let ours = median(Who::Aquifer, |it| it.cpu_s_per_gb);
         let floor = case.floor_cpu_s_per_gb.map_or_else(String::new, |floor| format!("{:.1}", ours / floor));
-        let contended = case.pairs.iter().filter(|pair| pair.contended.is_some()).count();
-        let mark = if contended > 0 { "*" } else { "" };
+        let mark = mark(&case.pairs);
         writeln!(
             page,
             "| {}{mark} | {:.0} | {:.0} | {} | {:.2} | {:.2} | {} | {floor} | {} | {} |",
@@ -167,6 +184,33 @@ impl Report {
     }
 }
 
+/// A row for each measure.
+fn standing_rows(page: &mut String, probe: &ProbeResult) -> Result<()> {
+    for (number, (name, unit)) in probe.measures.iter().enumerate() {
+        let shown = |spread: Option<Spread>| {
+            spread.map_or_else(String::new, |it| format!("{:.2} ({:.2}-{:.2})", it.median, it.least, it.most))
+        };
+        let ours = shown(Spread::of(probe.pairs.iter().map(|pair| pair.aquifer[number])));
+        let theirs = shown(Spread::of(probe.pairs.iter().map(|pair| pair.kafka[number])));
+        let (case, mark) = (&probe.name, mark(&probe.pairs));
+        writeln!(page, "| {case}{mark} | {name}, {unit} | {ours} | {theirs} |")?;
+    }
+    Ok(())
+}
+
+fn mark<T>(pairs: &[Pair<T>]) -> &'static str {
+    if pairs.iter().any(|pair| pair.contended.is_some()) { "*" } else { "" }
+}
+
+fn contended<T>(page: &mut String, pairs: &[Pair<T>]) -> Result<()> {
+    for (number, pair) in pairs.iter().enumerate() {
+        if let Some(why) = &pair.contended {
+            writeln!(page, "  `*` pair {}: {why}", number + 1)?;
+        }
+    }
+    Ok(())
+}
+
 const PAGE: &str = "\
 # Benchmarks
 
@@ -174,7 +218,7 @@ Aquifer and Apache Kafka, one node of each, in turn on the same core of the same
 the median of pairs that ran directly one behind the other, with the least and the most of them. The page cache is kept full of clean
 pages, loopback is one of its own with `cubic`; before and behind each pair a fixed piece of work tells whether the machine was quiet,
 and a pair of a busy machine is measured again, twice at most; what is busy then, too, is marked by `*`.
-Topics are not tiered: what uploading costs is another matter. After each run all is read back, and counted: what was acknowledged is
+Topics are not tiered unless the case says so, and then to a local folder, Kafka's by its own `LocalTieredStorage`. After each run all is read back, and counted: what was acknowledged is
 there. Lanes are never mixed: *no sync* leaves writing to the kernel, as Kafka does by default; *sync before ack* has every record on
 disk before it is acknowledged.
 
@@ -183,6 +227,13 @@ disk before it is acknowledged.
 const HEADER: &str = "\
 | case | Aquifer MB/s | Kafka MB/s | ratio | Aquifer CPU s/GB | Kafka CPU s/GB | ratio | by the floor | Aquifer p50 / p99 / p99.9 ms | Kafka |
 |---|---|---|---|---|---|---|---|---|---|
+";
+
+const STANDING_HEADER: &str = "
+Without a load: the median, with the least and the most.
+
+| case | what | Aquifer | Kafka |
+|---|---|---|---|
 ";
 
 #[cfg(test)]
@@ -207,10 +258,18 @@ mod tests {
         };
         let ratio = case.ratio(|it| it.mb_per_s).expect("three pairs");
         assert_eq!((ratio.median, ratio.least, ratio.most), (2.0, 1.0, 3.0));
-        let report =
-            Report { machine: BTreeMap::new(), command: "xtask bench".to_owned(), cases: vec![case] };
+        let idle = ProbeResult {
+            name: "idle".to_owned(),
+            what: "nothing".to_owned(),
+            measures: vec![("memory".to_owned(), "MB".to_owned())],
+            pairs: vec![Pair { aquifer: vec![20.0], kafka: vec![400.0], contended: None }],
+        };
+        let (command, machine) = ("xtask bench".to_owned(), BTreeMap::new());
+        let report = Report { machine, command, cases: vec![case], probes: vec![idle] };
         let page = report.page().expect("it can be written");
         let row = "| produce | 300 | 100 | **2.00** (1.00-3.00) | 1.00 | 2.00 | **0.50** (0.50-0.50) | 2.0 |";
+        assert!(page.contains(row), "{page}");
+        let row = "| idle | memory, MB | 20.00 (20.00-20.00) | 400.00 (400.00-400.00) |";
         assert!(page.contains(row), "{page}");
         assert!(!page.contains("pair 1:"), "{page}");
         let mut busy = report;

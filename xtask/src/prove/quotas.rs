@@ -8,16 +8,13 @@
 
 use crate::broker::Broker;
 use crate::flags::Flags;
+use crate::plain_client::{PlainClient, batch};
 use crate::scenario;
 use anyhow::{Context, Result, bail, ensure};
-use client::{Client, batch};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// A client that asks, and waits for the answer.
-mod client;
 
 /// How far from its quota a client may be.
 const DEVIATION_PERCENT_MAX: f64 = 10.0;
@@ -92,11 +89,11 @@ pub(crate) fn run(binary: &Path, measure: Measure) -> Result<()> {
         broker.create_topic(topic, 1)?;
     }
     let address: SocketAddr = broker.bootstrap.parse().context("the broker's address")?;
-    let mut filler = Client::connect(address, "filler")?;
+    let mut filler = PlainClient::connect(address, "filler")?;
     for _ in 0..64 {
-        filler.produce(READ, batch(BATCH_BYTES))?;
+        filler.produce(READ, 0, batch(BATCH_BYTES))?;
     }
-    let mut admin = Client::connect(address, "admin")?;
+    let mut admin = PlainClient::connect(address, "admin")?;
     admin.set_quota("greedy-producer", "producer_byte_rate", measure.rate as f64)?;
     admin.set_quota("greedy-consumer", "consumer_byte_rate", measure.rate as f64)?;
 
@@ -150,11 +147,11 @@ pub(crate) fn run(binary: &Path, measure: Measure) -> Result<()> {
 
 /// Writes as much as goes; gives the bytes of the requests that were acknowledged by `end`.
 fn produced(address: SocketAddr, end: Instant) -> Result<u64> {
-    let mut client = Client::connect(address, "greedy-producer")?;
+    let mut client = PlainClient::connect(address, "greedy-producer")?;
     let records = batch(BATCH_BYTES);
     let mut bytes = 0;
     loop {
-        let sent = client.produce(WRITTEN, records.clone())?;
+        let sent = client.produce(WRITTEN, 0, records.clone())?;
         if Instant::now() >= end {
             return Ok(bytes);
         }
@@ -164,11 +161,11 @@ fn produced(address: SocketAddr, end: Instant) -> Result<u64> {
 
 /// Reads the same records again and again; gives the bytes that came by `end`.
 fn consumed(address: SocketAddr, end: Instant) -> Result<u64> {
-    let mut client = Client::connect(address, "greedy-consumer")?;
+    let mut client = PlainClient::connect(address, "greedy-consumer")?;
     let batch_bytes = batch(BATCH_BYTES).len();
     let (mut bytes, mut offset) = (0, 0);
     loop {
-        let (fetched, next) = client.fetch(READ, offset, batch_bytes)?;
+        let (fetched, next) = client.fetch(READ, offset, 4 * batch_bytes)?;
         if Instant::now() >= end {
             return Ok(bytes);
         }
@@ -179,13 +176,13 @@ fn consumed(address: SocketAddr, end: Instant) -> Result<u64> {
 
 /// Writes a little, at a pace of its own, until `end`.
 fn neighbour(address: SocketAddr, end: Instant) -> Result<Seen> {
-    let mut client = Client::connect(address, "neighbour")?;
+    let mut client = PlainClient::connect(address, "neighbour")?;
     let records = batch(NEIGHBOUR_BYTES);
     let began = Instant::now();
     let mut took = Vec::new();
     while Instant::now() < end {
         let sent = Instant::now();
-        client.produce(BESIDE, records.clone())?;
+        client.produce(BESIDE, 0, records.clone())?;
         took.push(sent.elapsed());
         thread::sleep(NEIGHBOUR_EVERY.saturating_sub(sent.elapsed()));
     }

@@ -1,0 +1,215 @@
+//! What a replay costs those at the tail: ten consumers that read history from the bucket, each at a limited rate, beside a control in
+//! which a client outside of the broker makes the same GETs. Whatever the tail loses more in the one than in the other is the
+//! broker's doing.
+//!
+//! The broker has one core, all else the other. How long a request waits in the broker is seen from outside: by requests that need
+//! nothing there, at a fixed rate.
+
+use crate::broker::Broker;
+use crate::flags::Flags;
+use crate::plain_client::PlainClient;
+use crate::run::output;
+use crate::s3::{self, Kind};
+use crate::{network, plain_gets, process, slow_proxy};
+use anyhow::{Context, Result, anyhow, ensure};
+use aquifer_protocol::messages::api_versions::ApiVersionsRequest;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+const BROKER_CORE: &str = "0";
+const OTHER_CORE: &str = "1";
+const HISTORY: &str = "history";
+const LIVE: &str = "live";
+const PREFIX: &str = "beside";
+const CONSUMERS: u64 = 10;
+const RECORD_BYTES: u64 = 1024;
+const FETCH_BYTES: usize = 1 << 20;
+/// As slow as S3 is to one connection.
+const FIRST_BYTE: Duration = Duration::from_millis(30);
+const RATE_MB: f64 = 90.0;
+const TIERED_DEADLINE: Duration = Duration::from_secs(300);
+const PING_EVERY: Duration = Duration::from_millis(5);
+/// What runs beside the tail runs a little longer than it is measured.
+const AROUND: Duration = Duration::from_secs(3);
+/// A consumer that keeps less of its rate was held up, and the comparison would be of something else.
+const KEPT_LEAST: f64 = 0.9;
+
+/// How the tail fared.
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    p50_ms: f64,
+    p99_ms: f64,
+    /// Of the requests that need nothing.
+    ping_p99_ms: f64,
+}
+
+/// The replay: how much, how fast.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Of each consumer.
+    bytes_per_s: u64,
+    during: Duration,
+}
+
+pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
+    let rounds: u64 = flags.take("rounds", 3)?;
+    let seconds: u64 = flags.take("seconds", 20)?;
+    let replay_mb: u64 = flags.take("replay-mb", 40)?;
+    let tail_rate: u64 = flags.take("tail-rate", 1000)?;
+    let worse_max: f64 = flags.take("worse-max", 1.1)?;
+    flags.end()?;
+    ensure!(rounds > 0 && seconds > 0, "--rounds and --seconds are 1 or more");
+    Kind::MinIo.install()?;
+    network::enter_own()?;
+    process::pin(std::process::id(), OTHER_CORE)?;
+    let minio = Kind::MinIo.start()?;
+    let (proxy, address) = slow_proxy::spawn(&minio.address(), FIRST_BYTE, RATE_MB)?;
+    let settings = [
+        ("log.segment.bytes", "134217728"),
+        ("tier.roll.ms", "1000"),
+        ("log.local.retention.ms", "1000"),
+        ("log.retention.check.interval.ms", "500"),
+    ];
+    let mut broker = Broker::start(binary, "beside", &s3::url(&address, PREFIX), &settings)?;
+    broker.create_topic(HISTORY, 1)?;
+    broker.create_topic_with(LIVE, 1, &["remote.storage.enable=false"])?;
+    let pace = Pace {
+        bytes_per_s: replay_mb * 1_000_000 / CONSUMERS,
+        during: Duration::from_secs(seconds) + AROUND,
+    };
+    // Each round reads what none has read before it, and a gap behind it is left for what was read ahead.
+    let stretch = pace.bytes_per_s * pace.during.as_secs() + (64 << 20);
+    fill(&mut broker, stretch * (rounds + 1))?;
+    broker.end_and_restart()?;
+    broker.pin(BROKER_CORE)?;
+    plain_gets::make_bucket_readable(&minio.address(), s3::BUCKET)?;
+
+    let tail = |broker: &Broker| tail(broker, tail_rate, seconds);
+    // What a broker does a first time is done.
+    tail(&broker)?;
+    let mut pairs = Vec::new();
+    for round in 0..rounds {
+        let from = i64::try_from(round * stretch / RECORD_BYTES)?;
+        let (gets_before, bytes_before) = (proxy.requests("GET"), proxy.answer_bytes());
+        let beside_replay = beside(|| replay(&broker, from, pace), || tail(&broker))?;
+        let (gets, bytes) = (proxy.requests("GET") - gets_before, proxy.answer_bytes() - bytes_before);
+        ensure!(gets > 0, "the replay came from nowhere");
+        let same = (gets, bytes / gets);
+        let control = || plain_gets::read_paced(&address, s3::BUCKET, PREFIX, same, pace.during);
+        let beside_gets = beside(control, || tail(&broker))?;
+        println!("   round {}: {gets} GETs of {} KB", round + 1, same.1 / 1000);
+        told("beside the replay", beside_replay);
+        told("beside the GETs", beside_gets);
+        pairs.push((beside_replay, beside_gets));
+    }
+    broker.end()?;
+    let worse = |of: fn(&Tail) -> f64| {
+        let mut ratios: Vec<f64> = pairs.iter().map(|(replay, gets)| of(replay) / of(gets)).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios[ratios.len() / 2]
+    };
+    let (tail, ping) = (worse(|it| it.p99_ms), worse(|it| it.ping_p99_ms));
+    println!(
+        "beside: the tail's p99 is {tail:.2} of the control's, that of requests for nothing {ping:.2} (median of {rounds})"
+    );
+    ensure!(tail <= worse_max && ping <= worse_max, "more than {worse_max} of the control's");
+    Ok(())
+}
+
+fn told(beside: &str, tail: Tail) {
+    println!(
+        "      {beside:<18} end to end p50 {:.2} p99 {:.2} ms, requests for nothing p99 {:.2} ms",
+        tail.p50_ms, tail.p99_ms, tail.ping_p99_ms
+    );
+}
+
+/// Writes so much history, and waits until it is in the bucket alone.
+fn fill(broker: &mut Broker, bytes: u64) -> Result<()> {
+    let mut written = 0;
+    while written < bytes {
+        let mut produce = broker.ask(["bench", "produce", "--topic", HISTORY, "--seconds", "2", "--json"]);
+        let said: Value =
+            serde_json::from_str(&output(&mut produce)?).context("what `bench produce` says")?;
+        written += said["bytes"].as_f64().context("no bytes")? as u64;
+    }
+    broker.wait_until_no_lag(TIERED_DEADLINE)?;
+    let share = broker.wait_until_tiered(HISTORY, 0.9, TIERED_DEADLINE)?;
+    println!("   {} MB written, {:.0}% of it in the bucket alone", written / 1_000_000, share * 100.0);
+    Ok(())
+}
+
+/// Measures while something else goes on; both must succeed.
+fn beside(other: impl FnOnce() -> Result<()> + Send, measure: impl FnOnce() -> Result<Tail>) -> Result<Tail> {
+    thread::scope(|scope| {
+        let other = scope.spawn(other);
+        let measured = measure();
+        other.join().map_err(|_| anyhow!("what ran beside the tail panicked"))??;
+        measured
+    })
+}
+
+/// One producer and one consumer at the tail, at a fixed rate, and requests that need nothing.
+fn tail(broker: &Broker, rate: u64, seconds: u64) -> Result<Tail> {
+    let address: SocketAddr = broker.bootstrap.parse().context("the broker's address")?;
+    let (rate, during) = (rate.to_string(), Duration::from_secs(seconds));
+    let seconds = seconds.to_string();
+    thread::scope(|scope| {
+        let ping = scope.spawn(move || ping(address, during));
+        let mut consume = broker.ask(["bench", "consume", "--topic", LIVE, "--end-to-end", "--rate", &rate]);
+        consume.args(["--record-size", "1024", "--batch-bytes", "1100", "--acks", "1", "--warmup", "1"]);
+        let said = output(consume.args(["--seconds", &seconds, "--from", "end", "--json"]))?;
+        let said: Value = serde_json::from_str(&said).context("what `bench consume` says")?;
+        let ms = |name: &str| said[name].as_f64().with_context(|| format!("no {name} in {said}"));
+        let (p50_ms, p99_ms) = (ms("p50_ms")?, ms("p99_ms")?);
+        let ping_p99_ms = ping.join().map_err(|_| anyhow!("the pinging thread panicked"))??;
+        Ok(Tail { p50_ms, p99_ms, ping_p99_ms })
+    })
+}
+
+/// The 99th percentile, in milliseconds, of the time from when a request was due to its answer.
+fn ping(address: SocketAddr, during: Duration) -> Result<f64> {
+    let mut client = PlainClient::connect(address, "ping")?;
+    let (began, mut due) = (Instant::now(), Duration::ZERO);
+    let mut took = Vec::new();
+    while due < during {
+        sleep(due.saturating_sub(began.elapsed()));
+        client.ask(&ApiVersionsRequest::default(), 0)?;
+        took.push(began.elapsed() - due);
+        due += PING_EVERY;
+    }
+    took.sort_unstable();
+    let p99 = took.get(took.len() * 99 / 100).context("no request was made")?;
+    Ok(p99.as_secs_f64() * 1e3)
+}
+
+/// All consumers read from an offset on, each at its pace.
+fn replay(broker: &Broker, from: i64, pace: Pace) -> Result<()> {
+    let address: SocketAddr = broker.bootstrap.parse().context("the broker's address")?;
+    thread::scope(|scope| {
+        let reading: Vec<_> =
+            (0..CONSUMERS).map(|_| scope.spawn(move || consumer(address, from, pace))).collect();
+        for consumer in reading {
+            consumer.join().map_err(|_| anyhow!("a consumer's thread panicked"))??;
+        }
+        Ok(())
+    })
+}
+
+fn consumer(address: SocketAddr, from: i64, pace: Pace) -> Result<()> {
+    let mut client = PlainClient::connect(address, "replay")?;
+    let (began, mut offset, mut bytes) = (Instant::now(), from, 0);
+    while began.elapsed() < pace.during {
+        let (read, next) = client.fetch(HISTORY, offset, FETCH_BYTES)?;
+        ensure!(read == 0 || next > 0, "the history is shorter than it should be");
+        (offset, bytes) = (next, bytes + read);
+        sleep(
+            Duration::from_secs_f64(bytes as f64 / pace.bytes_per_s as f64).saturating_sub(began.elapsed()),
+        );
+    }
+    let kept = bytes as f64 / (pace.bytes_per_s as f64 * pace.during.as_secs_f64());
+    ensure!(kept >= KEPT_LEAST, "a consumer had {:.0}% of its rate", kept * 100.0);
+    Ok(())
+}
