@@ -35,9 +35,9 @@ impl Segments {
     }
 
     /// Puts another message behind what is left, so that both leave by one write.
-    pub fn append(&mut self, mut next: Segments) {
+    pub fn append(&mut self, next: Segments) {
         self.remaining += next.remaining;
-        self.slices.extend(next.slices.drain(next.next..));
+        self.slices.extend(next.slices.into_iter().skip(next.next));
     }
 
     /// What is left in one piece; a copy unless it is one slice. For tests and for small messages.

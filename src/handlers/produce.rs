@@ -150,7 +150,8 @@ impl Started {
     }
 
     /// Waits until everything is acknowledged or time is up: for one partition after the other, since the answer waits for the last of
-    /// them whatever their order, and one sync moves many.
+    /// them whatever their order, and one sync moves many. One that was acknowledged and lost before its turn came is refused,
+    /// which a producer may be told at any time.
     pub(crate) async fn finish(mut self, context: Arc<Context>) -> ProduceResponse {
         for wait in &self.waits {
             if let Err(error) = wait.replica.acknowledged(&wait.records, self.deadline).await {

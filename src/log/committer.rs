@@ -21,6 +21,7 @@ use std::sync::{Arc, OnceLock};
 
 use aquifer_model::TopicPartition;
 use aquifer_runtime::World;
+use aquifer_runtime::files::File;
 use aquifer_runtime::planted::{self, Planted};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -232,9 +233,7 @@ impl Committer {
         }
         let began = self.world.clock.now();
         for (_, file) in &to_sync.files {
-            if let Err(error) = file.sync_data()
-                && !(planted::is(Planted::FsyncRetried) && file.sync_data().is_ok())
-            {
+            if let Err(error) = sync(file) {
                 self.health.fail(file.path(), "sync of", &error);
                 return None;
             }
@@ -348,7 +347,7 @@ impl Committer {
         let path = write.path().to_owned();
         let at = |error| (path.clone(), error);
         let Written { file, bytes } = write.write().map_err(at)?;
-        file.sync_data().map_err(|error| {
+        sync(&file).map_err(|error| {
             // Not for want of room, whatever it says: what was written is gone.
             self.health.fail(&path, "sync of", &error);
             at(error)
@@ -391,6 +390,12 @@ impl Committer {
         log.leave_queue_of_journal();
         self.ask(log, Need::Durable, None);
     }
+}
+
+/// Syncs a file, once: what a sync that fails has not written is gone, and the next one would say that all is well.
+fn sync(file: &File) -> io::Result<()> {
+    let synced = file.sync_data();
+    if planted::is(Planted::FsyncRetried) && synced.is_err() { file.sync_data() } else { synced }
 }
 
 /// What an envelope is to hold.

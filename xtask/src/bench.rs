@@ -4,7 +4,7 @@
 
 use crate::flags::Flags;
 use crate::run::{command, output};
-use crate::{built, network, places};
+use crate::{built, network, places, process};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -20,8 +20,6 @@ mod floor;
 mod contender;
 /// What is measured.
 mod cases;
-/// The middle of some numbers.
-mod spread;
 /// One run's figures.
 mod load;
 /// What a broker costs without a load.
@@ -30,8 +28,8 @@ mod standing;
 mod report;
 
 use canary::{Canary, Verdict};
-use cases::{CASES, Case};
-use contender::{Contender, Programs, Who};
+use cases::{CASES, Case, MATRIX};
+use contender::{Contender, LOAD_CORE, Programs, Who};
 use floor::Work;
 use load::Figures;
 use page_cache::Full;
@@ -120,16 +118,14 @@ pub(crate) fn floor(mut flags: Flags) -> Result<()> {
 }
 
 fn chosen(only: &str) -> Result<(Vec<&'static Case>, Vec<&'static Probe>)> {
-    if only == "all" {
-        return Ok((CASES.iter().collect(), PROBES.iter().collect()));
-    }
     let (mut cases, mut probes) = (Vec::new(), Vec::new());
     for name in only.split(',') {
-        let case = CASES.iter().find(|case| case.name == name);
-        let probe = PROBES.iter().find(|probe| probe.name == name);
-        ensure!(case.is_some() || probe.is_some(), "no such case: {name}");
-        cases.extend(case);
-        probes.extend(probe);
+        let found = |known: &str| known == name || name == "all";
+        let before = cases.len() + probes.len();
+        cases.extend(CASES.iter().filter(|case| found(case.name)));
+        cases.extend(MATRIX.iter().filter(|case| found(case.name) || name == "matrix"));
+        probes.extend(PROBES.iter().filter(|probe| found(probe.name)));
+        ensure!(cases.len() + probes.len() > before, "no such case: {name}");
     }
     Ok((cases, probes))
 }
@@ -194,6 +190,8 @@ impl Run {
 
     fn look(&mut self, probe: &Probe, who: Who) -> Result<Vec<f64>> {
         self.has_room()?;
+        // Who looks has the load's core; from here on that is all that there is to do.
+        process::pin(std::process::id(), LOAD_CORE)?;
         let found = probe.run(who, &self.programs)?;
         for (measure, number) in probe.measures.iter().zip(&found) {
             println!("   {:<8} {:<34} {number:>10.1} {}", who.name(), measure.name, measure.unit);
@@ -204,7 +202,8 @@ impl Run {
     /// Has the page cache full again, and sees that the disk is not.
     fn has_room(&self) -> Result<()> {
         self.cache.as_ref().map(Full::touch).transpose()?;
-        let (free, needed) = (places::free_bytes()?, SPARE_BYTES + self.during.as_secs() * BYTES_PER_S_MAX);
+        let written = self.during.as_secs() * BYTES_PER_S_MAX + self.warm.as_secs() * load::WARM_BYTES_PER_S;
+        let (free, needed) = (places::free_bytes()?, SPARE_BYTES + written);
         ensure!(
             free > needed,
             "{} GB are free for the data of brokers, and {} may be needed: fewer --seconds need less",
@@ -216,8 +215,8 @@ impl Run {
 
     fn measure(&mut self, case: &Case, who: Who) -> Result<Figures> {
         self.has_room()?;
-        let mut contender = Contender::start(who, case.lane, &self.programs)?;
-        let figures = load::run(&mut contender, case, self.warm, self.during)
+        let contender = Contender::start(who, case.lane, &self.programs)?;
+        let figures = load::run(&contender, case, self.warm, self.during)
             .with_context(|| format!("{} by {}", case.name, who.name()))?;
         contender.end()?;
         println!(

@@ -54,6 +54,16 @@ pub(crate) fn prepare() -> Result<()> {
     versions()
 }
 
+/// Fails unless the program of this package is there.
+pub(crate) fn require(package: &str) -> Result<()> {
+    match missing().iter().find(|(.., found)| *found == package) {
+        Some((_, name, package)) => {
+            bail!("this needs {name}: install {package}, or run `cargo xtask test` once")
+        }
+        None => Ok(()),
+    }
+}
+
 type Program = (&'static [&'static str], &'static str, &'static str);
 
 fn missing() -> Vec<Program> {

@@ -2,9 +2,10 @@
 //! against. One connection a worker, kept; no signature, so the bucket must be readable by anyone (`--make-readable yes`).
 
 use crate::flags::Flags;
+use crate::messages::Head;
 use crate::{http, places, run, s3};
-use anyhow::{Context, Result, ensure};
-use std::io::{BufRead, BufReader, Read, Write};
+use anyhow::{Context, Result, anyhow, ensure};
+use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 const TIMEOUT: Duration = Duration::from_secs(60);
 const MB: f64 = 1e6;
 const IN_FLIGHT: usize = 16;
+/// A GET that is made later than this after it was due is not the same GET.
+const LATE_MAX: Duration = Duration::from_millis(500);
 const RANGE_BYTES: u64 = 8 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,23 +174,34 @@ fn read_all(address: &str, ranges: &[Range], in_flight: usize) -> Result<Done> {
     }
 }
 
-/// Reads as many ranges of so many bytes, evenly over a time.
-pub(crate) fn read_paced(
-    address: &str,
-    bucket: &str,
-    prefix: &str,
-    (gets, range_bytes): (u64, u64),
-    during: Duration,
-) -> Result<()> {
-    let ranges = ranges(&list(address, bucket, prefix)?, bucket, range_bytes, gets * range_bytes);
-    ensure!(!ranges.is_empty(), "nothing lies under '{prefix}' in bucket '{bucket}'");
-    let (mut connection, began) = (Connection::open(address)?, Instant::now());
-    for (number, range) in ranges.iter().enumerate() {
-        let due = during.mul_f64(number as f64 / ranges.len() as f64);
-        thread::sleep(due.saturating_sub(began.elapsed()));
-        connection.read(range)?;
-    }
-    Ok(())
+/// A GET that somebody made.
+#[derive(Debug, Clone)]
+pub(crate) struct Made {
+    pub(crate) at: Instant,
+    pub(crate) target: String,
+    pub(crate) range: Option<String>,
+}
+
+/// Makes these again, each as long after now as it was made after `began`.
+pub(crate) fn make_again(address: &str, made: &[Made], began: Instant) -> Result<()> {
+    let (again, next) = (Instant::now(), AtomicUsize::new(0));
+    let worker = || -> Result<()> {
+        let mut connection = Connection::open(address)?;
+        while let Some(one) = made.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let due = one.at.saturating_duration_since(began);
+            thread::sleep(due.saturating_sub(again.elapsed()));
+            let late = again.elapsed().saturating_sub(due);
+            ensure!(late < LATE_MAX, "a GET was made {late:?} late");
+            connection.get(&one.target, one.range.as_deref())?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..IN_FLIGHT).map(|_| scope.spawn(worker)).collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().map_err(|_| anyhow!("a thread that makes GETs panicked"))?)
+    })
 }
 
 fn worker(address: &str, ranges: &[Range], next: &AtomicUsize) -> Result<()> {
@@ -215,23 +229,24 @@ impl Connection<'_> {
     }
 
     fn read(&mut self, range: &Range) -> Result<()> {
-        let Connection { address, to, from } = self;
         let last = range.from + range.bytes - 1;
-        write!(
-            to,
-            "GET {} HTTP/1.1\r\nHost: {address}\r\nRange: bytes={}-{last}\r\n\r\n",
-            range.path, range.from
-        )?;
-        let mut line = String::new();
-        from.read_line(&mut line)?;
-        ensure!(line.starts_with("HTTP/1.1 206"), "{} from {}: {line}", range.path, range.from);
-        while line != "\r\n" {
-            line.clear();
-            ensure!(from.read_line(&mut line)? > 0, "{}: closed inside the head", range.path);
-        }
-        let read = std::io::copy(&mut from.by_ref().take(range.bytes), &mut std::io::sink())?;
+        let read = self.get(&range.path, Some(&format!("bytes={}-{last}", range.from)))?;
         ensure!(read == range.bytes, "{}: {read} of {} bytes", range.path, range.bytes);
         Ok(())
+    }
+
+    /// Gives the bytes of the body.
+    fn get(&mut self, target: &str, range: Option<&str>) -> Result<u64> {
+        let Connection { address, to, from } = self;
+        let range = range.map_or_else(String::new, |range| format!("Range: {range}\r\n"));
+        write!(to, "GET {target} HTTP/1.1\r\nHost: {address}\r\n{range}\r\n")?;
+        let head = Head::read(from)?.with_context(|| format!("{target}: closed before the answer"))?;
+        let status = head.target();
+        ensure!(status == "206" || (status == "200" && range.is_empty()), "{target}: {status}");
+        let bytes = head.header("content-length").context("an answer without its length")?.parse()?;
+        let read = std::io::copy(&mut from.by_ref().take(bytes), &mut std::io::sink())?;
+        ensure!(read == bytes, "{target}: {read} of {bytes} bytes");
+        Ok(read)
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
     // Known before anything is built for it.
     let prove: fn(&Path, Flags) -> Result<()> = match proof {
         "planted" => {
-            machine::prepare()?;
+            machine::require("kcat")?;
             return planted::main(flags);
         }
         "sim" => return simulation::seeds(flags),
@@ -96,8 +96,8 @@ pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
             )
         }
     };
-    // What a proof needs at its end is better missed at its start.
-    machine::prepare()?;
+    // What reads all of it at the end is better missed at the start.
+    machine::require("kcat")?;
     let profile: String = flags.take("broker", "release".to_owned())?;
     let binary: PathBuf = flags.take("binary", PathBuf::new())?;
     prove(&built::or_given(&profile, binary)?, flags)

@@ -62,12 +62,18 @@ impl Server {
 
     /// Ends it with SIGKILL, in the middle of whatever it does.
     pub(crate) fn kill(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!("{} ended with {status} by itself\n{}", self.name, self.log_end());
-        }
+        self.is_running()?;
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
+    }
+
+    /// Fails if it has ended by itself.
+    pub(crate) fn is_running(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended with {status} by itself\n{}", self.name, self.log_end()),
+        }
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -6,6 +6,7 @@
 
 use crate::flags::Flags;
 use crate::messages::{Body, Head, PIECE_BYTES, pieces, relay};
+use crate::plain_gets::Made;
 use anyhow::{Context, Result};
 use rustix::pipe::SpliceFlags;
 use std::collections::BTreeMap;
@@ -73,6 +74,8 @@ pub(crate) struct Proxy {
     state: AtomicU8,
     body_bytes: AtomicU64,
     requests: Mutex<BTreeMap<String, u64>>,
+    /// The GETs since they were last asked for.
+    gets: Mutex<Vec<Made>>,
 }
 
 impl Proxy {
@@ -84,6 +87,7 @@ impl Proxy {
             state: AtomicU8::new(RUN),
             body_bytes: AtomicU64::new(0),
             requests: Mutex::default(),
+            gets: Mutex::default(),
         }
     }
 
@@ -96,6 +100,11 @@ impl Proxy {
     /// Bytes of answers' bodies until now.
     pub(crate) fn answer_bytes(&self) -> u64 {
         self.body_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The GETs that passed since this was last asked.
+    pub(crate) fn take_gets(&self) -> Vec<Made> {
+        std::mem::take(&mut self.gets.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     /// From now on requests and answers wait, or go on.
@@ -121,7 +130,7 @@ impl Proxy {
                 upstream = Some((BufReader::with_capacity(PIECE_BYTES, stream.try_clone()?), stream));
             }
             let (from_upstream, to_upstream) = upstream.as_mut().expect("connected above");
-            self.count(request.method());
+            self.count(&request);
             to_upstream.write_all(request.bytes())?;
             if request.has("expect", "100-continue") {
                 // The client waits for a word before it sends its body. We say it: the store is not asked twice.
@@ -181,9 +190,14 @@ impl Proxy {
         }
     }
 
-    fn count(&self, method: &str) {
+    fn count(&self, request: &Head) {
         let mut requests = self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *requests.entry(method.to_owned()).or_default() += 1;
+        *requests.entry(request.method().to_owned()).or_default() += 1;
+        if request.method() == "GET" {
+            let (target, range) = (request.target().to_owned(), request.header("range").map(str::to_owned));
+            let made = Made { at: Instant::now(), target, range };
+            self.gets.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(made);
+        }
     }
 
     fn told(&self, target: &str, to: &mut TcpStream) -> io::Result<()> {

@@ -16,6 +16,8 @@ pub(crate) struct Case {
     pub(crate) partitions: usize,
     /// What is written before, in MB, in batches of 64 KiB; where it is tiered, it is in the bucket alone when measuring begins.
     pub(crate) filled_mb: u64,
+    /// Each time that it is read, the page cache has forgotten it.
+    pub(crate) uncached: bool,
     /// What is measured.
     pub(crate) words: &'static str,
     /// The least that the machine can do it for, if that was measured: by requests, or answers, of so many bytes.
@@ -36,7 +38,7 @@ const fn produce(
     words: &'static str,
     floor: Option<(Work, usize)>,
 ) -> Case {
-    Case { name, what, lane: Lane::NoSync, partitions: 16, filled_mb: 0, words, floor }
+    Case { name, what, lane: Lane::NoSync, partitions: 16, filled_mb: 0, uncached: false, words, floor }
 }
 
 /// All of them, in the order of the table.
@@ -59,36 +61,6 @@ pub(crate) const CASES: &[Case] = &[
         "produce --record-size 1024 --batch-bytes 1000000 --acks 1 --connections 4 --in-flight 4",
         Some((Work::Produce, 1 << 20)),
     ),
-    produce(
-        "produce-100b",
-        "records of 100 B in batches of 64 KiB, otherwise the same",
-        "produce --record-size 100 --batch-bytes 65536 --acks 1 --connections 4 --in-flight 4",
-        Some((Work::Produce, 64 << 10)),
-    ),
-    produce(
-        "produce-10k",
-        "records of 10 KB in batches of 64 KiB, otherwise the same",
-        "produce --record-size 10240 --batch-bytes 65536 --acks 1 --connections 4 --in-flight 4",
-        Some((Work::Produce, 64 << 10)),
-    ),
-    Case {
-        partitions: 1,
-        ..produce(
-            "produce-1p",
-            "records of 1 KB in batches of 64 KiB to one partition",
-            "produce --record-size 1024 --batch-bytes 65536 --acks 1 --connections 4 --in-flight 4",
-            Some((Work::Produce, 64 << 10)),
-        )
-    },
-    Case {
-        partitions: 1000,
-        ..produce(
-            "produce-1000p",
-            "the same to 1,000 partitions, acks=all",
-            "produce --record-size 1024 --batch-bytes 65536 --acks all --connections 4 --in-flight 4",
-            Some((Work::Produce, 64 << 10)),
-        )
-    },
     produce(
         "produce-single",
         "100 connections, a request with one record of 1 KB in flight on each",
@@ -145,6 +117,16 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         filled_mb: 4_000,
+        uncached: true,
+        ..produce(
+            "fetch-uncached",
+            "the same, from the disk",
+            "replay --fetch-bytes 1048576 --connections 4",
+            None,
+        )
+    },
+    Case {
+        filled_mb: 4_000,
         partitions: 1,
         ..produce(
             "fetch-64k",
@@ -159,6 +141,15 @@ pub(crate) const CASES: &[Case] = &[
             "end-to-end",
             "2,000 batches of one record a second, acks=1, from when each was due until a consumer has it; CPU is of both, a GB that came",
             "consume --end-to-end --rate 2000 --record-size 1024 --batch-bytes 1100 --acks 1",
+            None,
+        )
+    },
+    Case {
+        partitions: 1,
+        ..produce(
+            "end-to-end-16k",
+            "the same with batches of 16 KiB, acks=all",
+            "consume --end-to-end --rate 32000 --record-size 1024 --batch-bytes 16384 --acks all",
             None,
         )
     },
@@ -190,6 +181,33 @@ pub(crate) const CASES: &[Case] = &[
     history(4, "history-4", "replay --fetch-bytes 1048576 --connections 4"),
 ];
 
+/// Produce with batches of 64 KiB, over four connections with four requests in flight: by size of a record, partitions, and acks.
+macro_rules! matrix {
+    ($($size:literal, $partitions:literal, $acks:literal;)*) => {
+        &[$(Case {
+            partitions: $partitions,
+            ..produce(
+                concat!("matrix-", $size, "-", $partitions, "-", $acks),
+                concat!("records of ", $size, " B, ", $partitions, " partitions, acks=", $acks, ", batches of 64 KiB"),
+                concat!(
+                    "produce --record-size ", $size, " --batch-bytes 65536 --acks ", $acks, " --connections 4 --in-flight 4"
+                ),
+                Some((Work::Produce, 64 << 10)),
+            )
+        }),*]
+    };
+}
+
+/// All of these, in the order of the table.
+pub(crate) const MATRIX: &[Case] = matrix! {
+    100, 1, "1"; 100, 16, "1"; 100, 1000, "1";
+    100, 1, "all"; 100, 16, "all"; 100, 1000, "all";
+    1024, 1, "1"; 1024, 16, "1"; 1024, 1000, "1";
+    1024, 1, "all"; 1024, 16, "all"; 1024, 1000, "all";
+    10240, 1, "1"; 10240, 16, "1"; 10240, 1000, "1";
+    10240, 1, "all"; 10240, 16, "all"; 10240, 1000, "all";
+};
+
 const PACED: &str =
     "produce --record-size 1024 --batch-bytes 65536 --acks 1 --connections 4 --in-flight 4 --rate 195000";
 
@@ -201,7 +219,7 @@ const fn history(partitions: usize, name: &'static str, words: &'static str) -> 
         partitions,
         ..produce(
             name,
-            "4 GB in the bucket alone, each partition over a connection of its own, 1 MiB a fetch, over and over",
+            "4 GB in the bucket alone (a folder, in the page cache), a connection to each partition, 1 MiB a fetch, over and over",
             words,
             None,
         )
@@ -214,9 +232,10 @@ mod tests {
 
     #[test]
     fn cases_have_names_of_their_own() {
-        let names: std::collections::BTreeSet<_> = CASES.iter().map(|case| case.name).collect();
-        assert_eq!(names.len(), CASES.len());
-        let of = |name: &str| CASES.iter().find(|case| case.name == name).map(Case::record_bytes);
-        assert_eq!((of("produce-100b"), of("fetch-1m")), (Some(100), Some(1024)));
+        let all = || CASES.iter().chain(MATRIX);
+        let names: std::collections::BTreeSet<_> = all().map(|case| case.name).collect();
+        assert_eq!(names.len(), CASES.len() + MATRIX.len());
+        let of = |name: &str| all().find(|case| case.name == name).map(Case::record_bytes);
+        assert_eq!((of("matrix-100-16-all"), of("fetch-1m")), (Some(100), Some(1024)));
     }
 }

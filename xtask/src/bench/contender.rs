@@ -9,6 +9,7 @@ use crate::run::{command, output, run};
 use crate::server::{Server, free_port};
 use crate::{http, places, tools};
 use anyhow::{Context, Result, ensure};
+use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 const READY_DEADLINE: Duration = Duration::from_secs(300);
 /// Kafka closes each log by itself, and syncs it.
 const END_DEADLINE: Duration = Duration::from_secs(300);
+/// What a JVM says of its end that was asked to end (SIGTERM).
+const JVM_TERMINATED: i32 = 143;
 /// The core that brokers run on.
 pub(crate) const BROKER_CORE: &str = "0";
 /// The core that the load runs on, and all else.
@@ -116,7 +119,13 @@ impl Contender {
 
     /// Ends it in good order.
     pub(crate) fn stop(&mut self) -> Result<()> {
-        self.server.end_within(END_DEADLINE).map(drop)
+        let status = self.server.end_within(END_DEADLINE)?;
+        let is_in_order = match self.who {
+            Who::Aquifer => status.success(),
+            Who::Kafka => status.code() == Some(JVM_TERMINATED),
+        };
+        ensure!(is_in_order, "{} ended with {status}", self.who.name());
+        Ok(())
     }
 
     /// Kills it.
@@ -131,11 +140,9 @@ impl Contender {
         Ok(())
     }
 
-    /// Ends it in good order and starts it again: what it held in its memory is gone.
-    pub(crate) fn restart(&mut self) -> Result<()> {
-        self.stop()?;
-        self.start_again()?;
-        self.wait_until_ready()
+    /// Fails if it has ended by itself.
+    pub(crate) fn is_running(&mut self) -> Result<()> {
+        self.server.is_running()
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -169,6 +176,8 @@ impl Contender {
             create.args(settings.iter().flat_map(|setting| ["--config", setting]));
             match output(&mut create) {
                 Ok(_) => return Ok(self.age()),
+                // An attempt before had its effect, and no answer.
+                Err(error) if format!("{error:#}").contains("TOPIC_ALREADY_EXISTS") => return Ok(self.age()),
                 Err(error) if Instant::now() > until => return Err(error),
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
@@ -192,7 +201,23 @@ impl Contender {
 
     /// The bytes of all segments on its local disk; those in the folder that serves as a bucket are not.
     pub(crate) fn segment_bytes(&self) -> Result<u64> {
-        segment_bytes(&self.data.join(LOGS))
+        bytes(&segments(&self.data.join(LOGS))?)
+    }
+
+    /// The bytes of all that is in the folder that serves as a bucket.
+    pub(crate) fn bucket_bytes(&self) -> Result<u64> {
+        bytes(&files(&self.data.join(BUCKET))?)
+    }
+
+    /// Has the page cache forget its segments on the local disk.
+    pub(crate) fn forget_pages(&self) -> Result<()> {
+        for path in segments(&self.data.join(LOGS))? {
+            let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+            // What is not written yet cannot be forgotten.
+            file.sync_all()?;
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+        Ok(())
     }
 
     /// Ends it at once, and takes its data away.
@@ -207,19 +232,34 @@ const LOGS: &str = "logs";
 const BUCKET: &str = "bucket";
 
 /// Both name them alike.
-fn segment_bytes(folder: &Path) -> Result<u64> {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(folder).with_context(|| format!("listing {}", folder.display()))? {
-        let entry = entry?;
-        // What has gone meanwhile is not on the disk.
-        let Ok(metadata) = entry.metadata() else { continue };
-        if metadata.is_dir() {
-            bytes += segment_bytes(&entry.path())?;
-        } else if entry.path().extension().is_some_and(|extension| extension == "log") {
-            bytes += metadata.len();
+fn segments(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = files(folder)?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "log"));
+    Ok(files)
+}
+
+/// All files below a folder, which need not be there.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            // It has gone meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            entries => entries.with_context(|| format!("listing {}", folder.display()))?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_folder { &mut folders } else { &mut found }.push(entry.path());
         }
     }
-    Ok(bytes)
+    Ok(found)
+}
+
+/// Of those that are there still.
+fn bytes(files: &[PathBuf]) -> Result<u64> {
+    Ok(files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|metadata| metadata.len()).sum())
 }
 
 fn aquifer(programs: &Programs, lane: Lane, data: &Path, bootstrap: &str, admin: &str) -> Command {
@@ -237,7 +277,10 @@ fn aquifer(programs: &Programs, lane: Lane, data: &Path, bootstrap: &str, admin:
         ("max.connections.per.ip", CONNECTIONS_MAX),
     ];
     if lane == Lane::Tiered {
-        settings.push(("log.retention.check.interval.ms", LOOK_EVERY_MS));
+        settings.extend(
+            ["log.retention.check.interval.ms", "log.segment.delete.delay.ms"]
+                .map(|key| (key, LOOK_EVERY_MS)),
+        );
     }
     for (key, value) in settings {
         start.arg("--set").arg(format!("{key}={value}"));

@@ -2,15 +2,17 @@
 
 use super::cases::Case;
 use super::contender::{Contender, Lane};
-use super::spread::Spread;
 use crate::run::{output, shown};
+use crate::spread::Spread;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// How fast it is warmed up, where it writes.
-const WARM_BYTES_PER_S: u64 = 100_000_000;
+pub(crate) const WARM_BYTES_PER_S: u64 = 100_000_000;
+/// The part of a latency that may be the load's own doing.
+const LATE_SHARE_MAX: f64 = 0.5;
 const REPLAY: &str = "replay --connections 4";
 
 /// One run's figures.
@@ -26,6 +28,10 @@ pub(crate) struct Figures {
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
+    /// At a fixed rate: batches that never found room.
+    pub(crate) unsent: f64,
+    /// At a fixed rate: how late the load was by itself.
+    pub(crate) late_p99_ms: f64,
     pub(crate) resident_mb: f64,
     /// From the start of the process until a topic was made.
     pub(crate) ready_ms: f64,
@@ -33,25 +39,28 @@ pub(crate) struct Figures {
 
 /// Both keep the records for themselves: what uploading costs is a matter of its own.
 const LOCAL: &[&str] = &["remote.storage.enable=false"];
-/// Segments as Aquifer has them by default, closed soon, and gone from the local disk as soon as they are in the bucket.
-const TIERED: &[&str] =
+/// A history: segments of 128 MiB, gone from the local disk as soon as they are in the bucket.
+const HISTORY: &[&str] =
     &["remote.storage.enable=true", "segment.bytes=134217728", "segment.ms=3000", "local.retention.ms=1000"];
 /// How old an open segment of these gets.
 const CLOSED_AFTER: Duration = Duration::from_millis(3_500);
+/// What is uploaded while it is written: segments so small that each partition closes one every second or two.
+const UPLOADED: &[&str] =
+    &["remote.storage.enable=true", "segment.bytes=16777216", "local.retention.ms=1000"];
+const UPLOADED_SEGMENT_BYTES: u64 = 16_777_216;
 /// What may be left on the local disk of a history that is in the bucket: the segments that were opened last.
 const LEFT_BYTES_MAX: u64 = 4 << 20;
 const TIERED_DEADLINE: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Prepares a case's topic, warms up, measures, and reads all back.
-pub(crate) fn run(
-    contender: &mut Contender,
-    case: &Case,
-    warm: Duration,
-    during: Duration,
-) -> Result<Figures> {
+pub(crate) fn run(contender: &Contender, case: &Case, warm: Duration, during: Duration) -> Result<Figures> {
     let topic = case.name;
-    let settings = if case.lane == Lane::Tiered { TIERED } else { LOCAL };
+    let settings = match case.lane {
+        Lane::NoSync | Lane::SyncBeforeAck => LOCAL,
+        Lane::Tiered if case.filled_mb > 0 => HISTORY,
+        Lane::Tiered => UPLOADED,
+    };
     let ready_after = contender.create_topic(topic, case.partitions, settings)?;
     let mut written = 0;
     if case.filled_mb > 0 {
@@ -60,15 +69,25 @@ pub(crate) fn run(
             written += send_away(contender, topic)?;
         }
     }
-    let contender = &*contender;
     // Slower than it can be, where it writes: what a program does a first time has been done, and the disk is not full of it.
     let slow = ["--rate".to_owned(), (WARM_BYTES_PER_S / case.record_bytes()).to_string()];
     let is_free = case.words.starts_with("produce") && !case.words.contains("--rate");
     let slow: &[String] = if is_free { &slow } else { &[] };
     let warmed = measure(contender, case, slow, warm)?;
-    let before = contender.cpu()?;
+    let (before, uploaded) = (contender.cpu()?, contender.bucket_bytes()?);
     let found = measure(contender, case, &[], during)?;
     let cpu = (contender.cpu()? - before).as_secs_f64();
+    if case.lane == Lane::Tiered && case.filled_mb == 0 {
+        // An open segment of each partition, and one on its way.
+        let behind = 2 * UPLOADED_SEGMENT_BYTES * case.partitions as u64;
+        let uploaded = contender.bucket_bytes()? - uploaded;
+        let written = found.acknowledged.bytes;
+        ensure!(
+            (uploaded + behind) as f64 >= written,
+            "{}: {written} bytes were written and {uploaded} uploaded",
+            case.name
+        );
+    }
     ensure!(found.bytes > 0.0 && found.requests > 0.0, "{}: nothing was done", case.name);
     written += warmed.acknowledged.records + found.acknowledged.records;
     all_is_there(contender, topic, written)?;
@@ -88,9 +107,23 @@ pub(crate) fn run(
         p50_ms: middle(|it| it.p50),
         p99_ms: middle(|it| it.p99),
         p999_ms: middle(|it| it.p999),
+        unsent: found.unsent,
+        late_p99_ms: middle(|it| it.late_p99),
         resident_mb: contender.resident_bytes()? as f64 / 1e6,
         ready_ms: ready_after.as_secs_f64() * 1e3,
     })
+}
+
+impl Figures {
+    /// Why the load did not do what the case says, if it did not: then latencies are lower bounds, or the load's own.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let Figures { unsent, late_p99_ms, p99_ms, .. } = self;
+        if *unsent > 0.0 {
+            return Some(format!("{unsent:.0} batches found no room in time: latencies are lower bounds"));
+        }
+        (*late_p99_ms > p99_ms * LATE_SHARE_MAX)
+            .then(|| format!("the load itself was late by {late_p99_ms:.2} ms (p99), of {p99_ms:.2}"))
+    }
 }
 
 /// What a case came to: of a replay, which is over once all is read, as many as the time is enough for.
@@ -101,6 +134,7 @@ struct Found {
     requests: f64,
     seconds: f64,
     acknowledged: Acknowledged,
+    unsent: f64,
     /// Of each run.
     percentiles: Vec<Percentiles>,
 }
@@ -119,12 +153,16 @@ struct Percentiles {
     p50: f64,
     p99: f64,
     p999: f64,
+    late_p99: f64,
 }
 
 fn measure(contender: &Contender, case: &Case, more: &[String], during: Duration) -> Result<Found> {
     let mut all = Found::default();
     let began = Instant::now();
     loop {
+        if case.uncached {
+            contender.forget_pages()?;
+        }
         let one = ask(contender, case.words, case.name, more, during)?;
         all.add(&one).with_context(|| format!("{}: {one}", case.name))?;
         if !case.words.starts_with("replay") || began.elapsed() >= during {
@@ -148,7 +186,13 @@ impl Found {
         }
         // What has no latency says so by null.
         let ms = |name: &str| one[name].as_f64().unwrap_or_default();
-        self.percentiles.push(Percentiles { p50: ms("p50_ms"), p99: ms("p99_ms"), p999: ms("p999_ms") });
+        self.unsent += one["unsent"].as_f64().unwrap_or_default();
+        self.percentiles.push(Percentiles {
+            p50: ms("p50_ms"),
+            p99: ms("p99_ms"),
+            p999: ms("p999_ms"),
+            late_p99: ms("late_p99_ms"),
+        });
         Ok(())
     }
 }
@@ -172,8 +216,8 @@ pub(crate) fn fill(contender: &Contender, topic: &str, mb: u64) -> Result<u64> {
     Ok(records)
 }
 
-/// Has what was written in the bucket alone, and in nobody's memory; gives the records that this took.
-fn send_away(contender: &mut Contender, topic: &str) -> Result<u64> {
+/// Has what was written in the bucket alone; gives the records that this took.
+fn send_away(contender: &Contender, topic: &str) -> Result<u64> {
     std::thread::sleep(CLOSED_AFTER);
     // An open segment is closed by the first record that finds it too old.
     let last = ask(contender, "produce --record-size 10 --batch-bytes 1 --rate 500", topic, &[], POLL * 20)?;
@@ -186,7 +230,6 @@ fn send_away(contender: &mut Contender, topic: &str) -> Result<u64> {
         ensure!(Instant::now() < until, "{left} bytes of {topic} are still on the local disk");
         std::thread::sleep(POLL);
     }
-    contender.restart()?;
     count(&last, "acknowledged")
 }
 

@@ -2,7 +2,7 @@
 
 use super::contender::Who;
 use super::load::Figures;
-use super::spread::Spread;
+use crate::spread::Spread;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -104,6 +104,13 @@ impl Report {
         for case in &self.cases {
             writeln!(page, "- `{}` ({}): {}. `aquifer {}`", case.name, case.lane, case.what, case.command)?;
             contended(&mut page, &case.pairs)?;
+            for (number, pair) in case.pairs.iter().enumerate() {
+                for (who, figures) in [(Who::Aquifer, &pair.aquifer), (Who::Kafka, &pair.kafka)] {
+                    if let Some(why) = figures.doubt() {
+                        writeln!(page, "  `+` pair {}, {}: {why}", number + 1, who.name())?;
+                    }
+                }
+            }
         }
         for probe in &self.probes {
             writeln!(page, "- `{}`: {}.", probe.name, probe.what)?;
@@ -125,7 +132,9 @@ impl Report {
         };
         let ours = median(Who::Aquifer, |it| it.cpu_s_per_gb);
         let floor = case.floor_cpu_s_per_gb.map_or_else(String::new, |floor| format!("{:.1}", ours / floor));
-        let mark = mark(&case.pairs);
+        let is_doubtful =
+            case.pairs.iter().any(|pair| pair.aquifer.doubt().or_else(|| pair.kafka.doubt()).is_some());
+        let mark = format!("{}{}", mark(&case.pairs), if is_doubtful { "+" } else { "" });
         writeln!(
             page,
             "| {}{mark} | {:.0} | {:.0} | {} | {:.2} | {:.2} | {} | {floor} | {} | {} |",
@@ -217,8 +226,10 @@ const PAGE: &str = "\
 Aquifer and Apache Kafka, one node of each, in turn on the same core of the same machine; the load has the other core. Every ratio is
 the median of pairs that ran directly one behind the other, with the least and the most of them. The page cache is kept full of clean
 pages, loopback is one of its own with `cubic`; before and behind each pair a fixed piece of work tells whether the machine was quiet,
-and a pair of a busy machine is measured again, twice at most; what is busy then, too, is marked by `*`.
-Topics are not tiered unless the case says so, and then to a local folder, Kafka's by its own `LocalTieredStorage`. After each run all is read back, and counted: what was acknowledged is
+and a pair of a busy machine is measured again, twice at most; what is busy then, too, is marked by `*`. Where the load did not keep the
+rate that it should, or was late by itself, the row is marked by `+`.
+Topics are not tiered unless the case says so, and then to a local folder, Kafka's by its own
+`LocalTieredStorage`, which is published for tests and does not sync what it stores, as Aquifer does. After each run all is read back, and counted: what was acknowledged is
 there. Lanes are never mixed: *no sync* leaves writing to the kernel, as Kafka does by default; *sync before ack* has every record on
 disk before it is acknowledged.
 

@@ -4,7 +4,9 @@ use super::contender::{Contender, Lane, Programs, Who};
 use super::load;
 use crate::plain_client::{PlainClient, batch};
 use anyhow::{Context, Result, ensure};
+use aquifer_protocol::Str;
 use aquifer_protocol::messages::api_versions::ApiVersionsRequest;
+use aquifer_protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -17,7 +19,9 @@ const PARTITIONS: usize = 5_000;
 /// What is there when a broker is killed.
 const KILLED_PARTITIONS: usize = 1_000;
 const KILLED_MB: u64 = 10_000;
-const FIRST_ACK_DEADLINE: Duration = Duration::from_secs(300);
+/// A version of Metadata that names topics.
+const METADATA: i16 = 9;
+const DEADLINE: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(1);
 const TOPIC: &str = "standing";
 const LOCAL: &[&str] = &["remote.storage.enable=false"];
@@ -52,7 +56,7 @@ pub(crate) const PROBES: &[Probe] = &[
         measures: &[
             measure("resident memory", "MB"),
             measure("CPU", "% of a core"),
-            measure("resident memory of a connection", "KB"),
+            measure("growth of resident memory by a connection", "KB"),
             measure("CPU with 10,000 connections", "% of a core"),
         ],
         run: idle,
@@ -62,7 +66,7 @@ pub(crate) const PROBES: &[Probe] = &[
         what: "5,000 empty partitions: made, left alone, and the broker stopped in order and started again",
         measures: &[
             measure("making them", "s"),
-            measure("resident memory of a partition", "KB"),
+            measure("growth of resident memory by a partition", "KB"),
             measure("CPU", "% of a core"),
             measure("start to first acknowledgement", "ms"),
         ],
@@ -119,14 +123,14 @@ fn partitions(who: Who, programs: &Programs) -> Result<Vec<f64>> {
     let before = contender.resident_bytes()? as f64;
     let began = Instant::now();
     contender.create_topic(TOPIC, PARTITIONS, LOCAL)?;
-    first_ack(&contender, PARTITIONS - 1)?;
+    wait_for_leaders(&contender)?;
     let made = began.elapsed();
     sleep(SETTLED);
     let each = (contender.resident_bytes()? as f64 - before) / PARTITIONS as f64;
     let cpu = cpu_percent(&contender)?;
     contender.stop()?;
     contender.start_again()?;
-    let acknowledged = first_ack(&contender, 0)?;
+    let acknowledged = first_ack(&mut contender)?;
     contender.end()?;
     Ok(vec![made.as_secs_f64(), each / 1e3, cpu, ms(acknowledged)])
 }
@@ -137,7 +141,7 @@ fn start(who: Who, programs: &Programs) -> Result<Vec<f64>> {
     load::fill(&contender, TOPIC, 1)?;
     contender.stop()?;
     contender.start_again()?;
-    let acknowledged = first_ack(&contender, 0)?;
+    let acknowledged = first_ack(&mut contender)?;
     contender.end()?;
     Ok(vec![ms(acknowledged)])
 }
@@ -148,7 +152,7 @@ fn recovery(who: Who, programs: &Programs) -> Result<Vec<f64>> {
     let written = load::fill(&contender, TOPIC, KILLED_MB)?;
     contender.kill()?;
     contender.start_again()?;
-    let acknowledged = first_ack(&contender, 0)?;
+    let acknowledged = first_ack(&mut contender)?;
     // One more is there: the first that was acknowledged.
     load::all_is_there(&contender, TOPIC, written + 1)?;
     contender.end()?;
@@ -156,16 +160,35 @@ fn recovery(who: Who, programs: &Programs) -> Result<Vec<f64>> {
 }
 
 /// Asks until a record is acknowledged (`acks=all`); tells how long after the start of the process that was.
-fn first_ack(contender: &Contender, partition: usize) -> Result<Duration> {
-    let (address, partition) = (contender.address()?, i32::try_from(partition)?);
-    let try_once = || PlainClient::connect(address, "first")?.produce(TOPIC, partition, batch(100));
-    let until = Instant::now() + FIRST_ACK_DEADLINE;
+fn first_ack(contender: &mut Contender) -> Result<Duration> {
+    let address = contender.address()?;
+    let try_once = || PlainClient::connect(address, "first")?.produce(TOPIC, 0, batch(100));
+    let until = Instant::now() + DEADLINE;
     loop {
         match try_once() {
             Ok(_) => return Ok(contender.age()),
             Err(error) if Instant::now() > until => return Err(error),
             Err(_) => sleep(POLL),
         }
+        contender.is_running()?;
+    }
+}
+
+/// Asks until all partitions have one.
+fn wait_for_leaders(contender: &Contender) -> Result<()> {
+    let mut client = PlainClient::connect(contender.address()?, "leaders")?;
+    let topic = MetadataRequestTopic { name: Some(Str::from_static(TOPIC)), ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![topic]), ..MetadataRequest::default() };
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let (answer, _) = client.ask(&request, METADATA)?;
+        let partitions = answer.topics.first().map(|topic| &topic.partitions[..]).unwrap_or_default();
+        let led = partitions.iter().filter(|partition| partition.leader_id >= 0).count();
+        if led == PARTITIONS {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "{led} of {PARTITIONS} partitions have a leader");
+        sleep(POLL * 20);
     }
 }
 

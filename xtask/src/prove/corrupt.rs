@@ -63,8 +63,8 @@ const MIXES: [&[Kind]; 8] = [
     &[Kind::ManifestPage],
     &[Kind::ManifestAtStart],
 ];
-const OF_NODE: [Kind; 5] =
-    [Kind::DirFormat, Kind::NodeFile, Kind::MetadataImage, Kind::RaftLog, Kind::ClusterMarker];
+const OF_NODE: [Kind; 6] =
+    [Kind::DirFormat, Kind::NodeFile, Kind::MetadataImage, Kind::RaftLog, Kind::Journal, Kind::ClusterMarker];
 
 pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
     let places = flags.take("places", 1_000)?;
@@ -188,8 +188,11 @@ impl Proof<'_> {
 
     /// Harms one file of the node, and starts the broker on it.
     fn node_round(&mut self) -> Result<()> {
-        self.world.restore()?;
         let kind = *self.dice.pick(&OF_NODE).context("kinds")?;
+        match kind {
+            Kind::Journal => self.world.restore_killed()?,
+            _ => self.world.restore()?,
+        }
         let mut sites = of_node(&self.world, kind)?;
         self.dice.shuffle(&mut sites);
         // A metadata image is only there once there was a snapshot.
@@ -210,7 +213,7 @@ impl Proof<'_> {
                 let said = ended(broker)?;
                 let detected = names(&said, &name);
                 // All is there and served: what was harmed had no meaning, if nobody has told of it.
-                let meaningless = !detected && kind == Kind::RaftLog;
+                let meaningless = !detected && matches!(kind, Kind::RaftLog | Kind::Journal);
                 Seen { detected, meaningless, mended: detected, ..Seen::default() }
             }
         };

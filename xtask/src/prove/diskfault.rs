@@ -42,8 +42,9 @@ const UNOPENED: &str = "aquifer_replica_partitions_unopened";
 /// The broker tries again each 30 s at the latest.
 const REOPEN_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
-/// Nothing leaves the local disk, so that it fills; and nothing but the disk itself says that it is full.
-const SETTINGS: [(&str, &str); 5] = [
+/// Nothing leaves the local disk, so that it fills, and nothing but the disk itself says that it is full.
+const SETTINGS: [(&str, &str); 6] = [
+    ("log.journal.logs.min", "1"),
     ("log.segment.bytes", "4194304"),
     ("tier.roll.ms", "1000"),
     ("log.local.retention.ms", "-1"),
@@ -58,16 +59,33 @@ pub(crate) fn main(binary: &Path, flags: Flags) -> Result<()> {
 
 pub(crate) fn run(binary: &Path) -> Result<()> {
     check_machine(&[Kind::Ext4])?;
-    failing(binary, "failing", Blows::of(0))?.must_be_clean()?;
+    for journal in [JOURNAL, NO_JOURNAL] {
+        failing(binary, "failing", Blows::of(0), journal)?.must_be_clean()?;
+    }
     full(binary)
 }
 
+/// What is acknowledged is in a journal, which is small beside the disk and has all its blocks: what fails is the sync of segments that
+/// it answers for.
+const JOURNAL: (&str, &str) = ("log.journal.bytes", "2097152");
+/// What fails is the sync that an acknowledgement waits for.
+pub(super) const NO_JOURNAL: (&str, &str) = ("log.journal.bytes", "0");
+
+fn with(journal: (&'static str, &'static str)) -> Vec<(&'static str, &'static str)> {
+    SETTINGS.into_iter().chain([journal]).collect()
+}
+
 /// The history of a disk whose first failed sync is followed by one that succeeds.
-pub(super) fn failing(binary: &Path, name: &str, blows: Blows) -> Result<History> {
+pub(super) fn failing(
+    binary: &Path,
+    name: &str,
+    blows: Blows,
+    journal: (&'static str, &'static str),
+) -> Result<History> {
     let memory = Memory::mount(&format!("{name}-memory"), MEMORY_MB)?;
     let mut disk = Mounted::make(name, Kind::Ext4, memory.point(), IMAGE_MB)?;
     let url = folder(name)?;
-    let mut broker = Broker::start_in(binary, name, &disk.point().join("data"), &url, &SETTINGS)?;
+    let mut broker = Broker::start_in(binary, name, &disk.point().join("data"), &url, &with(journal))?;
     let mut rig = Rig::start(name, &broker, Blows { rate: FAILING_RATE, ..blows })?;
     rig.soak.wait_for_more(1)?;
     memory.fill(FAILING_ROOM_MB)?;
@@ -91,7 +109,7 @@ pub(super) fn failing(binary: &Path, name: &str, blows: Blows) -> Result<History
 fn full(binary: &Path) -> Result<()> {
     let mut disk = Mounted::make("full", Kind::Ext4, &places::data()?, FULL_IMAGE_MB)?;
     let url = folder("full")?;
-    let mut broker = Broker::start_in(binary, "full", &disk.point().join("data"), &url, &SETTINGS)?;
+    let mut broker = Broker::start_in(binary, "full", &disk.point().join("data"), &url, &with(JOURNAL))?;
     disk.fill(ROOM_MB)?;
     let mut rig = Rig::start("full", &broker, Blows { rate: RATE, ..Blows::of(0) })?;
     rig.soak.wait_for_more(1)?;

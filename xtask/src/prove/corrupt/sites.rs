@@ -25,6 +25,7 @@ pub(super) enum Kind {
     NodeFile,
     MetadataImage,
     RaftLog,
+    Journal,
     ClusterMarker,
     ManifestLive,
     ManifestAtStart,
@@ -49,6 +50,8 @@ pub(super) enum Fate {
     NoStart,
     /// It does not start, or the byte means nothing.
     NoStartOrNothing,
+    /// It is told, or the byte means nothing. Everything can be read.
+    ToldOrNothing,
 }
 
 impl Kind {
@@ -65,6 +68,7 @@ impl Kind {
             Kind::NodeFile => "metadata node file",
             Kind::MetadataImage => "metadata image",
             Kind::RaftLog => "Raft log (redb)",
+            Kind::Journal => "journal, of a broker that was killed",
             Kind::ClusterMarker => "cluster marker",
             Kind::ManifestLive => "newest manifest, while running",
             Kind::ManifestAtStart => "newest manifest, while stopped",
@@ -94,6 +98,7 @@ impl Kind {
             Kind::ManifestAtStart | Kind::ManifestFormer | Kind::ManifestPage => Fate::Told,
             Kind::DirFormat | Kind::NodeFile | Kind::ClusterMarker => Fate::NoStart,
             Kind::RaftLog => Fate::NoStartOrNothing,
+            Kind::Journal => Fate::ToldOrNothing,
         }
     }
 
@@ -192,6 +197,7 @@ pub(super) fn of_node(world: &World, kind: Kind) -> Result<Vec<Site>> {
         Kind::DirFormat => vec![world.data().join("format")],
         Kind::NodeFile => vec![metadata.join("node")],
         Kind::RaftLog => vec![metadata.join("raft.redb")],
+        Kind::Journal => listed(&world.data().join("journal"))?,
         Kind::MetadataImage => {
             let mut files = listed(&metadata)?;
             files.retain(|file| file.extension().is_some_and(|found| found == "snapshot"));

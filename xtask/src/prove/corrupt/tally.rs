@@ -53,7 +53,8 @@ impl Tally {
         row.verified += usize::from(seen.verified);
         row.mended += usize::from(seen.mended);
         let fate = place.site.kind.fate();
-        if !(seen.detected || seen.meaningless && fate == Fate::NoStartOrNothing) {
+        let may_mean_nothing = matches!(fate, Fate::NoStartOrNothing | Fate::ToldOrNothing);
+        if !(seen.detected || seen.meaningless && may_mean_nothing) {
             self.faults.push(format!("not detected: {place}"));
         }
         if place.site.kind.is_verified() && !seen.verified {

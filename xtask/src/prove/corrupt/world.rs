@@ -28,8 +28,11 @@ const WRITING: Duration = Duration::from_secs(12);
 const RATE: u64 = 1_500;
 const VALUE_BYTES: u64 = 200;
 const LEAVING_DEADLINE: Duration = Duration::from_secs(60);
-/// Segments close within a second; nothing leaves but where a topic says so; heads of manifests are short, so that there are pages.
-const SETTINGS: [(&str, &str); 10] = [
+/// Segments close within a second; nothing leaves but where a topic says so; heads of manifests are short, so that there are pages; what
+/// is acknowledged goes through a journal that is soon full.
+const SETTINGS: [(&str, &str); 12] = [
+    ("log.journal.logs.min", "1"),
+    ("log.journal.bytes", "2097152"),
     ("log.roll.ms", "400"),
     ("tier.roll.ms", "1000"),
     ("tier.check.interval.ms", "200"),
@@ -98,6 +101,10 @@ impl World {
             }
         }
         history.must_be_clean()?;
+        broker.kill()?;
+        world.copy("data", "killed-data")?;
+        world.copy("bucket", "killed-bucket")?;
+        broker.start_again()?;
         broker.end()?;
         world.find_bases()?;
         world.copy("data", "kept-data")?;
@@ -128,10 +135,16 @@ impl World {
         Ok(self.root.join(format!("kept-{first}")).join(parts.as_path()))
     }
 
-    /// Makes all as it was.
+    /// Makes all as it was when a broker had stopped in order.
     pub(super) fn restore(&self) -> Result<()> {
         self.copy("kept-data", "data")?;
         self.copy("kept-bucket", "bucket")
+    }
+
+    /// The same as it was when a broker had been killed: the next one will look into its journal.
+    pub(super) fn restore_killed(&self) -> Result<()> {
+        self.copy("killed-data", "data")?;
+        self.copy("killed-bucket", "bucket")
     }
 
     fn copy(&self, from: &str, to: &str) -> Result<()> {

@@ -75,7 +75,7 @@ pub(super) fn kills_before_an_answer(binary: &Path) -> Result<History> {
 }
 
 pub(super) fn failing_disk(binary: &Path) -> Result<History> {
-    diskfault::failing(binary, "failing", Blows::patient(0))
+    diskfault::failing(binary, "failing", Blows::patient(0), diskfault::NO_JOURNAL)
 }
 
 /// A producer for as long as a case needs one.
