@@ -264,8 +264,11 @@ impl Appending<'_> {
     /// Where the leaders are that the answer names in place of this broker (KIP-951).
     fn add_endpoints(&self, response: &mut ProduceResponse) {
         let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-        let mut leaders: Vec<i32> = partitions.map(|partition| partition.current_leader.leader_id).collect();
-        leaders.retain(|leader| *leader >= 0);
+        let leaders = partitions.map(|partition| partition.current_leader.leader_id);
+        let mut leaders: Vec<i32> = leaders.filter(|leader| *leader >= 0).collect();
+        if leaders.is_empty() {
+            return;
+        }
         leaders.sort_unstable();
         leaders.dedup();
         for (id, endpoint, rack) in super::cluster::endpoints(self.image, &leaders) {

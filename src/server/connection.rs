@@ -20,8 +20,9 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aquifer_model::ByteCount;
@@ -74,6 +75,31 @@ struct Outstanding {
 enum Pending {
     Ready(Result<Outgoing, Ended>),
     Waiting(Answer),
+}
+
+impl Outstanding {
+    /// Whether its answer is there; has `context` woken when it will be.
+    fn is_ready(&mut self, context: &mut Context<'_>) -> bool {
+        if let Pending::Waiting(answer) = &mut self.answer
+            && let Poll::Ready(outgoing) = answer.as_mut().poll(context)
+        {
+            self.answer = Pending::Ready(outgoing);
+        }
+        matches!(self.answer, Pending::Ready(_))
+    }
+
+    /// Whether its answer, which is there, may leave by one write with the one before.
+    fn goes_with(&self, before: &Outgoing) -> bool {
+        matches!(&self.answer, Pending::Ready(Ok(answer)) if before.goes_with(answer))
+    }
+
+    /// Its answer, which is there.
+    fn into_answer(self) -> Result<Outgoing, Ended> {
+        match self.answer {
+            Pending::Ready(answer) => answer,
+            Pending::Waiting(_) => unreachable!("it was seen to be ready"),
+        }
+    }
 }
 
 /// A connection being served.
@@ -134,7 +160,7 @@ impl Connection {
         // What was started is answered even when the next request was garbage: its effects have happened.
         let last_answers = async {
             while !self.outstanding.is_empty() {
-                let answer = next_answer(&mut self.outstanding).await;
+                let answer = next_answer(&mut self.outstanding, self.serial).await;
                 if self.write(answer).await.is_err() {
                     break;
                 }
@@ -147,6 +173,8 @@ impl Connection {
 
     /// Serves; `Err` when answers cannot be written any more.
     async fn serve_until(&mut self, stopping: &CancellationToken) -> Result<Ended, Ended> {
+        // Once for all requests: each new one would take its place among those of all connections.
+        let mut stopped = pin!(stopping.cancelled());
         loop {
             if self.outstanding.is_empty() {
                 self.serial = false;
@@ -157,8 +185,8 @@ impl Connection {
             let idle = self.outstanding.is_empty();
             tokio::select! {
                 biased;
-                answer = next_answer(&mut self.outstanding) => self.write(answer).await?,
-                () = stopping.cancelled() => return Ok(Ended::Stopping),
+                answer = next_answer(&mut self.outstanding, self.serial) => self.write(answer).await?,
+                () = &mut stopped => return Ok(Ended::Stopping),
                 () = over(muted_until) => self.muted_until = None,
                 frame = self.arrivals.next(&self.limits, &self.world, may_read) => {
                     let started = match frame {
@@ -175,12 +203,8 @@ impl Connection {
         }
     }
 
-    /// Writes an answer, and by the same call those that are ready behind it and need no care of their own.
     async fn write(&mut self, answer: Result<Outgoing, Ended>) -> Result<(), Ended> {
-        let mut answer = answer?;
-        while let Some(next) = ready_with(&answer, &mut self.outstanding) {
-            answer.join(next);
-        }
+        let answer = answer?;
         self.mute(answer.muted_until);
         let writer = &mut self.writer;
         let writing = async {
@@ -275,33 +299,31 @@ async fn over(until: Option<Instant>) {
     }
 }
 
-/// The oldest answer, if it is there and may leave by one write with the one before.
-fn ready_with(before: &Outgoing, outstanding: &mut VecDeque<Outstanding>) -> Option<Outgoing> {
-    let next = outstanding
-        .pop_front_if(|next| matches!(&next.answer, Pending::Ready(Ok(next)) if before.goes_with(next)))?;
-    match next.answer {
-        Pending::Ready(answer) => answer.ok(),
-        Pending::Waiting(_) => unreachable!("it was just seen to be ready"),
-    }
-}
-
-/// The oldest answer, when it is there; the others make progress meanwhile. Waits for ever while nothing is outstanding.
-async fn next_answer(outstanding: &mut VecDeque<Outstanding>) -> Result<Outgoing, Ended> {
+/// The oldest answer, when it is there, and with it those behind it that are there as well and may leave by the same write. Waits for
+/// ever while nothing is outstanding.
+///
+/// Only the oldest is asked, and the last if it is one that does what it does while it is asked (`serial`): of the others only the
+/// wait is left, and their turn comes.
+async fn next_answer(outstanding: &mut VecDeque<Outstanding>, serial: bool) -> Result<Outgoing, Ended> {
     std::future::poll_fn(|context| {
-        for one in outstanding.iter_mut() {
-            if let Pending::Waiting(answer) = &mut one.answer
-                && let Poll::Ready(outgoing) = answer.as_mut().poll(context)
-            {
-                one.answer = Pending::Ready(outgoing);
-            }
+        if serial
+            && outstanding.len() > 1
+            && let Some(last) = outstanding.back_mut()
+        {
+            last.is_ready(context);
         }
-        match outstanding.front() {
-            Some(Outstanding { answer: Pending::Ready(_), .. }) => match outstanding.pop_front() {
-                Some(Outstanding { answer: Pending::Ready(outgoing), .. }) => Poll::Ready(outgoing),
-                _ => unreachable!("the front was just seen to be ready"),
-            },
-            _ => Poll::Pending,
+        let Some(oldest) = outstanding.pop_front_if(|oldest| oldest.is_ready(context)) else {
+            return Poll::Pending;
+        };
+        let mut answer = oldest.into_answer();
+        while let Ok(together) = &mut answer
+            && let Some(next) =
+                outstanding.pop_front_if(|next| next.is_ready(context) && next.goes_with(together))
+            && let Ok(next) = next.into_answer()
+        {
+            together.join(next);
         }
+        Poll::Ready(answer)
     })
     .await
 }
@@ -309,6 +331,9 @@ async fn next_answer(outstanding: &mut VecDeque<Outstanding>) -> Result<Outgoing
 #[cfg(test)]
 mod tests {
     use aquifer_protocol::Writer;
+    use aquifer_runtime::clock::Clock;
+    use futures::FutureExt as _;
+    use tokio::sync::oneshot;
 
     use super::*;
 
@@ -318,37 +343,82 @@ mod tests {
         writer.finish().expect("four bytes fit into a frame").into()
     }
 
+    /// What is left of the answers' bytes, in the order in which they leave.
+    fn bytes(answers: impl IntoIterator<Item = Outgoing>) -> Vec<Bytes> {
+        answers.into_iter().map(|answer| answer.segments.into_bytes()).collect()
+    }
+
     fn queue(answers: impl IntoIterator<Item = Pending>) -> VecDeque<Outstanding> {
         answers.into_iter().map(|answer| Outstanding { answer, _held: Held::default() }).collect()
     }
 
-    #[test]
-    fn answers_that_are_ready_leave_together_in_order_and_none_overtakes_another() {
-        let ready = |number| Pending::Ready(Ok(answer(number)));
-        let waits = || Pending::Waiting(Box::pin(std::future::pending()));
-        let mut outstanding = queue([ready(2), ready(3), waits(), ready(5)]);
-        let mut together = answer(1);
-        while let Some(next) = ready_with(&together, &mut outstanding) {
-            together.join(next);
-        }
-        assert_eq!(outstanding.len(), 2, "the one that waits, and the one behind it");
-        let each: Vec<_> =
-            [1, 2, 3].map(answer).iter().flat_map(|one| one.segments.slices().to_vec()).collect();
-        assert_eq!(together.segments.slices(), each);
-        let mut failed = queue([Pending::Ready(Err(Ended::Stopping)), ready(2)]);
-        assert!(
-            ready_with(&together, &mut failed).is_none(),
-            "what ends a connection is written after what is answered"
-        );
-        assert_eq!(failed.len(), 2);
+    fn ready(number: i32) -> Pending {
+        Pending::Ready(Ok(answer(number)))
+    }
+
+    /// One that is there once it is told to be.
+    fn told(number: i32) -> (oneshot::Sender<()>, Pending) {
+        let (tell, told) = oneshot::channel();
+        let waiting = async move {
+            told.await.expect("it is told");
+            Ok(answer(number))
+        };
+        (tell, Pending::Waiting(Box::pin(waiting)))
+    }
+
+    fn next(outstanding: &mut VecDeque<Outstanding>, serial: bool) -> Option<Result<Outgoing, Ended>> {
+        next_answer(outstanding, serial).now_or_never()
     }
 
     #[test]
-    fn a_client_rests_for_the_longest_of_the_answers_that_left_together() {
-        let now = Instant::now();
-        let mut together = Outgoing { muted_until: Some(now + Duration::from_secs(2)), ..answer(1) };
-        together.join(Outgoing { muted_until: Some(now + Duration::from_secs(1)), ..answer(2) });
-        together.join(answer(3));
-        assert_eq!(together.muted_until, Some(now + Duration::from_secs(2)));
+    fn answers_that_are_there_leave_together_and_none_overtakes_another() {
+        let ((second, waits), (fourth, waits_too)) = (told(2), told(4));
+        let mut outstanding = queue([ready(1), waits, ready(3), waits_too]);
+        let alone = next(&mut outstanding, false).expect("the first is there").expect("an answer");
+        assert_eq!(bytes([alone]), bytes([answer(1)]));
+        assert!(next(&mut outstanding, false).is_none(), "the third waits for the second");
+        second.send(()).expect("it waits");
+        fourth.send(()).expect("it waits");
+        let together = next(&mut outstanding, false).expect("all are there").expect("an answer");
+        assert_eq!(bytes([together]).concat(), bytes([2, 3, 4].map(answer)).concat());
+        assert!(outstanding.is_empty());
+    }
+
+    #[test]
+    fn what_ends_a_connection_comes_behind_what_is_answered() {
+        let mut outstanding = queue([ready(1), Pending::Ready(Err(Ended::Stopping)), ready(3)]);
+        let answered = next(&mut outstanding, false).expect("it is there").expect("an answer");
+        assert_eq!(bytes([answered]), bytes([answer(1)]));
+        assert!(next(&mut outstanding, false).expect("it is there").is_err());
+    }
+
+    #[test]
+    fn a_request_that_works_while_it_is_asked_is_asked_before_its_turn() {
+        let (first, waits) = told(1);
+        let (worked, work) = oneshot::channel();
+        let working = async move {
+            worked.send(()).expect("somebody looks");
+            Ok(answer(2))
+        };
+        let mut outstanding = queue([waits, Pending::Waiting(Box::pin(working))]);
+        assert!(next(&mut outstanding, true).is_none());
+        work.now_or_never().expect("it has worked").expect("it has worked");
+        first.send(()).expect("it waits");
+        let together = next(&mut outstanding, true).expect("both are there").expect("an answer");
+        assert_eq!(bytes([together]).concat(), bytes([1, 2].map(answer)).concat());
+    }
+
+    #[test]
+    fn a_client_rests_for_the_longest_of_the_answers_that_leave_together() {
+        let now = Clock::system().now();
+        let muted = |number, seconds| {
+            let mut muted = answer(number);
+            muted.muted_until = Some(now + Duration::from_secs(seconds));
+            Pending::Ready(Ok(muted))
+        };
+        let mut outstanding = queue([muted(1, 2), muted(2, 3), muted(3, 1), ready(4)]);
+        let together = next(&mut outstanding, false).expect("all are there").expect("an answer");
+        assert!(outstanding.is_empty());
+        assert_eq!(together.muted_until, Some(now + Duration::from_secs(3)));
     }
 }
