@@ -132,7 +132,7 @@ impl AnswerMemory {
     }
 
     /// Takes room in the budget if there is some at once.
-    pub(super) fn try_take(&self, bytes: ByteCount, now: Instant) -> Option<Held> {
+    pub(crate) fn try_take(&self, bytes: ByteCount, now: Instant) -> Option<Held> {
         self.budget.try_take(bytes).map(|permit| self.lend(permit, now))
     }
 

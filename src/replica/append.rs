@@ -80,6 +80,10 @@ impl Replica {
         deadline: Instant,
     ) -> Result<(), AckError> {
         let mut marks = self.marks();
+        // Dropped before anybody waited: the epoch and the offsets may be as they were, and nobody would move the mark for these.
+        if self.log().cuts() != records.appended.cuts {
+            return Err(AckError::NotLeader);
+        }
         let reached = marks
             .wait_for(|marks| marks.high_watermark >= records.upto || marks.leading != Some(records.epoch));
         let marks = match tokio::time::timeout_at(deadline, reached).await {

@@ -78,13 +78,16 @@ enum Pending {
 }
 
 impl Outstanding {
-    /// Whether its answer is there; has `context` woken when it will be.
-    fn is_ready(&mut self, context: &mut Context<'_>) -> bool {
+    /// Has it get on, and `context` woken when it can get on again.
+    fn ask(&mut self, context: &mut Context<'_>) {
         if let Pending::Waiting(answer) = &mut self.answer
             && let Poll::Ready(outgoing) = answer.as_mut().poll(context)
         {
             self.answer = Pending::Ready(outgoing);
         }
+    }
+
+    fn is_ready(&self) -> bool {
         matches!(self.answer, Pending::Ready(_))
     }
 
@@ -306,22 +309,25 @@ async fn over(until: Option<Instant>) {
 /// wait is left, and their turn comes.
 async fn next_answer(outstanding: &mut VecDeque<Outstanding>, serial: bool) -> Result<Outgoing, Ended> {
     std::future::poll_fn(|context| {
+        if let Some(oldest) = outstanding.front_mut() {
+            oldest.ask(context);
+        }
         if serial
             && outstanding.len() > 1
             && let Some(last) = outstanding.back_mut()
         {
-            last.is_ready(context);
+            last.ask(context);
         }
-        let Some(oldest) = outstanding.pop_front_if(|oldest| oldest.is_ready(context)) else {
+        let Some(oldest) = outstanding.pop_front_if(|oldest| oldest.is_ready()) else {
             return Poll::Pending;
         };
         let mut answer = oldest.into_answer();
-        while let Ok(together) = &mut answer
-            && let Some(next) =
-                outstanding.pop_front_if(|next| next.is_ready(context) && next.goes_with(together))
-            && let Ok(next) = next.into_answer()
-        {
-            together.join(next);
+        while let (Ok(together), Some(next)) = (&mut answer, outstanding.front_mut()) {
+            next.ask(context);
+            match outstanding.pop_front_if(|next| next.goes_with(together)).map(Outstanding::into_answer) {
+                Some(Ok(next)) => together.join(next),
+                Some(Err(_)) | None => break,
+            }
         }
         Poll::Ready(answer)
     })
@@ -336,6 +342,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::handlers::answer_memory::AnswerMemory;
 
     fn answer(number: i32) -> Outgoing {
         let mut writer = Writer::frame();
@@ -393,19 +400,49 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_works_while_it_is_asked_is_asked_before_its_turn() {
-        let (first, waits) = told(1);
-        let (worked, work) = oneshot::channel();
-        let working = async move {
-            worked.send(()).expect("somebody looks");
-            Ok(answer(2))
+    fn before_its_turn_none_is_asked_but_one_that_works_while_it_is_asked() {
+        let works = |number| {
+            let (worked, work) = oneshot::channel();
+            let working = async move {
+                worked.send(()).expect("somebody looks");
+                Ok(answer(number))
+            };
+            (work, Pending::Waiting(Box::pin(working)))
         };
-        let mut outstanding = queue([waits, Pending::Waiting(Box::pin(working))]);
+        let ((first, waits), (mut second, working), (mut last, serial)) = (told(1), works(2), works(3));
+        let mut outstanding = queue([waits, working, serial]);
+        assert!(next(&mut outstanding, false).is_none());
+        second.try_recv().expect_err("its turn has not come");
+        last.try_recv().expect_err("its turn has not come");
         assert!(next(&mut outstanding, true).is_none());
-        work.now_or_never().expect("it has worked").expect("it has worked");
+        second.try_recv().expect_err("its turn has not come");
+        last.try_recv().expect("it has worked");
         first.send(()).expect("it waits");
-        let together = next(&mut outstanding, true).expect("both are there").expect("an answer");
-        assert_eq!(bytes([together]).concat(), bytes([1, 2].map(answer)).concat());
+        let together = next(&mut outstanding, true).expect("all are there").expect("an answer");
+        assert_eq!(bytes([together]).concat(), bytes([1, 2, 3].map(answer)).concat());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_the_oldest_hears_of_it() {
+        let (first, waits) = told(1);
+        let mut outstanding = queue([waits, ready(2)]);
+        let (answered, ()) = tokio::join!(next_answer(&mut outstanding, false), async {
+            tokio::task::yield_now().await;
+            first.send(()).expect("it waits");
+        });
+        assert_eq!(bytes([answered.expect("an answer")]).concat(), bytes([1, 2].map(answer)).concat());
+    }
+
+    #[test]
+    fn an_answer_whose_memory_others_may_need_leaves_alone() {
+        let memory = AnswerMemory::new(ByteCount::kib(1)).try_take(ByteCount(4), Clock::system().now());
+        let mut held = answer(2);
+        held.memory = Some(memory.expect("there is enough"));
+        let mut outstanding = queue([ready(1), Pending::Ready(Ok(held)), ready(3)]);
+        for number in 1..=3 {
+            let alone = next(&mut outstanding, false).expect("it is there").expect("an answer");
+            assert_eq!(bytes([alone]), bytes([answer(number)]));
+        }
     }
 
     #[test]

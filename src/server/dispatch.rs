@@ -40,7 +40,7 @@ pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Outgoing, Ended>> + 
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) segments: Segments,
-    memory: Option<Held>,
+    pub(super) memory: Option<Held>,
     /// Until when its client is read no more from (KIP-219).
     pub(super) muted_until: Option<Instant>,
     /// Who pays for the time that it takes to write it, if anyone does.
@@ -89,7 +89,7 @@ pub(super) enum Reply {
     },
     /// Its answer.
     Now(Outgoing),
-    /// What it does is done; only its answer waits. The next request may start.
+    /// What it does is done; only its answer waits, and is not asked for before its turn. The next request may start.
     Overlapping {
         answer: Answer,
         /// Until when its client is read no more from.
