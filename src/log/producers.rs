@@ -305,11 +305,16 @@ impl Producers {
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Producers, FormatError> {
         let entries = reader.list(24, |reader| Ok((ProducerId(reader.i64()?), Entry::read(reader)?)))?;
         let mut producers = Producers::default();
+        let invalid = |what| Err(FormatError::Invalid { format: "producer state", what });
         for (id, entry) in entries {
-            if let Some(first) = entry.txn_first {
-                producers.open.insert(first, id);
+            if let Some(first) = entry.txn_first
+                && producers.open.insert(first, id).is_some()
+            {
+                return invalid("two transactions begin at one offset");
             }
-            producers.entries.insert(id, entry);
+            if producers.entries.insert(id, entry).is_some() {
+                return invalid("a producer is named twice");
+            }
         }
         let ended = reader
             .list(16, |reader| Ok(EndedTxn { first: read_offset(reader)?, marker: read_offset(reader)? }))?;

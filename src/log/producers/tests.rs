@@ -166,3 +166,21 @@ fn bytes_round_trip_and_any_bytes_are_survived() {
         assert_eq!(Marker::parse(key, value), None);
     }
 }
+
+#[test]
+fn what_names_a_producer_or_the_start_of_a_transaction_twice_is_refused() {
+    let read = |named: &[(i64, Option<i64>)]| {
+        let mut writer = Writer::new();
+        writer.list(named, |writer, (id, first)| {
+            writer.i64(*id);
+            Entry { txn_first: first.map(offset), ..Entry::new(ProducerEpoch(0)) }.write(writer);
+        });
+        writer.list(&[], |_, _: &EndedTxn| {});
+        Producers::read(&mut Reader::new("test", &writer.finish()))
+    };
+    let sound = read(&[(1, Some(5)), (2, Some(6)), (3, None), (4, None)]).expect("each is named once");
+    assert_eq!((sound.len(), sound.open.len()), (4, 2));
+    for twice in [[(1, Some(5)), (1, None)], [(1, None), (1, None)], [(1, Some(5)), (2, Some(5))]] {
+        assert!(matches!(read(&twice), Err(FormatError::Invalid { .. })), "{twice:?}");
+    }
+}
