@@ -194,7 +194,7 @@ impl Run {
         process::pin(std::process::id(), LOAD_CORE)?;
         let found = probe.run(who, &self.programs)?;
         for (measure, number) in probe.measures.iter().zip(&found) {
-            println!("   {:<8} {:<34} {number:>10.1} {}", who.name(), measure.name, measure.unit);
+            println!("   {:<8} {:<44} {number:>10.1} {}", who.name(), measure.name, measure.unit);
         }
         Ok(found)
     }
