@@ -56,12 +56,13 @@ pub(crate) fn prepare() -> Result<()> {
 
 /// Fails unless the program of this package is there.
 pub(crate) fn require(package: &str) -> Result<()> {
-    match missing().iter().find(|(.., found)| *found == package) {
-        Some((_, name, package)) => {
-            bail!("this needs {name}: install {package}, or run `cargo xtask test` once")
-        }
-        None => Ok(()),
+    let Some((probe, name, _)) = NEEDED.iter().find(|(.., known)| *known == package) else {
+        bail!("no program is known to come with {package}");
+    };
+    if works(probe) {
+        return Ok(());
     }
+    bail!("this needs {name}: install {package}, or run `cargo xtask test` once")
 }
 
 type Program = (&'static [&'static str], &'static str, &'static str);

@@ -13,7 +13,7 @@ use aquifer_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic
 use aquifer_protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use aquifer_protocol::{Records, Request, Str};
 use bytes::Bytes;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -41,13 +41,9 @@ impl PlainClient {
     pub(crate) fn ask<R: Request>(&mut self, request: &R, version: i16) -> Result<(R::Response, u64)> {
         let framed = encode_request(request, version, 1, Some(self.name.clone()))?.into_bytes();
         self.stream.write_all(&framed).with_context(|| format!("asking {}", R::NAME))?;
-        let mut length = [0; 4];
-        self.stream.read_exact(&mut length).with_context(|| format!("waiting for {}", R::NAME))?;
-        let length = u32::from_be_bytes(length) as usize;
-        ensure!(length <= ANSWER_BYTES_MAX, "an answer of {length} bytes");
-        let mut answer = vec![0; length];
-        self.stream.read_exact(&mut answer)?;
-        Ok((decode_response::<R>(Bytes::from(answer), version)?, framed.len() as u64 - 4))
+        let answer = answer::<R>(&mut self.stream, version);
+        let answer = answer.with_context(|| format!("waiting for {}", R::NAME))?;
+        Ok((answer, framed.len() as u64 - 4))
     }
 
     /// Appends with `acks=all`; gives the bytes of the request.
@@ -106,6 +102,19 @@ impl PlainClient {
         }
         bail!("{key} of {client}: {} {:?}", entry.error_code, entry.error_message)
     }
+}
+
+/// Reads the answer to a request of this kind.
+pub(crate) fn answer<R: Request>(stream: &mut TcpStream, version: i16) -> io::Result<R::Response> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let length = u32::from_be_bytes(length) as usize;
+    if length > ANSWER_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("an answer of {length} bytes")));
+    }
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer)?;
+    decode_response::<R>(Bytes::from(answer), version).map_err(io::Error::other)
 }
 
 /// The offset behind the last whole batch of these, if there is one.

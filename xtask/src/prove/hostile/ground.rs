@@ -2,8 +2,9 @@
 //!
 //! An attacker expects to be cut off: an error of its socket is the broker's defence, and is counted, not told.
 
+use crate::plain_client;
 use anyhow::{Context, Result};
-use aquifer_protocol::frame::{decode_response, encode_request};
+use aquifer_protocol::frame::encode_request;
 use aquifer_protocol::{Request, Str};
 use bytes::Bytes;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -17,8 +18,6 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How soon an attacker notices that all is over.
 const NOTICE: Duration = Duration::from_millis(100);
-/// An answer longer than this is not read.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Attackers give way to broker and good client: this is about limits, not about who gets the processor.
 const NICENESS: i32 = 15;
 
@@ -151,18 +150,7 @@ impl Attacker<'_> {
         if !self.send(stream, &framed(request, version)) {
             return None;
         }
-        let mut answer = || -> io::Result<R::Response> {
-            let mut length = [0; 4];
-            stream.read_exact(&mut length)?;
-            let length = u32::from_be_bytes(length) as usize;
-            if length > ANSWER_BYTES_MAX {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            let mut frame = vec![0; length];
-            stream.read_exact(&mut frame)?;
-            decode_response::<R>(Bytes::from(frame), version).map_err(io::Error::other)
-        };
-        self.count(answer())
+        self.count(plain_client::answer::<R>(stream, version))
     }
 }
 
