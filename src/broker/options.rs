@@ -112,6 +112,7 @@ pub(super) fn tier(tier: &config::Tier) -> aquifer_tiering::Options {
         index_cache_bytes: read.index_cache,
         loading_bytes: read.loading,
         ahead_bytes_max: read.ahead_max,
+        ahead_horizon: read.ahead_horizon,
         ahead_bytes_total: read.ahead_total,
         ahead_requests_max: read.ahead_requests_max as usize,
         ahead_segments_max: read.ahead_segments_max as usize,

@@ -108,6 +108,8 @@ pub struct TierRead {
     pub loading: ByteCount,
     /// `tier.read.ahead.bytes.max`.
     pub ahead_max: ByteCount,
+    /// `tier.read.ahead.horizon.ms`.
+    pub ahead_horizon: Duration,
     /// `tier.read.ahead.total.bytes`.
     pub ahead_total: ByteCount,
     /// `tier.read.ahead.requests.max`.
@@ -328,6 +330,11 @@ fn read_read(r: &mut Reader<'_>) -> TierRead {
         ),
         ahead_max: r.read(
             bytes("tier.read.ahead.bytes.max", 192 * MIB).doc("Bytes that one sequential reader is read ahead of, at most."),
+        ),
+        ahead_horizon: r.read(
+            millis("tier.read.ahead.horizon.ms", 2 * SECOND)
+                .range(100, MINUTE)
+                .doc("Milliseconds that it is read ahead of by the pace at which it takes, but for two chunks."),
         ),
         ahead_total: r.read(
             bytes("tier.read.ahead.total.bytes", 256 * MIB)

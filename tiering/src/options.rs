@@ -45,6 +45,9 @@ pub struct Options {
     pub loading_bytes: ByteCount,
     /// `tier.read.ahead.bytes.max`: how far one sequential reader is read ahead of.
     pub ahead_bytes_max: ByteCount,
+    /// `tier.read.ahead.horizon.ms`: how far in time; a reader that takes its time has no more loaded ahead of it than it takes in
+    /// so long, but for two chunks.
+    pub ahead_horizon: Duration,
     /// `tier.read.ahead.total.bytes`: the same over all readers, who share it evenly; at most two thirds of the cache, lest
     /// read-ahead evicts what it has just brought.
     pub ahead_bytes_total: ByteCount,
@@ -137,6 +140,7 @@ impl Default for Options {
             index_cache_bytes: ByteCount::mib(64),
             loading_bytes: ByteCount::mib(256),
             ahead_bytes_max: ByteCount::mib(192),
+            ahead_horizon: Duration::from_secs(2),
             ahead_bytes_total: ByteCount::mib(256),
             ahead_requests_max: 64,
             ahead_segments_max: 32,

@@ -41,6 +41,8 @@ const REPEATS_MAX: usize = 2;
 /// The most that one second of a case writes, and what brokers need to be left on their disk.
 const BYTES_PER_S_MAX: u64 = 1_500_000_000;
 const SPARE_BYTES: u64 = 12_000_000_000;
+/// How long a broker is warmed up for a case that has done others like it.
+const WARM_ALREADY: Duration = Duration::from_secs(3);
 const FLOOR_BYTES: [usize; 3] = [1 << 20, 64 << 10, 16 << 10];
 
 /// Runs the cases, and writes what came of them.
@@ -57,10 +59,10 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
     let cache: String = flags.take("page-cache", "full".to_owned())?;
     flags.end()?;
     ensure!(cache == "full" || cache == "as-is", "--page-cache is full or as-is, not '{cache}'");
-    let (cases, probes) = chosen(&only)?;
+    let Chosen { cases, matrix, probes } = chosen(&only)?;
     ensure!(pairs > 0 && seconds > 0, "--pairs and --seconds are 1 or more");
     let programs = contender::programs(built::or_given("release", given)?, (network_threads, io_threads))?;
-    for case in &cases {
+    for case in cases.iter().chain(&matrix) {
         contender::understands(&programs.aquifer, case.words)?;
     }
     network::enter_own()?;
@@ -96,6 +98,11 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
         report.probes.push(run.probe(probe, pairs)?);
         report.write(&out)?;
     }
+    if !matrix.is_empty() {
+        println!("\n== the matrix: size of a record, partitions, acks");
+        report.cases.extend(run.matrix(&matrix, pairs)?);
+        report.write(&out)?;
+    }
     println!("\nwritten to {}", out.join("benchmarks.md").display());
     Ok(())
 }
@@ -117,17 +124,26 @@ pub(crate) fn floor(mut flags: Flags) -> Result<()> {
     Ok(())
 }
 
-fn chosen(only: &str) -> Result<(Vec<&'static Case>, Vec<&'static Probe>)> {
-    let (mut cases, mut probes) = (Vec::new(), Vec::new());
+/// What is asked for.
+#[derive(Default)]
+struct Chosen {
+    cases: Vec<&'static Case>,
+    matrix: Vec<&'static Case>,
+    probes: Vec<&'static Probe>,
+}
+
+fn chosen(only: &str) -> Result<Chosen> {
+    let mut chosen = Chosen::default();
+    let count = |it: &Chosen| it.cases.len() + it.matrix.len() + it.probes.len();
     for name in only.split(',') {
         let found = |known: &str| known == name || name == "all";
-        let before = cases.len() + probes.len();
-        cases.extend(CASES.iter().filter(|case| found(case.name)));
-        cases.extend(MATRIX.iter().filter(|case| found(case.name) || name == "matrix"));
-        probes.extend(PROBES.iter().filter(|probe| found(probe.name)));
-        ensure!(cases.len() + probes.len() > before, "no such case: {name}");
+        let before = count(&chosen);
+        chosen.cases.extend(CASES.iter().filter(|case| found(case.name)));
+        chosen.matrix.extend(MATRIX.iter().filter(|case| found(case.name) || name == "matrix"));
+        chosen.probes.extend(PROBES.iter().filter(|probe| found(probe.name)));
+        ensure!(count(&chosen) > before, "no such case: {name}");
     }
-    Ok((cases, probes))
+    Ok(chosen)
 }
 
 struct Run {
@@ -143,15 +159,53 @@ struct Run {
 impl Run {
     fn case(&mut self, case: &Case, pairs: usize) -> Result<CaseResult> {
         let done = self.pairs(pairs, |run, who| run.measure(case, who))?;
+        self.of_case(case, done)
+    }
+
+    fn of_case(&mut self, case: &Case, pairs: Vec<Pair<Figures>>) -> Result<CaseResult> {
         let floor_cpu_s_per_gb = case.floor.map(|(work, bytes)| self.floor(work, bytes)).transpose()?;
         Ok(CaseResult {
             name: case.name.to_owned(),
             what: case.what.to_owned(),
             lane: case.lane.name().to_owned(),
             command: format!("bench {}", case.words),
-            pairs: done,
+            pairs,
             floor_cpu_s_per_gb,
         })
+    }
+
+    /// Cases that are so much alike that a broker which was warmed up for one is warm for all: each pair is of all of them.
+    fn matrix(&mut self, cases: &[&Case], pairs: usize) -> Result<Vec<CaseResult>> {
+        let mut done = self.pairs(pairs, |run, who| run.measure_all(cases, who))?;
+        let mut of_case = |case: &Case| {
+            let pairs = done.iter_mut().map(|all| Pair {
+                aquifer: all.aquifer.remove(0),
+                kafka: all.kafka.remove(0),
+                contended: all.contended.clone(),
+            });
+            let pairs = pairs.collect();
+            self.of_case(case, pairs)
+        };
+        cases.iter().map(|case| of_case(case)).collect()
+    }
+
+    /// All by one broker, one after the other; what each has written goes before the next.
+    fn measure_all(&mut self, cases: &[&Case], who: Who) -> Result<Vec<Figures>> {
+        let Some(first) = cases.first() else { return Ok(Vec::new()) };
+        let contender = Contender::start(who, first.lane, &self.programs)?;
+        let mut warm = self.warm;
+        let mut all = Vec::new();
+        for case in cases {
+            self.has_room()?;
+            let figures = load::run(&contender, case, warm, self.during)
+                .with_context(|| format!("{} by {}", case.name, who.name()))?;
+            contender.delete_topic(case.name)?;
+            told(who, &figures);
+            all.push(figures);
+            warm = self.warm.min(WARM_ALREADY);
+        }
+        contender.end()?;
+        Ok(all)
     }
 
     fn probe(&mut self, probe: &Probe, pairs: usize) -> Result<ProbeResult> {
@@ -219,17 +273,7 @@ impl Run {
         let figures = load::run(&contender, case, self.warm, self.during)
             .with_context(|| format!("{} by {}", case.name, who.name()))?;
         contender.end()?;
-        println!(
-            "   {:<8} {:>7.0} MB/s {:>9.0} records/s  CPU {:.2} s/GB, {:.0} us a request  p50 {:.2} p99 {:.2} p99.9 {:.1} ms",
-            who.name(),
-            figures.mb_per_s,
-            figures.records_per_s,
-            figures.cpu_s_per_gb,
-            figures.cpu_us_per_request,
-            figures.p50_ms,
-            figures.p99_ms,
-            figures.p999_ms
-        );
+        told(who, &figures);
         Ok(figures)
     }
 
@@ -243,6 +287,20 @@ impl Run {
         self.floors.insert(key, found);
         Ok(found)
     }
+}
+
+fn told(who: Who, figures: &Figures) {
+    println!(
+        "   {:<8} {:>7.0} MB/s {:>9.0} records/s  CPU {:.2} s/GB, {:.0} us a request  p50 {:.2} p99 {:.2} p99.9 {:.1} ms",
+        who.name(),
+        figures.mb_per_s,
+        figures.records_per_s,
+        figures.cpu_s_per_gb,
+        figures.cpu_us_per_request,
+        figures.p50_ms,
+        figures.p99_ms,
+        figures.p999_ms
+    );
 }
 
 /// What it was measured on.

@@ -4,6 +4,8 @@
 //! head: run, sequence, the pieces (whose, segment, position, length), CRC-32C of their bytes | the pieces' bytes | zeros to a block
 //! ```
 //!
+//! A file's first envelope has no pieces, and says how long the file is.
+//!
 //! Envelopes start at multiples of a block, so that none shares one with another that is durable already. A file is filled from its
 //! start; what lies behind its last envelope is of an earlier filling, or zeros. So an envelope counts only if it is of the same
 //! *run* (an opening of the directory) as the one before it, and has a higher sequence. A run is a random number: bytes of clients,
@@ -17,6 +19,7 @@ use std::io;
 use aquifer_model::format::{ENVELOPE_BYTES, Format, FormatError, Tags, Writer, crc32c};
 use aquifer_model::{Offset, PartitionIndex, TopicId, TopicPartition};
 use aquifer_runtime::files::File;
+use bytes::Bytes;
 
 const FORMAT: Format = Format { name: "journal envelope", magic: *b"AQJE", version: 1 };
 
@@ -27,6 +30,8 @@ const HEAD_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a piece in the head, and of the head without pieces, at the most.
 const PIECE_BYTES: u64 = 40;
 const BARE_HEAD_BYTES: u64 = 64;
+/// A file's length, in its first envelope.
+const TAG_FILE_BYTES: u32 = 1;
 /// Bytes read in one go while an envelope is looked for.
 const SEARCH_BYTES: u64 = 1 << 20;
 
@@ -47,6 +52,8 @@ pub(super) struct Head {
     pub(super) sequence: u64,
     pub(super) pieces: Vec<Piece>,
     pub(super) crc: u32,
+    /// How long the file is that this is the first of.
+    pub(super) file_bytes: Option<u64>,
 }
 
 /// What is where an envelope should be.
@@ -71,7 +78,11 @@ impl Head {
             writer.u32(piece.bytes);
         });
         writer.u32(self.crc);
-        writer.tags(&Tags::default());
+        let mut tags = Tags::default();
+        if let Some(bytes) = self.file_bytes {
+            tags.set_optional(TAG_FILE_BYTES, Bytes::copy_from_slice(&bytes.to_be_bytes()));
+        }
+        writer.tags(&tags);
         FORMAT.seal(&writer.finish())
     }
 
@@ -87,9 +98,10 @@ impl Head {
             Ok(Piece { log, segment, position: reader.u64()?, bytes: reader.u32()? })
         })?;
         let crc = reader.u32()?;
-        reader.tags(&[])?;
+        let tags = reader.tags(&[TAG_FILE_BYTES])?;
         reader.end()?;
-        Ok(Head { run, sequence, pieces, crc })
+        let file_bytes = tags.get(TAG_FILE_BYTES).map(|value| FORMAT.reader(value).u64()).transpose()?;
+        Ok(Head { run, sequence, pieces, crc, file_bytes })
     }
 }
 

@@ -173,7 +173,7 @@ impl Journal {
             }
         };
         for (file, sequence) in files.iter().zip(FIRST_MARKS) {
-            begin(file, run, sequence)?;
+            begin(file, size, run, sequence)?;
         }
         disk.sync_dir(&journal)?;
         Ok(Journal::over(files, size, run, options))
@@ -204,7 +204,8 @@ impl Journal {
         if !pinned.is_empty() {
             return Ok(Turned::NotYet(pinned));
         }
-        ring.files[1].begin(self.run, self.next())?;
+        let size = ring.size;
+        ring.files[1].begin(size, self.run, self.next())?;
         ring.files.swap(0, 1);
         ring.position = envelope::BLOCK_BYTES;
         Ok(Turned::Done(ring.files[1].logs.values().filter_map(Pin::unsettled).collect()))
@@ -221,9 +222,10 @@ impl Journal {
         if !pinned.iter().all(settle) {
             return Ok(false);
         }
+        let size = ring.size;
         let [newer, older] = &mut ring.files;
-        older.begin(self.run, self.next())?;
-        newer.begin(self.run, self.next())?;
+        older.begin(size, self.run, self.next())?;
+        newer.begin(size, self.run, self.next())?;
         ring.position = envelope::BLOCK_BYTES;
         Ok(true)
     }
@@ -236,8 +238,8 @@ impl Journal {
 
 impl Filling {
     /// Has it be filled anew.
-    fn begin(&mut self, run: u64, sequence: u64) -> Result<(), (PathBuf, io::Error)> {
-        begin(&self.file, run, sequence).map_err(|error| (self.file.path().to_owned(), error))?;
+    fn begin(&mut self, size: u64, run: u64, sequence: u64) -> Result<(), (PathBuf, io::Error)> {
+        begin(&self.file, size, run, sequence).map_err(|error| (self.file.path().to_owned(), error))?;
         self.logs.clear();
         Ok(())
     }
@@ -292,6 +294,7 @@ impl Write<'_> {
             sequence: self.sequence,
             pieces: std::mem::take(&mut self.pieces),
             crc: crc32c(&[&payload]),
+            file_bytes: None,
         };
         let head = head.encode();
         let bytes = head.len() + payload.len();
@@ -323,9 +326,10 @@ pub(super) fn file_bytes(options: &LogDirOptions) -> u64 {
 }
 
 /// Puts an envelope of nothing at a file's start, durably. Whatever else the file holds is void by that; and should the first envelope of
-/// something be damaged, by this it is known that there should be one.
-fn begin(file: &File, run: u64, sequence: u64) -> io::Result<()> {
-    let mut mark = Head { run, sequence, pieces: Vec::new(), crc: crc32c(&[]) }.encode();
+/// something be damaged, by this it is known that there should be one; and should the file's end be missing, that there was one.
+fn begin(file: &File, size: u64, run: u64, sequence: u64) -> io::Result<()> {
+    let (pieces, crc) = (Vec::new(), crc32c(&[]));
+    let mut mark = Head { run, sequence, pieces, crc, file_bytes: Some(size) }.encode();
     mark.resize(envelope::BLOCK_BYTES as usize, 0);
     file.write_all_at(0, &mut [IoSlice::new(&mark)])?;
     // Whatever it says, it is not for want of room that this may be called again.
@@ -379,7 +383,8 @@ pub(super) mod fuzzing {
         let envelope = |sequence, position: u64| {
             let bytes = [sequence as u8; 100];
             let piece = Piece { log, segment: Offset::ZERO, position, bytes: bytes.len() as u32 };
-            let head = Head { run: 1, sequence, pieces: vec![piece], crc: crc32c(&[&bytes]) };
+            let (pieces, crc) = (vec![piece], crc32c(&[&bytes]));
+            let head = Head { run: 1, sequence, pieces, crc, file_bytes: None };
             let mut envelope = [&head.encode()[..], &bytes].concat();
             envelope.resize(envelope::BLOCK_BYTES as usize, 0);
             envelope

@@ -87,7 +87,7 @@ pub(in super::super) fn replay(
         // They are in order, the older one first.
         let run = world.rng.number();
         for (file, sequence) in [&one, &other].into_iter().zip(FIRST_MARKS.into_iter().rev()) {
-            let begun = begin(file, run, sequence);
+            let begun = begin(file, size, run, sequence);
             begun
                 .inspect_err(|error| health.fail(file.path(), "write of", error))
                 .map_err(at(file.path()))?;
@@ -160,13 +160,18 @@ impl<'a> Replay<'a> {
     /// All envelopes, in the order in which they were written; gives the files in this order.
     fn all(&mut self, files: Vec<File>) -> Result<Vec<File>, OpenDirError> {
         let mut ordered = Vec::new();
+        // Both are as long as either says.
+        let mut size_told = 0;
         for file in files {
             if self.pages == PageCache::PerhapsLost {
                 file.forget_clean_pages();
             }
             let size = file.size().map_err(at(file.path()))?.get();
             let first = match self.read(&file, 0, size)? {
-                Found::Envelope(head, ..) => Some((head.run, head.sequence)),
+                Found::Envelope(head, ..) => {
+                    size_told = size_told.max(head.file_bytes.unwrap_or_default());
+                    Some((head.run, head.sequence))
+                }
                 Found::Nothing => None,
             };
             // One without a first envelope was about to be filled anew, or its start is damaged.
@@ -175,6 +180,10 @@ impl<'a> Replay<'a> {
         ordered.sort_by_key(|(is_blank, first, ..)| (*is_blank, *first));
         let mut last = None;
         for (_, _, size, file) in &ordered {
+            if *size < size_told {
+                tracing::error!(file = %file.path().display(), size, size_told, "the journal has lost its end: what logs lack of theirs may have been acknowledged");
+                self.is_damaged = true;
+            }
             last = self.file(file, *size, last)?.or(last);
         }
         self.sync()?;

@@ -19,7 +19,7 @@ fn piece(partition: i32, position: u64, bytes: u32) -> Piece {
 fn sealed(sequence: u64, bytes: usize) -> (Head, Vec<u8>, Vec<u8>) {
     let payload = vec![sequence as u8; bytes];
     let pieces = vec![piece(0, 7, 4), piece(3, 1 << 20, bytes as u32 - 4)];
-    let head = Head { run: 9, sequence, pieces, crc: crc32c(&[&payload]) };
+    let head = Head { run: 9, sequence, pieces, crc: crc32c(&[&payload]), file_bytes: None };
     let mut all = [&head.encode()[..], &payload].concat();
     all.resize(all.len().next_multiple_of(BLOCK), 0);
     (head, payload, all)

@@ -184,6 +184,29 @@ fn what_follows_a_damaged_start_of_the_journal_is_found() {
     check_reopened(&mut house, &expected);
 }
 
+/// Its first envelope says how long it was; of a file without one, the other's does.
+#[test]
+fn a_journal_that_has_lost_its_end_is_no_shorter_one() {
+    for left in [0, 4096, 4096 + 100] {
+        let mut house = house();
+        let logs = logs(&mut house, 2);
+        fill(&house, &logs, 2);
+        let all = read_all(&logs[1]);
+        drop(logs);
+        house.kill();
+        let file = (0..2).map(|file| journal(&house, file)).max_by_key(|file| {
+            let bytes = house.read_file(file);
+            bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count()
+        });
+        let (file, log) = (file.unwrap(), house.log_folder().with_file_name(partition(1).to_string()));
+        house.write_file(&file, &house.read_file(&file)[..left]);
+        let log = layout::segment_file(&log, offset(0), layout::LOG);
+        house.write_file(&log, &all[..all.len() - 5]);
+        house.cut_power();
+        assert!(again(&mut house, 1).corruption().is_some(), "{left} bytes left");
+    }
+}
+
 /// A directory that had a journal and has none any more may have lost what nobody sees.
 #[test]
 fn with_the_journal_gone_no_torn_tail_is_cut() {

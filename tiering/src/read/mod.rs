@@ -52,7 +52,7 @@ use crate::object::SegmentIndex;
 use crate::options::Options;
 use crate::store::Store;
 
-use ahead::Ahead;
+use ahead::{Ahead, AheadLimits};
 use chunks::Chunks;
 use cut::{Cut, Progress};
 use flights::Flights;
@@ -273,18 +273,24 @@ impl Reader {
         let inner = &self.0;
         let base = entry.range().base;
         let from = u64::from(aquifer_model::offset_index::floor(&index.offsets, base, request.offset));
-        let (id, ahead) = inner.streams.take(request.partition, request.offset, inner.chunks.coarse());
+        let (limits, now) = (self.ahead_limits(), inner.store.world().clock.now());
+        let (id, ahead) = inner.streams.take(request.partition, request.offset, &limits, now);
         let mut stream =
             TakenStream { reader: self, request: &request, entry: &entry, id, ahead, answered: None };
         stream.is_at(from);
         // Before waiting for the first chunk, so that all the others are on their way meanwhile.
         self.load_ahead(&manifest, &entry, from, stream.ahead).await;
         let (read, end) = self.collect(&entry, &index, from, stream.ahead.is_sequential(), &request).await?;
-        stream.ahead.took(read.bytes, inner.options.ahead_bytes_max);
+        stream.ahead.took(read.bytes, &limits);
         stream.answered = Some(read.next);
         stream.is_at(end);
         self.load_ahead(&manifest, &entry, end, stream.ahead).await;
         Ok(read)
+    }
+
+    fn ahead_limits(&self) -> AheadLimits {
+        let Options { ahead_bytes_max: bytes_max, ahead_horizon: horizon, .. } = self.0.options;
+        AheadLimits { chunk: self.0.chunks.coarse(), bytes_max, horizon }
     }
 
     /// The manifest, and the entry that covers an offset.

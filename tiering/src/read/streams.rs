@@ -10,7 +10,7 @@ use aquifer_model::{ByteCount, Offset, TopicPartition};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, AheadLimits};
 use super::readers::ReaderId;
 
 /// A reader that has not come back for so long takes no share.
@@ -74,13 +74,14 @@ impl Streams {
         &self,
         partition: TopicPartition,
         offset: Offset,
-        chunk: ByteCount,
+        limits: &AheadLimits,
+        now: Instant,
     ) -> (ReaderId, Ahead) {
         let mut inner = self.inner.lock();
         match inner.waiting.remove(&(partition, offset)) {
             Some(mut stream) => {
                 if stream.answered {
-                    stream.ahead.returned(chunk);
+                    stream.ahead.returned(now.duration_since(stream.seen), limits);
                 }
                 (stream.id, stream.ahead)
             }

@@ -21,6 +21,9 @@ const READY_DEADLINE: Duration = Duration::from_secs(300);
 const END_DEADLINE: Duration = Duration::from_secs(300);
 /// What a JVM says of its end that was asked to end (SIGTERM).
 const JVM_TERMINATED: i32 = 143;
+const DELETE_DEADLINE: Duration = Duration::from_secs(60);
+/// What may be left of other topics than the one that was deleted: brokers have some of their own.
+const DELETED_BYTES_MAX: u64 = 1 << 20;
 /// The core that brokers run on.
 pub(crate) const BROKER_CORE: &str = "0";
 /// The core that the load runs on, and all else.
@@ -30,7 +33,7 @@ const HEAP: &str = "2g";
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
 /// Twice what a case holds open.
 const CONNECTIONS_MAX: &str = "20000";
-/// How often both look for what may leave the local disk; their defaults are minutes.
+/// How often both look for what may leave the local disk, and how long what was deleted stays; their defaults are minutes.
 const LOOK_EVERY_MS: &str = "500";
 
 /// Who.
@@ -184,6 +187,17 @@ impl Contender {
         }
     }
 
+    /// Deletes a topic, and waits until its segments are gone from the local disk.
+    pub(crate) fn delete_topic(&self, topic: &str) -> Result<()> {
+        output(&mut self.ask(["topic", "delete", topic]))?;
+        let until = Instant::now() + DELETE_DEADLINE;
+        while self.segment_bytes()? > DELETED_BYTES_MAX {
+            ensure!(Instant::now() < until, "{topic} is still on the disk of {}", self.who.name());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
     /// Aquifer's command line, on the load's core, asking this one.
     pub(crate) fn ask<const N: usize>(&self, words: [&str; N]) -> Command {
         let mut ask = command("taskset", ["-c", LOAD_CORE]);
@@ -275,12 +289,10 @@ fn aquifer(programs: &Programs, lane: Lane, data: &Path, bootstrap: &str, admin:
         ("log.durability", durability),
         ("max.connections", CONNECTIONS_MAX),
         ("max.connections.per.ip", CONNECTIONS_MAX),
+        ("log.segment.delete.delay.ms", LOOK_EVERY_MS),
     ];
     if lane == Lane::Tiered {
-        settings.extend(
-            ["log.retention.check.interval.ms", "log.segment.delete.delay.ms"]
-                .map(|key| (key, LOOK_EVERY_MS)),
-        );
+        settings.push(("log.retention.check.interval.ms", LOOK_EVERY_MS));
     }
     for (key, value) in settings {
         start.arg("--set").arg(format!("{key}={value}"));
@@ -299,6 +311,7 @@ fn kafka(programs: &Programs, lane: Lane, data: &Path, port: u16) -> Result<Comm
          offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
          transaction.state.log.min.isr=1\nshare.coordinator.state.topic.replication.factor=1\n\
          share.coordinator.state.topic.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n\
+         log.segment.delete.delay.ms={LOOK_EVERY_MS}\n\
          num.network.threads={network}\nnum.io.threads={io}\nlog.dirs={}\n",
         data.join(LOGS).display()
     );
@@ -344,7 +357,7 @@ fn kafka_tiered(programs: &Programs, data: &Path) -> String {
          rlmm.config.remote.log.metadata.topic.replication.factor=1\n\
          rlmm.config.remote.log.metadata.topic.num.partitions=1\n\
          remote.log.manager.task.interval.ms={LOOK_EVERY_MS}\nlog.retention.check.interval.ms={LOOK_EVERY_MS}\n\
-         log.initial.task.delay.ms={LOOK_EVERY_MS}\nlog.segment.delete.delay.ms={LOOK_EVERY_MS}\n",
+         log.initial.task.delay.ms={LOOK_EVERY_MS}\n",
         jars.display(),
         bucket.display()
     )
