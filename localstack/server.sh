@@ -40,7 +40,12 @@ s3() {
 
 create_bucket() {
     local status
-    status=$(s3 --output "$folder/bucket.answer" --write-out '%{http_code}' -X PUT "$endpoint/$bucket")
+    # 503: it says that it is ready a little before it is.
+    for _ in $(seq 100); do
+        status=$(s3 --output "$folder/bucket.answer" --write-out '%{http_code}' -X PUT "$endpoint/$bucket")
+        [ "$status" = 503 ] || break
+        sleep 0.1
+    done
     case $status in
         200) ;;
         409) ;; # There already, ours: the folder is.

@@ -1,8 +1,9 @@
 //! Large buffers of one size, used again and again.
 //!
 //! Memory fresh from the system costs more to touch than to fill: the kernel zeroes it page by page, and a virtual machine may
-//! have to get each page back from its host first. So these buffers are mapped by themselves, with huge pages where the kernel
-//! has them, and go back to their pool rather than to the system.
+//! have to get each page back from its host first, which for a buffer may come to 20 ms. So these buffers are mapped by themselves,
+//! with huge pages where the kernel has them, touched where nobody waits for the thread, and go back to their pool rather than to the
+//! system.
 //!
 //! A buffer's bytes are whatever its last user left: who takes one fills it before anybody reads it.
 
@@ -11,6 +12,12 @@ use std::sync::Arc;
 use aquifer_model::ByteCount;
 use memmap2::{Advice, MmapMut};
 use parking_lot::Mutex;
+
+use crate::tasks::blocking;
+
+/// What is touched in one go.
+#[cfg(target_os = "linux")]
+const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// A pool of buffers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -31,7 +38,9 @@ pub struct Buffer(Memory);
 enum Memory {
     /// `None` only while it is dropped.
     Pooled(Option<MmapMut>, Arc<Pool>),
-    Own(Vec<u8>),
+    Own(MmapMut),
+    /// The system has given none by itself.
+    Allocated(Vec<u8>),
 }
 
 impl Buffers {
@@ -43,24 +52,38 @@ impl Buffers {
     }
 
     /// A buffer of `length` bytes. Of another length than the pool's it is memory of its own.
-    pub fn take(&self, length: usize) -> Buffer {
-        if length != self.0.length {
-            return Buffer(Memory::Own(vec![0; length]));
-        }
-        let kept = self.0.kept.lock().pop();
-        match kept.or_else(|| map(length)) {
-            Some(map) => Buffer(Memory::Pooled(Some(map), self.0.clone())),
-            None => Buffer(Memory::Own(vec![0; length])),
-        }
+    pub async fn take(&self, length: usize) -> Buffer {
+        let is_of_pool = length == self.0.length;
+        let kept = if is_of_pool { self.0.kept.lock().pop() } else { None };
+        let memory = match kept {
+            Some(kept) => Some(kept),
+            None => blocking(move || map(length)).await,
+        };
+        Buffer(match memory {
+            Some(map) if is_of_pool => Memory::Pooled(Some(map), self.0.clone()),
+            Some(map) => Memory::Own(map),
+            None => Memory::Allocated(vec![0; length]),
+        })
     }
 }
 
-/// Fresh memory; `None` where the system gives none this way, which the allocator may still have.
+/// Fresh memory, touched; `None` where the system gives none this way, which the allocator may still have. Blocks.
 fn map(length: usize) -> Option<MmapMut> {
     let map = MmapMut::map_anon(length).ok()?;
-    // A kernel without huge pages says no, and small ones do as well.
     #[cfg(target_os = "linux")]
-    drop(map.advise(Advice::HugePage));
+    {
+        // A kernel without huge pages says no, and small ones do as well.
+        drop(map.advise(Advice::HugePage));
+        for start in (0..length).step_by(HUGE_PAGE_BYTES) {
+            let step = HUGE_PAGE_BYTES.min(length - start);
+            if map.advise_range(Advice::PopulateWrite, start, step).is_err() {
+                // A kernel before 5.14: it is touched as it is filled.
+                break;
+            }
+            // Others may want the core.
+            std::thread::yield_now();
+        }
+    }
     Some(map)
 }
 
@@ -79,7 +102,8 @@ impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
         match &self.0 {
             Memory::Pooled(map, _) => map.as_deref().unwrap_or_default(),
-            Memory::Own(bytes) => bytes,
+            Memory::Own(map) => map,
+            Memory::Allocated(bytes) => bytes,
         }
     }
 }
@@ -88,7 +112,8 @@ impl AsMut<[u8]> for Buffer {
     fn as_mut(&mut self) -> &mut [u8] {
         match &mut self.0 {
             Memory::Pooled(map, _) => map.as_deref_mut().unwrap_or_default(),
-            Memory::Own(bytes) => bytes,
+            Memory::Own(map) => map,
+            Memory::Allocated(bytes) => bytes,
         }
     }
 }
@@ -97,20 +122,23 @@ impl AsMut<[u8]> for Buffer {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_buffer_is_used_again_and_no_more_are_kept_than_asked_for() {
+    #[tokio::test]
+    async fn a_buffer_is_used_again_and_no_more_are_kept_than_asked_for() {
         let buffers = Buffers::new(ByteCount::kib(64), ByteCount::kib(128));
-        let mut taken: Vec<Buffer> = (0..3).map(|_| buffers.take(64 << 10)).collect();
+        let mut taken = Vec::new();
+        for _ in 0..3 {
+            taken.push(buffers.take(64 << 10).await);
+        }
         for buffer in &mut taken {
             assert_eq!(buffer.as_ref().len(), 64 << 10);
             buffer.as_mut().fill(7);
         }
         drop(taken);
         assert_eq!(buffers.0.kept.lock().len(), 2);
-        let again = buffers.take(64 << 10);
+        let again = buffers.take(64 << 10).await;
         assert!(again.as_ref().iter().all(|byte| *byte == 7), "fresh memory would be zero");
         assert_eq!(buffers.0.kept.lock().len(), 1);
-        let other = buffers.take(10);
+        let other = buffers.take(10).await;
         assert_eq!(other.as_ref(), [0; 10]);
         drop(other);
         assert_eq!(buffers.0.kept.lock().len(), 1, "only its own come back");

@@ -406,7 +406,8 @@ impl Started<'_> {
         });
         let dispatcher = Arc::new(Dispatcher::new(context, self.registry));
         let budget = ByteBudget::new(broker.connections.queued_bytes_max);
-        let limits = options::connections(&self.config, budget);
+        let threads = tokio::runtime::Handle::current().metrics().num_workers();
+        let limits = options::connections(&self.config, budget, threads);
         Arc::new(Acceptor::new(dispatcher, limits, configs, self.registry))
     }
 

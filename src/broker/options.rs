@@ -13,6 +13,7 @@ use crate::config::{self, Config};
 use crate::log::LogDirOptions;
 use crate::metadata::image::{Endpoint, SecurityProtocol};
 use crate::metadata::{self, Image, Metadata};
+use crate::net::turns::Turns;
 use crate::quotas::{QuotaOptions, Windows};
 use crate::replica::keeper::KeeperOptions;
 use crate::replica::scrub::ScrubOptions;
@@ -124,12 +125,14 @@ pub(super) fn tier(tier: &config::Tier) -> aquifer_tiering::Options {
     }
 }
 
-pub(super) fn connections(config: &Config, budget: ByteBudget) -> ConnectionLimits {
+/// Of a broker with so many threads that serve.
+pub(super) fn connections(config: &Config, budget: ByteBudget, threads: usize) -> ConnectionLimits {
     let connections = &config.broker().connections;
     ConnectionLimits {
         frame_bytes_max: connections.request_bytes_max,
         requests: RequestMemory::new(budget, connections.request_arrival_max),
         idle_max: connections.idle_max.unwrap_or(NEVER),
+        turns: Turns::new(threads),
     }
 }
 

@@ -37,6 +37,7 @@ use super::ended::Ended;
 use super::memory::{Held, RequestMemory};
 use super::meter::timed;
 use crate::net::frame::{FrameReader, write_segments};
+use crate::net::turns::Turns;
 use crate::quotas::Payer;
 
 /// Answers that may be outstanding before reading stops. Kafka's clients keep five requests in flight.
@@ -59,6 +60,8 @@ pub(crate) struct ConnectionLimits {
     pub(crate) requests: RequestMemory,
     /// A connection on which nothing moves for this long is closed (`connections.max.idle.ms`).
     pub(crate) idle_max: Duration,
+    /// Turns of large answers.
+    pub(crate) turns: Turns,
 }
 
 struct Arrivals {
@@ -209,11 +212,11 @@ impl Connection {
     async fn write(&mut self, answer: Result<Outgoing, Ended>) -> Result<(), Ended> {
         let answer = answer?;
         self.mute(answer.muted_until);
-        let writer = &mut self.writer;
+        let (writer, turns) = (&mut self.writer, &self.limits.turns);
         let writing = async {
             tokio::select! {
                 biased;
-                written = write_segments(writer, answer.segments.slices(), WRITE_STALL_MAX) => {
+                written = write_segments(writer, answer.segments.slices(), WRITE_STALL_MAX, turns) => {
                     written.map_err(Ended::of_write)
                 }
                 () = answer.recalled() => Err(Ended::InTheWay),

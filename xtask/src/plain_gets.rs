@@ -78,7 +78,7 @@ pub(crate) fn read_prefix(address: &str, bucket: &str, prefix: &str) -> Result<D
 /// Lets anyone list and read the bucket: for a rig's bucket on loopback only.
 pub(crate) fn make_bucket_readable(address: &str, bucket: &str) -> Result<()> {
     let policy = serde_json::json!({ "Version": "2012-10-17", "Statement": [{
-        "Effect": "Allow", "Principal": { "AWS": ["*"] }, "Action": ["s3:GetObject", "s3:ListBucket"],
+        "Effect": "Allow", "Principal": { "AWS": ["*"] }, "Action": ["s3:GetObject", "s3:ListBucket", "s3:ListBucketMultipartUploads"],
         "Resource": [format!("arn:aws:s3:::{bucket}"), format!("arn:aws:s3:::{bucket}/*")],
     }]});
     let key =

@@ -42,6 +42,17 @@ pub(crate) fn pin(id: u32, core: &str) -> Result<()> {
     output(&mut command("taskset", ["--all-tasks", "--cpu-list", "--pid", core, &id.to_string()])).map(drop)
 }
 
+/// Does something on this thread, and by the threads and processes that are started for it, only while nobody else wants the core: what
+/// would be another machine must not take the time of what measures.
+pub(crate) fn giving_way<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let be = |policy| output(&mut command("chrt", [policy, "--pid", "0", &thread]));
+    be("--idle")?;
+    let done = what();
+    be("--other")?;
+    done
+}
+
 /// Stops it where it stands, and waits until no thread of it runs its own code: each has stopped, or will before it is back from the
 /// kernel, where one may still wait for a disk.
 pub(crate) fn freeze(id: u32) -> Result<()> {

@@ -124,6 +124,9 @@ impl Proxy {
                 continue;
             }
             self.wait()?;
+            if upstream.as_ref().is_some_and(|(_, stream)| is_closed(stream)) {
+                upstream = None;
+            }
             if upstream.is_none() {
                 let stream = TcpStream::connect(&self.upstream)?;
                 stream.set_nodelay(true)?;
@@ -223,6 +226,13 @@ impl Proxy {
         self.state.store(state, Ordering::Relaxed);
         ("200 OK", String::new())
     }
+}
+
+/// Whether the store has hung up on a connection that was long unused: a client that was connected to it itself would know.
+fn is_closed(stream: &TcpStream) -> bool {
+    let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+    let is_open = peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+    !is_open || stream.set_nonblocking(false).is_err()
 }
 
 fn sleep_until(then: Instant) {

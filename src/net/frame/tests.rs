@@ -119,19 +119,48 @@ async fn steps_grow_with_the_room_there_is() {
 
 #[tokio::test]
 async fn a_write_leaves_whole_and_a_peer_that_takes_nothing_is_given_up() {
-    let segments: Vec<Bytes> =
-        (0..200u32).map(|number| Bytes::from(vec![number as u8; number as usize * 7])).collect();
-    let (near, mut far) = tokio::io::duplex(1000);
-    let writing = async {
-        let mut near = near;
-        write_segments(&mut near, &segments, Duration::from_secs(60)).await.unwrap();
-    };
-    let mut read = Vec::new();
-    let (_, outcome) = tokio::join!(writing, far.read_to_end(&mut read));
-    outcome.unwrap();
-    assert_eq!(read, segments.concat());
+    let turns = Turns::new(1);
+    // Below a step, and many of them, between others that are nothing.
+    for factor in [7, 5_000] {
+        let segments: Vec<Bytes> =
+            (0..200u32).map(|number| Bytes::from(vec![number as u8; number as usize * factor])).collect();
+        let (near, mut far) = tokio::io::duplex(1000 * factor);
+        let writing = async {
+            let mut near = near;
+            write_segments(&mut near, &segments, Duration::from_secs(60), &turns).await.unwrap();
+        };
+        let mut read = Vec::new();
+        let (_, outcome) = tokio::join!(writing, far.read_to_end(&mut read));
+        outcome.unwrap();
+        assert!(read == segments.concat(), "{factor}");
 
-    let (mut near, _far) = tokio::io::duplex(10);
-    let stalled = write_segments(&mut near, &segments, Duration::from_millis(20)).await.unwrap_err();
-    assert_eq!(stalled.kind(), io::ErrorKind::TimedOut);
+        let (mut near, _far) = tokio::io::duplex(10);
+        let stalled = write_segments(&mut near, &segments, Duration::from_millis(20), &turns).await;
+        assert_eq!(stalled.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}
+
+/// With one turn: whoever has room is written to whole, and one whose peer takes nothing keeps no other from it.
+#[tokio::test]
+async fn large_answers_take_turns_and_nobody_waits_for_a_peer_that_stands_still() {
+    let (turns, patience) = (Turns::new(1), Duration::from_secs(60));
+    let segments = [Bytes::from(vec![7; 4 * WRITE_BYTES_MAX])];
+    let (mut stuck, _stands_still) = tokio::io::duplex(WRITE_BYTES_MAX);
+    let mut stuck = pin!(write_segments(&mut stuck, &segments, patience, &turns));
+    assert!(futures::poll!(stuck.as_mut()).is_pending(), "it has written a step and lets others get on");
+    assert!(futures::poll!(stuck.as_mut()).is_pending(), "its peer takes no more");
+
+    let (mut first, _far_first) = tokio::io::duplex(8 * WRITE_BYTES_MAX);
+    let (mut second, _far_second) = tokio::io::duplex(8 * WRITE_BYTES_MAX);
+    let mut first = pin!(write_segments(&mut first, &segments, patience, &turns));
+    let mut second = pin!(write_segments(&mut second, &segments, patience, &turns));
+    for step in 1..4 {
+        assert!(futures::poll!(first.as_mut()).is_pending(), "after {step} steps");
+        assert!(futures::poll!(second.as_mut()).is_pending(), "it has no turn");
+    }
+    assert!(matches!(futures::poll!(first.as_mut()), Poll::Ready(Ok(()))));
+    for step in 1..4 {
+        assert!(futures::poll!(second.as_mut()).is_pending(), "after {step} steps");
+    }
+    assert!(matches!(futures::poll!(second.as_mut()), Poll::Ready(Ok(()))));
 }

@@ -319,7 +319,7 @@ impl Inner {
 
     /// Brings a chunk and its segment's checksums at once. A damaged one is asked for a second time: it may have been the way.
     async fn fetch(&self, entry: &Arc<Entry>, range: ChunkRange) -> Result<Buffer, ReadError> {
-        let mut buffer = self.buffers.take(usize::try_from(range.length).unwrap_or(usize::MAX));
+        let mut buffer = self.buffers.take(usize::try_from(range.length).unwrap_or(usize::MAX)).await;
         let (index, mut sums) =
             tokio::try_join!(self.indexes.get(entry), self.fill(entry, range, buffer.as_mut()))?;
         self.metrics.chunk_bytes.inc_by(range.length);

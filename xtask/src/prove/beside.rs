@@ -2,7 +2,8 @@
 //! which a client outside of the broker makes the same GETs. Whatever the tail loses more in the one than in the other is the
 //! broker's doing.
 //!
-//! The broker has one core, all else the other. How long a request waits in the broker is seen from outside: by requests that need
+//! The broker has one core, all else the other, where what would be other machines (the bucket, the consumers) gives way to what
+//! measures. How long a request waits in the broker is seen from outside: by requests that need
 //! nothing there, at a fixed rate.
 
 use crate::broker::Broker;
@@ -31,6 +32,10 @@ const FETCH_BYTES: usize = 1 << 20;
 /// As slow as S3 is to one connection.
 const FIRST_BYTE: Duration = Duration::from_millis(30);
 const RATE_MB: f64 = 90.0;
+/// More than a broker has memory for, of what comes from the bucket: read before anything is measured, so that it has taken it all.
+const WARM_BYTES: u64 = 700_000_000;
+/// More than is read ahead of the one that reads it.
+const WARM_AHEAD_BYTES: u64 = 256_000_000;
 const TIERED_DEADLINE: Duration = Duration::from_secs(300);
 const PING_EVERY: Duration = Duration::from_millis(5);
 /// What runs beside the tail runs a little longer than it is measured.
@@ -67,8 +72,11 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
     Kind::MinIo.install()?;
     network::enter_own()?;
     process::pin(std::process::id(), OTHER_CORE)?;
-    let minio = Kind::MinIo.start()?;
-    let (proxy, address) = slow_proxy::spawn(&minio.address(), FIRST_BYTE, RATE_MB)?;
+    let (minio, proxy, address) = process::giving_way(|| {
+        let minio = Kind::MinIo.start()?;
+        let (proxy, address) = slow_proxy::spawn(&minio.address(), FIRST_BYTE, RATE_MB)?;
+        Ok((minio, proxy, address))
+    })?;
     let settings = [
         // What the disk does is not asked here.
         ("log.durability", "replicated"),
@@ -76,6 +84,9 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
         ("tier.roll.ms", "1000"),
         ("log.local.retention.ms", "1000"),
         ("log.retention.check.interval.ms", "500"),
+        // The search for damage reads as much in the one as in the other, and is not asked for here.
+        ("tier.scrub.bytes.per.second", "0"),
+        ("log.scrub.bytes.per.second", "0"),
     ];
     let mut broker = Broker::start(binary, "beside", &s3::url(&address, PREFIX), &settings)?;
     broker.create_topic(HISTORY, 1)?;
@@ -86,27 +97,30 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
     };
     // Each round reads what none has read before it, and a gap behind it is left for what was read ahead.
     let stretch = pace.bytes_per_s * pace.during.as_secs() + (64 << 20);
-    fill(&mut broker, stretch * (rounds + 1))?;
+    let warm = WARM_BYTES + WARM_AHEAD_BYTES;
+    fill(&mut broker, warm + stretch * (rounds + 1))?;
     broker.end_and_restart()?;
     broker.pin(BROKER_CORE)?;
     plain_gets::make_bucket_readable(&minio.address(), s3::BUCKET)?;
 
     let tail = |broker: &Broker| tail(broker, tail_rate, seconds);
     // What a broker does a first time is done.
+    read_through(&broker, WARM_BYTES)?;
     tail(&broker)?;
     let mut pairs = Vec::new();
     for round in 0..rounds {
-        let from = i64::try_from(round * stretch / RECORD_BYTES)?;
+        let from = i64::try_from((warm + round * stretch) / RECORD_BYTES)?;
         let (bytes_before, began) = (proxy.answer_bytes(), Instant::now());
         drop(proxy.take_gets());
-        let beside_replay = beside(|| replay(&broker, from, pace), || tail(&broker))?;
+        let beside_replay = beside(|| process::giving_way(|| replay(&broker, from, pace)), || tail(&broker))?;
         let (gets, bytes) = (proxy.take_gets(), proxy.answer_bytes() - bytes_before);
         let read = pace.bytes_per_s * pace.during.as_secs();
         ensure!(
             bytes as f64 > KEPT_LEAST * read as f64,
             "{bytes} bytes came from the bucket, {read} were read"
         );
-        let beside_gets = beside(|| plain_gets::make_again(&address, &gets, began), || tail(&broker))?;
+        let make_again = || process::giving_way(|| plain_gets::make_again(&address, &gets, began));
+        let beside_gets = beside(make_again, || tail(&broker))?;
         println!("   round {}: {} GETs, {} MB", round + 1, gets.len(), bytes / 1_000_000);
         told("beside the replay", beside_replay);
         told("beside the GETs", beside_gets);
@@ -191,6 +205,18 @@ fn ping(address: SocketAddr, during: Duration) -> Result<f64> {
     took.sort_unstable();
     let p99 = took.get(took.len() * 99 / 100).context("no request was made")?;
     Ok(p99.as_secs_f64() * 1e3)
+}
+
+/// One consumer reads so much, as fast as it comes.
+fn read_through(broker: &Broker, bytes: u64) -> Result<()> {
+    let address: SocketAddr = broker.bootstrap.parse().context("the broker's address")?;
+    let mut client = PlainClient::connect(address, "warm")?;
+    let (mut offset, mut read) = (0, 0);
+    while read < bytes {
+        let (more, next) = client.fetch(HISTORY, offset, FETCH_BYTES)?;
+        (offset, read) = (next, read + more);
+    }
+    Ok(())
 }
 
 /// All consumers read from an offset on, each at its pace.
