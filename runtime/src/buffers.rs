@@ -12,12 +12,16 @@ use std::sync::Arc;
 use aquifer_model::ByteCount;
 use memmap2::{Advice, MmapMut};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::tasks::blocking;
 
 /// What is touched in one go.
 #[cfg(target_os = "linux")]
 const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// Less than this is cheaper from the allocator.
+const MAPPED_BYTES_MIN: usize = 256 << 10;
 
 /// A pool of buffers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -28,6 +32,8 @@ struct Pool {
     length: usize,
     kept_max: usize,
     kept: Mutex<Vec<MmapMut>>,
+    /// Fresh memory is touched for one buffer at a time: it takes a core for as long.
+    touching: Semaphore,
 }
 
 /// A buffer; goes back to its pool when dropped.
@@ -39,7 +45,7 @@ enum Memory {
     /// `None` only while it is dropped.
     Pooled(Option<MmapMut>, Arc<Pool>),
     Own(MmapMut),
-    /// The system has given none by itself.
+    /// It is small, or the system has given none by itself.
     Allocated(Vec<u8>),
 }
 
@@ -48,17 +54,22 @@ impl Buffers {
     pub fn new(length: ByteCount, kept_max: ByteCount) -> Buffers {
         let length = usize::try_from(length.get()).unwrap_or(usize::MAX);
         let kept_max = usize::try_from(kept_max.get()).unwrap_or(usize::MAX) / length.max(1);
-        Buffers(Arc::new(Pool { length, kept_max, kept: Mutex::default() }))
+        Buffers(Arc::new(Pool { length, kept_max, kept: Mutex::default(), touching: Semaphore::new(1) }))
     }
 
     /// A buffer of `length` bytes. Of another length than the pool's it is memory of its own.
     pub async fn take(&self, length: usize) -> Buffer {
         let is_of_pool = length == self.0.length;
-        let kept = if is_of_pool { self.0.kept.lock().pop() } else { None };
-        let memory = match kept {
-            Some(kept) => Some(kept),
-            None => blocking(move || map(length)).await,
-        };
+        let kept = || if is_of_pool { self.0.kept.lock().pop() } else { None };
+        let mut memory = kept();
+        if memory.is_none() && length >= MAPPED_BYTES_MIN {
+            let _turn = self.0.touching.acquire().await.expect("never closed");
+            // One may have come back meanwhile.
+            memory = kept();
+            if memory.is_none() {
+                memory = blocking(move || map(length)).await;
+            }
+        }
         Buffer(match memory {
             Some(map) if is_of_pool => Memory::Pooled(Some(map), self.0.clone()),
             Some(map) => Memory::Own(map),
@@ -124,23 +135,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_buffer_is_used_again_and_no_more_are_kept_than_asked_for() {
-        let buffers = Buffers::new(ByteCount::kib(64), ByteCount::kib(128));
+        const LENGTH: usize = 256 << 10;
+        let buffers = Buffers::new(ByteCount::kib(256), ByteCount::kib(512));
         let mut taken = Vec::new();
         for _ in 0..3 {
-            taken.push(buffers.take(64 << 10).await);
+            taken.push(buffers.take(LENGTH).await);
         }
         for buffer in &mut taken {
-            assert_eq!(buffer.as_ref().len(), 64 << 10);
+            assert_eq!(buffer.as_ref().len(), LENGTH);
             buffer.as_mut().fill(7);
         }
         drop(taken);
         assert_eq!(buffers.0.kept.lock().len(), 2);
-        let again = buffers.take(64 << 10).await;
+        let again = buffers.take(LENGTH).await;
         assert!(again.as_ref().iter().all(|byte| *byte == 7), "fresh memory would be zero");
         assert_eq!(buffers.0.kept.lock().len(), 1);
-        let other = buffers.take(10).await;
-        assert_eq!(other.as_ref(), [0; 10]);
-        drop(other);
+        for length in [10, 3 * LENGTH] {
+            let other = buffers.take(length).await;
+            assert!(other.as_ref() == vec![0; length]);
+        }
         assert_eq!(buffers.0.kept.lock().len(), 1, "only its own come back");
     }
 }

@@ -13,7 +13,7 @@ use crate::config::{self, Config};
 use crate::log::LogDirOptions;
 use crate::metadata::image::{Endpoint, SecurityProtocol};
 use crate::metadata::{self, Image, Metadata};
-use crate::net::turns::Turns;
+use crate::net::write_turns::WriteTurns;
 use crate::quotas::{QuotaOptions, Windows};
 use crate::replica::keeper::KeeperOptions;
 use crate::replica::scrub::ScrubOptions;
@@ -132,7 +132,7 @@ pub(super) fn connections(config: &Config, budget: ByteBudget, threads: usize) -
         frame_bytes_max: connections.request_bytes_max,
         requests: RequestMemory::new(budget, connections.request_arrival_max),
         idle_max: connections.idle_max.unwrap_or(NEVER),
-        turns: Turns::new(threads),
+        write_turns: WriteTurns::new(threads),
     }
 }
 

@@ -334,7 +334,7 @@ fn read_read(r: &mut Reader<'_>) -> TierRead {
         ahead_horizon: r.read(
             millis("tier.read.ahead.horizon.ms", 2 * SECOND)
                 .range(100, MINUTE)
-                .doc("Milliseconds that it is read ahead of by the pace at which it takes, but for two chunks."),
+                .doc("How far in time a reader is read ahead of, in milliseconds: no further than what it takes in as long, by its own pace, but for two chunks."),
         ),
         ahead_total: r.read(
             bytes("tier.read.ahead.total.bytes", 256 * MIB)

@@ -3,7 +3,7 @@
 //! What a request means is not known here, only how it travels.
 
 /// Turns of those with much to write.
-pub(crate) mod turns;
+pub(crate) mod write_turns;
 /// Frames in and out of a byte stream: cancel-safe, and memory follows the bytes that arrive.
 pub mod frame;
 /// The table of APIs: what this broker advertises and serves.

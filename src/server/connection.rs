@@ -37,7 +37,7 @@ use super::ended::Ended;
 use super::memory::{Held, RequestMemory};
 use super::meter::timed;
 use crate::net::frame::{FrameReader, write_segments};
-use crate::net::turns::Turns;
+use crate::net::write_turns::WriteTurns;
 use crate::quotas::Payer;
 
 /// Answers that may be outstanding before reading stops. Kafka's clients keep five requests in flight.
@@ -61,7 +61,7 @@ pub(crate) struct ConnectionLimits {
     /// A connection on which nothing moves for this long is closed (`connections.max.idle.ms`).
     pub(crate) idle_max: Duration,
     /// Turns of large answers.
-    pub(crate) turns: Turns,
+    pub(crate) write_turns: WriteTurns,
 }
 
 struct Arrivals {
@@ -212,7 +212,7 @@ impl Connection {
     async fn write(&mut self, answer: Result<Outgoing, Ended>) -> Result<(), Ended> {
         let answer = answer?;
         self.mute(answer.muted_until);
-        let (writer, turns) = (&mut self.writer, &self.limits.turns);
+        let (writer, turns) = (&mut self.writer, &self.limits.write_turns);
         let writing = async {
             tokio::select! {
                 biased;

@@ -1,6 +1,7 @@
 //! Aquifer beside Apache Kafka: `cargo xtask bench`, and what the machine itself can do at best: `cargo xtask bench floor`.
 //!
-//! The two run in turn, A B A B A B, on the same core, with empty data folders, for one case after the other.
+//! The two run in turn, A B A B A B, on the same core, with empty data folders, for one case after the other; but all of the matrix by
+//! one broker, then by the other.
 
 use crate::flags::Flags;
 use crate::run::{command, output};
@@ -41,8 +42,8 @@ const REPEATS_MAX: usize = 2;
 /// The most that one second of a case writes, and what brokers need to be left on their disk.
 const BYTES_PER_S_MAX: u64 = 1_500_000_000;
 const SPARE_BYTES: u64 = 12_000_000_000;
-/// How long a broker is warmed up for a case that has done others like it.
-const WARM_ALREADY: Duration = Duration::from_secs(3);
+/// How long a broker is warmed up, at the most, for a case that has done others like it.
+const WARM_ALREADY: Duration = Duration::from_secs(10);
 const FLOOR_BYTES: [usize; 3] = [1 << 20, 64 << 10, 16 << 10];
 
 /// Runs the cases, and writes what came of them.
@@ -100,8 +101,17 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
     }
     if !matrix.is_empty() {
         println!("\n== the matrix: size of a record, partitions, acks");
-        report.cases.extend(run.matrix(&matrix, pairs)?);
-        report.write(&out)?;
+        let before = report.cases.len();
+        for _ in 0..pairs {
+            let pair = run.matrix(&matrix)?;
+            for (number, (case, pair)) in matrix.iter().zip(pair).enumerate() {
+                match report.cases.get_mut(before + number) {
+                    Some(result) => result.pairs.push(pair),
+                    None => report.cases.push(run.of_case(case, vec![pair])?),
+                }
+            }
+            report.write(&out)?;
+        }
     }
     println!("\nwritten to {}", out.join("benchmarks.md").display());
     Ok(())
@@ -174,34 +184,33 @@ impl Run {
         })
     }
 
-    /// Cases that are so much alike that a broker which was warmed up for one is warm for all: each pair is of all of them.
-    fn matrix(&mut self, cases: &[&Case], pairs: usize) -> Result<Vec<CaseResult>> {
-        let mut done = self.pairs(pairs, |run, who| run.measure_all(cases, who))?;
-        let mut of_case = |case: &Case| {
-            let pairs = done.iter_mut().map(|all| Pair {
-                aquifer: all.aquifer.remove(0),
-                kafka: all.kafka.remove(0),
-                contended: all.contended.clone(),
-            });
-            let pairs = pairs.collect();
-            self.of_case(case, pairs)
-        };
-        cases.iter().map(|case| of_case(case)).collect()
+    /// Cases that are so much alike that a broker which was warmed up for one is nearly warm for all: the pairs of all of them.
+    fn matrix(&mut self, cases: &[&Case]) -> Result<Vec<Pair<Figures>>> {
+        let aquifer = self.measure_all(cases, Who::Aquifer)?;
+        let kafka = self.measure_all(cases, Who::Kafka)?;
+        let pairs = aquifer.into_iter().zip(kafka);
+        let pairs =
+            pairs.map(|((aquifer, why), (kafka, other))| Pair { aquifer, kafka, contended: why.or(other) });
+        Ok(pairs.collect())
     }
 
-    /// All by one broker, one after the other; what each has written goes before the next.
-    fn measure_all(&mut self, cases: &[&Case], who: Who) -> Result<Vec<Figures>> {
+    /// All by one broker, one after the other; what each has written goes before the next. With each, why the machine was not quiet.
+    fn measure_all(&mut self, cases: &[&Case], who: Who) -> Result<Vec<(Figures, Option<String>)>> {
         let Some(first) = cases.first() else { return Ok(Vec::new()) };
         let contender = Contender::start(who, first.lane, &self.programs)?;
         let mut warm = self.warm;
         let mut all = Vec::new();
+        let mut before = self.canary.look()?;
         for case in cases {
             self.has_room()?;
             let figures = load::run(&contender, case, warm, self.during)
                 .with_context(|| format!("{} by {}", case.name, who.name()))?;
             contender.delete_topic(case.name)?;
             told(who, &figures);
-            all.push(figures);
+            let after = self.canary.look()?;
+            let contended = [before, after.clone()].into_iter().find_map(Verdict::contended);
+            all.push((figures, contended));
+            before = after;
             warm = self.warm.min(WARM_ALREADY);
         }
         contender.end()?;
@@ -230,10 +239,7 @@ impl Run {
             let aquifer = measure(self, Who::Aquifer)?;
             let kafka = measure(self, Who::Kafka)?;
             let verdicts = [before, self.canary.look()?];
-            let contended = verdicts.into_iter().find_map(|verdict| match verdict {
-                Verdict::Quiet => None,
-                Verdict::Contended(why) => Some(why),
-            });
+            let contended = verdicts.into_iter().find_map(Verdict::contended);
             match &contended {
                 Some(why) if repeats < REPEATS_MAX => println!("   contended ({why}): once more"),
                 _ => return Ok(Pair { aquifer, kafka, contended }),

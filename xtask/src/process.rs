@@ -1,8 +1,8 @@
 //! What a process has used since it started, as Linux tells it; and how one is stopped where it stands.
 
 use crate::run::{command, output, run};
-use anyhow::{Context, Result, ensure};
-use std::thread::sleep;
+use anyhow::{Context, Result, anyhow, ensure};
+use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 /// What Linux counts process times in, on every machine that this runs on.
@@ -42,15 +42,15 @@ pub(crate) fn pin(id: u32, core: &str) -> Result<()> {
     output(&mut command("taskset", ["--all-tasks", "--cpu-list", "--pid", core, &id.to_string()])).map(drop)
 }
 
-/// Does something on this thread, and by the threads and processes that are started for it, only while nobody else wants the core: what
-/// would be another machine must not take the time of what measures.
-pub(crate) fn giving_way<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
-    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
-    let be = |policy| output(&mut command("chrt", [policy, "--pid", "0", &thread]));
-    be("--idle")?;
-    let done = what();
-    be("--other")?;
-    done
+/// Does something by a thread that, with all that it starts, runs only while nobody else wants the core: what would be another machine
+/// must not take the time of what measures.
+pub(crate) fn giving_way<T: Send>(what: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let body = || {
+        let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+        output(&mut command("chrt", ["--idle", "--pid", "0", &thread]))?;
+        what()
+    };
+    scope(|scope| scope.spawn(body).join()).map_err(|_| anyhow!("a thread that gives way panicked"))?
 }
 
 /// Stops it where it stands, and waits until no thread of it runs its own code: each has stopped, or will before it is back from the

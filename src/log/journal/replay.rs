@@ -63,14 +63,16 @@ pub(in super::super) fn replay(
         }
     }
     let mut replayed = Replayed::default();
+    let mut is_missing = files.len() < layout::JOURNAL_FILES.len();
     if needed && !files.is_empty() && !planted::is(Planted::JournalNotReplayed) {
         let mut replay = Replay::new(disk, folder, pages, options, health)?;
         files = replay.all(files)?;
         (replayed.is_damaged, replayed.bytes) = (replay.is_damaged, replay.bytes);
+        is_missing |= replay.is_blank;
         let (bytes, logs) = (replay.bytes, replay.logs.len());
         tracing::info!(dir = %folder.display(), bytes, logs, "put what the journal held where it belongs");
     }
-    if needed && is_journaled && files.len() < layout::JOURNAL_FILES.len() {
+    if needed && is_journaled && is_missing {
         tracing::error!(dir = %journal.display(), "the journal is gone, or a part of it: what logs lack of their ends may have been acknowledged");
         replayed.is_damaged = true;
     }
@@ -118,6 +120,8 @@ struct Replay<'a> {
     /// Segments that have been looked at, or written to, and are not synced yet; with their sizes.
     open: HashMap<PathBuf, (File, u64)>,
     is_damaged: bool,
+    /// No file says that anything was ever written to it. One is begun anew at a time, so there is always one that does.
+    is_blank: bool,
     bytes: u64,
 }
 
@@ -153,8 +157,20 @@ impl<'a> Replay<'a> {
         }
         let files_max = (options.files_open_max / 2).max(1);
         let (logs, open) = Default::default();
-        let (is_damaged, bytes) = (false, 0);
-        Ok(Replay { disk, folder, pages, health, files_max, folders, logs, open, is_damaged, bytes })
+        let (is_damaged, is_blank, bytes) = (false, false, 0);
+        Ok(Replay {
+            disk,
+            folder,
+            pages,
+            health,
+            files_max,
+            folders,
+            logs,
+            open,
+            is_damaged,
+            is_blank,
+            bytes,
+        })
     }
 
     /// All envelopes, in the order in which they were written; gives the files in this order.
@@ -177,6 +193,7 @@ impl<'a> Replay<'a> {
             // One without a first envelope was about to be filled anew, or its start is damaged.
             ordered.push((first.is_none(), first, size, file));
         }
+        self.is_blank = ordered.iter().all(|(is_blank, ..)| *is_blank);
         ordered.sort_by_key(|(is_blank, first, ..)| (*is_blank, *first));
         let mut last = None;
         for (_, _, size, file) in &ordered {

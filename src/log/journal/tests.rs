@@ -61,6 +61,18 @@ fn an_envelope_is_as_it_was_and_is_read_as_it_was_written() {
 }
 
 #[test]
+fn a_file_begins_with_how_long_it_is() {
+    let head = Head { run: 9, sequence: 2, pieces: Vec::new(), crc: crc32c(&[]), file_bytes: Some(1 << 20) };
+    let golden = include_str!("../golden/journal_mark.hex");
+    let hex: String = head.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, golden.trim());
+    let (_folder, file) = file(&[]);
+    begin(&file, 1 << 20, 9, 2).unwrap();
+    let found = read(&file, 0, BLOCK_BYTES).unwrap();
+    assert_eq!(found, Ok(Found::Envelope(head, Vec::new(), BLOCK_BYTES)));
+}
+
+#[test]
 fn what_is_torn_or_changed_is_none() {
     let (_, _, all) = sealed(1, 10_000);
     let is_nothing = |bytes: &[u8]| at(bytes, 0) == Ok(Found::Nothing);

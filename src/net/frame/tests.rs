@@ -1,3 +1,7 @@
+use std::cell::Cell;
+use std::pin::Pin;
+use std::task::Context;
+
 use futures::FutureExt as _;
 
 use super::*;
@@ -119,7 +123,7 @@ async fn steps_grow_with_the_room_there_is() {
 
 #[tokio::test]
 async fn a_write_leaves_whole_and_a_peer_that_takes_nothing_is_given_up() {
-    let turns = Turns::new(1);
+    let turns = WriteTurns::new(1);
     // Below a step, and many of them, between others that are nothing.
     for factor in [7, 5_000] {
         let segments: Vec<Bytes> =
@@ -140,27 +144,63 @@ async fn a_write_leaves_whole_and_a_peer_that_takes_nothing_is_given_up() {
     }
 }
 
-/// With one turn: whoever has room is written to whole, and one whose peer takes nothing keeps no other from it.
+/// Takes so much, and then stands still; says how much it took.
+struct Sink<'a> {
+    room: usize,
+    taken: &'a Cell<usize>,
+}
+
+impl AsyncWrite for Sink<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let count = bytes.len().min(self.room);
+        if count == 0 {
+            return Poll::Pending;
+        }
+        self.room -= count;
+        self.taken.set(self.taken.get() + count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// With one turn: a step each, and one whose peer takes nothing keeps no other from it.
 #[tokio::test]
 async fn large_answers_take_turns_and_nobody_waits_for_a_peer_that_stands_still() {
-    let (turns, patience) = (Turns::new(1), Duration::from_secs(60));
-    let segments = [Bytes::from(vec![7; 4 * WRITE_BYTES_MAX])];
-    let (mut stuck, _stands_still) = tokio::io::duplex(WRITE_BYTES_MAX);
+    const STEPS: usize = 4;
+    let (turns, patience) = (WriteTurns::new(1), Duration::from_secs(60));
+    let segments = [Bytes::from(vec![7; STEPS * WRITE_BYTES_MAX])];
+    let taken = [const { Cell::new(0) }; 3];
+    let mut sinks = [1, STEPS, STEPS].into_iter().zip(&taken);
+    let mut sink = || {
+        let (steps, taken) = sinks.next().unwrap();
+        Sink { room: steps * WRITE_BYTES_MAX, taken }
+    };
+    let (mut stuck, mut first, mut second) = (sink(), sink(), sink());
     let mut stuck = pin!(write_segments(&mut stuck, &segments, patience, &turns));
-    assert!(futures::poll!(stuck.as_mut()).is_pending(), "it has written a step and lets others get on");
-    assert!(futures::poll!(stuck.as_mut()).is_pending(), "its peer takes no more");
-
-    let (mut first, _far_first) = tokio::io::duplex(8 * WRITE_BYTES_MAX);
-    let (mut second, _far_second) = tokio::io::duplex(8 * WRITE_BYTES_MAX);
     let mut first = pin!(write_segments(&mut first, &segments, patience, &turns));
     let mut second = pin!(write_segments(&mut second, &segments, patience, &turns));
-    for step in 1..4 {
-        assert!(futures::poll!(first.as_mut()).is_pending(), "after {step} steps");
-        assert!(futures::poll!(second.as_mut()).is_pending(), "it has no turn");
+    let steps = || taken.each_ref().map(|taken| taken.get() / WRITE_BYTES_MAX);
+    let mut done = [false; 2];
+    for round in 0..4 * STEPS {
+        assert!(futures::poll!(stuck.as_mut()).is_pending());
+        let others = [first.as_mut(), second.as_mut()];
+        for (other, done) in others.into_iter().zip(&mut done) {
+            if !*done {
+                let before = steps();
+                *done = futures::poll!(other).is_ready();
+                let after = steps();
+                assert!(after[1] + after[2] <= before[1] + before[2] + 1, "a step in one go");
+            }
+        }
+        let [_, first, second] = steps();
+        assert!(first.abs_diff(second) <= 1, "{first} and {second} steps after round {round}");
     }
-    assert!(matches!(futures::poll!(first.as_mut()), Poll::Ready(Ok(()))));
-    for step in 1..4 {
-        assert!(futures::poll!(second.as_mut()).is_pending(), "after {step} steps");
-    }
-    assert!(matches!(futures::poll!(second.as_mut()), Poll::Ready(Ok(()))));
+    assert_eq!((done, steps()), ([true; 2], [1, STEPS, STEPS]));
 }

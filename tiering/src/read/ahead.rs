@@ -9,7 +9,7 @@
 //! of 8 MiB are needed for a gigabyte a second, and as many again wait, loaded, for their turn.
 //!
 //! A reader that takes its time needs none of that: the window is no wider than what it takes in a while (the *horizon*), by the
-//! pace that it has when nothing keeps it waiting here. So what is loaded ahead of many slow readers fits into the cache together,
+//! pace that it has between an answer and the next request, while no read here keeps it waiting. So what is loaded ahead of many slow readers fits into the cache together,
 //! and does not come in bursts that those at the tail would feel.
 
 use std::time::Duration;
@@ -46,8 +46,7 @@ pub struct Ahead {
     pace: Pace,
 }
 
-/// What a reader took of late, and how long it was away for it: between an answer and the request that follows, when nothing
-/// but itself keeps it waiting.
+/// What a reader took of late, and how long it was away for it: between an answer and the request that follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Pace {
     bytes: u64,

@@ -173,8 +173,9 @@ impl Reader {
         request: ColdRequest,
     ) -> Result<ColdRead, ReadError> {
         let mut moved = 0;
+        let asked = self.0.store.world().clock.now();
         loop {
-            match self.try_read(reach, view, request).await {
+            match self.try_read(reach, view, request, asked).await {
                 Err(Stop::Failed(ReadError::Lost { key })) => {
                     // Its name may have gone since the manifest was read; a fresh one tells.
                     moved += 1;
@@ -263,18 +264,21 @@ impl Reader {
         Ok(())
     }
 
-    async fn try_read(&self, reach: Reach, view: &Arc<View>, request: ColdRequest) -> Result<ColdRead, Stop> {
-        let until = request.wait_until;
-        let (manifest, entry) = self.find(reach, view, request.offset, until).await?;
-        let index = match tokio::time::timeout_at(until, self.0.indexes.get(&entry)).await {
-            Ok(index) => index?,
-            Err(_) => return Err(Stop::Pending),
-        };
+    async fn try_read(
+        &self,
+        reach: Reach,
+        view: &Arc<View>,
+        request: ColdRequest,
+        asked: Instant,
+    ) -> Result<ColdRead, Stop> {
         let inner = &self.0;
+        let located = self.locate(reach, view, &request).await;
+        let (manifest, entry, index) =
+            located.inspect_err(|_| inner.streams.put_off(request.partition, request.offset))?;
         let base = entry.range().base;
         let from = u64::from(aquifer_model::offset_index::floor(&index.offsets, base, request.offset));
-        let (limits, now) = (self.ahead_limits(), inner.store.world().clock.now());
-        let (id, ahead) = inner.streams.take(request.partition, request.offset, &limits, now);
+        let limits = self.ahead_limits();
+        let (id, ahead) = inner.streams.take(request.partition, request.offset, &limits, asked);
         let mut stream =
             TakenStream { reader: self, request: &request, entry: &entry, id, ahead, answered: None };
         stream.is_at(from);
@@ -286,6 +290,20 @@ impl Reader {
         stream.is_at(end);
         self.load_ahead(&manifest, &entry, end, stream.ahead).await;
         Ok(read)
+    }
+
+    /// The manifest, the entry that covers a request's offset, and its index.
+    async fn locate(
+        &self,
+        reach: Reach,
+        view: &Arc<View>,
+        request: &ColdRequest,
+    ) -> Result<(Arc<Manifest>, Arc<Entry>, Arc<SegmentIndex>), Stop> {
+        let until = request.wait_until;
+        let (manifest, entry) = self.find(reach, view, request.offset, until).await?;
+        let index = tokio::time::timeout_at(until, self.0.indexes.get(&entry)).await;
+        let index = index.map_err(|_| Stop::Pending)??;
+        Ok((manifest, entry, index))
     }
 
     fn ahead_limits(&self) -> AheadLimits {

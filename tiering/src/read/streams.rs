@@ -44,8 +44,8 @@ struct Stream {
     /// The segment that it is in: readers of one segment share its chunks.
     segment: Offset,
     seen: Instant,
-    /// It was given data; one that was not is expected at the same place, and coming back there proves nothing.
-    answered: bool,
+    /// When it was given data. One that was not is expected at the same place, and coming back there proves nothing.
+    answered: Option<Instant>,
 }
 
 /// Where and how a reader is expected back.
@@ -69,7 +69,7 @@ impl Streams {
         Streams { total, streams_max, inner: Mutex::default() }
     }
 
-    /// Takes the reader that is expected at this place; a stranger is a new one.
+    /// Takes the reader that is expected at this place, and asked for it at `now`; a stranger is a new one.
     pub(super) fn take(
         &self,
         partition: TopicPartition,
@@ -80,8 +80,8 @@ impl Streams {
         let mut inner = self.inner.lock();
         match inner.waiting.remove(&(partition, offset)) {
             Some(mut stream) => {
-                if stream.answered {
-                    stream.ahead.returned(now.duration_since(stream.seen), limits);
+                if let Some(answered) = stream.answered {
+                    stream.ahead.returned(now.duration_since(answered), limits);
                 }
                 (stream.id, stream.ahead)
             }
@@ -102,7 +102,8 @@ impl Streams {
         now: Instant,
     ) -> Option<ReaderId> {
         let Expected { offset, segment, answered } = expected;
-        let stream = Stream { id, ahead, segment, seen: now, answered };
+        let answered = answered.then_some(now);
+        let mut stream = Stream { id, ahead, segment, seen: now, answered };
         let place = (partition, offset);
         let mut inner = self.inner.lock();
         let Some(known) = inner.waiting.get_mut(&place) else {
@@ -112,10 +113,20 @@ impl Streams {
             return forgotten;
         };
         known.seen = now;
+        // Whoever comes back first was away since the first of them was answered.
+        stream.answered = known.answered.or(answered);
+        known.answered = stream.answered;
         if known.ahead.window(ByteCount(u64::MAX)) > ahead.window(ByteCount(u64::MAX)) {
             return Some(id);
         }
         Some(std::mem::replace(known, stream).id)
+    }
+
+    /// The reader that is expected at this place came, and was told to come again: that proves nothing.
+    pub(super) fn put_off(&self, partition: TopicPartition, offset: Offset) {
+        if let Some(stream) = self.inner.lock().waiting.get_mut(&(partition, offset)) {
+            stream.answered = None;
+        }
     }
 
     /// What may be read ahead of one reader. Readers of one segment count once: what is brought for one serves all.
@@ -130,5 +141,71 @@ impl Streams {
             inner.sharers = distinct.len();
         }
         ByteCount(self.total.get() / inner.sharers.max(1) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use aquifer_model::{PartitionIndex, TopicId};
+    use aquifer_runtime::clock::Clock;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const PARTITION: TopicPartition =
+        TopicPartition { topic: TopicId::new(Uuid::nil()), partition: PartitionIndex(0) };
+    const LIMITS: AheadLimits = AheadLimits {
+        chunk: ByteCount::mib(8),
+        bytes_max: ByteCount::mib(192),
+        horizon: Duration::from_secs(2),
+    };
+
+    fn offset(number: i64) -> Offset {
+        Offset::new(number).unwrap()
+    }
+
+    /// Each second all of them read 10 MiB at one place, one some time behind the other. Gives the widest window
+    /// of the last second.
+    fn herd(readers: u32, behind: Duration) -> u64 {
+        let streams = Streams::new(ByteCount::mib(256), 10);
+        let start = Clock::system().now();
+        let mut window = ByteCount::ZERO;
+        for second in 0..60 {
+            window = ByteCount::ZERO;
+            for reader in 0..readers {
+                let now = start + Duration::from_secs(second) + behind * reader;
+                let place = offset(second as i64);
+                let (id, mut ahead) = streams.take(PARTITION, place, &LIMITS, now);
+                ahead.took(ByteCount::mib(10), &LIMITS);
+                window = window.max(ahead.window(LIMITS.bytes_max));
+                let expected =
+                    Expected { offset: offset(second as i64 + 1), segment: Offset::ZERO, answered: true };
+                streams.expect((id, ahead), PARTITION, expected, now);
+            }
+        }
+        window.get() >> 20
+    }
+
+    #[test]
+    fn a_herd_has_the_pace_of_one() {
+        let one = herd(1, Duration::ZERO);
+        assert!((16..=24).contains(&one), "10 MiB/s: {one}");
+        let ten = herd(10, Duration::from_millis(25));
+        assert!((16..=24).contains(&ten), "10 MiB/s each, at one place: {ten}");
+    }
+
+    #[test]
+    fn one_that_was_put_off_has_proved_nothing() {
+        let streams = Streams::new(ByteCount::mib(256), 10);
+        let (now, place) = (Clock::system().now(), offset(5));
+        let expected = Expected { offset: place, segment: Offset::ZERO, answered: true };
+        streams.expect((ReaderId(1), Ahead::new()), PARTITION, expected, now);
+        streams.put_off(PARTITION, place);
+        let (id, ahead) = streams.take(PARTITION, place, &LIMITS, now + Duration::from_secs(1));
+        assert_eq!((id, ahead), (ReaderId(1), Ahead::new()));
+        streams.expect((id, ahead), PARTITION, expected, now);
+        assert!(streams.take(PARTITION, place, &LIMITS, now).1.is_sequential());
     }
 }

@@ -39,6 +39,16 @@ pub(crate) enum Verdict {
     Contended(String),
 }
 
+impl Verdict {
+    /// Why, if it was not quiet.
+    pub(crate) fn contended(self) -> Option<String> {
+        match self {
+            Verdict::Quiet => None,
+            Verdict::Contended(why) => Some(why),
+        }
+    }
+}
+
 impl Canary {
     /// Looks at both cores now.
     pub(crate) fn look(&mut self) -> Result<Verdict> {

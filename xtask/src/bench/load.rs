@@ -33,8 +33,6 @@ pub(crate) struct Figures {
     /// At a fixed rate: how late the load was by itself.
     pub(crate) late_p99_ms: f64,
     pub(crate) resident_mb: f64,
-    /// From the start of the process until a topic was made.
-    pub(crate) ready_ms: f64,
 }
 
 /// Both keep the records for themselves: what uploading costs is a matter of its own.
@@ -61,7 +59,7 @@ pub(crate) fn run(contender: &Contender, case: &Case, warm: Duration, during: Du
         Lane::Tiered if case.filled_mb > 0 => HISTORY,
         Lane::Tiered => UPLOADED,
     };
-    let ready_after = contender.create_topic(topic, case.partitions, settings)?;
+    contender.create_topic(topic, case.partitions, settings)?;
     let mut written = 0;
     if case.filled_mb > 0 {
         written += fill(contender, topic, case.filled_mb)?;
@@ -110,7 +108,6 @@ pub(crate) fn run(contender: &Contender, case: &Case, warm: Duration, during: Du
         unsent: found.unsent,
         late_p99_ms: middle(|it| it.late_p99),
         resident_mb: contender.resident_bytes()? as f64 / 1e6,
-        ready_ms: ready_after.as_secs_f64() * 1e3,
     })
 }
 

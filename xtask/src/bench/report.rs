@@ -224,9 +224,11 @@ const PAGE: &str = "\
 # Benchmarks
 
 Aquifer and Apache Kafka, one node of each, in turn on the same core of the same machine; the load has the other core. Every ratio is
-the median of pairs that ran directly one behind the other, with the least and the most of them. The page cache is kept full of clean
+the median of pairs, with the least and the most of them. A pair ran directly one behind the other; but the rows of the matrix
+(`matrix-...`) are measured one after the other by one broker, warmed up anew for each, then by the other, so that the two of a pair lie
+some minutes apart. The page cache is kept full of clean
 pages, loopback is one of its own with `cubic`; before and behind each pair a fixed piece of work tells whether the machine was quiet,
-and a pair of a busy machine is measured again, twice at most; what is busy then, too, is marked by `*`. Where the load did not keep the
+and a pair of a busy machine is measured again, twice at most (none of the matrix is); what is busy then, too, is marked by `*`. Where the load did not keep the
 rate that it should, or was late by itself, the row is marked by `+`.
 Topics are not tiered unless the case says so, and then to a local folder, Kafka's by its own
 `LocalTieredStorage`, which is published for tests and does not sync what it stores, as Aquifer does. After each run all is read back, and counted: what was acknowledged is

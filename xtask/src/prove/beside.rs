@@ -211,8 +211,9 @@ fn ping(address: SocketAddr, during: Duration) -> Result<f64> {
 fn read_through(broker: &Broker, bytes: u64) -> Result<()> {
     let address: SocketAddr = broker.bootstrap.parse().context("the broker's address")?;
     let mut client = PlainClient::connect(address, "warm")?;
-    let (mut offset, mut read) = (0, 0);
+    let (mut offset, mut read, began) = (0, 0, Instant::now());
     while read < bytes {
+        ensure!(began.elapsed() < TIERED_DEADLINE, "{read} of {bytes} bytes came in {TIERED_DEADLINE:?}");
         let (more, next) = client.fetch(HISTORY, offset, FETCH_BYTES)?;
         (offset, read) = (next, read + more);
     }
