@@ -21,10 +21,9 @@ const CONNECTIONS: usize = 4;
 /// Requests of a connection that wait for an answer.
 const IN_FLIGHT: usize = 4;
 const FILES: usize = 16;
-/// What is fetched lies in files of so much: together more than a processor's cache.
-const FETCHED_BYTES: usize = 32 << 20;
-/// A file is begun anew behind so much, so that writes take pages that the cache has already.
-const FILE_BYTES_MAX: u64 = 512 << 20;
+/// The files have so much each, in the page cache before measuring begins, and are read or written over and over: together more than a
+/// processor's cache, and no page has to be found for them.
+const FILE_BYTES: usize = 32 << 20;
 const LENGTH_BYTES: usize = 4;
 const ANSWER: [u8; 8] = *b"answered";
 
@@ -144,9 +143,8 @@ impl Server {
             let path = folder.join(number.to_string());
             let mut file = File::options().create(true).read(true).write(true).truncate(true).open(&path);
             let file = file.as_mut().map_err(|error| anyhow!("opening {}: {error}", path.display()))?;
-            if work == Work::Fetch {
-                file.write_all(&vec![0x5a; FETCHED_BYTES.max(bytes)])?;
-            }
+            file.write_all(&vec![0x5a; FILE_BYTES.max(bytes)])?;
+            std::io::Seek::rewind(file)?;
             files.push((file.try_clone()?, 0));
         }
         Ok(Server { work, bytes, connections, files, done: 0 })
@@ -205,7 +203,7 @@ impl Server {
         std::hint::black_box(aquifer_model::format::crc32c(&[bytes]));
         connection.file = (connection.file + CONNECTIONS) % FILES;
         let (file, written) = &mut self.files[connection.file];
-        if *written > FILE_BYTES_MAX {
+        if *written + bytes.len() as u64 > FILE_BYTES.max(bytes.len()) as u64 {
             std::io::Seek::rewind(file)?;
             *written = 0;
         }
@@ -220,7 +218,7 @@ impl Server {
         connection.file = (connection.file + CONNECTIONS) % FILES;
         let bytes = self.bytes as u64;
         let (file, next) = &mut self.files[connection.file];
-        let mut offset = if *next + bytes > FETCHED_BYTES.max(self.bytes) as u64 { 0 } else { *next };
+        let mut offset = if *next + bytes > FILE_BYTES.max(self.bytes) as u64 { 0 } else { *next };
         let end = offset + bytes;
         *next = end;
         while offset < end {
