@@ -32,7 +32,7 @@ struct Pool {
     length: usize,
     kept_max: usize,
     kept: Mutex<Vec<MmapMut>>,
-    /// Fresh memory is touched for one buffer at a time: it takes a core for as long.
+    /// Fresh memory is touched for one buffer of the pool at a time: it takes a core for as long.
     touching: Semaphore,
 }
 
@@ -63,12 +63,14 @@ impl Buffers {
         let kept = || if is_of_pool { self.0.kept.lock().pop() } else { None };
         let mut memory = kept();
         if memory.is_none() && length >= MAPPED_BYTES_MIN {
-            let _turn = self.0.touching.acquire().await.expect("never closed");
+            // What a reader waits for is mostly shorter than the pool's, and not held up by those.
+            let turn = if is_of_pool { self.0.touching.acquire().await.ok() } else { None };
             // One may have come back meanwhile.
             memory = kept();
             if memory.is_none() {
                 memory = blocking(move || map(length)).await;
             }
+            drop(turn);
         }
         Buffer(match memory {
             Some(map) if is_of_pool => Memory::Pooled(Some(map), self.0.clone()),

@@ -16,7 +16,7 @@ use aquifer_protocol::frame::{ForeignProtocol, FrameError, check_frame_length, l
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::write_turns::WriteTurns;
+use super::write_turns::{Turn, WriteTurns};
 
 /// Bytes of the length in front of each frame.
 pub(crate) const HEAD_BYTES: usize = 4;
@@ -174,11 +174,12 @@ pub(crate) async fn write_segments(
             }
         }
         let writing = stream.write_vectored(&slices[..count]);
-        let mut written = if is_large {
-            in_turn(writing, stall_max, turns).await?
+        let (mut written, turn) = if is_large {
+            let (written, turn) = in_turn(writing, stall_max, turns).await?;
+            (written, Some(turn))
         } else {
             let written = tokio::time::timeout(stall_max, writing).await;
-            written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
+            (written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??, None)
         };
         if written == 0 && segments[next].len() > written_of_next {
             return Err(io::ErrorKind::WriteZero.into());
@@ -189,37 +190,37 @@ pub(crate) async fn write_segments(
             next += 1;
         }
         written_of_next += written;
+        if turn.is_some() && next < segments.len() {
+            // All that is ready gets on before the next one's turn.
+            tokio::task::yield_now().await;
+        }
     }
     Ok(())
 }
 
-/// Writes once, in its turn, and has all that is ready get on before the next one's. While the socket is full it is nobody's turn.
-async fn in_turn(
+/// Writes once, in its turn, which it gives. While the socket is full it is nobody's.
+async fn in_turn<'a>(
     writing: impl Future<Output = io::Result<usize>>,
     stall_max: Duration,
-    turns: &WriteTurns,
-) -> io::Result<usize> {
+    turns: &'a WriteTurns,
+) -> io::Result<(usize, Turn<'a>)> {
     let mut writing = pin!(writing);
     let mut patience = None;
     loop {
         let turn = turns.take().await;
-        match poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await {
-            Poll::Ready(written) => {
-                tokio::task::yield_now().await;
-                drop(turn);
-                return written;
-            }
-            Poll::Pending => drop(turn),
+        if let Poll::Ready(written) = poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await {
+            return Ok((written?, turn));
         }
+        drop(turn);
         let patience = patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_max)));
         let mut is_woken = false;
-        let woken =
-            poll_fn(|_| if std::mem::replace(&mut is_woken, true) { Poll::Ready(()) } else { Poll::Pending });
-        tokio::select! {
-            biased;
-            () = woken => {}
-            () = patience => return Err(io::ErrorKind::TimedOut.into()),
-        }
+        // Whatever the write waits for wakes this task. Nothing may come between its being asked and this: the wake may be the
+        // runtime's own, which wants others to get on, and comes once.
+        poll_fn(|context| match std::mem::replace(&mut is_woken, true) {
+            true => Poll::Ready(Ok(())),
+            false => patience.as_mut().poll(context).map(|()| Err(io::Error::from(io::ErrorKind::TimedOut))),
+        })
+        .await?;
     }
 }
 

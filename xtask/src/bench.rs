@@ -197,10 +197,10 @@ impl Run {
     /// All by one broker, one after the other; what each has written goes before the next. With each, why the machine was not quiet.
     fn measure_all(&mut self, cases: &[&Case], who: Who) -> Result<Vec<(Figures, Option<String>)>> {
         let Some(first) = cases.first() else { return Ok(Vec::new()) };
+        let mut before = self.canary.look()?;
         let contender = Contender::start(who, first.lane, &self.programs)?;
         let mut warm = self.warm;
         let mut all = Vec::new();
-        let mut before = self.canary.look()?;
         for case in cases {
             self.has_room()?;
             let figures = load::run(&contender, case, warm, self.during)

@@ -86,6 +86,8 @@ pub(in super::super) fn replay(
         && fits(&one).map_err(at(one.path()))?
         && fits(&other).map_err(at(other.path()))?
     {
+        // Who made them may have been killed before their names were durable.
+        disk.sync_dir(&journal).map_err(at(&journal))?;
         // They are in order, the older one first.
         let run = world.rng.number();
         for (file, sequence) in [&one, &other].into_iter().zip(FIRST_MARKS.into_iter().rev()) {
@@ -204,6 +206,8 @@ impl<'a> Replay<'a> {
             last = self.file(file, *size, last)?.or(last);
         }
         self.sync()?;
+        // Of the files, which are begun anew in this order, one that says something is the last.
+        ordered.sort_by_key(|(is_blank, ..)| !*is_blank);
         Ok(ordered.into_iter().map(|(.., file)| file).collect())
     }
 

@@ -144,6 +144,22 @@ async fn a_write_leaves_whole_and_a_peer_that_takes_nothing_is_given_up() {
     }
 }
 
+/// Where the runtime wants a task to give way, it says so to the write, and wakes the task once.
+#[tokio::test]
+async fn a_task_that_has_done_much_already_writes_all_the_same() {
+    let (turns, segments) = (WriteTurns::new(1), [Bytes::from(vec![7; 2 * WRITE_BYTES_MAX])]);
+    for done in 120..=130 {
+        let (mut near, _far) = tokio::io::duplex(4 * WRITE_BYTES_MAX);
+        tokio::task::yield_now().await;
+        for _ in 0..done {
+            tokio::task::consume_budget().await;
+        }
+        let writing = write_segments(&mut near, &segments, Duration::from_secs(600), &turns);
+        let written = tokio::time::timeout(Duration::from_secs(10), writing).await;
+        assert!(matches!(written, Ok(Ok(()))), "after {done}: {written:?}");
+    }
+}
+
 /// Takes so much, and then stands still; says how much it took.
 struct Sink<'a> {
     room: usize,

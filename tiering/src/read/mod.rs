@@ -272,12 +272,12 @@ impl Reader {
         asked: Instant,
     ) -> Result<ColdRead, Stop> {
         let inner = &self.0;
+        let limits = self.ahead_limits();
         let located = self.locate(reach, view, &request).await;
-        let (manifest, entry, index) =
-            located.inspect_err(|_| inner.streams.put_off(request.partition, request.offset))?;
+        let (manifest, entry, index) = located
+            .inspect_err(|_| inner.streams.put_off(request.partition, request.offset, &limits, asked))?;
         let base = entry.range().base;
         let from = u64::from(aquifer_model::offset_index::floor(&index.offsets, base, request.offset));
-        let limits = self.ahead_limits();
         let (id, ahead) = inner.streams.take(request.partition, request.offset, &limits, asked);
         let mut stream =
             TakenStream { reader: self, request: &request, entry: &entry, id, ahead, answered: None };

@@ -122,10 +122,19 @@ impl Streams {
         Some(std::mem::replace(known, stream).id)
     }
 
-    /// The reader that is expected at this place came, and was told to come again: that proves nothing.
-    pub(super) fn put_off(&self, partition: TopicPartition, offset: Offset) {
+    /// The reader that is expected at this place came at `now`, and is to come again, which will prove nothing.
+    pub(super) fn put_off(
+        &self,
+        partition: TopicPartition,
+        offset: Offset,
+        limits: &AheadLimits,
+        now: Instant,
+    ) {
         if let Some(stream) = self.inner.lock().waiting.get_mut(&(partition, offset)) {
-            stream.answered = None;
+            stream.seen = now;
+            if let Some(answered) = stream.answered.take() {
+                stream.ahead.returned(now.duration_since(answered), limits);
+            }
         }
     }
 
@@ -197,15 +206,17 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_put_off_has_proved_nothing() {
+    fn one_that_was_put_off_has_come_back_once() {
         let streams = Streams::new(ByteCount::mib(256), 10);
         let (now, place) = (Clock::system().now(), offset(5));
         let expected = Expected { offset: place, segment: Offset::ZERO, answered: true };
         streams.expect((ReaderId(1), Ahead::new()), PARTITION, expected, now);
-        streams.put_off(PARTITION, place);
-        let (id, ahead) = streams.take(PARTITION, place, &LIMITS, now + Duration::from_secs(1));
-        assert_eq!((id, ahead), (ReaderId(1), Ahead::new()));
-        streams.expect((id, ahead), PARTITION, expected, now);
-        assert!(streams.take(PARTITION, place, &LIMITS, now).1.is_sequential());
+        let mut returned = Ahead::new();
+        returned.returned(Duration::from_secs(1), &LIMITS);
+        for after in 1..4 {
+            streams.put_off(PARTITION, place, &LIMITS, now + Duration::from_secs(after));
+        }
+        let found = streams.take(PARTITION, place, &LIMITS, now + Duration::from_secs(4));
+        assert_eq!(found, (ReaderId(1), returned));
     }
 }

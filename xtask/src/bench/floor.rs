@@ -82,12 +82,15 @@ pub(crate) fn measure(work: Work, bytes: usize, during: Duration) -> Result<Floo
 fn produce(mut socket: TcpStream, bytes: usize, during: Duration) -> Result<()> {
     let mut request = u32::try_from(bytes)?.to_be_bytes().to_vec();
     request.resize(LENGTH_BYTES + bytes, 0x5a);
-    let until = Instant::now() + during;
     let (mut sent, mut answer) = (0, ANSWER);
     while sent < IN_FLIGHT {
         socket.write_all(&request)?;
         sent += 1;
     }
+    // The server has begun.
+    socket.read_exact(&mut answer)?;
+    sent -= 1;
+    let until = Instant::now() + during;
     while Instant::now() < until {
         socket.read_exact(&mut answer)?;
         socket.write_all(&request)?;
@@ -100,11 +103,13 @@ fn produce(mut socket: TcpStream, bytes: usize, during: Duration) -> Result<()> 
 
 /// Asks, and reads what comes.
 fn fetch(mut socket: TcpStream, bytes: usize, during: Duration) -> Result<()> {
-    let until = Instant::now() + during;
     let mut answer = vec![0; bytes];
-    while Instant::now() < until {
+    let mut until = None;
+    // From when the server has begun.
+    while until.is_none_or(|until| Instant::now() < until) {
         socket.write_all(&ANSWER)?;
         socket.read_exact(&mut answer)?;
+        until.get_or_insert_with(|| Instant::now() + during);
     }
     Ok(())
 }
