@@ -1,4 +1,4 @@
-//! What a process has used since it started, as Linux tells it; and how one is stopped where it stands.
+//! What a process has used since it started, as Linux tells it; how one is stopped where it stands, and which cores and whose time it takes.
 
 use crate::run::{command, output, run};
 use anyhow::{Context, Result, anyhow, ensure};

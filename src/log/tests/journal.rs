@@ -184,46 +184,47 @@ fn what_follows_a_damaged_start_of_the_journal_is_found() {
     check_reopened(&mut house, &expected);
 }
 
-/// Its first envelope says how long it was; of a file without one, the other's does; and one of them always has one.
-#[test]
-fn a_journal_that_has_lost_its_end_is_no_shorter_one() {
-    for (left, of_both) in [(0, false), (0, true), (4096, false), (4096 + 100, true)] {
-        let mut house = house();
-        let logs = logs(&mut house, 2);
-        fill(&house, &logs, 2);
-        let all = read_all(&logs[1]);
-        drop(logs);
-        house.kill();
-        let file = (0..2).map(|file| journal(&house, file)).max_by_key(|file| {
-            let bytes = house.read_file(file);
-            bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count()
-        });
-        let (file, log) = (file.unwrap(), house.log_folder().with_file_name(partition(1).to_string()));
-        let cut = if of_both { vec![journal(&house, 0), journal(&house, 1)] } else { vec![file] };
-        for file in &cut {
-            house.write_file(file, &house.read_file(file)[..left]);
-        }
-        let log = layout::segment_file(&log, offset(0), layout::LOG);
-        house.write_file(&log, &all[..all.len() - 5]);
-        house.cut_power();
-        assert!(again(&mut house, 1).corruption().is_some(), "{left} bytes left of {cut:?}");
-    }
-}
-
-/// A directory that had a journal and has none any more may have lost what nobody sees.
-#[test]
-fn with_the_journal_gone_no_torn_tail_is_cut() {
+/// A house of two logs that were filled and killed: harm was done to its journal, the second log's tail is torn, and the power cut.
+fn torn_after(harm: impl FnOnce(&House)) -> House {
     let mut house = house();
     let logs = logs(&mut house, 2);
     fill(&house, &logs, 2);
     let all = read_all(&logs[1]);
     drop(logs);
     house.kill();
-    Disk::host().remove_dir_all(&house.folder.path().join(layout::JOURNAL)).unwrap();
+    harm(&house);
     let log = house.log_folder().with_file_name(partition(1).to_string());
     let log = layout::segment_file(&log, offset(0), layout::LOG);
     house.write_file(&log, &all[..all.len() - 5]);
     house.cut_power();
+    house
+}
+
+/// Its first envelope says how long it was; of a file without one, the other's does; and one of them always has one.
+#[test]
+fn a_journal_that_has_lost_its_end_is_no_shorter_one() {
+    for (left, of_both) in [(0, false), (0, true), (4096, false), (4096 + 100, true)] {
+        let mut house = torn_after(|house| {
+            let mut files: Vec<_> = (0..2).map(|file| journal(house, file)).collect();
+            // The one that has more in it is the last.
+            files.sort_by_key(|file| {
+                let bytes = house.read_file(file);
+                bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count()
+            });
+            for file in files.iter().skip(if of_both { 0 } else { 1 }) {
+                house.write_file(file, &house.read_file(file)[..left]);
+            }
+        });
+        assert!(again(&mut house, 1).corruption().is_some(), "{left} bytes left, of both: {of_both}");
+    }
+}
+
+/// A directory that had a journal and has none any more may have lost what nobody sees.
+#[test]
+fn with_the_journal_gone_no_torn_tail_is_cut() {
+    let mut house = torn_after(|house| {
+        Disk::host().remove_dir_all(&house.folder.path().join(layout::JOURNAL)).unwrap();
+    });
     for _ in 0..2 {
         let log = again(&mut house, 1);
         assert!(log.corruption().is_some());

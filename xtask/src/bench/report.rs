@@ -33,7 +33,7 @@ pub(crate) struct ProbeResult {
     pub(crate) pairs: Vec<Pair<Vec<f64>>>,
 }
 
-/// Both, one directly behind the other.
+/// Both: one directly behind the other, but for the matrix, where they lie some minutes apart.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Pair<T> {
     pub(crate) aquifer: T,
@@ -60,7 +60,7 @@ impl CaseResult {
         }))
     }
 
-    /// Aquifer's by Kafka's, pair by pair: never a ratio of figures that lie apart in time.
+    /// Aquifer's by Kafka's, pair by pair: never a ratio of figures of two pairs.
     fn ratio(&self, figure: impl Fn(&Figures) -> f64) -> Option<Spread> {
         Spread::of(self.pairs.iter().map(|pair| figure(&pair.aquifer) / figure(&pair.kafka)))
     }

@@ -84,7 +84,7 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
         ("tier.roll.ms", "1000"),
         ("log.local.retention.ms", "1000"),
         ("log.retention.check.interval.ms", "500"),
-        // The search for damage reads as much in the one as in the other, and is not asked for here.
+        // What the search for damage reads would be among the GETs that are made again.
         ("tier.scrub.bytes.per.second", "0"),
         ("log.scrub.bytes.per.second", "0"),
     ];
