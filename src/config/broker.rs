@@ -425,7 +425,7 @@ fn read_log(r: &mut Reader<'_>) -> Log {
                 .doc("Segment files open at a time; beyond it the longest unused are closed."),
         ),
         disk_high_watermark: r.read(fraction("log.disk.high.watermark", 0.9, 0.1, 1.0).dynamic().doc(
-            "Share of the file system in use above which segments that are in the bucket leave local disk ahead of \
+            "Share of the file system in use, as `df` counts, above which segments that are in the bucket leave local disk ahead of \
              `local.retention.*`, and then writes of clients are refused.",
         )),
         producer_id_expiration: r.read(

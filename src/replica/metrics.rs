@@ -115,7 +115,7 @@ impl ReplicaMetrics {
                 &metrics.disk_relieved,
             )
             .row("disk_free_bytes", "Bytes free on the file system of the logs", &metrics.disk_free)
-            .row("disk_bytes", "Bytes of the file system of the logs", &metrics.disk_total);
+            .row("disk_bytes", "Bytes of the file system of the logs, free and in use", &metrics.disk_total);
         metrics
     }
 }

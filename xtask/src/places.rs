@@ -40,10 +40,11 @@ pub(crate) fn has_room() -> Result<()> {
     let folder = data()?;
     let stat = rustix::fs::statvfs(&folder)?;
     let free_gb = free_bytes()? as f64 / 1e9;
-    let full = 1.0 - stat.f_bavail as f64 / stat.f_blocks as f64;
+    let in_use = stat.f_blocks - stat.f_bfree;
+    let full = in_use as f64 / (in_use + stat.f_bavail) as f64;
     ensure!(
         full < FULL_MAX,
-        "the disk of {} has {free_gb:.0} GB left and is {:.0}% full, by what may be used: brokers drop segments that the bucket has from 90% on, and proofs need them",
+        "the disk of {} has {free_gb:.0} GB left and is {:.0}% full: brokers drop segments that the bucket has from 90% on, and proofs need them",
         folder.display(),
         full * 100.0
     );

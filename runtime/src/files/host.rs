@@ -133,7 +133,8 @@ pub struct Entry {
 /// How full a file system is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// Its size.
+    /// What may be filled in all: what is in use and what is available. As `df` counts, without what is kept for root or lies beyond
+    /// a quota.
     pub total: ByteCount,
     /// What this process may still fill.
     pub available: ByteCount,
@@ -322,10 +323,9 @@ impl Disk {
     /// How full the file system of `path` is.
     pub fn space(&self, path: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(path)?;
-        Ok(Space {
-            total: ByteCount(stat.f_blocks.saturating_mul(stat.f_frsize)),
-            available: ByteCount(stat.f_bavail.saturating_mul(stat.f_frsize)),
-        })
+        let in_use = stat.f_blocks.saturating_sub(stat.f_bfree);
+        let bytes = |blocks: u64| ByteCount(blocks.saturating_mul(stat.f_frsize));
+        Ok(Space { total: bytes(in_use.saturating_add(stat.f_bavail)), available: bytes(stat.f_bavail) })
     }
 }
 
