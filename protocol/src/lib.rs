@@ -5,14 +5,16 @@
 //!
 //! - decoding slices the frame and copies nothing; it allocates by the bytes that are there, never by what they claim, and
 //!   returns an error for whatever is no valid message (it never panics);
-//! - encoding yields [`Segments`], in which record batches are the very slices that went in;
+//! - encoding yields [`Segments`], in which record batches are the very pieces that went in;
 //! - a value that the chosen version cannot carry is an error, unless Kafka calls its field ignorable.
 //!
 //! Modules are in layer order: each uses only those above it.
 
 /// A cheap string: UTF-8 in a slice of the frame.
 pub mod string;
-/// Record batches as the wire has them: bytes in slices, or null.
+/// Bytes that are here, or that are taken from elsewhere as a message is sent.
+pub mod piece;
+/// Record batches as the wire has them: bytes in pieces, or null.
 pub mod records;
 /// Kafka's error codes, by name.
 pub mod error_code;
@@ -20,7 +22,7 @@ pub mod error_code;
 pub mod api_key;
 /// From bytes to values, within the bounds of the frame.
 pub mod reader;
-/// The list of byte slices that a message leaves as.
+/// The list of pieces that a message leaves as.
 pub mod segments;
 /// From values to segments.
 pub mod writer;
@@ -43,6 +45,7 @@ mod tests;
 pub use api_key::ApiKey;
 pub use error_code::ErrorCode;
 pub use message::{ApiSchema, Message, Request, VersionRange};
+pub use piece::{Elsewhere, Piece};
 pub use reader::{DecodeError, Reader};
 pub use records::Records;
 pub use segments::Segments;

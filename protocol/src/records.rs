@@ -1,32 +1,34 @@
 //! `Records`: the record batches of one partition in a Produce or a Fetch.
 //!
-//! What is decoded is one slice of the frame. What is encoded may be many slices (hot segments, cached chunks), which leave as
+//! What is decoded is one slice of the frame. What is encoded may be many pieces (hot segments, cached chunks), which leave as
 //! they are: `Writer` splices them into its segments. Nothing here looks into a batch.
 
 use std::fmt;
 
 use bytes::Bytes;
 
-/// Bytes in slices, or null (which is also the default, as it is Kafka's).
+use crate::piece::{Piece, joined};
+
+/// Bytes in pieces, or null (which is also the default, as it is Kafka's).
 #[derive(Clone, Default)]
-pub struct Records(Slices);
+pub struct Records(Pieces);
 
 #[derive(Clone, Default)]
-enum Slices {
+enum Pieces {
     #[default]
     Null,
-    /// Most answers hold one slice; it takes no allocation.
-    One(Bytes),
-    Many(Vec<Bytes>),
+    /// Most answers hold one piece; it takes no allocation.
+    One(Piece),
+    Many(Vec<Piece>),
 }
 
 impl Records {
-    pub const NULL: Records = Records(Slices::Null);
+    pub const NULL: Records = Records(Pieces::Null);
     /// No bytes, yet not null: what a Fetch that found nothing answers.
-    pub const EMPTY: Records = Records(Slices::One(Bytes::new()));
+    pub const EMPTY: Records = Records(Pieces::One(Piece::Here(Bytes::new())));
 
     pub fn is_null(&self) -> bool {
-        matches!(self.0, Slices::Null)
+        matches!(self.0, Pieces::Null)
     }
 
     /// Null is empty, too.
@@ -36,62 +38,68 @@ impl Records {
 
     /// In bytes.
     pub fn len(&self) -> usize {
-        self.slices().iter().map(Bytes::len).sum()
+        self.pieces().iter().map(Piece::len).sum()
     }
 
-    pub fn slices(&self) -> &[Bytes] {
+    pub fn pieces(&self) -> &[Piece] {
         match &self.0 {
-            Slices::Null => &[],
-            Slices::One(slice) => std::slice::from_ref(slice),
-            Slices::Many(slices) => slices,
+            Pieces::Null => &[],
+            Pieces::One(piece) => std::slice::from_ref(piece),
+            Pieces::Many(pieces) => pieces,
         }
     }
 
-    /// All bytes in one piece, which costs a copy only if there are several slices. Null gives no bytes.
+    /// All bytes in one piece, which costs a copy only if there are several. Null gives no bytes. For what was decoded.
+    ///
+    /// # Panics
+    /// If some are elsewhere.
     pub fn into_bytes(self) -> Bytes {
-        match self.0 {
-            Slices::Null => Bytes::new(),
-            Slices::One(slice) => slice,
-            Slices::Many(slices) => Bytes::from(slices.concat()),
-        }
+        joined(self.pieces())
     }
 }
 
 impl From<Bytes> for Records {
-    fn from(slice: Bytes) -> Records {
-        Records(Slices::One(slice))
+    fn from(bytes: Bytes) -> Records {
+        Records(Pieces::One(Piece::Here(bytes)))
     }
 }
 
-impl From<Vec<Bytes>> for Records {
-    fn from(slices: Vec<Bytes>) -> Records {
-        Records(Slices::Many(slices))
+impl From<Vec<Piece>> for Records {
+    fn from(pieces: Vec<Piece>) -> Records {
+        Records(Pieces::Many(pieces))
     }
 }
 
 impl From<Option<Bytes>> for Records {
-    fn from(slice: Option<Bytes>) -> Records {
-        slice.map(Records::from).unwrap_or_default()
+    fn from(bytes: Option<Bytes>) -> Records {
+        bytes.map(Records::from).unwrap_or_default()
     }
 }
 
-/// The same bytes are the same records, however they are cut.
+/// The same bytes are the same records, however they are cut, if all are here.
 impl PartialEq for Records {
     fn eq(&self, other: &Records) -> bool {
         self.is_null() == other.is_null()
-            && match (self.slices(), other.slices()) {
+            && match (self.pieces(), other.pieces()) {
                 ([one], [other]) => one == other,
-                (many, others) => many.iter().flatten().eq(others.iter().flatten()),
+                (many, others) => match (here(many), here(others)) {
+                    (Some(many), Some(others)) => many.into_iter().flatten().eq(others.into_iter().flatten()),
+                    _ => many == others,
+                },
             }
     }
+}
+
+fn here(pieces: &[Piece]) -> Option<Vec<&Bytes>> {
+    pieces.iter().map(Piece::here).collect()
 }
 
 impl fmt::Debug for Records {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Slices::Null => out.write_str("null"),
-            Slices::One(_) | Slices::Many(_) => {
-                write!(out, "{} bytes in {} slices", self.len(), self.slices().len())
+            Pieces::Null => out.write_str("null"),
+            Pieces::One(_) | Pieces::Many(_) => {
+                write!(out, "{} bytes in {} pieces", self.len(), self.pieces().len())
             }
         }
     }

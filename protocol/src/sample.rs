@@ -92,7 +92,7 @@ impl<'a> Sampler<'a> {
             0 => Records::NULL,
             1 => Records::EMPTY,
             2 => Records::from(self.bytes()),
-            _ => Records::from(vec![self.bytes(), self.bytes(), self.bytes()]),
+            _ => Records::from(vec![self.bytes().into(), self.bytes().into(), self.bytes().into()]),
         }
     }
 

@@ -8,6 +8,7 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::piece::Piece;
 use crate::reader::STRING_LENGTH_MAX;
 use crate::{ErrorCode, Records, Segments, Str};
 
@@ -45,7 +46,7 @@ pub struct Writer {
 struct Splice {
     /// How much of the buffer comes before it.
     at: usize,
-    slice: Bytes,
+    piece: Piece,
 }
 
 impl Writer {
@@ -77,19 +78,19 @@ impl Writer {
             self.buffer[..FRAME_LENGTH_SIZE].copy_from_slice(&length.to_be_bytes());
         }
         let buffer = Bytes::from(self.buffer);
-        let mut slices = Vec::with_capacity(2 * self.splices.len() + 1);
+        let mut pieces = Vec::with_capacity(2 * self.splices.len() + 1);
         let mut cut = 0;
-        for Splice { at, slice } in self.splices {
+        for Splice { at, piece } in self.splices {
             if at > cut {
-                slices.push(buffer.slice(cut..at));
+                pieces.push(Piece::Here(buffer.slice(cut..at)));
                 cut = at;
             }
-            slices.push(slice);
+            pieces.push(piece);
         }
         if buffer.len() > cut {
-            slices.push(buffer.slice(cut..));
+            pieces.push(Piece::Here(buffer.slice(cut..)));
         }
-        Ok(Segments::new(slices))
+        Ok(Segments::new(pieces))
     }
 
     pub fn bool(&mut self, value: bool) {
@@ -163,7 +164,7 @@ impl Writer {
 
     pub fn bytes(&mut self, flexible: bool, value: &Bytes) -> Result<(), EncodeError> {
         self.length(flexible, Some(value.len()))?;
-        self.splice(value);
+        self.splice_bytes(value);
         Ok(())
     }
 
@@ -176,8 +177,11 @@ impl Writer {
 
     pub fn records(&mut self, flexible: bool, value: &Records) -> Result<(), EncodeError> {
         self.length(flexible, (!value.is_null()).then(|| value.len()))?;
-        for slice in value.slices() {
-            self.splice(slice);
+        for piece in value.pieces() {
+            match piece {
+                Piece::Here(bytes) => self.splice_bytes(bytes),
+                Piece::Elsewhere(_) => self.splice(piece.clone()),
+            }
         }
         Ok(())
     }
@@ -255,13 +259,17 @@ impl Writer {
         Ok(())
     }
 
-    fn splice(&mut self, slice: &Bytes) {
-        if slice.len() <= COPIED_LENGTH_MAX {
-            self.buffer.extend_from_slice(slice);
+    fn splice_bytes(&mut self, bytes: &Bytes) {
+        if bytes.len() <= COPIED_LENGTH_MAX {
+            self.buffer.extend_from_slice(bytes);
         } else {
-            self.spliced += slice.len();
-            self.splices.push(Splice { at: self.buffer.len(), slice: slice.clone() });
+            self.splice(Piece::Here(bytes.clone()));
         }
+    }
+
+    fn splice(&mut self, piece: Piece) {
+        self.spliced += piece.len();
+        self.splices.push(Splice { at: self.buffer.len(), piece });
     }
 }
 

@@ -17,8 +17,12 @@ mod either;
 #[cfg(feature = "sim")]
 pub mod simulated;
 
+/// Part of a file, lent to whoever sends it.
+mod lent;
+
 #[cfg(feature = "sim")]
 pub use either::{Disk, File, Lock};
 #[cfg(not(feature = "sim"))]
 pub use host::{Disk, File, Lock};
 pub use host::{Entry, Faults, Space, open_files_max, raise_open_files_max};
+pub use lent::Lent;

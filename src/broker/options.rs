@@ -36,6 +36,7 @@ pub(super) fn log_dir(config: &Config) -> LogDirOptions {
         journal_bytes: log.journal.bytes,
         journal_logs_min: log.journal.logs_min as usize,
         journal_log_bytes_max: log.journal.log_bytes_max,
+        lend_bytes_min: log.lend_bytes_min,
         ..defaults
     }
 }

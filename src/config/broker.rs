@@ -134,6 +134,8 @@ pub struct Log {
     pub scrub_rate: ByteCount,
     /// `log.scrub.interval.ms`.
     pub scrub_interval: Duration,
+    /// `log.read.lend.bytes.min`; zero for none.
+    pub lend_bytes_min: ByteCount,
     /// `log.producer.ids.max`.
     pub producer_ids_max: u32,
     /// `log.producer.ids.total.max`.
@@ -456,6 +458,11 @@ fn read_log(r: &mut Reader<'_>) -> Log {
         expansions_max: r.read(count("log.record.expansions.max", 2).range(1, 1024).doc(
             "Compressed batches that are opened at a time to look at their records, over all partitions; more wait. Each takes a \
              thread and up to twice `record.expanded.bytes.max` of memory.",
+        )),
+        lend_bytes_min: r.read(bytes("log.read.lend.bytes.min", 32 << 10).range(0, INT_MAX).doc(
+            "Bytes of a partition in an answer from which on they leave straight from the page cache (`sendfile`), if this process has \
+             written them, or read and verified them, and they have not left it since. 0: never; all that is served is copied and \
+             verified each time. Needs Linux 6.5.",
         )),
         journal: read_journal(r),
         cleaner: read_cleaner(r),

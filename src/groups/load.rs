@@ -61,6 +61,7 @@ pub(super) async fn load(
         }
         let now = Now { at: world.clock.now(), wall: world.clock.wall() };
         for slice in batches.slices {
+            let slice = slice.read().map_err(|error| LoadError::Batch(next, error.to_string()))?;
             for located in Batches::new(&slice) {
                 if located.header.base_offset >= next {
                     take(book, &slice, &located, now, metrics)?;

@@ -11,7 +11,7 @@ use aquifer_protocol::messages::fetch::{
     AbortedTransaction, EpochEndOffset, FetchPartition, FetchRequest, FetchResponse, FetchTopic,
     FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
-use aquifer_protocol::{ApiKey, ErrorCode, Records, Str};
+use aquifer_protocol::{ApiKey, Elsewhere, ErrorCode, Piece, Records, Str};
 use tokio::time::Instant;
 
 use super::answer_memory::Held;
@@ -21,6 +21,7 @@ use super::errors;
 use super::fetch_gather::{Answer, Gathered, Gathering, Target};
 use super::fetch_session::{PartitionRef, Resolved, SessionRequest, Told, TopicRef, Wanted};
 use super::topics_by;
+use crate::log::Stored;
 use crate::metadata::Image;
 use crate::quotas::charges::{Charges, FetchCharge};
 use crate::replica::read::Isolation;
@@ -314,9 +315,17 @@ fn partition_data(
         data.diverging_epoch =
             EpochEndOffset { epoch: diverging.epoch.get(), end_offset: diverging.start.get() };
     }
-    data.records = Records::from(answer.batches.slices);
+    data.records = Records::from(answer.batches.slices.into_iter().map(piece).collect::<Vec<Piece>>());
     let told = Told { high_watermark: data.high_watermark, log_start_offset: data.log_start_offset };
     (data, answer.error.is_none().then_some(told))
+}
+
+fn piece(stored: Stored) -> Piece {
+    let count = stored.len();
+    match stored {
+        Stored::Here(bytes) => Piece::Here(bytes),
+        Stored::Lent(lent) => Piece::Elsewhere(Elsewhere::new(lent, count)),
+    }
 }
 
 /// Sorted, and each once: one that overlaps several segments comes with each of them.

@@ -19,6 +19,8 @@ pub(crate) struct Metrics {
     pub(crate) checkpoints: Counter,
     pub(crate) checkpoint_failures: Counter,
     pub(crate) reread_bytes: Counter,
+    pub(crate) lent_bytes: Counter,
+    pub(crate) lent_reread_bytes: Counter,
     pub(crate) torn_tails: Counter,
     pub(crate) quarantined_bytes: Counter,
     pub(crate) corruptions: Counter,
@@ -67,6 +69,12 @@ impl Metrics {
             counter("checkpoint_failures", "Recovery points that could not be written for want of space");
         let reread_bytes =
             counter("reread_bytes", "Bytes read again at opening because they lay behind the recovery point");
+        let lent_bytes =
+            counter("lent_bytes", "Bytes that were sent to readers straight from the page cache");
+        let lent_reread_bytes = counter(
+            "lent_reread_bytes",
+            "Bytes of those that had left the page cache before they were sent, and were read and verified anew",
+        );
         let torn_tails = counter("torn_tails", "Unfinished tails cut off at opening, kept in quarantine");
         let quarantined_bytes = counter("quarantined_bytes", "Bytes moved into quarantine");
         let corruptions =
@@ -109,6 +117,8 @@ impl Metrics {
             checkpoints,
             checkpoint_failures,
             reread_bytes,
+            lent_bytes,
+            lent_reread_bytes,
             torn_tails,
             quarantined_bytes,
             corruptions,

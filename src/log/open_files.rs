@@ -16,6 +16,7 @@ use aquifer_runtime::metrics::Gauge;
 use parking_lot::Mutex;
 
 use super::error::lacks_descriptors;
+use super::sound::Sound;
 
 /// A ring of so few is not looked through for slots that are gone.
 const RING_MIN: usize = 64;
@@ -36,6 +37,8 @@ pub(crate) struct OpenFiles {
 pub(crate) struct FileSlot {
     path: PathBuf,
     file: Mutex<Option<File>>,
+    /// What of it is known to be sound as it lies in memory, whether the file is open or not.
+    pub(super) sound: Sound,
     /// Set at each use, cleared as the hand passes; a file passed twice without use is closed.
     used: AtomicBool,
     /// Of all slots.
@@ -86,7 +89,7 @@ impl OpenFiles {
     /// A slot for a file that exists.
     pub(crate) fn slot(&self, path: PathBuf) -> Arc<FileSlot> {
         let (file, used, open) = (Mutex::new(None), AtomicBool::new(false), self.open.clone());
-        Arc::new(FileSlot { path, file, used, open })
+        Arc::new(FileSlot { path, file, sound: Sound::default(), used, open })
     }
 
     /// Makes an empty file, or empties one that a crash has left under this name.

@@ -76,9 +76,9 @@ pub enum AbortedTxns {
 
 /// Whole batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slice {
+pub struct Slice<B = Bytes> {
     /// One behind the other, as stored.
-    pub bytes: Bytes,
+    pub bytes: B,
     /// What they cover; the first may start before the offset asked for, or, behind a gap that compaction has left, after it.
     /// Empty at that offset if there are none.
     pub range: OffsetRange,
@@ -86,20 +86,27 @@ pub struct Slice {
     pub aborted: Vec<AbortedTxn>,
 }
 
+impl<B> Slice<B> {
+    /// The same batches in another form.
+    pub fn map<C>(self, change: impl FnOnce(B) -> C) -> Slice<C> {
+        Slice { bytes: change(self.bytes), range: self.range, aborted: self.aborted }
+    }
+}
+
 /// Where to look.
-struct Place {
-    slot: Arc<FileSlot>,
-    base: Offset,
+pub(super) struct Place {
+    pub(super) slot: Arc<FileSlot>,
+    pub(super) base: Offset,
     /// A batch starts at each of these, with this offset, if the index is right; the offset asked for is not before them. The
     /// last two are for when it is not, or the batch at the first is damaged: the entry before, and the segment's start.
-    floors: [OffsetEntry; 3],
+    pub(super) floors: [OffsetEntry; 3],
     /// All batches below `until` end here or before.
-    ceiling: u64,
+    pub(super) ceiling: u64,
     /// Who led while the segment was written.
-    epochs: LeaderEpochs,
+    pub(super) epochs: LeaderEpochs,
     gaps: Gaps,
     /// No batch reaches beyond this: where the segment ends.
-    end: Offset,
+    pub(super) end: Offset,
     rest: Rest,
 }
 
@@ -115,14 +122,25 @@ enum Rest {
 }
 
 /// What a segment holds of an answer.
-enum Gathered {
-    Batches(Bytes, OffsetRange),
+pub(super) enum Gathered<B = Bytes> {
+    Batches(B, OffsetRange),
     /// The device would have to be waited for.
     NotInMemory,
     /// Not what may be given.
     Nothing,
     /// No batch from the offset on: compaction has emptied the rest of the segment, and the answer starts in the next.
     Beyond(Offset),
+}
+
+impl<B> Gathered<B> {
+    pub(super) fn map<C>(self, change: impl FnOnce(B) -> C) -> Gathered<C> {
+        match self {
+            Gathered::Batches(batches, range) => Gathered::Batches(change(batches), range),
+            Gathered::NotInMemory => Gathered::NotInMemory,
+            Gathered::Nothing => Gathered::Nothing,
+            Gathered::Beyond(next) => Gathered::Beyond(next),
+        }
+    }
 }
 
 /// Whether a read may wait for the device.
@@ -134,8 +152,8 @@ enum Waits {
 
 /// A segment's file, as far as it may be waited for.
 #[derive(Clone, Copy)]
-struct Source<'a> {
-    file: &'a File,
+pub(super) struct Source<'a> {
+    pub(super) file: &'a File,
     path: &'a Path,
     waits: Waits,
 }
@@ -165,7 +183,7 @@ impl Log {
     /// Whole batches from one segment; ask again from where they end for more. From the end itself on there is nothing, which
     /// is no error.
     pub fn read(&self, read: Read) -> Result<Slice, ReadError> {
-        let slice = self.steadily(|| self.try_read(&read, Waits::IfItMust))?;
+        let slice = self.steadily(|| self.try_read(&read, Waits::IfItMust, gather))?;
         Ok(slice.expect("whoever may wait for the device is given what it has"))
     }
 
@@ -173,7 +191,7 @@ impl Log {
     /// log's end is taken for it.
     pub fn read_in_memory(&self, read: Read) -> Result<Option<Slice>, ReadError> {
         if self.shared.tells_cached {
-            self.steadily(|| self.try_read(&read, Waits::Never))
+            self.steadily(|| self.try_read_in_memory(&read, gather))
         } else if self.is_far_behind(read.from) {
             Ok(None)
         } else {
@@ -197,9 +215,23 @@ impl Log {
         }
     }
 
-    fn try_read(&self, read: &Read, waits: Waits) -> Result<Option<Slice>, ReadError> {
+    /// Once, with whatever `gather` makes of each segment, if that is in memory.
+    pub(super) fn try_read_in_memory<B: From<Bytes>>(
+        &self,
+        read: &Read,
+        gather: impl Fn(Source<'_>, &Place, &Read, u64) -> Result<Gathered<B>, ReadError>,
+    ) -> Result<Option<Slice<B>>, ReadError> {
+        self.try_read(read, Waits::Never, gather)
+    }
+
+    fn try_read<B: From<Bytes>>(
+        &self,
+        read: &Read,
+        waits: Waits,
+        gather: impl Fn(Source<'_>, &Place, &Read, u64) -> Result<Gathered<B>, ReadError>,
+    ) -> Result<Option<Slice<B>>, ReadError> {
         let nothing = Slice {
-            bytes: Bytes::new(),
+            bytes: B::from(Bytes::new()),
             range: OffsetRange { base: read.from, next: read.from },
             aborted: Vec::new(),
         };
@@ -370,7 +402,12 @@ fn floors(entries: &[OffsetEntry], base: Offset, from: Offset) -> [OffsetEntry; 
 }
 
 /// The batches that answer a read, from a file.
-fn gather(source: Source<'_>, place: &Place, read: &Read, interval: u64) -> Result<Gathered, ReadError> {
+pub(super) fn gather(
+    source: Source<'_>,
+    place: &Place,
+    read: &Read,
+    interval: u64,
+) -> Result<Gathered, ReadError> {
     let path = source.path;
     let [floor, others @ ..] = &place.floors;
     let mut others = others.iter();
@@ -384,6 +421,10 @@ fn gather(source: Source<'_>, place: &Place, read: &Read, interval: u64) -> Resu
     let wanted = read.bytes_max.get().saturating_add(interval).max(HEADER_BYTES as u64);
     'walk: loop {
         let count = wanted.min(place.ceiling.saturating_sub(position));
+        // Before the read, which brings back what is missing, and more.
+        if !place.slot.sound.is_empty() {
+            place.slot.sound.check(source.file, position, count);
+        }
         let Some(buffer) = source.read_at(position, usize::try_from(count).unwrap_or(usize::MAX))? else {
             return Ok(Gathered::NotInMemory);
         };
@@ -526,6 +567,7 @@ fn take(
         next = header.next_offset();
         to = end;
     }
+    place.slot.sound.add(first.position..start + to as u64);
     Ok(Gathered::Batches(buffer.slice(at..to), OffsetRange { base, next }))
 }
 

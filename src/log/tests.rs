@@ -3,6 +3,7 @@
 mod harness;
 mod appends;
 mod reads;
+mod lends;
 mod recoveries;
 mod damages;
 mod changes;

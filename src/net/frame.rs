@@ -1,4 +1,4 @@
-//! Frames in and out of a byte stream: a length of four bytes, then that many bytes.
+//! Frames from a byte stream: a length of four bytes, then that many bytes.
 //!
 //! The length is a claim by a stranger: memory grows with the bytes that arrive, never with the bytes that are announced. A
 //! caller with a budget grows a frame step by step and pays for each ([`FrameReader::fill`]); one without takes it whole
@@ -6,17 +6,11 @@
 //! buffer: ten thousand idle connections cost their tasks, not their buffers. A frame is handed on without a copy, and the read that
 //! ends it brings the head of the next along.
 
-use std::future::poll_fn;
-use std::io::{self, IoSlice};
-use std::pin::pin;
-use std::task::Poll;
-use std::time::Duration;
+use std::io;
 
 use aquifer_protocol::frame::{ForeignProtocol, FrameError, check_frame_length, looks_like};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-
-use super::write_turns::{Turn, WriteTurns};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes of the length in front of each frame.
 pub(crate) const HEAD_BYTES: usize = 4;
@@ -28,12 +22,6 @@ const FIRST_STEP_BYTES: usize = 64 << 10;
 const STEP_FACTOR: usize = 4;
 /// A frame of up to so much gets all of its memory with the second step, and is not moved again.
 const MOVED_ONCE_BYTES: usize = 2 << 20;
-/// Slices a single write hands to the kernel; more would not make it cheaper.
-const WRITE_SLICES_MAX: usize = 64;
-/// Bytes that a single write hands to the kernel, which copies them while nobody else on this thread gets on: some 100 us. Half of it
-/// costs a tenth more processor time, since the other side is woken more often.
-const WRITE_BYTES_MAX: usize = 512 << 10;
-
 /// Why a stream yields no more frames. The stream is of no further use.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadFrameError {
@@ -148,79 +136,6 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
             return Err(ReadFrameError::CutShort { arrived: self.buffer.len(), announced });
         }
         Ok(())
-    }
-}
-
-/// Writes all segments, without copying them together. What is more than one write takes turns with others of its kind, and lets
-/// all else get on between two writes. A peer that takes nothing for `stall_max` is an error.
-pub(crate) async fn write_segments(
-    stream: &mut (impl AsyncWrite + Unpin),
-    segments: &[Bytes],
-    stall_max: Duration,
-    turns: &WriteTurns,
-) -> io::Result<()> {
-    let is_large = segments.iter().map(Bytes::len).sum::<usize>() > WRITE_BYTES_MAX;
-    let mut next = 0;
-    let mut written_of_next = 0;
-    while next < segments.len() {
-        let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
-        let (mut count, mut room, mut from) = (0, WRITE_BYTES_MAX, written_of_next);
-        for (slice, segment) in slices.iter_mut().zip(&segments[next..]) {
-            let left = &segment[from..];
-            *slice = IoSlice::new(&left[..left.len().min(room)]);
-            (count, room, from) = (count + 1, room - slice.len(), 0);
-            if room == 0 {
-                break;
-            }
-        }
-        let writing = stream.write_vectored(&slices[..count]);
-        let (mut written, turn) = if is_large {
-            let (written, turn) = in_turn(writing, stall_max, turns).await?;
-            (written, Some(turn))
-        } else {
-            let written = tokio::time::timeout(stall_max, writing).await;
-            (written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??, None)
-        };
-        if written == 0 && segments[next].len() > written_of_next {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        while next < segments.len() && written >= segments[next].len() - written_of_next {
-            written -= segments[next].len() - written_of_next;
-            written_of_next = 0;
-            next += 1;
-        }
-        written_of_next += written;
-        if turn.is_some() && next < segments.len() {
-            // All that is ready gets on before the next one's turn.
-            tokio::task::yield_now().await;
-        }
-    }
-    Ok(())
-}
-
-/// Writes once, in its turn, which it gives. While the socket is full it is nobody's.
-async fn in_turn<'a>(
-    writing: impl Future<Output = io::Result<usize>>,
-    stall_max: Duration,
-    turns: &'a WriteTurns,
-) -> io::Result<(usize, Turn<'a>)> {
-    let mut writing = pin!(writing);
-    let mut patience = None;
-    loop {
-        let turn = turns.take().await;
-        if let Poll::Ready(written) = poll_fn(|context| Poll::Ready(writing.as_mut().poll(context))).await {
-            return Ok((written?, turn));
-        }
-        drop(turn);
-        let patience = patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_max)));
-        let mut is_woken = false;
-        // Whatever the write waits for wakes this task. Nothing may come between its being asked and this: the wake may be the
-        // runtime's own, which wants others to get on, and comes once.
-        poll_fn(|context| match std::mem::replace(&mut is_woken, true) {
-            true => Poll::Ready(Ok(())),
-            false => patience.as_mut().poll(context).map(|()| Err(io::Error::from(io::ErrorKind::TimedOut))),
-        })
-        .await?;
     }
 }
 

@@ -4,7 +4,9 @@
 
 /// Turns of those with much to write.
 pub(crate) mod write_turns;
-/// Frames in and out of a byte stream: cancel-safe, and memory follows the bytes that arrive.
+/// Messages into a byte stream: without a copy, and the large ones in turns.
+pub(crate) mod write;
+/// Frames from a byte stream: cancel-safe, and memory follows the bytes that arrive.
 pub mod frame;
 /// The table of APIs: what this broker advertises and serves.
 pub(crate) mod api;

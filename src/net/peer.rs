@@ -22,12 +22,14 @@ use aquifer_runtime::sockets::{self, Stream};
 use aquifer_runtime::tasks::TaskGroup;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncRead;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Endpoint;
 use crate::net::frame::FrameReader;
+use crate::net::write::{Wire, write_pieces};
+use crate::net::write_turns::WriteTurns;
 
 /// How a connection behaves.
 #[derive(Debug, Clone)]
@@ -365,14 +367,11 @@ fn ranges(answer: &ApiVersionsResponse) -> BTreeMap<i16, VersionRange> {
     answer.api_keys.iter().map(|api| (api.api_key, range(api.min_version, api.max_version))).collect()
 }
 
-async fn write_all(
-    link: Arc<Link>,
-    mut queue: mpsc::Receiver<Segments>,
-    mut stream: impl AsyncWrite + Unpin,
-) {
+async fn write_all(link: Arc<Link>, mut queue: mpsc::Receiver<Segments>, mut wire: impl Wire) {
+    let (stall_max, turns) = (link.options.call_timeout, WriteTurns::new(1));
     let writing = async {
-        while let Some(mut frame) = queue.recv().await {
-            if let Err(error) = stream.write_all_buf(&mut frame).await {
+        while let Some(frame) = queue.recv().await {
+            if let Err(error) = write_pieces(&mut wire, frame.pieces(), stall_max, &turns).await {
                 return error.to_string();
             }
         }

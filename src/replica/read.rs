@@ -8,13 +8,12 @@ use aquifer_model::{AbortedTxn, ByteCount, EpochStart, LeaderEpoch, Offset};
 use aquifer_runtime::tasks;
 use aquifer_tiering::Tier;
 use aquifer_tiering::read::ColdRequest;
-use bytes::Bytes;
 use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::error::ReadError;
 use super::state::Replica;
-use crate::log::{AbortedTxns, AtLeast, Read, Slice};
+use crate::log::{AbortedTxns, AtLeast, Read, Slice, Stored};
 
 /// Segments that one answer may span. Small segments would make it many, each with a read of its own.
 const SEGMENTS_MAX: usize = 64;
@@ -49,7 +48,7 @@ pub(crate) enum Found {
 /// Whole batches.
 #[derive(Debug, Default)]
 pub(crate) struct Batches {
-    pub(crate) slices: Vec<Bytes>,
+    pub(crate) slices: Vec<Stored>,
     /// The aborted transactions that overlap them; `None` for a reader that does not ask.
     pub(crate) aborted: Option<Vec<AbortedTxn>>,
 }
@@ -88,7 +87,7 @@ impl Gathering {
     /// Reads one segment after the other by `one`, until the answer is full; false if that gives `None`, and there may be more.
     fn go_on(
         &mut self,
-        one: impl Fn(Read) -> Result<Option<Slice>, crate::log::ReadError>,
+        one: impl Fn(Read) -> Result<Option<Slice<Stored>>, crate::log::ReadError>,
     ) -> Result<bool, ReadError> {
         let Gathering { batches, read, segments_left } = self;
         while *segments_left > 0
@@ -134,7 +133,7 @@ impl Batches {
 
     /// How many bytes.
     pub(crate) fn size(&self) -> usize {
-        self.slices.iter().map(Bytes::len).sum()
+        self.slices.iter().map(Stored::len).sum()
     }
 }
 
@@ -213,10 +212,11 @@ impl Replica {
         request: ReadRequest,
     ) -> Result<Batches, ReadError> {
         let mut gathering = Gathering::begin(from, upper, request);
-        if !gathering.go_on(|read| self.log().read_in_memory(read))? {
+        if !gathering.go_on(|read| self.log().lend_in_memory(read))? {
             // The device has to be waited for: not on a thread that serves others.
             let replica = self.clone();
-            let rest = move || gathering.go_on(|read| replica.log().read(read).map(Some)).map(|_| gathering);
+            let wait = move |read| replica.log().read(read).map(|slice| Some(slice.map(Stored::Here)));
+            let rest = move || gathering.go_on(wait).map(|_| gathering);
             gathering = tasks::blocking(rest).await?;
         }
         Ok(gathering.batches)
@@ -247,7 +247,8 @@ impl Replica {
             let read = tier.read(request).await?;
             if !read.slices.is_empty() {
                 let aborted = (cold.isolation == Isolation::ReadCommitted).then_some(read.aborted);
-                return Ok(Batches { slices: read.slices, aborted });
+                let slices = read.slices.into_iter().map(Stored::Here).collect();
+                return Ok(Batches { slices, aborted });
             }
             if read.pending {
                 return Err(ReadError::Pending);

@@ -36,7 +36,8 @@ use super::dispatch::{Answer, Dispatcher, Outgoing, Reply};
 use super::ended::Ended;
 use super::memory::{Held, RequestMemory};
 use super::meter::timed;
-use crate::net::frame::{FrameReader, write_segments};
+use crate::net::frame::FrameReader;
+use crate::net::write::write_pieces;
 use crate::net::write_turns::WriteTurns;
 use crate::quotas::Payer;
 
@@ -216,7 +217,7 @@ impl Connection {
         let writing = async {
             tokio::select! {
                 biased;
-                written = write_segments(writer, answer.segments.slices(), WRITE_STALL_MAX, turns) => {
+                written = write_pieces(writer, answer.segments.pieces(), WRITE_STALL_MAX, turns) => {
                     written.map_err(Ended::of_write)
                 }
                 () = answer.recalled() => Err(Ended::InTheWay),

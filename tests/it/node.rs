@@ -34,6 +34,7 @@ impl Home {
         home.set(&["listeners=PLAINTEXT://127.0.0.1:0", "admin.listen=", &data]);
         // One that is in use at once, and soon full.
         home.set(&["log.journal.logs.min=1", "log.journal.bytes=1048576"]);
+        home.set(&["log.read.lend.bytes.min=1"]);
         home.set(sets);
         home
     }

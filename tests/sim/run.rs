@@ -44,6 +44,7 @@ pub(crate) fn settings(dice: &mut Dice) -> Vec<String> {
         format!("log.journal.bytes={}", one_of(&[0, 32 << 10, 128 << 10])),
         "log.journal.logs.min=1".to_owned(),
         format!("log.journal.log.bytes.max={}", one_of(&[4 << 10, 16 << 10])),
+        format!("log.read.lend.bytes.min={}", one_of(&[0, 1, 1_000])),
     ]
 }
 

@@ -10,7 +10,7 @@ use crate::messages::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse
 use crate::messages::metadata::MetadataRequest;
 use crate::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use crate::sample::{Sample, Visitor, every_message};
-use crate::{DecodeError, Message, Reader, Records, Writer, frame};
+use crate::{DecodeError, Message, Piece, Reader, Records, Writer, frame};
 
 const MIB: usize = 1024 * 1024;
 
@@ -119,8 +119,8 @@ fn decoding_a_produce_of_a_mebibyte_copies_nothing() {
     let frame = body.clone();
     let (request, allocated) = counted(|| ProduceRequest::decode(&mut Reader::new(body), 11));
     let records = &request.expect("decodes").topic_data[0].partition_data[0].records;
-    assert_eq!(records.slices(), [batch]);
-    let decoded = records.slices()[0].as_ptr_range();
+    assert_eq!(records.pieces(), [Piece::Here(batch)]);
+    let decoded = records.pieces()[0].here().expect("it came in the frame").as_ptr_range();
     assert!(frame.as_ptr_range().start <= decoded.start && decoded.end <= frame.as_ptr_range().end);
     assert!(allocated.count <= 3 && allocated.bytes <= 1024, "{allocated:?}");
 }
@@ -128,15 +128,19 @@ fn decoding_a_produce_of_a_mebibyte_copies_nothing() {
 #[test]
 fn encoding_a_fetch_of_two_mebibytes_copies_nothing() {
     let slices = [Bytes::from(vec![1; MIB]), Bytes::from(vec![2; MIB])];
-    let partition =
-        PartitionData { high_watermark: 9, records: Records::from(slices.to_vec()), ..Default::default() };
+    let partition = PartitionData {
+        high_watermark: 9,
+        records: Records::from(slices.clone().map(Piece::Here).to_vec()),
+        ..Default::default()
+    };
     let topic =
         FetchableTopicResponse { topic: "rivers".into(), partitions: vec![partition], ..Default::default() };
     let response = FetchResponse { responses: vec![topic], ..Default::default() };
 
     let (segments, allocated) = counted(|| frame::encode_response(&response, 12, 5));
     let segments = segments.expect("encodes");
-    let sent: Vec<*const u8> = segments.slices().iter().map(|slice| slice.as_ptr()).collect();
+    let sent = segments.pieces().iter().map(|piece| piece.here().expect("all is here").as_ptr());
+    let sent: Vec<*const u8> = sent.collect();
     assert_eq!(sent.len(), 4, "head, batch, batch, tail");
     assert_eq!(sent[1..3], [slices[0].as_ptr(), slices[1].as_ptr()]);
     assert!(allocated.count <= 5 && allocated.bytes <= 2048, "{allocated:?}");
@@ -149,5 +153,5 @@ fn encoding_a_fetch_of_two_mebibytes_copies_nothing() {
 fn a_response_without_records_is_one_segment() {
     let mut writer = Writer::frame();
     FetchResponse::default().encode(&mut writer, 12).expect("encodes");
-    assert_eq!(writer.finish().expect("short").slices().len(), 1);
+    assert_eq!(writer.finish().expect("short").pieces().len(), 1);
 }

@@ -85,10 +85,10 @@ fn frames_carry_requests_and_responses() {
 
     for version in HeartbeatRequest::VERSIONS.iter() {
         let request = HeartbeatRequest { group_id: "readers".into(), generation_id: 4, ..Default::default() };
-        let mut sent =
-            frame::encode_request(&request, version, 99, Some(Str::from_static("me"))).expect("encodes");
+        let sent = frame::encode_request(&request, version, 99, Some(Str::from_static("me")));
+        let mut sent = sent.expect("encodes").into_bytes();
         assert_eq!(sent.get_i32() as usize, sent.len());
-        let mut reader = Reader::new(sent.into_bytes());
+        let mut reader = Reader::new(sent);
         let header = frame::RequestHeader::decode(&mut reader).expect("a header");
         assert_eq!((header.correlation_id, header.client_id), (99, Some(Str::from("me"))));
         assert_eq!(HeartbeatRequest::decode(&mut reader, header.api_version), Ok(request));
@@ -96,9 +96,8 @@ fn frames_carry_requests_and_responses() {
 
         let response =
             HeartbeatResponse { error_code: ErrorCode::REBALANCE_IN_PROGRESS, ..Default::default() };
-        let mut sent = frame::encode_response(&response, version, 99).expect("encodes");
-        assert_eq!(sent.get_i32() as usize, sent.len());
-        let received = sent.into_bytes();
+        let mut received = frame::encode_response(&response, version, 99).expect("encodes").into_bytes();
+        assert_eq!(received.get_i32() as usize, received.len());
         assert_eq!(frame::correlation_id(&received), Ok(99));
         assert_eq!(frame::decode_response::<HeartbeatRequest>(received.clone(), version), Ok(response));
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::Reader;
+use crate::{Elsewhere, Reader};
 
 fn finished(writer: Writer) -> Bytes {
     writer.finish().expect("a short message").into_bytes()
@@ -12,7 +12,7 @@ fn a_frame_begins_with_its_length() {
     writer.records(true, &Records::from(Bytes::from(vec![9; 1000]))).expect("encodes");
     let segments = writer.finish().expect("encodes");
     // Two bytes of i16, two of length, a thousand of records.
-    assert_eq!(segments.slices()[0], [0, 0, 0x03, 0xec, 0, 7, 0xe9, 0x07].as_slice());
+    assert_eq!(segments.pieces()[0].here().unwrap(), [0, 0, 0x03, 0xec, 0, 7, 0xe9, 0x07].as_slice());
     assert_eq!(segments.len(), 1008);
 }
 
@@ -21,12 +21,13 @@ fn long_slices_are_spliced_and_short_ones_copied() {
     let (long, short) =
         (Bytes::from(vec![1; COPIED_LENGTH_MAX + 1]), Bytes::from(vec![2; COPIED_LENGTH_MAX]));
     let mut writer = Writer::bare();
-    writer.records(false, &Records::from(vec![long.clone(), short.clone(), long.clone()])).expect("encodes");
+    let pieces = [&long, &short, &long].map(|bytes| Piece::Here(bytes.clone()));
+    writer.records(false, &Records::from(pieces.to_vec())).expect("encodes");
     let segments = writer.finish().expect("encodes");
-    let lengths: Vec<usize> = segments.slices().iter().map(Bytes::len).collect();
+    let lengths: Vec<usize> = segments.pieces().iter().map(Piece::len).collect();
     assert_eq!(lengths, [4, long.len(), short.len(), long.len()]);
-    assert_eq!(segments.slices()[1].as_ptr(), long.as_ptr());
-    assert_ne!(segments.slices()[2].as_ptr(), short.as_ptr());
+    assert_eq!(segments.pieces()[1].here().unwrap().as_ptr(), long.as_ptr());
+    assert_ne!(segments.pieces()[2].here().unwrap().as_ptr(), short.as_ptr());
 }
 
 #[test]
@@ -69,24 +70,24 @@ fn a_string_too_long_is_refused() {
 }
 
 #[test]
-fn segments_are_consumed_from_the_front() {
-    use bytes::Buf;
-    use std::io::IoSlice;
+fn what_is_elsewhere_counts_and_is_told_apart_and_is_never_copied() {
+    struct File(&'static str);
 
-    let slices = [Bytes::from(vec![1; 600]), Bytes::from(vec![2; 700])];
-    let mut writer = Writer::bare();
-    writer.records(false, &Records::from(slices.to_vec())).expect("encodes");
-    let mut segments = writer.finish().expect("encodes");
-    let whole = segments.clone().into_bytes();
+    let elsewhere = Elsewhere::new(std::sync::Arc::new(File("a log")), 10);
+    assert_eq!(elsewhere.downcast::<File>().map(|file| file.0), Some("a log"));
+    assert!(elsewhere.downcast::<String>().is_none());
+    let piece = Piece::Elsewhere(elsewhere);
+    let records = Records::from(vec![Bytes::from_static(b"ab").into(), piece.clone()]);
+    assert_eq!((records.len(), &records), (12, &records.clone()));
+    let other = Piece::Elsewhere(Elsewhere::new(std::sync::Arc::new(File("a log")), 10));
+    assert_ne!(records, Records::from(vec![Bytes::from_static(b"ab").into(), other]));
 
-    let mut sent = Vec::new();
-    for step in [1, 3, 599, 1, 2, 698] {
-        let mut vectors = [IoSlice::new(&[]); 2];
-        let filled = segments.chunks_vectored(&mut vectors);
-        let offered: Vec<u8> = vectors[..filled].iter().flat_map(|vector| vector.to_vec()).collect();
-        assert_eq!(offered[0], whole[sent.len()]);
-        sent.extend_from_slice(&segments.copy_to_bytes(step));
-    }
-    assert_eq!(sent, whole);
-    assert!(segments.is_empty() && segments.slices().is_empty() && segments.chunk().is_empty());
+    let mut writer = Writer::frame();
+    writer.records(false, &records).expect("encodes");
+    writer.i8(7);
+    let segments = writer.finish().expect("encodes");
+    let expected = [Bytes::from_static(&[0, 0, 0, 17, 0, 0, 0, 12, b'a', b'b']), Bytes::from_static(&[7])];
+    let [head, tail] = expected.map(Piece::Here);
+    assert_eq!(segments.pieces(), [head, piece, tail]);
+    assert_eq!(segments.len(), 21);
 }

@@ -241,6 +241,22 @@ impl File {
         }
     }
 
+    /// As the host's; memory is always there.
+    pub fn read_exact_cached_at(&self, position: u64, out: &mut [u8]) -> io::Result<bool> {
+        match self {
+            File::Host(file) => file.read_exact_cached_at(position, out),
+            File::Simulated(file) => file.read_exact_at(position, out).map(|()| true),
+        }
+    }
+
+    /// As the host's; memory is always there.
+    pub fn is_cached(&self, position: u64, count: u64) -> io::Result<bool> {
+        match self {
+            File::Host(file) => file.is_cached(position, count),
+            File::Simulated(_) => Ok(true),
+        }
+    }
+
     /// As the host's.
     pub fn read_exact_at(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
         match self {

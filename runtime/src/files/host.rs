@@ -2,14 +2,18 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, IoSlice, Read as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aquifer_model::ByteCount;
 use parking_lot::Mutex;
 use rustix::fs::{Advice, AtFlags, FlockOperation, StatxFlags};
+use rustix::io::ReadWriteFlags;
+
+/// The number of `cachestat` on every architecture; the C library has no name for it yet.
+const CACHESTAT: libc::c_long = 451;
 
 /// A file system. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -329,6 +333,12 @@ impl Disk {
     }
 }
 
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.file.as_fd()
+    }
+}
+
 impl File {
     /// Where it was opened.
     pub fn path(&self) -> &Path {
@@ -393,6 +403,58 @@ impl File {
                 }
             }
         }
+    }
+
+    /// Fills `out` from `position`, if the page cache has all of it; whether it had. [`io::ErrorKind::Unsupported`] as for
+    /// [`File::read_cached_at`].
+    pub fn read_exact_cached_at(&self, position: u64, out: &mut [u8]) -> io::Result<bool> {
+        let count = out.len();
+        let read =
+            rustix::io::preadv2(&self.0.file, &mut [IoSliceMut::new(out)], position, ReadWriteFlags::NOWAIT);
+        match read {
+            Ok(read) => Ok(read == count),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the page cache has all of these bytes. It may lose them at any time, and may have lost them and read them again since
+    /// it was last asked. [`io::ErrorKind::Unsupported`] where the kernel cannot tell (Linux before 6.5), or may not.
+    pub fn is_cached(&self, position: u64, count: u64) -> io::Result<bool> {
+        /// `struct cachestat_range`.
+        #[repr(C)]
+        struct Range {
+            position: u64,
+            count: u64,
+        }
+        /// `struct cachestat`: pages.
+        #[repr(C)]
+        #[derive(Default)]
+        struct Pages {
+            cached: u64,
+            _dirty: u64,
+            _written_back: u64,
+            _evicted: u64,
+            _recently_evicted: u64,
+        }
+        if count == 0 {
+            return Ok(true);
+        }
+        let (range, mut pages) = (Range { position, count }, Pages::default());
+        // SAFETY: the kernel reads the one and fills the other, both of which have the layout that it wants and live during the call.
+        #[allow(unsafe_code)]
+        let outcome =
+            unsafe { libc::syscall(CACHESTAT, self.0.file.as_raw_fd(), &raw const range, &raw mut pages, 0) };
+        if outcome != 0 {
+            return Err(match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::ENOSYS) => io::ErrorKind::Unsupported.into(),
+                error if error.kind() == io::ErrorKind::PermissionDenied => io::ErrorKind::Unsupported.into(),
+                error => error,
+            });
+        }
+        let page = rustix::param::page_size() as u64;
+        let (first, last) = (position / page, (position + count - 1) / page);
+        Ok(pages.cached > last - first)
     }
 
     /// Fills `out` from `position`; a file that ends before is an error.

@@ -3,6 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 
+use tokio::io::Interest;
+
+use crate::files::File;
+
 /// A listening TCP socket.
 #[allow(clippy::disallowed_types)] // The home of sockets.
 pub type Listener = tokio::net::TcpListener;
@@ -33,4 +37,15 @@ pub fn listen(address: SocketAddr) -> io::Result<Listener> {
 pub fn configure(stream: &Stream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     socket2::SockRef::from(stream).set_keepalive(true)
+}
+
+/// Sends up to `count` bytes of a file from `position` on, without a copy of them; gives how many, and zero where the file ends. What
+/// is not in the page cache is waited for on this thread.
+pub async fn send_file(half: &mut WriteHalf, file: &File, position: u64, count: usize) -> io::Result<usize> {
+    let stream: &Stream = (*half).as_ref();
+    let send = || {
+        let mut position = position;
+        rustix::fs::sendfile(stream, file, Some(&mut position), count).map_err(io::Error::from)
+    };
+    stream.async_io(Interest::WRITABLE, send).await
 }

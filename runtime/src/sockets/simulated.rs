@@ -5,6 +5,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 
+use tokio::io::AsyncWriteExt as _;
+
+use crate::files::File;
+
 /// A listening TCP socket.
 pub type Listener = turmoil::net::TcpListener;
 /// A connected TCP socket.
@@ -27,4 +31,10 @@ pub fn listen(address: SocketAddr) -> io::Result<Listener> {
 /// As a real connection.
 pub fn configure(stream: &Stream) -> io::Result<()> {
     stream.set_nodelay(true)
+}
+
+/// As the host's, by a copy.
+pub async fn send_file(half: &mut WriteHalf, file: &File, position: u64, count: usize) -> io::Result<usize> {
+    let bytes = file.read_at(position, count)?;
+    half.write(&bytes).await
 }

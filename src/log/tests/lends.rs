@@ -1,0 +1,179 @@
+//! What is lent is what a read gives, and nothing is lent of which it is not known.
+
+use aquifer_model::{ByteCount, OffsetRange};
+
+use super::super::*;
+use super::harness::*;
+
+/// Larger than what is judged too small to be walked.
+const VALUE: usize = 5_000;
+
+fn lending(least: u64) -> House {
+    let mut house = House::new();
+    house.options.lend_bytes_min = ByteCount(least);
+    house.config.segment_bytes = ByteCount::mib(1);
+    house
+}
+
+fn filled(house: &mut House, batches: u64) -> std::sync::Arc<Log> {
+    let log = house.log();
+    for n in 0..batches {
+        append(&log, batch(n, 1 + n as usize % 3, VALUE));
+    }
+    log
+}
+
+/// What was lent, and `None` if it was read.
+fn lent(log: &Log, read: Read) -> Option<std::sync::Arc<aquifer_runtime::files::Lent>> {
+    match log.lend_in_memory(read).unwrap()?.bytes {
+        Stored::Lent(lent) => Some(lent),
+        Stored::Here(_) => None,
+    }
+}
+
+/// As it lies in the file, without a look at it.
+fn as_sent(lent: &aquifer_runtime::files::Lent) -> Vec<u8> {
+    assert!(lent.is_cached(0, lent.count()));
+    lent.file().read_at(lent.position(0), lent.count()).unwrap()
+}
+
+#[test]
+fn what_is_lent_is_what_a_read_gives() {
+    let mut house = lending(1);
+    house.config.segment_bytes = ByteCount::kib(64);
+    let log = filled(&mut house, 40);
+    assert!(log.sealed_segments().len() >= 2);
+    let (end, bases) = (log.end().get(), house.bases().len());
+    let (mut lent, mut read) = (0, 0);
+    for from in 0..=end {
+        for until in [from, from + 1, from + 7, end - 1, i64::MAX] {
+            for bytes_max in [0, 100, 6_000, 40_000, 1 << 20] {
+                for at_least in [AtLeast::Nothing, AtLeast::OneBatch] {
+                    let (until, bytes_max) = (offset(until.max(0)), ByteCount(bytes_max));
+                    let request = Read { until, bytes_max, at_least, ..read_from(from) };
+                    // Once a segment's index is on disk alone, a read brings it back.
+                    let (expected, given) = (0..bases)
+                        .find_map(|_| {
+                            Some((log.read(request).unwrap(), log.lend_in_memory(request).unwrap()?))
+                        })
+                        .expect("it is in memory");
+                    assert_eq!(given.range, expected.range, "{request:?}");
+                    assert_eq!(given.bytes.len(), expected.bytes.len(), "{request:?}");
+                    match &given.bytes {
+                        Stored::Here(bytes) => assert!(*bytes == expected.bytes, "{request:?}"),
+                        Stored::Lent(lent) => assert!(as_sent(lent) == expected.bytes, "{request:?}"),
+                    }
+                    match given.bytes {
+                        Stored::Lent(_) => lent += 1,
+                        Stored::Here(bytes) if !bytes.is_empty() => {
+                            assert_eq!(bytes_max, ByteCount::ZERO, "{request:?}");
+                            read += 1;
+                        }
+                        Stored::Here(_) => {}
+                    }
+                }
+            }
+        }
+    }
+    assert!(lent > 1_000 && read > 0, "{lent} lent, {read} read");
+}
+
+#[test]
+fn what_is_short_or_of_small_batches_or_not_to_be_lent_is_read() {
+    let mut house = lending(20_000);
+    let log = filled(&mut house, 5);
+    assert!(
+        lent(&log, Read { bytes_max: ByteCount(19_999), ..read_from(0) }).is_none(),
+        "too little is wished"
+    );
+    assert!(lent(&log, read_from(7)).is_none(), "too little is there");
+    assert_eq!(lent(&log, read_from(0)).unwrap().count() as u64, log.size().get());
+    for n in 0..200 {
+        append(&log, batch(n, 1, 150));
+    }
+    let from = log.end().get() - 195;
+    assert!(lent(&log, read_from(from)).is_none(), "the batches are small");
+
+    let mut house = lending(0);
+    let log = filled(&mut house, 20);
+    assert!(lent(&log, read_from(0)).is_none(), "nothing is ever lent");
+}
+
+#[test]
+fn after_a_start_all_is_looked_at_once() {
+    let mut house = lending(1);
+    filled(&mut house, 10);
+    house.stop();
+    let log = house.log();
+    let whole = log.read(read_from(0)).unwrap();
+    assert!(whole.range.next.get() > 3);
+    assert!(lent(&log, read_from(whole.range.next.get())).is_none(), "nobody has looked at it");
+    assert!(as_sent(&lent(&log, read_from(0)).unwrap()) == whole.bytes, "it was read, and is sound");
+    append(&log, batch(1, 1, VALUE));
+    let last = log.end().get() - 1;
+    assert!(lent(&log, read_from(last)).is_some(), "it was written by this process");
+}
+
+#[test]
+fn what_has_left_memory_is_looked_at_again() {
+    let mut house = lending(1);
+    let log = filled(&mut house, 10);
+    house.settle(&log);
+    let request = read_from(0);
+    let before = lent(&log, request).unwrap();
+    let (file, bytes) = (before.file().clone(), as_sent(&before));
+    file.forget_clean_pages();
+    assert!(
+        !before.is_cached(0, before.count()),
+        "the file system of the tests keeps what it was told to forget"
+    );
+    assert!(log.lend_in_memory(request).unwrap().is_none(), "the device has to be waited for");
+    assert!(before.read().unwrap() == bytes, "what was lent before is still to be had");
+    // It is in memory by now, but nobody knows what it is.
+    assert!(lent(&log, request).is_none());
+    assert!(as_sent(&lent(&log, request).unwrap()) == bytes, "that look was enough");
+}
+
+#[test]
+fn what_was_damaged_on_the_device_is_not_served() {
+    let mut house = lending(1);
+    let log = filled(&mut house, 10);
+    house.settle(&log);
+    let before = lent(&log, read_from(0)).unwrap();
+    let (file, path) = (before.file().clone(), before.file().path().to_owned());
+    let first = log.read(Read { bytes_max: ByteCount::ZERO, ..read_from(0) }).unwrap();
+    let position = first.bytes.len() as u64 + 100;
+    let [byte] = file.read_at(position, 1).unwrap()[..] else { panic!() };
+    file.write_all_at(position, &mut [std::io::IoSlice::new(&[byte ^ 1])]).unwrap();
+    file.sync_data().unwrap();
+    file.forget_clean_pages();
+    let error = before.read().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+    let sound = lent(&log, read_from(0));
+    assert!(sound.is_none(), "it has come back from the device");
+    assert_eq!(log.read(read_from(0)).unwrap().range, first.range, "what is before the damage");
+    let given = lent(&log, read_from(0)).unwrap();
+    assert_eq!(given.count(), first.bytes.len(), "and nothing of it");
+    assert!(matches!(log.lend_in_memory(read_from(first.range.next.get())), Err(ReadError::Corrupt(_))));
+}
+
+#[test]
+fn what_was_cut_is_not_lent() {
+    let mut house = lending(1);
+    let log = filled(&mut house, 6);
+    let end = log.end();
+    let middle = log.read(Read { bytes_max: ByteCount::kib(20), ..read_from(0) }).unwrap().range.next;
+    assert!(middle < end);
+    log.truncate_to(middle).unwrap();
+    assert!(lent(&log, read_from(0)).is_none(), "whoever cuts looks at nothing");
+    for n in 0..3 {
+        append(&log, batch(100 + n, 1, VALUE));
+    }
+    let from_middle = log.read(read_from(middle.get())).unwrap();
+    let given = log.lend_in_memory(read_from(middle.get())).unwrap().unwrap();
+    assert_eq!(given.range, from_middle.range);
+    assert_eq!(given.range, OffsetRange { base: middle, next: log.end() });
+    let Stored::Lent(lent) = given.bytes else { panic!("it was just written") };
+    assert!(as_sent(&lent) == from_middle.bytes);
+}

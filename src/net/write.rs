@@ -1,0 +1,202 @@
+//! Messages into a byte stream.
+//!
+//! What is in memory leaves by vectored writes, what was lent from a file ([`Lent`]) straight from the page cache; neither is copied
+//! here. The kernel handles what is written while nothing else on that thread gets on. So what is large leaves in steps, in turns
+//! with others of its kind, and all else gets on between two of them.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use aquifer_protocol::Piece;
+use aquifer_runtime::files::{File, Lent};
+use aquifer_runtime::sockets::{self, WriteHalf};
+use aquifer_runtime::tasks;
+use bytes::Bytes;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+
+use super::write_turns::{Turn, WriteTurns};
+
+/// Slices a single write hands to the kernel; more would not make it cheaper.
+const WRITE_SLICES_MAX: usize = 64;
+/// Bytes of a step, which takes some 100 us. Half of it costs a tenth more processor time, since the other side is woken more often.
+const STEP_BYTES_MAX: usize = 512 << 10;
+
+/// What messages are written to.
+pub(crate) trait Wire: AsyncWrite + Unpin {
+    /// Sends up to `count` bytes of a file, and gives how many; zero where the file ends.
+    fn send_file(
+        &mut self,
+        file: &File,
+        position: u64,
+        count: usize,
+    ) -> impl Future<Output = io::Result<usize>> + Send;
+}
+
+impl Wire for WriteHalf {
+    async fn send_file(&mut self, file: &File, position: u64, count: usize) -> io::Result<usize> {
+        sockets::send_file(self, file, position, count).await
+    }
+}
+
+/// Writes all pieces. A peer that takes nothing for `stall_max` is an error.
+pub(crate) async fn write_pieces(
+    wire: &mut impl Wire,
+    pieces: &[Piece],
+    stall_max: Duration,
+    turns: &WriteTurns,
+) -> io::Result<()> {
+    let is_large = pieces.iter().map(Piece::len).sum::<usize>() > STEP_BYTES_MAX;
+    let mut left = Left { pieces, written: 0, read: None };
+    left.pass(0);
+    while !left.pieces.is_empty() {
+        let stepping = step(wire, left.clone());
+        let (step, turn) = if is_large {
+            let (step, turn) = in_turn(stepping, stall_max, turns).await?;
+            (step, Some(turn))
+        } else {
+            let step = tokio::time::timeout(stall_max, stepping).await;
+            (step.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??, None)
+        };
+        left.pass(step.written);
+        if step.meets_uncached {
+            drop(turn);
+            left.read_first().await?;
+        } else if turn.is_some() && !left.pieces.is_empty() {
+            // All that is ready gets on before the next one's turn.
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+/// What is still to be written.
+#[derive(Clone)]
+struct Left<'a> {
+    pieces: &'a [Piece],
+    /// Of the first piece.
+    written: usize,
+    /// The first piece, if it was lent and had to be read.
+    read: Option<Bytes>,
+}
+
+/// What a step did.
+struct Step {
+    written: usize,
+    /// Whether it ended before what was lent and is not in the page cache any more.
+    meets_uncached: bool,
+}
+
+impl Left<'_> {
+    /// Goes on behind what was written.
+    fn pass(&mut self, mut written: usize) {
+        while let [first, rest @ ..] = self.pieces
+            && written >= first.len() - self.written
+        {
+            written -= first.len() - self.written;
+            (self.pieces, self.written, self.read) = (rest, 0, None);
+        }
+        self.written += written;
+    }
+
+    /// The first piece, if it is to be sent from the page cache.
+    fn lent(&self) -> io::Result<Option<Arc<Lent>>> {
+        match self.pieces.first() {
+            Some(Piece::Elsewhere(elsewhere)) if self.read.is_none() => {
+                let lent = elsewhere.downcast();
+                lent.map(Some).ok_or_else(|| io::Error::other("a piece is elsewhere, and in no file"))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Points `slices` to what is in memory, `room` bytes at most; gives how many slices, and how many bytes.
+    fn in_memory<'s>(&'s self, slices: &mut [IoSlice<'s>], room: usize) -> (usize, usize) {
+        let first = self.read.as_ref().or_else(|| self.pieces.first()?.here());
+        let others = self.pieces.iter().skip(1).map_while(Piece::here);
+        let (mut count, mut bytes) = (0, 0);
+        for piece in first.into_iter().chain(others) {
+            if count == slices.len() || bytes == room {
+                break;
+            }
+            let piece = if count == 0 { &piece[self.written..] } else { piece };
+            slices[count] = IoSlice::new(&piece[..piece.len().min(room - bytes)]);
+            bytes += slices[count].len();
+            count += 1;
+        }
+        (count, bytes)
+    }
+
+    /// Reads the first piece, which was lent. The device may have to be waited for.
+    async fn read_first(&mut self) -> io::Result<()> {
+        if let Some(lent) = self.lent()? {
+            tracing::debug!(?lent, "what was lent has left the page cache");
+            self.read = Some(tasks::blocking(move || lent.read()).await?.into());
+        }
+        Ok(())
+    }
+}
+
+/// Writes as much as a step may, or as the socket takes.
+async fn step(wire: &mut impl Wire, mut left: Left<'_>) -> io::Result<Step> {
+    let mut written = 0;
+    while written < STEP_BYTES_MAX && !left.pieces.is_empty() {
+        let room = STEP_BYTES_MAX - written;
+        let (asked, done) = match left.lent()? {
+            Some(lent) => {
+                let asked = (lent.count() - left.written).min(room);
+                if !lent.is_cached(left.written, asked) {
+                    return Ok(Step { written, meets_uncached: true });
+                }
+                let done = wire.send_file(lent.file(), lent.position(left.written), asked).await?;
+                (asked, done)
+            }
+            None => {
+                let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
+                let (count, asked) = left.in_memory(&mut slices, room);
+                (asked, wire.write_vectored(&slices[..count]).await?)
+            }
+        };
+        if done == 0 && asked > 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        written += done;
+        left.pass(done);
+        if done < asked {
+            break;
+        }
+    }
+    Ok(Step { written, meets_uncached: false })
+}
+
+/// Takes a step in its turn, which it gives. While the socket is full it is nobody's.
+async fn in_turn<'a>(
+    stepping: impl Future<Output = io::Result<Step>>,
+    stall_max: Duration,
+    turns: &'a WriteTurns,
+) -> io::Result<(Step, Turn<'a>)> {
+    let mut stepping = pin!(stepping);
+    let mut patience = None;
+    loop {
+        let turn = turns.take().await;
+        if let Poll::Ready(step) = poll_fn(|context| Poll::Ready(stepping.as_mut().poll(context))).await {
+            return Ok((step?, turn));
+        }
+        drop(turn);
+        let patience = patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_max)));
+        let mut is_woken = false;
+        // Whatever the step waits for wakes this task. Nothing may come between its being asked and this: the wake may be the
+        // runtime's own, which wants others to get on, and comes once.
+        poll_fn(|context| match std::mem::replace(&mut is_woken, true) {
+            true => Poll::Ready(Ok(())),
+            false => patience.as_mut().poll(context).map(|()| Err(io::Error::from(io::ErrorKind::TimedOut))),
+        })
+        .await?;
+    }
+}
+
+#[cfg(test)]
+mod tests;
