@@ -13,8 +13,8 @@ pub enum Piece {
     Elsewhere(Elsewhere),
 }
 
-/// Bytes that never come into this process's memory: part of a file. What it is, whoever makes it and whoever sends it agree on;
-/// a message knows how many bytes there are.
+/// Bytes that are not in this process's memory: part of a file. What it is, whoever makes it and whoever sends it agree on; a
+/// message knows how many bytes there are.
 #[derive(Clone)]
 pub struct Elsewhere {
     what: Arc<dyn Any + Send + Sync>,

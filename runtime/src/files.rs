@@ -17,6 +17,8 @@ mod either;
 #[cfg(feature = "sim")]
 pub mod simulated;
 
+/// Which parts of a file are known to be sound as the page cache has them.
+mod sound;
 /// Part of a file, lent to whoever sends it.
 mod lent;
 
@@ -26,3 +28,4 @@ pub use either::{Disk, File, Lock};
 pub use host::{Disk, File, Lock};
 pub use host::{Entry, Faults, Space, open_files_max, raise_open_files_max};
 pub use lent::Lent;
+pub use sound::{Since, Sound};

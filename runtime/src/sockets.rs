@@ -8,9 +8,9 @@ mod host;
 mod simulated;
 
 #[cfg(not(feature = "sim"))]
-pub use host::{Listener, ReadHalf, Stream, WriteHalf, configure, listen, send_file};
+pub use host::{Listener, ReadHalf, Stream, WriteHalf, configure, listen, send_lent, send_with_more};
 #[cfg(feature = "sim")]
-pub use simulated::{Listener, ReadHalf, Stream, WriteHalf, configure, listen, send_file};
+pub use simulated::{Listener, ReadHalf, Stream, WriteHalf, configure, listen, send_lent, send_with_more};
 
 /// The name that this machine has for itself.
 pub fn machine_name() -> String {

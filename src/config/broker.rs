@@ -459,10 +459,10 @@ fn read_log(r: &mut Reader<'_>) -> Log {
             "Compressed batches that are opened at a time to look at their records, over all partitions; more wait. Each takes a \
              thread and up to twice `record.expanded.bytes.max` of memory.",
         )),
-        lend_bytes_min: r.read(bytes("log.read.lend.bytes.min", 32 << 10).range(0, INT_MAX).doc(
+        lend_bytes_min: r.read(bytes("log.read.lend.bytes.min", 192 << 10).range(0, INT_MAX).doc(
             "Bytes of a partition in an answer from which on they leave straight from the page cache (`sendfile`), if this process has \
-             written them, or read and verified them, and they have not left it since. 0: never; all that is served is copied and \
-             verified each time. Needs Linux 6.5.",
+             written them, or read and verified them, and they have not left it since. 0: never; all that is served is verified each \
+             time. Linux 6.5 or newer, or it is as 0.",
         )),
         journal: read_journal(r),
         cleaner: read_cleaner(r),

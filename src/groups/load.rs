@@ -52,7 +52,7 @@ pub(super) async fn load(
             at_least: AtLeast::OneBatch,
             isolation: Isolation::ReadUncommitted,
         };
-        let batches = match replica.read(request).await? {
+        let batches = match replica.read::<Bytes>(request).await? {
             Found::Hot(batches) => batches,
             Found::Cold(_) => return Err(LoadError::NotLocal(next)),
         };
@@ -61,7 +61,6 @@ pub(super) async fn load(
         }
         let now = Now { at: world.clock.now(), wall: world.clock.wall() };
         for slice in batches.slices {
-            let slice = slice.read().map_err(|error| LoadError::Batch(next, error.to_string()))?;
             for located in Batches::new(&slice) {
                 if located.header.base_offset >= next {
                     take(book, &slice, &located, now, metrics)?;

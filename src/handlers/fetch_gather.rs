@@ -24,7 +24,7 @@ use super::answer_memory::Held;
 use super::context::Context;
 use super::errors;
 use super::fetch_session::Wanted;
-use crate::log::AtLeast;
+use crate::log::{AtLeast, Stored};
 use crate::replica::error::ReadError;
 use crate::replica::read::{Batches, ColdRead, Found, Isolation, ReadRequest};
 use crate::replica::{Marks, Replica};
@@ -35,7 +35,7 @@ const ROOM_MIN: ByteCount = ByteCount::kib(64);
 const TURN_MAX: Duration = Duration::from_millis(100);
 /// How long an answer that is complete waits for cold data that may be just behind.
 const STRAGGLERS: Duration = Duration::from_millis(10);
-/// After so much that was read from memory, and verified, others get their turn: some tenths of a millisecond.
+/// After so much that was read from memory, others get their turn: where it has to be verified, some tenths of a millisecond.
 const YIELD_BYTES: ByteCount = ByteCount::kib(512);
 
 /// A partition to read, if it can be.
@@ -48,7 +48,7 @@ pub(super) struct Target {
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     pub(super) error: ErrorCode,
-    pub(super) batches: Batches,
+    pub(super) batches: Batches<Stored>,
     pub(super) diverging: Option<EpochStart>,
 }
 

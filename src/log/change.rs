@@ -224,7 +224,6 @@ impl Log {
         };
         let file = self.shared.files.get(&log).map_err(at)?;
         file.set_size(ByteCount(tail.bytes)).map_err(at)?;
-        log.sound.withdraw();
         file.sync_data().map_err(at)?;
         self.shared.world.disk.sync_dir(self.path()).map_err(at)?;
         Ok(log)

@@ -117,7 +117,7 @@ pub struct LogDirOptions {
     /// `log.journal.log.bytes.max` (ours): a log with more than this to be made durable is synced by itself. Default 256 KiB.
     pub journal_log_bytes_max: ByteCount,
     /// `log.read.lend.bytes.min` (ours): what a reader is given of a partition is lent from the page cache if it is so much, and known
-    /// to be sound. 0: nothing is. Default 32 KiB.
+    /// to be sound. 0: nothing is, and all is verified each time. Default 192 KiB.
     pub lend_bytes_min: ByteCount,
     /// `log.reserve.bytes` (ours): room held back on the device, so that segments can be dropped when it is full. Default 4 MiB.
     pub reserve_bytes: ByteCount,
@@ -145,7 +145,7 @@ impl Default for LogDirOptions {
             journal_bytes: ByteCount::mib(256),
             journal_logs_min: 4,
             journal_log_bytes_max: ByteCount::kib(256),
-            lend_bytes_min: ByteCount::kib(32),
+            lend_bytes_min: ByteCount::kib(192),
             reserve_bytes: ByteCount::mib(4),
             producer_id_expiration_ms: Duration::from_secs(24 * 60 * 60),
             producer_ids_max: 10_000,

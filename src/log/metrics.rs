@@ -69,11 +69,10 @@ impl Metrics {
             counter("checkpoint_failures", "Recovery points that could not be written for want of space");
         let reread_bytes =
             counter("reread_bytes", "Bytes read again at opening because they lay behind the recovery point");
-        let lent_bytes =
-            counter("lent_bytes", "Bytes that were sent to readers straight from the page cache");
+        let lent_bytes = counter("lent_bytes", "Bytes lent from the page cache to answers of readers");
         let lent_reread_bytes = counter(
             "lent_reread_bytes",
-            "Bytes of those that had left the page cache before they were sent, and were read and verified anew",
+            "Bytes of those that were not known to be sound any more when they were to be sent, and were read and verified anew",
         );
         let torn_tails = counter("torn_tails", "Unfinished tails cut off at opening, kept in quarantine");
         let quarantined_bytes = counter("quarantined_bytes", "Bytes moved into quarantine");

@@ -33,7 +33,6 @@ mod checkpoint;
 mod layout;
 mod index;
 mod scan;
-mod sound;
 mod open_files;
 mod damage;
 mod reserve;

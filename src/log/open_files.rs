@@ -11,12 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use aquifer_runtime::files::{Disk, File};
+use aquifer_runtime::files::{Disk, File, Sound};
 use aquifer_runtime::metrics::Gauge;
 use parking_lot::Mutex;
 
 use super::error::lacks_descriptors;
-use super::sound::Sound;
 
 /// A ring of so few is not looked through for slots that are gone.
 const RING_MIN: usize = 64;
@@ -37,8 +36,8 @@ pub(crate) struct OpenFiles {
 pub(crate) struct FileSlot {
     path: PathBuf,
     file: Mutex<Option<File>>,
-    /// What of it is known to be sound as it lies in memory, whether the file is open or not.
-    pub(super) sound: Sound,
+    /// What of it is known to be sound in memory, whether the file is open or not.
+    sound: Arc<Sound>,
     /// Set at each use, cleared as the hand passes; a file passed twice without use is closed.
     used: AtomicBool,
     /// Of all slots.
@@ -89,7 +88,7 @@ impl OpenFiles {
     /// A slot for a file that exists.
     pub(crate) fn slot(&self, path: PathBuf) -> Arc<FileSlot> {
         let (file, used, open) = (Mutex::new(None), AtomicBool::new(false), self.open.clone());
-        Arc::new(FileSlot { path, file, sound: Sound::default(), used, open })
+        Arc::new(FileSlot { path, file, sound: Arc::default(), used, open })
     }
 
     /// Makes an empty file, or empties one that a crash has left under this name.
@@ -98,7 +97,7 @@ impl OpenFiles {
         file.set_size(aquifer_model::ByteCount::ZERO)?;
         let slot = self.slot(path);
         slot.used.store(true, Ordering::Relaxed);
-        slot.keep(&file);
+        slot.keep(&file.knowing(&slot.sound));
         self.admit(&slot);
         Ok(slot)
     }
@@ -109,7 +108,7 @@ impl OpenFiles {
             return Ok(file);
         }
         // Not under the slot's lock: making room takes those of others.
-        let file = self.with_descriptor(|| self.disk.open(&slot.path))?;
+        let file = self.with_descriptor(|| self.disk.open(&slot.path))?.knowing(&slot.sound);
         if slot.keep(&file) {
             self.admit(slot);
         }

@@ -1,8 +1,8 @@
 //! Reads: whole batches from an offset on.
 //!
 //! The lock is held only to find the segment and a position not behind the offset; then one read into one buffer, whose batches
-//! are walked by their headers to find where the answer starts and ends. What is given was verified on its way from the file,
-//! since whether it came from the page cache or from a disk that has changed it cannot be told: that each batch's checksum
+//! are walked by their headers to find where the answer starts and ends. What is given was verified on its way from the file, or is
+//! known to be what was verified before ([`Sound`](aquifer_runtime::files::Sound)): that each batch's checksum
 //! is right, that its offset continues the one before, and that its leader epoch, which the checksum does not cover, is the one
 //! that the log knows. Sound batches before a damaged one are given; a read that begins at it is an error. Where compaction has
 //! been, a batch may leave out offsets behind the one before: a read from within such a gap gives the next batch there is, of
@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 use aquifer_model::batch::HEADER_BYTES;
 use aquifer_model::offset_index::{self, OffsetEntry};
 use aquifer_model::{AbortedTxn, BatchHeader, ByteCount, LeaderEpoch, LeaderEpochs, Offset, OffsetRange};
-use aquifer_runtime::files::File;
+use aquifer_runtime::files::{File, Since};
 use aquifer_runtime::planted::{self, Planted};
 use bytes::Bytes;
 
@@ -145,7 +145,7 @@ impl<B> Gathered<B> {
 
 /// Whether a read may wait for the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waits {
+pub(super) enum Waits {
     IfItMust,
     Never,
 }
@@ -156,20 +156,32 @@ pub(super) struct Source<'a> {
     pub(super) file: &'a File,
     path: &'a Path,
     waits: Waits,
+    /// Whether what is known to be sound is not verified again.
+    trusts: bool,
+}
+
+/// Part of a file.
+struct Window {
+    bytes: Bytes,
+    since: Since,
 }
 
 impl Source<'_> {
     /// So many bytes, fewer at the end of the file; `None` if the device would have to be waited for.
-    fn read_at(self, position: u64, count: usize) -> Result<Option<Vec<u8>>, ReadError> {
+    fn read_at(self, position: u64, count: usize) -> Result<Option<Window>, ReadError> {
         let read = match self.waits {
-            Waits::IfItMust => self.file.read_at(position, count).map(Some),
-            Waits::Never => match self.file.read_cached_at(position, count) {
-                // A log may lie on another file system than its directory, by a link.
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
-                read => read,
-            },
+            Waits::IfItMust => self.file.read_since(position, count).map(Some),
+            Waits::Never => {
+                let since = self.file.sound().now();
+                match self.file.read_cached_at(position, count) {
+                    // A log may lie on another file system than its directory, by a link.
+                    Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
+                    read => read.map(|bytes| bytes.map(|bytes| (bytes, since))),
+                }
+            }
         };
-        read.map_err(|error| ReadError::of_read(self.path, position, error))
+        let read = read.map_err(|error| ReadError::of_read(self.path, position, error))?;
+        Ok(read.map(|(bytes, since)| Window { bytes: bytes.into(), since }))
     }
 }
 
@@ -191,7 +203,7 @@ impl Log {
     /// log's end is taken for it.
     pub fn read_in_memory(&self, read: Read) -> Result<Option<Slice>, ReadError> {
         if self.shared.tells_cached {
-            self.steadily(|| self.try_read_in_memory(&read, gather))
+            self.steadily(|| self.try_read(&read, Waits::Never, gather))
         } else if self.is_far_behind(read.from) {
             Ok(None)
         } else {
@@ -215,16 +227,8 @@ impl Log {
         }
     }
 
-    /// Once, with whatever `gather` makes of each segment, if that is in memory.
-    pub(super) fn try_read_in_memory<B: From<Bytes>>(
-        &self,
-        read: &Read,
-        gather: impl Fn(Source<'_>, &Place, &Read, u64) -> Result<Gathered<B>, ReadError>,
-    ) -> Result<Option<Slice<B>>, ReadError> {
-        self.try_read(read, Waits::Never, gather)
-    }
-
-    fn try_read<B: From<Bytes>>(
+    /// Once, with whatever `gather` makes of each segment.
+    pub(super) fn try_read<B: From<Bytes>>(
         &self,
         read: &Read,
         waits: Waits,
@@ -255,7 +259,8 @@ impl Log {
                     None => return Ok(None),
                 },
             };
-            let source = Source { file: &file, path: place.slot.path(), waits };
+            let trusts = self.shared.lends.is_some();
+            let source = Source { file: &file, path: place.slot.path(), waits, trusts };
             match gather(source, &place, &read, interval)? {
                 Gathered::Batches(bytes, range) => break (bytes, range),
                 Gathered::NotInMemory => return Ok(None),
@@ -421,17 +426,14 @@ pub(super) fn gather(
     let wanted = read.bytes_max.get().saturating_add(interval).max(HEADER_BYTES as u64);
     'walk: loop {
         let count = wanted.min(place.ceiling.saturating_sub(position));
-        // Before the read, which brings back what is missing, and more.
-        if !place.slot.sound.is_empty() {
-            place.slot.sound.check(source.file, position, count);
-        }
-        let Some(buffer) = source.read_at(position, usize::try_from(count).unwrap_or(usize::MAX))? else {
+        let Some(window) = source.read_at(position, usize::try_from(count).unwrap_or(usize::MAX))? else {
             return Ok(Gathered::NotInMemory);
         };
+        let buffer = &window.bytes;
         let cut_short = (buffer.len() as u64) < count;
         let mut at = 0;
         loop {
-            let header = header_at(&buffer, at, path, position, place.ceiling);
+            let header = header_at(buffer, at, path, position, place.ceiling);
             // The index names the very batch that lies there.
             let gaps = if by_index { Gaps::NEVER } else { place.gaps };
             let is_expected = match &header {
@@ -459,7 +461,7 @@ pub(super) fn gather(
             if header.next_offset() > read.from {
                 let is_behind_gap = header.base_offset > expected;
                 let first = First { position: position + at as u64, at, header, is_behind_gap };
-                return take(source, place, read, buffer.into(), first);
+                return take(source, place, read, window, first);
             }
             (expected, by_index) = (header.next_offset(), false);
             at += header.size();
@@ -497,7 +499,7 @@ fn take(
     source: Source<'_>,
     place: &Place,
     read: &Read,
-    buffer: Bytes,
+    window: Window,
     first: First,
 ) -> Result<Gathered, ReadError> {
     let path = source.path;
@@ -507,22 +509,28 @@ fn take(
     if size > bytes_max && read.at_least == AtLeast::Nothing {
         return Ok(Gathered::Nothing);
     }
-    let (buffer, at) = if first.at + size <= buffer.len() {
-        (buffer, first.at)
+    let (Window { bytes: buffer, since }, at) = if first.at + size <= window.bytes.len() {
+        (window, first.at)
     } else {
         let left = usize::try_from(place.ceiling - first.position).unwrap_or(usize::MAX);
         let Some(again) = source.read_at(first.position, size.max(bytes_max).min(left))? else {
             return Ok(Gathered::NotInMemory);
         };
-        (Bytes::from(again), 0)
+        (again, 0)
     };
     if buffer.len() < at + size {
         return Err(damaged(path, first.position, "the file ends within a batch"));
     }
-    if let Some(what) = unsound(&first.header, &buffer[at..], place) {
+    let start = first.position - at as u64;
+    // What was known to be sound before it was read, and still is, need not be looked at again.
+    let known = if source.trusts { source.file.sound().end_of_read(since, first.position) } else { None };
+    let unsound = |header: &BatchHeader, at: usize| {
+        let is_known = known.is_some_and(|end| start + (at + header.size()) as u64 <= end);
+        unsound(header, &buffer[at..], place, is_known)
+    };
+    if let Some(what) = unsound(&first.header, at) {
         return Err(damaged(path, first.position, &what));
     }
-    let start = first.position - at as u64;
     if first.is_behind_gap {
         let position = first.position + size as u64;
         let head = match buffer.get(at + size..at + size + HEADER_BYTES) {
@@ -530,7 +538,7 @@ fn take(
             None => {
                 let count = HEADER_BYTES.min(place.ceiling.saturating_sub(position) as usize);
                 let Some(head) = source.read_at(position, count)? else { return Ok(Gathered::NotInMemory) };
-                head
+                head.bytes.to_vec()
             }
         };
         if goes_back(&head, &first.header) {
@@ -552,7 +560,7 @@ fn take(
         }
         if !place.gaps.allow(next, header.base_offset)
             || header.next_offset() > place.end
-            || unsound(&header, &buffer[to..], place).is_some()
+            || unsound(&header, to).is_some()
         {
             break;
         }
@@ -567,7 +575,7 @@ fn take(
         next = header.next_offset();
         to = end;
     }
-    place.slot.sound.add(first.position..start + to as u64);
+    source.file.sound().add_verified(since, first.position..start + to as u64);
     Ok(Gathered::Batches(buffer.slice(at..to), OffsetRange { base, next }))
 }
 
@@ -577,9 +585,10 @@ fn goes_back(following: &[u8], batch: &BatchHeader) -> bool {
     BatchHeader::parse(following).is_ok_and(|following| following.base_offset < batch.next_offset())
 }
 
-/// What is wrong with a batch, at the start of `bytes`, that its header alone does not show.
-fn unsound(header: &BatchHeader, bytes: &[u8], place: &Place) -> Option<String> {
-    if let Err(error) = header.verify(bytes) {
+/// What is wrong with a batch, at the start of `bytes`, that its header alone does not show. Of one that is known to be sound only its
+/// epoch may be.
+fn unsound(header: &BatchHeader, bytes: &[u8], place: &Place, is_known: bool) -> Option<String> {
+    if !is_known && let Err(error) = header.verify(bytes) {
         return Some(error.to_string());
     }
     let known = place.epochs.epoch_at(header.base_offset);

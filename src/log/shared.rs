@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use aquifer_model::ByteCount;
 use aquifer_runtime::World;
 use tokio::sync::{Notify, Semaphore};
 
@@ -62,6 +63,9 @@ pub(crate) struct Shared {
     pub(crate) damaged: Notify,
     /// Whether this file system can say what is in the page cache.
     pub(super) tells_cached: bool,
+    /// From how many bytes on a reader is lent what it asked for; `None` if nothing is, by configuration or since the kernel cannot tell
+    /// what has left the page cache.
+    pub(super) lends: Option<ByteCount>,
     numbers: AtomicU64,
     /// In milliseconds; it changes while the broker runs.
     producer_id_expiration: AtomicU64,
@@ -77,6 +81,10 @@ impl Shared {
         health: Arc<Health>,
         journal: Option<Journal>,
     ) -> Shared {
+        let told = world.disk.open(&path.join(layout::FORMAT));
+        let tells_cached = told.as_ref().is_ok_and(|file| file.read_cached_at(0, 1).is_ok());
+        let tells_left = told.is_ok_and(|file| file.is_cached(0, 1).is_ok());
+        let least = options.lend_bytes_min;
         Shared {
             path: path.to_owned(),
             world: world.clone(),
@@ -93,7 +101,8 @@ impl Shared {
             damaged: Notify::new(),
             producer_id_expiration: AtomicU64::new(millis(options.producer_id_expiration_ms)),
             options,
-            tells_cached: tells_cached(world, &path.join(layout::FORMAT)),
+            tells_cached,
+            lends: (tells_cached && tells_left && least > ByteCount::ZERO).then_some(least),
             numbers: AtomicU64::new(0),
         }
     }
@@ -117,10 +126,6 @@ impl Shared {
     pub(crate) fn quarantine_file(&self, name: &str) -> PathBuf {
         self.path.join(layout::QUARANTINE).join(name)
     }
-}
-
-fn tells_cached(world: &World, file: &Path) -> bool {
-    world.disk.open(file).and_then(|file| file.read_cached_at(0, 1)).is_ok()
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -12,11 +12,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use aquifer_protocol::Piece;
-use aquifer_runtime::files::{File, Lent};
+use aquifer_runtime::files::Lent;
 use aquifer_runtime::sockets::{self, WriteHalf};
 use aquifer_runtime::tasks;
 use bytes::Bytes;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 
 use super::write_turns::{Turn, WriteTurns};
 
@@ -26,19 +26,30 @@ const WRITE_SLICES_MAX: usize = 64;
 const STEP_BYTES_MAX: usize = 512 << 10;
 
 /// What messages are written to.
-pub(crate) trait Wire: AsyncWrite + Unpin {
-    /// Sends up to `count` bytes of a file, and gives how many; zero where the file ends.
-    fn send_file(
+pub(crate) trait Wire {
+    /// Writes some of these bytes, and gives how many. If `more` comes directly behind them, they may wait for it, to leave together.
+    fn send(&mut self, slices: &[IoSlice<'_>], more: bool) -> impl Future<Output = io::Result<usize>> + Send;
+
+    /// Sends up to `count` bytes of what was lent, from its byte `at` on, and gives how many: zero where the file ends, and `None` if
+    /// they are not known to be sound any more.
+    fn send_lent(
         &mut self,
-        file: &File,
-        position: u64,
+        lent: &Lent,
+        at: usize,
         count: usize,
-    ) -> impl Future<Output = io::Result<usize>> + Send;
+    ) -> impl Future<Output = io::Result<Option<usize>>> + Send;
 }
 
 impl Wire for WriteHalf {
-    async fn send_file(&mut self, file: &File, position: u64, count: usize) -> io::Result<usize> {
-        sockets::send_file(self, file, position, count).await
+    async fn send(&mut self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+        match more {
+            true => sockets::send_with_more(self, slices).await,
+            false => self.write_vectored(slices).await,
+        }
+    }
+
+    async fn send_lent(&mut self, lent: &Lent, at: usize, count: usize) -> io::Result<Option<usize>> {
+        sockets::send_lent(self, lent, at, count).await
     }
 }
 
@@ -62,7 +73,7 @@ pub(crate) async fn write_pieces(
             (step.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??, None)
         };
         left.pass(step.written);
-        if step.meets_uncached {
+        if step.meets_unknown {
             drop(turn);
             left.read_first().await?;
         } else if turn.is_some() && !left.pieces.is_empty() {
@@ -86,8 +97,8 @@ struct Left<'a> {
 /// What a step did.
 struct Step {
     written: usize,
-    /// Whether it ended before what was lent and is not in the page cache any more.
-    meets_uncached: bool,
+    /// Whether it ended before what was lent, and is not known to be sound any more.
+    meets_unknown: bool,
 }
 
 impl Left<'_> {
@@ -130,34 +141,42 @@ impl Left<'_> {
         (count, bytes)
     }
 
+    /// Whether there is a piece of that number, and it is to be sent from a file.
+    fn is_lent(&self, number: usize) -> bool {
+        self.pieces.get(number).is_some_and(|piece| piece.here().is_none())
+    }
+
     /// Reads the first piece, which was lent. The device may have to be waited for.
     async fn read_first(&mut self) -> io::Result<()> {
         if let Some(lent) = self.lent()? {
-            tracing::debug!(?lent, "what was lent has left the page cache");
+            tracing::debug!(?lent, "what was lent is not known to be sound any more");
             self.read = Some(tasks::blocking(move || lent.read()).await?.into());
         }
         Ok(())
     }
 }
 
-/// Writes as much as a step may, or as the socket takes.
+/// Writes as much as a step may, or as the socket takes without a wait.
 async fn step(wire: &mut impl Wire, mut left: Left<'_>) -> io::Result<Step> {
     let mut written = 0;
     while written < STEP_BYTES_MAX && !left.pieces.is_empty() {
-        let room = STEP_BYTES_MAX - written;
-        let (asked, done) = match left.lent()? {
+        let (lent, room) = (left.lent()?, STEP_BYTES_MAX - written);
+        let mut waits = false;
+        let (asked, done) = match &lent {
             Some(lent) => {
                 let asked = (lent.count() - left.written).min(room);
-                if !lent.is_cached(left.written, asked) {
-                    return Ok(Step { written, meets_uncached: true });
+                let sending = wire.send_lent(lent, left.written, asked);
+                match noting_waits(sending, &mut waits).await? {
+                    Some(done) => (asked, done),
+                    None => return Ok(Step { written, meets_unknown: true }),
                 }
-                let done = wire.send_file(lent.file(), lent.position(left.written), asked).await?;
-                (asked, done)
             }
             None => {
                 let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
                 let (count, asked) = left.in_memory(&mut slices, room);
-                (asked, wire.write_vectored(&slices[..count]).await?)
+                let more = left.is_lent(count);
+                let sending = wire.send(&slices[..count], more);
+                (asked, noting_waits(sending, &mut waits).await?)
             }
         };
         if done == 0 && asked > 0 {
@@ -165,11 +184,23 @@ async fn step(wire: &mut impl Wire, mut left: Left<'_>) -> io::Result<Step> {
         }
         written += done;
         left.pass(done);
-        if done < asked {
+        // Whoever takes something has not stalled.
+        if waits || done < asked {
             break;
         }
     }
-    Ok(Step { written, meets_uncached: false })
+    Ok(Step { written, meets_unknown: false })
+}
+
+/// Does `work`, and says whether it was ever put off.
+async fn noting_waits<T>(work: impl Future<Output = T>, waits: &mut bool) -> T {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        let polled = work.as_mut().poll(context);
+        *waits |= polled.is_pending();
+        polled
+    })
+    .await
 }
 
 /// Takes a step in its turn, which it gives. While the socket is full it is nobody's.

@@ -8,12 +8,13 @@ use aquifer_model::{AbortedTxn, ByteCount, EpochStart, LeaderEpoch, Offset};
 use aquifer_runtime::tasks;
 use aquifer_tiering::Tier;
 use aquifer_tiering::read::ColdRequest;
+use bytes::Bytes;
 use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::error::ReadError;
 use super::state::Replica;
-use crate::log::{AbortedTxns, AtLeast, Read, Slice, Stored};
+use crate::log::{AbortedTxns, AtLeast, Log, Read, Slice, Stored};
 
 /// Segments that one answer may span. Small segments would make it many, each with a read of its own.
 const SEGMENTS_MAX: usize = 64;
@@ -36,19 +37,48 @@ pub(crate) struct ReadRequest {
     pub(crate) isolation: Isolation,
 }
 
+/// What a reader is given: bytes for one that looks into them, [`Stored`] for one that sends them on.
+pub(crate) trait Given: From<Bytes> + Send + 'static {
+    /// Reads as far as nothing has to be waited for; `None` if that is not all.
+    fn in_memory(log: &Arc<Log>, read: Read) -> Result<Option<Slice<Self>>, crate::log::ReadError>;
+
+    /// How many bytes.
+    fn size(&self) -> usize;
+}
+
+impl Given for Bytes {
+    fn in_memory(log: &Arc<Log>, read: Read) -> Result<Option<Slice>, crate::log::ReadError> {
+        log.read_in_memory(read)
+    }
+
+    fn size(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Given for Stored {
+    fn in_memory(log: &Arc<Log>, read: Read) -> Result<Option<Slice<Stored>>, crate::log::ReadError> {
+        log.lend_in_memory(read)
+    }
+
+    fn size(&self) -> usize {
+        self.len()
+    }
+}
+
 /// Where what was asked for lies.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum Found<B> {
     /// In the local log, and here it is; may be empty.
-    Hot(Batches),
+    Hot(Batches<B>),
     /// In the bucket: [`Replica::read_cold`] gets it.
     Cold(ColdRead),
 }
 
 /// Whole batches.
-#[derive(Debug, Default)]
-pub(crate) struct Batches {
-    pub(crate) slices: Vec<Stored>,
+#[derive(Debug)]
+pub(crate) struct Batches<B> {
+    pub(crate) slices: Vec<B>,
     /// The aborted transactions that overlap them; `None` for a reader that does not ask.
     pub(crate) aborted: Option<Vec<AbortedTxn>>,
 }
@@ -66,15 +96,15 @@ pub(crate) struct ColdRead {
 
 /// An answer from the local log, as far as it is there.
 #[derive(Debug)]
-struct Gathering {
-    batches: Batches,
+struct Gathering<B> {
+    batches: Batches<B>,
     /// What is still to be read.
     read: Read,
     segments_left: usize,
 }
 
-impl Gathering {
-    fn begin(from: Offset, until: Offset, request: ReadRequest) -> Gathering {
+impl<B: Given> Gathering<B> {
+    fn begin(from: Offset, until: Offset, request: ReadRequest) -> Gathering<B> {
         let ReadRequest { bytes_max, at_least, isolation, .. } = request;
         let aborted = match isolation {
             Isolation::ReadUncommitted => AbortedTxns::Skip,
@@ -87,7 +117,7 @@ impl Gathering {
     /// Reads one segment after the other by `one`, until the answer is full; false if that gives `None`, and there may be more.
     fn go_on(
         &mut self,
-        one: impl Fn(Read) -> Result<Option<Slice<Stored>>, crate::log::ReadError>,
+        one: impl Fn(Read) -> Result<Option<Slice<B>>, crate::log::ReadError>,
     ) -> Result<bool, ReadError> {
         let Gathering { batches, read, segments_left } = self;
         while *segments_left > 0
@@ -101,12 +131,13 @@ impl Gathering {
                 Err(crate::log::ReadError::Corrupt(_)) if !batches.slices.is_empty() => break,
                 Err(error) => return Err(error.into()),
             };
-            if slice.bytes.is_empty() {
+            let size = slice.bytes.size();
+            if size == 0 {
                 break;
             }
             *segments_left -= 1;
             read.from = slice.range.next;
-            read.bytes_max = read.bytes_max.saturating_sub(ByteCount(slice.bytes.len() as u64));
+            read.bytes_max = read.bytes_max.saturating_sub(ByteCount(size as u64));
             read.at_least = AtLeast::Nothing;
             batches.slices.push(slice.bytes);
             if let Some(aborted) = &mut batches.aborted {
@@ -125,15 +156,21 @@ pub(crate) struct Bounds {
     pub(crate) last_stable: Offset,
 }
 
-impl Batches {
-    fn empty(isolation: Isolation) -> Batches {
+impl<B> Default for Batches<B> {
+    fn default() -> Batches<B> {
+        Batches { slices: Vec::new(), aborted: None }
+    }
+}
+
+impl<B: Given> Batches<B> {
+    fn empty(isolation: Isolation) -> Batches<B> {
         let aborted = (isolation == Isolation::ReadCommitted).then(Vec::new);
         Batches { slices: Vec::new(), aborted }
     }
 
     /// How many bytes.
     pub(crate) fn size(&self) -> usize {
-        self.slices.iter().map(Stored::len).sum()
+        self.slices.iter().map(B::size).sum()
     }
 }
 
@@ -174,7 +211,10 @@ impl Replica {
     }
 
     /// Reads as leader, if the records are here; says so if they are in the bucket.
-    pub(crate) async fn read(self: &Arc<Replica>, request: ReadRequest) -> Result<Found, ReadError> {
+    pub(crate) async fn read<B: Given>(
+        self: &Arc<Replica>,
+        request: ReadRequest,
+    ) -> Result<Found<B>, ReadError> {
         // A long poll outlives its replica's lead, and its topic.
         self.check_leader(-1)?;
         let offsets = self.log().offsets();
@@ -205,17 +245,17 @@ impl Replica {
         }
     }
 
-    async fn read_hot(
+    async fn read_hot<B: Given>(
         self: &Arc<Replica>,
         from: Offset,
         upper: Offset,
         request: ReadRequest,
-    ) -> Result<Batches, ReadError> {
+    ) -> Result<Batches<B>, ReadError> {
         let mut gathering = Gathering::begin(from, upper, request);
-        if !gathering.go_on(|read| self.log().lend_in_memory(read))? {
+        if !gathering.go_on(|read| B::in_memory(self.log(), read))? {
             // The device has to be waited for: not on a thread that serves others.
             let replica = self.clone();
-            let wait = move |read| replica.log().read(read).map(|slice| Some(slice.map(Stored::Here)));
+            let wait = move |read| replica.log().read(read).map(|slice| Some(slice.map(B::from)));
             let rest = move || gathering.go_on(wait).map(|_| gathering);
             gathering = tasks::blocking(rest).await?;
         }
@@ -227,12 +267,12 @@ impl Replica {
     ///
     /// Where the topic was compacted before it was tiered, there may be no batch from the offset on to its segment's end. The
     /// answer is in the next then, or here: a reader that got nothing would ask for the same offset for ever.
-    pub(crate) async fn read_cold(
+    pub(crate) async fn read_cold<B: Given>(
         self: &Arc<Replica>,
         tier: Option<&Tier>,
         mut cold: ColdRead,
         wait_until: Instant,
-    ) -> Result<Batches, ReadError> {
+    ) -> Result<Batches<B>, ReadError> {
         let Some(tier) = tier else {
             return Err(ReadError::NoTier { local_start: self.log().offsets().local_start });
         };
@@ -247,7 +287,7 @@ impl Replica {
             let read = tier.read(request).await?;
             if !read.slices.is_empty() {
                 let aborted = (cold.isolation == Isolation::ReadCommitted).then_some(read.aborted);
-                let slices = read.slices.into_iter().map(Stored::Here).collect();
+                let slices = read.slices.into_iter().map(B::from).collect();
                 return Ok(Batches { slices, aborted });
             }
             if read.pending {

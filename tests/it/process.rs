@@ -3,6 +3,7 @@
 //! What it says goes to files, which are read while it runs. A process ends with its handle, at the latest.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 

@@ -1,9 +1,10 @@
 //! Aquifer beside Apache Kafka: `cargo xtask bench`, and what the machine itself can do at best: `cargo xtask bench floor`.
 //!
 //! The two run in turn, A B A B A B, on the same core, with empty data folders, for one case after the other; but all of the matrix by
-//! one broker, then by the other.
+//! one broker, then by the other. Replays from MinIO stand beside plain GETs: there is no Kafka that could make them.
 
 use crate::flags::Flags;
+use crate::replay::{self, Replayed, Store};
 use crate::run::{command, output};
 use crate::{built, network, places, process};
 use anyhow::{Context, Result, bail, ensure};
@@ -34,7 +35,7 @@ use contender::{Contender, LOAD_CORE, Programs, Who};
 use floor::Work;
 use load::Figures;
 use page_cache::Full;
-use report::{CaseResult, Pair, ProbeResult, Report};
+use report::{CaseResult, Pair, ProbeResult, ReplayResult, Report};
 use standing::{PROBES, Probe};
 
 /// Times that a pair is measured again because the machine was not quiet.
@@ -60,11 +61,14 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
     let cache: String = flags.take("page-cache", "full".to_owned())?;
     flags.end()?;
     ensure!(cache == "full" || cache == "as-is", "--page-cache is full or as-is, not '{cache}'");
-    let Chosen { cases, matrix, probes } = chosen(&only)?;
+    let Chosen { cases, matrix, probes, replays } = chosen(&only)?;
     ensure!(pairs > 0 && seconds > 0, "--pairs and --seconds are 1 or more");
     let programs = contender::programs(built::or_given("release", given)?, (network_threads, io_threads))?;
     for case in cases.iter().chain(&matrix) {
         contender::understands(&programs.aquifer, case.words)?;
+    }
+    if !replays.is_empty() {
+        replay::install()?;
     }
     network::enter_own()?;
     let mut run = Run {
@@ -87,7 +91,7 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
     machine.insert("Kafka's threads".to_owned(), format!("{network_threads} network, {io_threads} io"));
     let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     let command = format!("cargo xtask {command}");
-    let mut report = Report { machine, command, cases: Vec::new(), probes: Vec::new() };
+    let mut report = Report { machine, command, ..Report::default() };
     // What was measured is not lost if the next one fails.
     for case in cases {
         println!("\n== {}: {}", case.name, case.what);
@@ -97,6 +101,11 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
     for probe in probes {
         println!("\n== {}: {}", probe.name, probe.what);
         report.probes.push(run.probe(probe, pairs)?);
+        report.write(&out)?;
+    }
+    for (name, what, store) in replays {
+        println!("\n== {name}: {what}");
+        report.replays.push(run.replay(name, what, *store, pairs)?);
         report.write(&out)?;
     }
     if !matrix.is_empty() {
@@ -140,17 +149,31 @@ struct Chosen {
     cases: Vec<&'static Case>,
     matrix: Vec<&'static Case>,
     probes: Vec<&'static Probe>,
+    replays: Vec<&'static Replay>,
 }
+
+/// A history that is replayed: its name, what it is, and where it lies.
+type Replay = (&'static str, &'static str, Store);
+
+const REPLAYS: &[Replay] = &[
+    (
+        "replay-s3",
+        "2 GB of one partition, in MinIO alone, behind a proxy with 30 ms to the first byte and 90 MB/s a connection",
+        Store::Slow,
+    ),
+    ("replay-minio", "the same, without the proxy: all on the same two cores", Store::Bare),
+];
 
 fn chosen(only: &str) -> Result<Chosen> {
     let mut chosen = Chosen::default();
-    let count = |it: &Chosen| it.cases.len() + it.matrix.len() + it.probes.len();
+    let count = |it: &Chosen| it.cases.len() + it.matrix.len() + it.probes.len() + it.replays.len();
     for name in only.split(',') {
         let found = |known: &str| known == name || name == "all";
         let before = count(&chosen);
         chosen.cases.extend(CASES.iter().filter(|case| found(case.name)));
         chosen.matrix.extend(MATRIX.iter().filter(|case| found(case.name) || name == "matrix"));
         chosen.probes.extend(PROBES.iter().filter(|probe| found(probe.name)));
+        chosen.replays.extend(REPLAYS.iter().filter(|(known, ..)| found(known)));
         ensure!(count(&chosen) > before, "no such case: {name}");
     }
     Ok(chosen)
@@ -221,6 +244,26 @@ impl Run {
         let done = self.pairs(pairs, |run, who| run.look(probe, who))?;
         let measures = probe.measures.iter().map(|of| (of.name.to_owned(), of.unit.to_owned())).collect();
         Ok(ProbeResult { name: probe.name.to_owned(), what: probe.what.to_owned(), measures, pairs: done })
+    }
+
+    /// So many times.
+    fn replay(&mut self, name: &str, what: &str, store: Store, times: usize) -> Result<ReplayResult> {
+        let mut runs = Vec::new();
+        for _ in 0..times {
+            self.has_room()?;
+            let found = replay::measure(&self.programs.aquifer, store, replay::MB, replay::VALUE_BYTES)?;
+            let Replayed { cold, again, many, .. } = &found;
+            println!(
+                "   cold {:.0} MB/s, {:.2} of plain GETs, CPU {:.2} s/GB; again {:.0} MB/s; by ten {:.0} MB/s",
+                cold.mb_per_s,
+                found.share(),
+                cold.cpu_s_per_gb,
+                again.mb_per_s,
+                many.mb_per_s
+            );
+            runs.push(found);
+        }
+        Ok(ReplayResult { name: name.to_owned(), what: what.to_owned(), runs })
     }
 
     fn pairs<T>(

@@ -12,9 +12,13 @@ use crate::s3::{self, Kind};
 use crate::slow_proxy;
 use crate::soak::{Load, Soak};
 use anyhow::{Result, anyhow, ensure};
+use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// How long the history is, and its records.
+pub(crate) const MB: u64 = 2000;
+pub(crate) const VALUE_BYTES: u64 = 1000;
 const TOPIC: &str = "replay";
 /// What the cache is full of before a cold replay, and how much it takes to fill it.
 const OTHER_TOPIC: &str = "other";
@@ -29,28 +33,92 @@ const RATE_MB: f64 = 90.0;
 const SHARE_LEAST: f64 = 0.85;
 
 /// One way through all of it.
-#[derive(Debug)]
-struct Pass {
-    mb_per_second: f64,
-    cpu_per_gb: f64,
-    gets: u64,
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Pass {
+    /// Of all consumers.
+    pub(crate) mb_per_s: f64,
+    pub(crate) cpu_s_per_gb: f64,
+    pub(crate) gets: u64,
+}
+
+/// What came of one history's replays.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Replayed {
+    /// MB/s of plain GETs of 8 MiB, 16 in flight: before, and after.
+    pub(crate) plain: [f64; 2],
+    pub(crate) cold: Pass,
+    /// The same once more, with what the cache has kept.
+    pub(crate) again: Pass,
+    /// Cold, by ten consumers.
+    pub(crate) many: Pass,
+}
+
+impl Replayed {
+    /// What one consumer gets of what plain GETs get.
+    pub(crate) fn share(&self) -> f64 {
+        self.cold.mb_per_s / ((self.plain[0] + self.plain[1]) / 2.0)
+    }
+}
+
+/// Where the history is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    /// In MinIO, behind a proxy that is as slow as S3.
+    Slow,
+    /// In MinIO. Nothing counts the requests, and nothing costs time.
+    Bare,
 }
 
 pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
-    let mb: u64 = flags.take("mb", 2000)?;
-    let value_bytes: u64 = flags.take("value-bytes", 1000)?;
+    let mb: u64 = flags.take("mb", MB)?;
+    let value_bytes: u64 = flags.take("value-bytes", VALUE_BYTES)?;
     let proxied: String = flags.take("proxy", "yes".to_owned())?;
     flags.end()?;
-    Kind::MinIo.install()?;
-    // All that needs the world outside comes first.
-    clients::go_program()?;
+    install()?;
     network::enter_own()?;
+    let store = if proxied == "yes" { Store::Slow } else { Store::Bare };
+    let replayed = measure(binary, store, mb, value_bytes)?;
+    let (share, Replayed { plain, cold, again, many }) = (replayed.share(), &replayed);
+    println!("plain GETs, 16 in flight, 8 MiB each: {:.0} MB/s before, {:.0} after", plain[0], plain[1]);
+    let line = |name: &str, pass: &Pass| {
+        println!(
+            "{name}: {:.0} MB/s, {:.2} s of CPU a GB, {} GETs",
+            pass.mb_per_s, pass.cpu_s_per_gb, pass.gets
+        );
+    };
+    line("replay, cold, 1 consumer", cold);
+    line("replay again, 1 consumer", again);
+    line("replay, cold, 10 consumers (MB/s of all)", many);
+    println!("GETs a GB: {:.0}", cold.gets as f64 / (mb as f64 / 1e3));
+    println!("replay: {share:.2} of what plain GETs get");
+    ensure!(store == Store::Bare || share >= SHARE_LEAST, "less than {SHARE_LEAST} of what plain GETs get");
+    ensure!(
+        many.gets as f64 <= cold.gets as f64 * 1.1,
+        "{CONSUMERS} consumers made {} GETs, one made {}",
+        many.gets,
+        cold.gets
+    );
+    Ok(())
+}
+
+/// All that needs the world outside.
+pub(crate) fn install() -> Result<()> {
+    Kind::MinIo.install()?;
+    clients::go_program().map(drop)
+}
+
+/// Writes a history of so many MB, and replays it. Wants a network of its own, and `install` before.
+pub(crate) fn measure(binary: &Path, store: Store, mb: u64, value_bytes: u64) -> Result<Replayed> {
     let minio = Kind::MinIo.start()?;
-    let (first_byte, rate_mb) =
-        if proxied == "yes" { (FIRST_BYTE, RATE_MB) } else { (Duration::ZERO, f64::INFINITY) };
+    let (first_byte, rate_mb) = match store {
+        Store::Slow => (FIRST_BYTE, RATE_MB),
+        Store::Bare => (Duration::ZERO, f64::INFINITY),
+    };
     let (proxy, counted) = slow_proxy::spawn(&minio.address(), first_byte, rate_mb)?;
-    // Without the proxy nothing counts the GETs, and nothing costs time.
-    let address = if proxied == "yes" { counted } else { minio.address() };
+    let address = match store {
+        Store::Slow => counted,
+        Store::Bare => minio.address(),
+    };
 
     let settings = [
         ("log.segment.bytes", "134217728"),
@@ -78,28 +146,7 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
     forget(&mut broker)?;
     let many = pass(&broker, &written, CONSUMERS, &gets)?;
     broker.end()?;
-
-    let share = cold.mb_per_second / ((before + after) / 2.0);
-    println!("plain GETs, 16 in flight, 8 MiB each: {before:.0} MB/s before, {after:.0} after");
-    let line = |name: &str, pass: &Pass| {
-        println!(
-            "{name}: {:.0} MB/s, {:.2} s of CPU a GB, {} GETs",
-            pass.mb_per_second, pass.cpu_per_gb, pass.gets
-        );
-    };
-    line("replay, cold, 1 consumer", &cold);
-    line("replay again, 1 consumer", &again);
-    line("replay, cold, 10 consumers (MB/s of all)", &many);
-    println!("GETs a GB: {:.0}", cold.gets as f64 / (written.bytes as f64 / 1e9));
-    println!("replay: {share:.2} of what plain GETs get");
-    ensure!(proxied != "yes" || share >= SHARE_LEAST, "less than {SHARE_LEAST} of what plain GETs get");
-    ensure!(
-        many.gets as f64 <= cold.gets as f64 * 1.1,
-        "{CONSUMERS} consumers made {} GETs, one made {}",
-        many.gets,
-        cold.gets
-    );
-    Ok(())
+    Ok(Replayed { plain: [before, after], cold, again, many })
 }
 
 /// What the one partition holds.
@@ -149,8 +196,8 @@ fn pass(broker: &Broker, written: &Written, consumers: usize, gets: &dyn Fn() ->
     let seconds = start.elapsed().as_secs_f64();
     let total = (written.bytes * consumers as u64) as f64;
     Ok(Pass {
-        mb_per_second: total / 1e6 / seconds,
-        cpu_per_gb: (broker.cpu()? - cpu_before).as_secs_f64() / (total / 1e9),
+        mb_per_s: total / 1e6 / seconds,
+        cpu_s_per_gb: (broker.cpu()? - cpu_before).as_secs_f64() / (total / 1e9),
         gets: gets() - gets_before,
     })
 }

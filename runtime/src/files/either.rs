@@ -2,11 +2,13 @@
 
 use std::io::{self, IoSlice};
 use std::path::Path;
+use std::sync::Arc;
 
 use aquifer_model::ByteCount;
 
 use super::host::{self, Entry, Faults, Space};
 use super::simulated::{SimDisk, SimFile, SimLock};
+use super::sound::{Since, Sound};
 
 /// A file system. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -226,10 +228,31 @@ impl File {
     }
 
     /// As the host's.
-    pub fn read_at(&self, position: u64, count: usize) -> io::Result<Vec<u8>> {
+    pub fn knowing(self, sound: &Arc<Sound>) -> File {
         match self {
-            File::Host(file) => file.read_at(position, count),
-            File::Simulated(file) => file.read_at(position, count),
+            File::Host(file) => File::Host(file.knowing(sound)),
+            File::Simulated(file) => File::Simulated(file.knowing(sound)),
+        }
+    }
+
+    /// As the host's.
+    pub fn sound(&self) -> &Sound {
+        match self {
+            File::Host(file) => file.sound(),
+            File::Simulated(file) => file.sound(),
+        }
+    }
+
+    /// As the host's.
+    pub fn read_at(&self, position: u64, count: usize) -> io::Result<Vec<u8>> {
+        Ok(self.read_since(position, count)?.0)
+    }
+
+    /// As the host's.
+    pub fn read_since(&self, position: u64, count: usize) -> io::Result<(Vec<u8>, Since)> {
+        match self {
+            File::Host(file) => file.read_since(position, count),
+            File::Simulated(file) => file.read_since(position, count),
         }
     }
 
@@ -241,19 +264,22 @@ impl File {
         }
     }
 
-    /// As the host's; memory is always there.
+    /// As the host's.
     pub fn read_exact_cached_at(&self, position: u64, out: &mut [u8]) -> io::Result<bool> {
         match self {
             File::Host(file) => file.read_exact_cached_at(position, out),
-            File::Simulated(file) => file.read_exact_at(position, out).map(|()| true),
+            File::Simulated(file) => {
+                let read = file.read_cached_at(position, out.len())?;
+                Ok(read.map(|read| out.copy_from_slice(&read)).is_some())
+            }
         }
     }
 
-    /// As the host's; memory is always there.
+    /// As the host's.
     pub fn is_cached(&self, position: u64, count: u64) -> io::Result<bool> {
         match self {
             File::Host(file) => file.is_cached(position, count),
-            File::Simulated(_) => Ok(true),
+            File::Simulated(file) => Ok(file.is_cached()),
         }
     }
 

@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use rustix::fs::{Advice, AtFlags, FlockOperation, StatxFlags};
 use rustix::io::ReadWriteFlags;
 
+use super::sound::{Since, Sound};
+
 /// The number of `cachestat` on every architecture; the C library has no name for it yet.
 const CACHESTAT: libc::c_long = 451;
 
@@ -112,7 +114,10 @@ impl Faults {
 
 /// An open file. Cheap to clone; clones share one descriptor.
 #[derive(Debug, Clone)]
-pub struct File(Arc<Open>);
+pub struct File {
+    open: Arc<Open>,
+    sound: Arc<Sound>,
+}
 
 #[derive(Debug)]
 struct Open {
@@ -157,7 +162,8 @@ impl Disk {
     }
 
     fn file(&self, file: fs::File, path: &Path) -> File {
-        File(Arc::new(Open { file, path: path.to_owned(), faults: self.faults.clone() }))
+        let open = Open { file, path: path.to_owned(), faults: self.faults.clone() };
+        File { open: Arc::new(open), sound: Arc::default() }
     }
 
     /// Opens for reading and writing; the file must exist.
@@ -335,30 +341,50 @@ impl Disk {
 
 impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.file.as_fd()
+        self.open.file.as_fd()
     }
 }
 
 impl File {
+    /// The file, with what is known of it already by those who have it open, or had.
+    pub fn knowing(self, sound: &Arc<Sound>) -> File {
+        File { sound: sound.clone(), ..self }
+    }
+
+    /// What is known to be sound.
+    pub fn sound(&self) -> &Sound {
+        &self.sound
+    }
+
     /// Where it was opened.
     pub fn path(&self) -> &Path {
-        &self.0.path
+        &self.open.path
     }
 
     /// Its length.
     pub fn size(&self) -> io::Result<ByteCount> {
-        Ok(ByteCount(self.0.file.metadata()?.len()))
+        Ok(ByteCount(self.open.file.metadata()?.len()))
     }
 
     /// Up to `count` bytes from `position`; fewer only at the end of the file. The buffer is not zeroed first.
     pub fn read_at(&self, position: u64, count: usize) -> io::Result<Vec<u8>> {
+        Ok(self.read_since(position, count)?.0)
+    }
+
+    /// The same, for whoever verifies it and tells [`Sound::add_verified`].
+    pub fn read_since(&self, position: u64, count: usize) -> io::Result<(Vec<u8>, Since)> {
+        let since = self.sound.forget(position, count as u64);
+        Ok((self.read_up_to(position, count)?, since))
+    }
+
+    fn read_up_to(&self, position: u64, count: usize) -> io::Result<Vec<u8>> {
         let mut out = Vec::with_capacity(count);
         while out.len() < count {
             let at = position + out.len() as u64;
             // The capacity may exceed what was asked for; what was not asked for must not be read.
             let left = count - out.len();
             let spare = &mut out.spare_capacity_mut()[..left];
-            let (read, _) = match rustix::io::pread(self.0.file.as_fd(), spare, at) {
+            let (read, _) = match rustix::io::pread(self.open.file.as_fd(), spare, at) {
                 Err(rustix::io::Errno::INTR) => continue,
                 other => other?,
             };
@@ -375,7 +401,7 @@ impl File {
         Ok(out)
     }
 
-    /// The same without a wait for the device: `None` if the page cache has not all of it, or the file ends before.
+    /// The same without a wait for the device, and without any reading of it: `None` if the page cache has not all of it, or the file ends before.
     /// [`io::ErrorKind::Unsupported`] where that cannot be asked: it can of ext4, xfs and btrfs, but not of overlayfs.
     pub fn read_cached_at(&self, position: u64, count: usize) -> io::Result<Option<Vec<u8>>> {
         let mut out: Vec<u8> = Vec::with_capacity(count);
@@ -383,8 +409,9 @@ impl File {
         let Ok(at) = libc::off64_t::try_from(position) else { return Ok(None) };
         // SAFETY: the one slice is the vector's own memory, of this capacity or more, which nothing else refers to during the call.
         #[allow(unsafe_code)]
-        let read =
-            unsafe { libc::preadv64v2(self.0.file.as_raw_fd(), &raw const spare, 1, at, libc::RWF_NOWAIT) };
+        let read = unsafe {
+            libc::preadv64v2(self.open.file.as_raw_fd(), &raw const spare, 1, at, libc::RWF_NOWAIT)
+        };
         match usize::try_from(read) {
             Ok(read) if read == count => {
                 // SAFETY: the call has just initialised so many bytes.
@@ -409,8 +436,12 @@ impl File {
     /// [`File::read_cached_at`].
     pub fn read_exact_cached_at(&self, position: u64, out: &mut [u8]) -> io::Result<bool> {
         let count = out.len();
-        let read =
-            rustix::io::preadv2(&self.0.file, &mut [IoSliceMut::new(out)], position, ReadWriteFlags::NOWAIT);
+        let read = rustix::io::preadv2(
+            &self.open.file,
+            &mut [IoSliceMut::new(out)],
+            position,
+            ReadWriteFlags::NOWAIT,
+        );
         match read {
             Ok(read) => Ok(read == count),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
@@ -443,8 +474,9 @@ impl File {
         let (range, mut pages) = (Range { position, count }, Pages::default());
         // SAFETY: the kernel reads the one and fills the other, both of which have the layout that it wants and live during the call.
         #[allow(unsafe_code)]
-        let outcome =
-            unsafe { libc::syscall(CACHESTAT, self.0.file.as_raw_fd(), &raw const range, &raw mut pages, 0) };
+        let outcome = unsafe {
+            libc::syscall(CACHESTAT, self.open.file.as_raw_fd(), &raw const range, &raw mut pages, 0)
+        };
         if outcome != 0 {
             return Err(match io::Error::last_os_error() {
                 error if error.raw_os_error() == Some(libc::ENOSYS) => io::ErrorKind::Unsupported.into(),
@@ -459,17 +491,18 @@ impl File {
 
     /// Fills `out` from `position`; a file that ends before is an error.
     pub fn read_exact_at(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(&self.0.file, out, position)
+        self.sound.forget(position, out.len() as u64);
+        std::os::unix::fs::FileExt::read_exact_at(&self.open.file, out, position)
     }
 
     /// Writes all slices, one behind the other, from `position`. On an error some bytes may have been written.
     pub fn write_all_at(&self, position: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         // The kernel takes at most this many slices a call (UIO_MAXIOV).
         const SLICES_MAX: usize = 1024;
-        Faults::check_change(&self.0.faults)?;
-        if let Some(error) = Faults::check_write(&self.0.faults) {
+        Faults::check_change(&self.open.faults)?;
+        if let Some(error) = Faults::check_write(&self.open.faults) {
             let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-            rustix::io::pwrite(&self.0.file, &bytes[..bytes.len() / 2], position)?;
+            rustix::io::pwrite(&self.open.file, &bytes[..bytes.len() / 2], position)?;
             return Err(error);
         }
         let mut at = position;
@@ -477,7 +510,7 @@ impl File {
         IoSlice::advance_slices(&mut left, 0);
         while !left.is_empty() {
             let some = &left[..left.len().min(SLICES_MAX)];
-            let written = match rustix::io::pwritev(&self.0.file, some, at) {
+            let written = match rustix::io::pwritev(&self.open.file, some, at) {
                 Err(rustix::io::Errno::INTR) => continue,
                 other => other?,
             };
@@ -492,55 +525,56 @@ impl File {
 
     /// Cuts or extends the file.
     pub fn set_size(&self, size: ByteCount) -> io::Result<()> {
-        Faults::check_change(&self.0.faults)?;
-        self.0.file.set_len(size.get())?;
-        Faults::note_size(&self.0.faults, &self.0.path, size.get());
+        Faults::check_change(&self.open.faults)?;
+        self.sound.forget(size.get(), u64::MAX);
+        self.open.file.set_len(size.get())?;
+        Faults::note_size(&self.open.faults, &self.open.path, size.get());
         Ok(())
     }
 
     /// Makes all bytes and the length durable. After an error nothing may be assumed durable, and the call must not be repeated:
     /// the kernel drops the failed pages, and a second call may succeed without them.
     pub fn sync_data(&self) -> io::Result<()> {
-        Faults::check_change(&self.0.faults)?;
-        Faults::check_sync(&self.0.faults)?;
-        if self.0.faults.is_none() {
-            return self.0.file.sync_data();
+        Faults::check_change(&self.open.faults)?;
+        Faults::check_sync(&self.open.faults)?;
+        if self.open.faults.is_none() {
+            return self.open.file.sync_data();
         }
         let bytes = self.size()?.get();
-        self.0.file.sync_data()?;
-        Faults::note_synced(&self.0.faults, &self.0.path, bytes);
+        self.open.file.sync_data()?;
+        Faults::note_synced(&self.open.faults, &self.open.path, bytes);
         Ok(())
     }
 
     /// Tells the kernel that a range will be read soon, in order.
     pub fn advise_sequential(&self) {
         // Advice only: a file system without it just reads as ever.
-        let _ = rustix::fs::fadvise(&self.0.file, 0, None, Advice::Sequential);
+        let _ = rustix::fs::fadvise(&self.open.file, 0, None, Advice::Sequential);
     }
 
     /// Tells the kernel that a range need not stay in the page cache. Dirty pages stay.
     pub fn advise_unneeded(&self, position: u64, count: u64) {
         // Advice only, as above.
-        let _ =
-            rustix::fs::fadvise(&self.0.file, position, std::num::NonZeroU64::new(count), Advice::DontNeed);
-    }
-
-    /// The descriptor, for `sendfile` or another process.
-    pub fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.file.as_fd()
+        let _ = rustix::fs::fadvise(
+            &self.open.file,
+            position,
+            std::num::NonZeroU64::new(count),
+            Advice::DontNeed,
+        );
     }
 
     /// Has the next reads come from the device, as far as that can be had: pages that are clean are dropped. Those whose sync failed
     /// are clean and were never written, so that without this they are read as if they were safe. Dirty pages stay.
     pub fn forget_clean_pages(&self) {
         // Advice only, as above; a count of 0 is the whole file.
-        let _ = rustix::fs::fadvise(&self.0.file, 0, None, Advice::DontNeed);
+        let _ = rustix::fs::fadvise(&self.open.file, 0, None, Advice::DontNeed);
     }
 
     /// All bytes, from the start.
     pub fn read_all(&self) -> io::Result<Vec<u8>> {
+        self.sound.forget(0, u64::MAX);
         let mut out = Vec::new();
-        let mut file = &self.0.file;
+        let mut file = &self.open.file;
         io::Seek::seek(&mut file, io::SeekFrom::Start(0))?;
         file.read_to_end(&mut out)?;
         Ok(out)

@@ -5,8 +5,8 @@ use std::io;
 
 use super::File;
 
-/// Part of a file that may be sent from the page cache as it is, without a look at it: whoever lends it knows that it is sound
-/// there. What has left the page cache comes back from the device, of which nobody knows that; it has to be read and verified anew.
+/// Part of a file that is sent from the page cache as it is, without a look at it, for as long as it is known to be sound there. Once
+/// that is not known any more, it has to be read and verified anew.
 pub struct Lent {
     file: File,
     position: u64,
@@ -40,9 +40,12 @@ impl Lent {
         self.count
     }
 
-    /// Whether these bytes of it are in the page cache; not, where that cannot be told.
-    pub fn is_cached(&self, at: usize, count: usize) -> bool {
-        self.file.is_cached(self.position(at), count as u64).unwrap_or(false)
+    /// Whether these bytes of it are in the page cache, and known to be sound there. To be asked directly before they are sent.
+    pub fn is_sound(&self, at: usize, count: usize) -> bool {
+        let (position, count) = (self.position(at), count as u64);
+        let is_sound = self.file.sound().end_from(position).is_some_and(|end| end >= position + count);
+        // Where the kernel cannot tell, nothing is known.
+        is_sound && self.file.is_cached(position, count).unwrap_or(false)
     }
 
     /// All of it, read and verified. Blocks.

@@ -1,11 +1,11 @@
 //! The machine's own sockets.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
 use tokio::io::Interest;
 
-use crate::files::File;
+use crate::files::Lent;
 
 /// A listening TCP socket.
 #[allow(clippy::disallowed_types)] // The home of sockets.
@@ -39,13 +39,31 @@ pub fn configure(stream: &Stream) -> io::Result<()> {
     socket2::SockRef::from(stream).set_keepalive(true)
 }
 
-/// Sends up to `count` bytes of a file from `position` on, without a copy of them; gives how many, and zero where the file ends. What
-/// is not in the page cache is waited for on this thread.
-pub async fn send_file(half: &mut WriteHalf, file: &File, position: u64, count: usize) -> io::Result<usize> {
+/// Sends some of these bytes, and gives how many. They may wait for what is sent next, to leave together with it (`MSG_MORE`).
+pub async fn send_with_more(half: &mut WriteHalf, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let stream: &Stream = (*half).as_ref();
     let send = || {
-        let mut position = position;
-        rustix::fs::sendfile(stream, file, Some(&mut position), count).map_err(io::Error::from)
+        socket2::SockRef::from(stream).send_vectored_with_flags(slices, libc::MSG_MORE | libc::MSG_NOSIGNAL)
+    };
+    stream.async_io(Interest::WRITABLE, send).await
+}
+
+/// Sends up to `count` bytes of what was lent, from its byte `at` on, without a copy of them. Gives how many: zero where the file ends,
+/// and `None` if they are not known to be sound any more.
+pub async fn send_lent(
+    half: &mut WriteHalf,
+    lent: &Lent,
+    at: usize,
+    count: usize,
+) -> io::Result<Option<usize>> {
+    let stream: &Stream = (*half).as_ref();
+    // Each time that the socket has room: it may have been without for a long time.
+    let send = || {
+        if !lent.is_sound(at, count) {
+            return Ok(None);
+        }
+        let mut position = lent.position(at);
+        Ok(Some(rustix::fs::sendfile(stream, lent.file(), Some(&mut position), count)?))
     };
     stream.async_io(Interest::WRITABLE, send).await
 }

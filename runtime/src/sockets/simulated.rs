@@ -1,13 +1,13 @@
 //! Sockets of turmoil's network: a host there is a machine here.
 
 use std::future::Future as _;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::AsyncWriteExt as _;
 
-use crate::files::File;
+use crate::files::Lent;
 
 /// A listening TCP socket.
 pub type Listener = turmoil::net::TcpListener;
@@ -33,8 +33,23 @@ pub fn configure(stream: &Stream) -> io::Result<()> {
     stream.set_nodelay(true)
 }
 
+/// As the host's, at once.
+pub async fn send_with_more(half: &mut WriteHalf, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    half.write_vectored(slices).await
+}
+
 /// As the host's, by a copy.
-pub async fn send_file(half: &mut WriteHalf, file: &File, position: u64, count: usize) -> io::Result<usize> {
-    let bytes = file.read_at(position, count)?;
-    half.write(&bytes).await
+pub async fn send_lent(
+    half: &mut WriteHalf,
+    lent: &Lent,
+    at: usize,
+    count: usize,
+) -> io::Result<Option<usize>> {
+    if !lent.is_sound(at, count) {
+        return Ok(None);
+    }
+    match lent.file().read_cached_at(lent.position(at), count)? {
+        Some(bytes) => half.write(&bytes).await.map(Some),
+        None => Ok(None),
+    }
 }

@@ -1,6 +1,9 @@
 //! What is lent is what a read gives, and nothing is lent of which it is not known.
 
+use std::sync::Arc;
+
 use aquifer_model::{ByteCount, OffsetRange};
+use aquifer_runtime::files::Lent;
 
 use super::super::*;
 use super::harness::*;
@@ -15,7 +18,7 @@ fn lending(least: u64) -> House {
     house
 }
 
-fn filled(house: &mut House, batches: u64) -> std::sync::Arc<Log> {
+fn filled(house: &mut House, batches: u64) -> Arc<Log> {
     let log = house.log();
     for n in 0..batches {
         append(&log, batch(n, 1 + n as usize % 3, VALUE));
@@ -24,7 +27,7 @@ fn filled(house: &mut House, batches: u64) -> std::sync::Arc<Log> {
 }
 
 /// What was lent, and `None` if it was read.
-fn lent(log: &Log, read: Read) -> Option<std::sync::Arc<aquifer_runtime::files::Lent>> {
+fn lent(log: &Arc<Log>, read: Read) -> Option<Arc<Lent>> {
     match log.lend_in_memory(read).unwrap()?.bytes {
         Stored::Lent(lent) => Some(lent),
         Stored::Here(_) => None,
@@ -32,8 +35,8 @@ fn lent(log: &Log, read: Read) -> Option<std::sync::Arc<aquifer_runtime::files::
 }
 
 /// As it lies in the file, without a look at it.
-fn as_sent(lent: &aquifer_runtime::files::Lent) -> Vec<u8> {
-    assert!(lent.is_cached(0, lent.count()));
+fn as_sent(lent: &Lent) -> Vec<u8> {
+    assert!(lent.is_sound(0, lent.count()));
     lent.file().read_at(lent.position(0), lent.count()).unwrap()
 }
 
@@ -120,18 +123,21 @@ fn what_has_left_memory_is_looked_at_again() {
     let log = filled(&mut house, 10);
     house.settle(&log);
     let request = read_from(0);
-    let before = lent(&log, request).unwrap();
+    let (before, beside) = (lent(&log, request).unwrap(), lent(&log, request).unwrap());
     let (file, bytes) = (before.file().clone(), as_sent(&before));
+    let count = before.count();
     file.forget_clean_pages();
-    assert!(
-        !before.is_cached(0, before.count()),
-        "the file system of the tests keeps what it was told to forget"
-    );
+    assert!(!before.is_sound(0, count), "the file system of the tests keeps what it was told to forget");
     assert!(log.lend_in_memory(request).unwrap().is_none(), "the device has to be waited for");
-    assert!(before.read().unwrap() == bytes, "what was lent before is still to be had");
-    // It is in memory by now, but nobody knows what it is.
-    assert!(lent(&log, request).is_none());
+    // Somebody brings it back who does not verify it.
+    assert_eq!(file.read_at(0, count).unwrap().len(), count);
+    assert!(file.is_cached(0, count as u64).unwrap() && !before.is_sound(0, count));
+    assert!(lent(&log, request).is_none(), "nobody knows what it is");
     assert!(as_sent(&lent(&log, request).unwrap()) == bytes, "that look was enough");
+    // What was lent before, and is still to be sent.
+    file.forget_clean_pages();
+    assert!(before.read().unwrap() == bytes);
+    assert!(before.is_sound(0, count) && beside.is_sound(0, count), "it was verified");
 }
 
 #[test]
@@ -139,23 +145,39 @@ fn what_was_damaged_on_the_device_is_not_served() {
     let mut house = lending(1);
     let log = filled(&mut house, 10);
     house.settle(&log);
-    let before = lent(&log, read_from(0)).unwrap();
+    let (before, beside) = (lent(&log, read_from(0)).unwrap(), lent(&log, read_from(0)).unwrap());
     let (file, path) = (before.file().clone(), before.file().path().to_owned());
     let first = log.read(Read { bytes_max: ByteCount::ZERO, ..read_from(0) }).unwrap();
     let position = first.bytes.len() as u64 + 100;
-    let [byte] = file.read_at(position, 1).unwrap()[..] else { panic!() };
+    let [byte] = file.read_at(position, 1).unwrap()[..] else { panic!("it is one byte") };
     file.write_all_at(position, &mut [std::io::IoSlice::new(&[byte ^ 1])]).unwrap();
     file.sync_data().unwrap();
     file.forget_clean_pages();
     let error = before.read().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
-    let sound = lent(&log, read_from(0));
-    assert!(sound.is_none(), "it has come back from the device");
-    assert_eq!(log.read(read_from(0)).unwrap().range, first.range, "what is before the damage");
+    assert_eq!(log.damage().len(), 1, "whoever mends knows of it");
+    assert!(file.is_cached(0, before.count() as u64).unwrap());
+    assert!(!beside.is_sound(0, beside.count()), "and nobody else sends it");
+    assert!(lent(&log, read_from(0)).is_none(), "it has come back from the device");
     let given = lent(&log, read_from(0)).unwrap();
-    assert_eq!(given.count(), first.bytes.len(), "and nothing of it");
+    assert_eq!(given.count(), first.bytes.len(), "what lies before the damage, and nothing of it");
     assert!(matches!(log.lend_in_memory(read_from(first.range.next.get())), Err(ReadError::Corrupt(_))));
+}
+
+/// Those who go through a whole segment bring back what has left memory; what they find is sound, or told, but not known here.
+#[test]
+fn whoever_else_reads_a_segment_leaves_nothing_known_of_it() {
+    let mut house = lending(1);
+    house.config.segment_bytes = ByteCount::kib(64);
+    let log = filled(&mut house, 20);
+    let request = read_from(0);
+    log.read(request).unwrap();
+    assert!(lent(&log, request).is_some());
+    let scrubbed = log.examine_whole(log.bases()[0]).unwrap();
+    assert!(matches!(scrubbed, Looked::Sound(_)), "{scrubbed:?}");
+    assert!(lent(&log, request).is_none());
+    assert!(lent(&log, request).is_some());
 }
 
 #[test]
@@ -163,10 +185,12 @@ fn what_was_cut_is_not_lent() {
     let mut house = lending(1);
     let log = filled(&mut house, 6);
     let end = log.end();
+    let whole = lent(&log, read_from(0)).unwrap();
+    assert_eq!(whole.count() as u64, log.size().get());
     let middle = log.read(Read { bytes_max: ByteCount::kib(20), ..read_from(0) }).unwrap().range.next;
     assert!(middle < end);
     log.truncate_to(middle).unwrap();
-    assert!(lent(&log, read_from(0)).is_none(), "whoever cuts looks at nothing");
+    assert!(!whole.is_sound(0, whole.count()));
     for n in 0..3 {
         append(&log, batch(100 + n, 1, VALUE));
     }
@@ -176,4 +200,47 @@ fn what_was_cut_is_not_lent() {
     assert_eq!(given.range, OffsetRange { base: middle, next: log.end() });
     let Stored::Lent(lent) = given.bytes else { panic!("it was just written") };
     assert!(as_sent(&lent) == from_middle.bytes);
+}
+
+/// A short answer is read, and verified only if it is not known.
+#[test]
+fn what_is_known_is_not_verified_again_and_all_else_is() {
+    for (least, is_verified) in [(0, true), (1 << 20, false)] {
+        let mut house = lending(least);
+        let log = filled(&mut house, 3);
+        house.settle(&log);
+        // In the page cache, where no device does it.
+        let other = aquifer_runtime::files::Disk::host().open(&house.file(0, layout::LOG)).unwrap();
+        let [byte] = other.read_at(200, 1).unwrap()[..] else { panic!("it is one byte") };
+        other.write_all_at(200, &mut [std::io::IoSlice::new(&[byte ^ 1])]).unwrap();
+        let found = log.lend_in_memory(read_from(0));
+        assert_eq!(matches!(found, Err(ReadError::Corrupt(_))), is_verified, "{found:?}");
+        let found = log.read(read_from(0));
+        assert!(matches!(found, Err(ReadError::Corrupt(_))), "it may have come from the device");
+        let found = log.lend_in_memory(read_from(0));
+        assert!(matches!(found, Err(ReadError::Corrupt(_))), "it is not known any more");
+    }
+}
+
+/// Several epochs, and a log whose file was closed meanwhile.
+#[test]
+fn what_is_known_outlives_a_closed_file_and_a_change_of_leaders() {
+    let mut house = lending(1);
+    house.options.files_open_max = 1;
+    house.config.segment_bytes = ByteCount::kib(64);
+    let log = house.log();
+    for n in 0..20 {
+        log.append(client(batch(n, 1, VALUE), n as i32 / 3)).unwrap();
+    }
+    assert!(log.sealed_segments().len() == 1);
+    for from in [0, 15, 0, 15] {
+        let read = log.read(read_from(from)).unwrap();
+        // A checkpoint may take the place of the one file that is open, or read as well.
+        let before = (0..50).find_map(|_| log.read(read_from(from)).ok().and(lent(&log, read_from(from))));
+        let before = before.expect("it is read, and then known");
+        assert!(as_sent(&before) == read.bytes, "from {from}");
+        before.file().sync_data().unwrap();
+        before.file().forget_clean_pages();
+        assert!(before.read().unwrap() == read.bytes, "from {from}");
+    }
 }

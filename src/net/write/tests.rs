@@ -1,18 +1,25 @@
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Context;
 
 use aquifer_protocol::Elsewhere;
-use aquifer_runtime::files::Disk;
+use aquifer_runtime::files::{Disk, File};
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 
 use super::*;
 
 /// As a socket does it, by a copy.
 impl Wire for DuplexStream {
-    async fn send_file(&mut self, file: &File, position: u64, count: usize) -> io::Result<usize> {
-        let bytes = file.read_at(position, count)?;
-        self.write(&bytes).await
+    async fn send(&mut self, slices: &[IoSlice<'_>], _: bool) -> io::Result<usize> {
+        self.write_vectored(slices).await
+    }
+
+    async fn send_lent(&mut self, lent: &Lent, at: usize, count: usize) -> io::Result<Option<usize>> {
+        if !lent.is_sound(at, count) {
+            return Ok(None);
+        }
+        // At the file's end there may be less.
+        let count = count.min((lent.file().size()?.get().saturating_sub(lent.position(at))) as usize);
+        let Some(bytes) = lent.file().read_cached_at(lent.position(at), count)? else { return Ok(None) };
+        self.write(&bytes).await.map(Some)
     }
 }
 
@@ -65,28 +72,18 @@ struct Sink<'a> {
     taken: &'a AtomicUsize,
 }
 
-impl AsyncWrite for Sink<'_> {
-    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let count = bytes.len().min(self.room);
+impl Wire for Sink<'_> {
+    async fn send(&mut self, slices: &[IoSlice<'_>], _: bool) -> io::Result<usize> {
+        let count = slices.iter().map(|slice| slice.len()).sum::<usize>().min(self.room);
         if count == 0 {
-            return Poll::Pending;
+            std::future::pending::<()>().await;
         }
         self.room -= count;
         self.taken.fetch_add(count, Ordering::Relaxed);
-        Poll::Ready(Ok(count))
+        Ok(count)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Wire for Sink<'_> {
-    async fn send_file(&mut self, _: &File, _: u64, _: usize) -> io::Result<usize> {
+    async fn send_lent(&mut self, _: &Lent, _: usize, _: usize) -> io::Result<Option<usize>> {
         unreachable!("nothing is lent")
     }
 }
@@ -140,6 +137,7 @@ impl Library {
         let path = folder.path().join("file");
         let file = Disk::host().create_new(&path).unwrap();
         file.write_all_at(0, &mut [IoSlice::new(bytes)]).unwrap();
+        file.sound().add_written(0..1 << 30);
         Library { _folder: folder, file, reads: Arc::default() }
     }
 
@@ -205,29 +203,55 @@ async fn what_is_lent_leaves_in_its_place_among_the_rest() {
 
 #[tokio::test]
 async fn what_has_left_the_page_cache_is_read_by_whoever_lent_it() {
-    let bytes = vec![b'b'; 3 * STEP_BYTES_MAX];
-    let library = Library::new(&bytes);
-    library.file.sync_data().unwrap();
-    library.file.forget_clean_pages();
-    assert!(
-        !library.file.is_cached(0, 1).unwrap(),
-        "the file system of the tests keeps what it was told to forget"
-    );
-    let pieces = [library.lend(10, 2 * STEP_BYTES_MAX), Piece::Here(Bytes::from_static(b"end"))];
-    let turns = WriteTurns::new(1);
-    let (mut near, mut far) = tokio::io::duplex(4 * STEP_BYTES_MAX);
-    write_pieces(&mut near, &pieces, Duration::from_secs(60), &turns).await.unwrap();
+    let bytes: Vec<u8> = (0..STEP_BYTES_MAX as u32).flat_map(u32::to_le_bytes).collect();
+    for (sent_before, expected) in
+        [(0, 1), (100_000, 1), (3 * STEP_BYTES_MAX / 2, 1), (3 * STEP_BYTES_MAX, 0)]
+    {
+        let library = Library::new(&bytes);
+        library.file.sync_data().unwrap();
+        let count = 3 * STEP_BYTES_MAX;
+        let pieces = [library.lend(10, count), Piece::Here(Bytes::from_static(b"end"))];
+        let turns = WriteTurns::new(1);
+        let (mut near, mut far) = tokio::io::duplex(10_000);
+        let writing = async {
+            write_pieces(&mut near, &pieces, Duration::from_secs(60), &turns).await.unwrap();
+            drop(near);
+        };
+        let reading = async {
+            let mut read = vec![0; sent_before];
+            far.read_exact(&mut read).await.unwrap();
+            library.file.forget_clean_pages();
+            let left = library.file.is_cached(0, count as u64).unwrap();
+            assert!(!left, "the file system of the tests keeps what it was told to forget");
+            far.read_to_end(&mut read).await.unwrap();
+            read
+        };
+        let (_, read) = tokio::join!(writing, reading);
+        assert!(read == [&bytes[10..10 + count], b"end"].concat(), "{sent_before}");
+        let reads = library.reads.load(Ordering::Relaxed);
+        assert_eq!(reads, expected, "{sent_before}: once, and not again for each step");
+    }
+}
+
+/// That its bytes are in the page cache is not enough.
+#[tokio::test]
+async fn what_is_not_known_to_be_sound_is_read_by_whoever_lent_it() {
+    let library = Library::new(&[1; 1000]);
+    let pieces = [library.lend(0, 1000)];
+    let _brought_back = library.file.read_at(500, 1).unwrap();
+    let (mut near, mut far) = tokio::io::duplex(1 << 20);
+    write_pieces(&mut near, &pieces, Duration::from_secs(60), &WriteTurns::new(1)).await.unwrap();
     drop(near);
     let mut read = Vec::new();
     far.read_to_end(&mut read).await.unwrap();
-    assert!(read == [&bytes[..2 * STEP_BYTES_MAX], b"end"].concat());
-    assert_eq!(library.reads.load(Ordering::Relaxed), 1, "once, and not again for each step");
+    assert_eq!((read.len(), library.reads.load(Ordering::Relaxed)), (1000, 1));
 }
 
 #[tokio::test]
 async fn a_file_that_ends_before_what_was_lent_is_an_error() {
     let library = Library::new(&[1; 100]);
     let (mut near, _far) = tokio::io::duplex(1 << 20);
+    // In the cache it is, by its last page.
     let pieces = [library.lend(50, 100)];
     let written = write_pieces(&mut near, &pieces, Duration::from_secs(60), &WriteTurns::new(1)).await;
     assert_eq!(written.unwrap_err().kind(), io::ErrorKind::WriteZero);

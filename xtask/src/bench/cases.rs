@@ -67,6 +67,12 @@ pub(crate) const CASES: &[Case] = &[
         "produce --record-size 1024 --batch-bytes 1 --acks 1 --connections 100 --in-flight 1",
         None,
     ),
+    produce(
+        "produce-10000",
+        "10,000 connections, on each of which a request with one record of 1 KB comes once a second",
+        "produce --record-size 1024 --batch-bytes 1 --acks 1 --connections 10000 --in-flight 1 --rate 10000",
+        None,
+    ),
     Case {
         partitions: 1000,
         ..produce(
@@ -147,8 +153,26 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         partitions: 1,
         ..produce(
+            "end-to-end-200",
+            "the same, 200 batches a second",
+            "consume --end-to-end --rate 200 --record-size 1024 --batch-bytes 1100 --acks 1",
+            None,
+        )
+    },
+    Case {
+        partitions: 1,
+        ..produce(
+            "end-to-end-10000",
+            "the same, 10,000 batches a second",
+            "consume --end-to-end --rate 10000 --record-size 1024 --batch-bytes 1100 --acks 1",
+            None,
+        )
+    },
+    Case {
+        partitions: 1,
+        ..produce(
             "end-to-end-16k",
-            "the same with batches of 16 KiB, acks=all",
+            "2,000 batches of 16 KiB a second, acks=all",
             "consume --end-to-end --rate 32000 --record-size 1024 --batch-bytes 16384 --acks all",
             None,
         )

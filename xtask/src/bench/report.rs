@@ -2,6 +2,7 @@
 
 use super::contender::Who;
 use super::load::Figures;
+use crate::replay::Replayed;
 use crate::spread::Spread;
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -42,13 +43,22 @@ pub(crate) struct Pair<T> {
     pub(crate) contended: Option<String>,
 }
 
-/// A run of all.
+/// A history, replayed some times.
 #[derive(Debug, Serialize)]
+pub(crate) struct ReplayResult {
+    pub(crate) name: String,
+    pub(crate) what: String,
+    pub(crate) runs: Vec<Replayed>,
+}
+
+/// A run of all.
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     pub(crate) machine: BTreeMap<String, String>,
     pub(crate) command: String,
     pub(crate) cases: Vec<CaseResult>,
     pub(crate) probes: Vec<ProbeResult>,
+    pub(crate) replays: Vec<ReplayResult>,
 }
 
 impl CaseResult {
@@ -100,6 +110,12 @@ impl Report {
         for probe in &self.probes {
             standing_rows(&mut page, probe)?;
         }
+        if !self.replays.is_empty() {
+            page.push_str(REPLAY_HEADER);
+        }
+        for replay in &self.replays {
+            replay_row(&mut page, replay)?;
+        }
         page.push_str("\n## The cases\n\n");
         for case in &self.cases {
             writeln!(page, "- `{}` ({}): {}. `aquifer {}`", case.name, case.lane, case.what, case.command)?;
@@ -115,6 +131,9 @@ impl Report {
         for probe in &self.probes {
             writeln!(page, "- `{}`: {}.", probe.name, probe.what)?;
             contended(&mut page, &probe.pairs)?;
+        }
+        for replay in &self.replays {
+            writeln!(page, "- `{}`: {}.", replay.name, replay.what)?;
         }
         Ok(page)
     }
@@ -207,6 +226,26 @@ fn standing_rows(page: &mut String, probe: &ProbeResult) -> Result<()> {
     Ok(())
 }
 
+fn replay_row(page: &mut String, replay: &ReplayResult) -> Result<()> {
+    let shown = |digits: usize, figure: fn(&Replayed) -> f64| {
+        Spread::of(replay.runs.iter().map(figure)).map_or_else(String::new, |it| {
+            format!("{:.digits$} ({:.digits$}-{:.digits$})", it.median, it.least, it.most)
+        })
+    };
+    writeln!(
+        page,
+        "| {} | {} | {} | {} | {} | {} | {} |",
+        replay.name,
+        shown(0, |it| (it.plain[0] + it.plain[1]) / 2.0),
+        shown(0, |it| it.cold.mb_per_s),
+        shown(2, Replayed::share),
+        shown(2, |it| it.cold.cpu_s_per_gb),
+        shown(0, |it| it.again.mb_per_s),
+        shown(0, |it| it.many.mb_per_s),
+    )?;
+    Ok(())
+}
+
 fn mark<T>(pairs: &[Pair<T>]) -> &'static str {
     if pairs.iter().any(|pair| pair.contended.is_some()) { "*" } else { "" }
 }
@@ -249,9 +288,18 @@ Without a load: the median, with the least and the most.
 |---|---|---|---|
 ";
 
+const REPLAY_HEADER: &str = "
+A history that is in MinIO alone, read by consumers (kcat), beside plain GETs of the same objects, 16 in flight: the median, with the
+least and the most. Apache Kafka has no plugin for S3.
+
+| case | plain GETs MB/s | one consumer, cold MB/s | of plain GETs | CPU s/GB | once more MB/s | ten, cold, MB/s of all |
+|---|---|---|---|---|---|---|
+";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replay::Pass;
 
     fn figures(mb_per_s: f64, cpu_s_per_gb: f64) -> Figures {
         Figures { mb_per_s, cpu_s_per_gb, ..Figures::default() }
@@ -278,11 +326,21 @@ mod tests {
             pairs: vec![Pair { aquifer: vec![20.0], kafka: vec![400.0], contended: None }],
         };
         let (command, machine) = ("xtask bench".to_owned(), BTreeMap::new());
-        let report = Report { machine, command, cases: vec![case], probes: vec![idle] };
+        let pass = |mb_per_s| Pass { mb_per_s, cpu_s_per_gb: 0.5, gets: 300 };
+        let runs = vec![Replayed {
+            plain: [900.0, 1100.0],
+            cold: pass(900.0),
+            again: pass(1500.0),
+            many: pass(2000.0),
+        }];
+        let replays = vec![ReplayResult { name: "replay".to_owned(), what: "a history".to_owned(), runs }];
+        let report = Report { machine, command, cases: vec![case], probes: vec![idle], replays };
         let page = report.page().expect("it can be written");
         let row = "| produce | 300 | 100 | **2.00** (1.00-3.00) | 1.00 | 2.00 | **0.50** (0.50-0.50) | 2.0 |";
         assert!(page.contains(row), "{page}");
         let row = "| idle | memory, MB | 20.00 (20.00-20.00) | 400.00 (400.00-400.00) |";
+        assert!(page.contains(row), "{page}");
+        let row = "| replay | 1000 (1000-1000) | 900 (900-900) | 0.90 (0.90-0.90) | 0.50 (0.50-0.50) | 1500 (1500-1500) |";
         assert!(page.contains(row), "{page}");
         assert!(!page.contains("pair 1:"), "{page}");
         let mut busy = report;

@@ -18,6 +18,7 @@ pub struct SimFile {
     inode: Inode,
     life: u64,
     path: PathBuf,
+    sound: Arc<Sound>,
 }
 
 /// Holds a lock on a file until dropped.
@@ -91,7 +92,13 @@ impl SimDisk {
     pub(in crate::files) fn open(&self, path: &Path) -> io::Result<SimFile> {
         let state = self.0.lock();
         let inode = state.file(path)?;
-        Ok(SimFile { disk: self.clone(), inode, life: state.life, path: path.to_owned() })
+        Ok(SimFile {
+            disk: self.clone(),
+            inode,
+            life: state.life,
+            path: path.to_owned(),
+            sound: Arc::default(),
+        })
     }
 
     pub(in crate::files) fn open_or_create(&self, path: &Path) -> io::Result<SimFile> {
@@ -274,7 +281,20 @@ impl SimFile {
         self.look(|bytes| Ok(ByteCount(bytes.len() as u64)))
     }
 
-    pub(in crate::files) fn read_at(&self, position: u64, count: usize) -> io::Result<Vec<u8>> {
+    pub(in crate::files) fn knowing(self, sound: &Arc<Sound>) -> SimFile {
+        SimFile { sound: sound.clone(), ..self }
+    }
+
+    pub(in crate::files) fn sound(&self) -> &Sound {
+        &self.sound
+    }
+
+    pub(in crate::files) fn read_since(&self, position: u64, count: usize) -> io::Result<(Vec<u8>, Since)> {
+        let since = self.sound.forget(position, count as u64);
+        Ok((self.read_up_to(position, count)?, since))
+    }
+
+    fn read_up_to(&self, position: u64, count: usize) -> io::Result<Vec<u8>> {
         self.look(|bytes| {
             let from = place(position).min(bytes.len());
             Ok(bytes[from..from.saturating_add(count).min(bytes.len())].to_vec())
@@ -282,19 +302,24 @@ impl SimFile {
     }
 
     /// What is cached is left to chance.
+    pub(in crate::files) fn is_cached(&self) -> bool {
+        self.disk.0.lock().rng.random_ratio(3, 4)
+    }
+
     pub(in crate::files) fn read_cached_at(
         &self,
         position: u64,
         count: usize,
     ) -> io::Result<Option<Vec<u8>>> {
-        if self.disk.0.lock().rng.random_ratio(1, 4) {
+        if !self.is_cached() {
             return Ok(None);
         }
-        let bytes = self.read_at(position, count)?;
+        let bytes = self.read_up_to(position, count)?;
         Ok(Some(bytes).filter(|bytes| bytes.len() == count))
     }
 
     pub(in crate::files) fn read_exact_at(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
+        self.sound.forget(position, out.len() as u64);
         self.look(|bytes| {
             let from = place(position);
             let found = bytes.get(from..from.saturating_add(out.len()));
@@ -304,6 +329,7 @@ impl SimFile {
     }
 
     pub(in crate::files) fn read_all(&self) -> io::Result<Vec<u8>> {
+        self.sound.forget(0, u64::MAX);
         self.look(|bytes| Ok(bytes.to_vec()))
     }
 
