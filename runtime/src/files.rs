@@ -28,4 +28,4 @@ pub use either::{Disk, File, Lock};
 pub use host::{Disk, File, Lock};
 pub use host::{Entry, Faults, Space, open_files_max, raise_open_files_max};
 pub use lent::Lent;
-pub use sound::{Since, Sound};
+pub use sound::{Look, Sound};

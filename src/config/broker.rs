@@ -461,8 +461,8 @@ fn read_log(r: &mut Reader<'_>) -> Log {
         )),
         lend_bytes_min: r.read(bytes("log.read.lend.bytes.min", 192 << 10).range(0, INT_MAX).doc(
             "Bytes of a partition in an answer from which on they leave straight from the page cache (`sendfile`), if this process has \
-             written them, or read and verified them, and they have not left it since. 0: never; all that is served is verified each \
-             time. Linux 6.5 or newer, or it is as 0.",
+             written them, or read and verified them, and they have not left it since; below it they are copied, but not verified again \
+             either. 0: all that is served is copied and verified each time, as on Linux before 6.5.",
         )),
         journal: read_journal(r),
         cleaner: read_cleaner(r),

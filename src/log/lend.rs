@@ -60,7 +60,7 @@ impl Log {
         };
         self.steadily(|| {
             self.try_read(&read, Waits::Never, |source, place, read, interval| {
-                if let Some((lent, range)) = self.lend(source.file, place, read, least.get()) {
+                if let Some((lent, range)) = self.lend(source.file, place, read, least.get(), interval) {
                     return Ok(Gathered::Batches(Stored::Lent(Arc::new(lent)), range));
                 }
                 gather(source, place, read, interval).map(|gathered| gathered.map(Stored::Here))
@@ -75,19 +75,23 @@ impl Log {
         place: &Place,
         read: &Read,
         least: u64,
+        interval: u64,
     ) -> Option<(Lent, OffsetRange)> {
         let [floor, ..] = &place.floors;
         let mut position = u64::from(floor.position);
         let mut next = place.base.plus(floor.relative.into());
         let ceiling = file.sound().end_from(position)?.min(place.ceiling);
-        if read.bytes_max.get().min(ceiling.saturating_sub(position)) < least {
+        // The offset is at most an index interval and a batch behind the floor.
+        let left = ceiling.saturating_sub(position);
+        let reach = read.bytes_max.get().saturating_add(interval).min(left);
+        if read.bytes_max.get().min(left) < least || !file.is_cached(position, reach).ok()? {
             return None;
         }
         let mut first = None;
         let mut batches = 0;
         while position + HEADER_BYTES as u64 <= ceiling {
             let mut head = [0; HEADER_BYTES];
-            if !file.read_exact_cached_at(position, &mut head).ok()? {
+            if !file.read_exact_known_at(position, &mut head).ok()? {
                 return None;
             }
             let header = BatchHeader::parse(&head).ok()?;
@@ -146,14 +150,14 @@ impl Again {
     /// All of it, if it still is what it was.
     fn read(&self) -> io::Result<Vec<u8>> {
         self.log.shared.metrics.lent_reread_bytes.inc_by(self.count as u64);
-        let (read, since) = self.file.read_since(self.position, self.count)?;
+        let (read, look) = self.file.read_and_look(self.position, self.count)?;
         if let Err(what) = self.verify(&read) {
             let (file, position) = (self.file.path().to_owned(), self.position);
             let corruption = Corruption { file, position, what };
             self.log.note_damage(&corruption);
             return Err(io::Error::new(io::ErrorKind::InvalidData, corruption.to_string()));
         }
-        self.file.sound().add_verified(since, self.position..self.position + self.count as u64);
+        look.verified(self.position..self.position + self.count as u64);
         Ok(read)
     }
 

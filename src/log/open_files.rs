@@ -73,6 +73,11 @@ impl FileSlot {
         open.clone()
     }
 
+    /// Forgets what was known of the file behind this: it is cut there, perhaps by another slot.
+    pub(crate) fn cut(&self, position: u64) {
+        self.sound.cut(position);
+    }
+
     /// Where the file is.
     pub(crate) fn path(&self) -> &Path {
         &self.path

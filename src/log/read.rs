@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 use aquifer_model::batch::HEADER_BYTES;
 use aquifer_model::offset_index::{self, OffsetEntry};
 use aquifer_model::{AbortedTxn, BatchHeader, ByteCount, LeaderEpoch, LeaderEpochs, Offset, OffsetRange};
-use aquifer_runtime::files::{File, Since};
+use aquifer_runtime::files::{File, Look};
 use aquifer_runtime::planted::{self, Planted};
 use bytes::Bytes;
 
@@ -163,25 +163,22 @@ pub(super) struct Source<'a> {
 /// Part of a file.
 struct Window {
     bytes: Bytes,
-    since: Since,
+    look: Look,
 }
 
 impl Source<'_> {
     /// So many bytes, fewer at the end of the file; `None` if the device would have to be waited for.
     fn read_at(self, position: u64, count: usize) -> Result<Option<Window>, ReadError> {
         let read = match self.waits {
-            Waits::IfItMust => self.file.read_since(position, count).map(Some),
-            Waits::Never => {
-                let since = self.file.sound().now();
-                match self.file.read_cached_at(position, count) {
-                    // A log may lie on another file system than its directory, by a link.
-                    Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
-                    read => read.map(|bytes| bytes.map(|bytes| (bytes, since))),
-                }
-            }
+            Waits::IfItMust => self.file.read_and_look(position, count).map(Some),
+            Waits::Never => match self.file.read_cached_and_look(position, count) {
+                // A log may lie on another file system than its directory, by a link.
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
+                read => read,
+            },
         };
         let read = read.map_err(|error| ReadError::of_read(self.path, position, error))?;
-        Ok(read.map(|(bytes, since)| Window { bytes: bytes.into(), since }))
+        Ok(read.map(|(bytes, look)| Window { bytes: bytes.into(), look }))
     }
 }
 
@@ -509,9 +506,11 @@ fn take(
     if size > bytes_max && read.at_least == AtLeast::Nothing {
         return Ok(Gathered::Nothing);
     }
-    let (Window { bytes: buffer, since }, at) = if first.at + size <= window.bytes.len() {
+    let (Window { bytes: buffer, look }, at) = if first.at + size <= window.bytes.len() {
         (window, first.at)
     } else {
+        // Its look is over: of two at a time neither would know what it has seen.
+        drop(window);
         let left = usize::try_from(place.ceiling - first.position).unwrap_or(usize::MAX);
         let Some(again) = source.read_at(first.position, size.max(bytes_max).min(left))? else {
             return Ok(Gathered::NotInMemory);
@@ -523,7 +522,7 @@ fn take(
     }
     let start = first.position - at as u64;
     // What was known to be sound before it was read, and still is, need not be looked at again.
-    let known = if source.trusts { source.file.sound().end_of_read(since, first.position) } else { None };
+    let known = if source.trusts { look.end_of_known(first.position) } else { None };
     let unsound = |header: &BatchHeader, at: usize| {
         let is_known = known.is_some_and(|end| start + (at + header.size()) as u64 <= end);
         unsound(header, &buffer[at..], place, is_known)
@@ -575,7 +574,7 @@ fn take(
         next = header.next_offset();
         to = end;
     }
-    source.file.sound().add_verified(since, first.position..start + to as u64);
+    look.verified(first.position..start + to as u64);
     Ok(Gathered::Batches(buffer.slice(at..to), OffsetRange { base, next }))
 }
 

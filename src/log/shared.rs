@@ -82,7 +82,7 @@ impl Shared {
         journal: Option<Journal>,
     ) -> Shared {
         let told = world.disk.open(&path.join(layout::FORMAT));
-        let tells_cached = told.as_ref().is_ok_and(|file| file.read_cached_at(0, 1).is_ok());
+        let tells_cached = told.as_ref().is_ok_and(|file| file.read_cached_and_look(0, 1).is_ok());
         let tells_left = told.is_ok_and(|file| file.is_cached(0, 1).is_ok());
         let least = options.lend_bytes_min;
         Shared {

@@ -35,7 +35,7 @@ use contender::{Contender, LOAD_CORE, Programs, Who};
 use floor::Work;
 use load::Figures;
 use page_cache::Full;
-use report::{CaseResult, Pair, ProbeResult, ReplayResult, Report};
+use report::{CaseResult, Pair, ProbeResult, ReplayResult, ReplayRun, Report};
 use standing::{PROBES, Probe};
 
 /// Times that a pair is measured again because the machine was not quiet.
@@ -98,14 +98,15 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
         report.cases.push(run.case(case, pairs)?);
         report.write(&out)?;
     }
-    for probe in probes {
-        println!("\n== {}: {}", probe.name, probe.what);
-        report.probes.push(run.probe(probe, pairs)?);
-        report.write(&out)?;
-    }
+    // Before the probes, behind which this process and all that it starts have one core.
     for (name, what, store) in replays {
         println!("\n== {name}: {what}");
         report.replays.push(run.replay(name, what, *store, pairs)?);
+        report.write(&out)?;
+    }
+    for probe in probes {
+        println!("\n== {}: {}", probe.name, probe.what);
+        report.probes.push(run.probe(probe, pairs)?);
         report.write(&out)?;
     }
     if !matrix.is_empty() {
@@ -249,9 +250,13 @@ impl Run {
     /// So many times.
     fn replay(&mut self, name: &str, what: &str, store: Store, times: usize) -> Result<ReplayResult> {
         let mut runs = Vec::new();
+        let mut before = self.canary.look()?;
         for _ in 0..times {
             self.has_room()?;
             let found = replay::measure(&self.programs.aquifer, store, replay::MB, replay::VALUE_BYTES)?;
+            let after = self.canary.look()?;
+            let contended = [before, after.clone()].into_iter().find_map(Verdict::contended);
+            before = after;
             let Replayed { cold, again, many, .. } = &found;
             println!(
                 "   cold {:.0} MB/s, {:.2} of plain GETs, CPU {:.2} s/GB; again {:.0} MB/s; by ten {:.0} MB/s",
@@ -261,7 +266,7 @@ impl Run {
                 again.mb_per_s,
                 many.mb_per_s
             );
-            runs.push(found);
+            runs.push(ReplayRun { found, contended });
         }
         Ok(ReplayResult { name: name.to_owned(), what: what.to_owned(), runs })
     }

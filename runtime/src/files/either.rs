@@ -8,7 +8,7 @@ use aquifer_model::ByteCount;
 
 use super::host::{self, Entry, Faults, Space};
 use super::simulated::{SimDisk, SimFile, SimLock};
-use super::sound::{Since, Sound};
+use super::sound::{Look, Sound};
 
 /// A file system. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -245,32 +245,32 @@ impl File {
 
     /// As the host's.
     pub fn read_at(&self, position: u64, count: usize) -> io::Result<Vec<u8>> {
-        Ok(self.read_since(position, count)?.0)
+        Ok(self.read_and_look(position, count)?.0)
     }
 
     /// As the host's.
-    pub fn read_since(&self, position: u64, count: usize) -> io::Result<(Vec<u8>, Since)> {
+    pub fn read_and_look(&self, position: u64, count: usize) -> io::Result<(Vec<u8>, Look)> {
         match self {
-            File::Host(file) => file.read_since(position, count),
-            File::Simulated(file) => file.read_since(position, count),
+            File::Host(file) => file.read_and_look(position, count),
+            File::Simulated(file) => file.read_and_look(position, count),
         }
     }
 
     /// As the host's.
-    pub fn read_cached_at(&self, position: u64, count: usize) -> io::Result<Option<Vec<u8>>> {
+    pub fn read_cached_and_look(&self, position: u64, count: usize) -> io::Result<Option<(Vec<u8>, Look)>> {
         match self {
-            File::Host(file) => file.read_cached_at(position, count),
-            File::Simulated(file) => file.read_cached_at(position, count),
+            File::Host(file) => file.read_cached_and_look(position, count),
+            File::Simulated(file) => file.read_cached_and_look(position, count),
         }
     }
 
     /// As the host's.
-    pub fn read_exact_cached_at(&self, position: u64, out: &mut [u8]) -> io::Result<bool> {
+    pub fn read_exact_known_at(&self, position: u64, out: &mut [u8]) -> io::Result<bool> {
         match self {
-            File::Host(file) => file.read_exact_cached_at(position, out),
+            File::Host(file) => file.read_exact_known_at(position, out),
             File::Simulated(file) => {
-                let read = file.read_cached_at(position, out.len())?;
-                Ok(read.map(|read| out.copy_from_slice(&read)).is_some())
+                let read = file.read_cached_and_look(position, out.len())?;
+                Ok(read.map(|(read, _)| out.copy_from_slice(&read)).is_some())
             }
         }
     }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use rustix::fs::{Advice, AtFlags, FlockOperation, StatxFlags};
 use rustix::io::ReadWriteFlags;
 
-use super::sound::{Since, Sound};
+use super::sound::{Look, Sound};
 
 /// The number of `cachestat` on every architecture; the C library has no name for it yet.
 const CACHESTAT: libc::c_long = 451;
@@ -368,13 +368,31 @@ impl File {
 
     /// Up to `count` bytes from `position`; fewer only at the end of the file. The buffer is not zeroed first.
     pub fn read_at(&self, position: u64, count: usize) -> io::Result<Vec<u8>> {
-        Ok(self.read_since(position, count)?.0)
+        Ok(self.read_and_look(position, count)?.0)
     }
 
-    /// The same, for whoever verifies it and tells [`Sound::add_verified`].
-    pub fn read_since(&self, position: u64, count: usize) -> io::Result<(Vec<u8>, Since)> {
-        let since = self.sound.forget(position, count as u64);
-        Ok((self.read_up_to(position, count)?, since))
+    /// The same, for whoever verifies it.
+    pub fn read_and_look(&self, position: u64, count: usize) -> io::Result<(Vec<u8>, Look)> {
+        let look = self.sound.begin(position, count as u64);
+        Ok((self.read_up_to(position, count)?, look))
+    }
+
+    /// The same without a wait for the device: `None` if the page cache has not all of it, or the file ends before.
+    /// [`io::ErrorKind::Unsupported`] where that cannot be asked: it can of ext4, xfs and btrfs, but not of overlayfs.
+    pub fn read_cached_and_look(&self, position: u64, count: usize) -> io::Result<Option<(Vec<u8>, Look)>> {
+        let is_known = self.sound.covers(position, count as u64);
+        let look = match is_known.then(|| self.is_cached(position, count as u64)) {
+            Some(Ok(true)) => self.sound.known(),
+            // Even a read that does not wait would begin to bring it back.
+            Some(Ok(false)) => return Ok(None),
+            Some(Err(_)) | None => self.sound.begin(position, count as u64),
+        };
+        let read = self.read_up_to_cached(position, count)?;
+        if read.is_none() && is_known {
+            // It has left just now.
+            drop(self.sound.begin(position, count as u64));
+        }
+        Ok(read.map(|read| (read, look)))
     }
 
     fn read_up_to(&self, position: u64, count: usize) -> io::Result<Vec<u8>> {
@@ -401,9 +419,7 @@ impl File {
         Ok(out)
     }
 
-    /// The same without a wait for the device, and without any reading of it: `None` if the page cache has not all of it, or the file ends before.
-    /// [`io::ErrorKind::Unsupported`] where that cannot be asked: it can of ext4, xfs and btrfs, but not of overlayfs.
-    pub fn read_cached_at(&self, position: u64, count: usize) -> io::Result<Option<Vec<u8>>> {
+    fn read_up_to_cached(&self, position: u64, count: usize) -> io::Result<Option<Vec<u8>>> {
         let mut out: Vec<u8> = Vec::with_capacity(count);
         let spare = libc::iovec { iov_base: out.as_mut_ptr().cast(), iov_len: count };
         let Ok(at) = libc::off64_t::try_from(position) else { return Ok(None) };
@@ -432,9 +448,9 @@ impl File {
         }
     }
 
-    /// Fills `out` from `position`, if the page cache has all of it; whether it had. [`io::ErrorKind::Unsupported`] as for
-    /// [`File::read_cached_at`].
-    pub fn read_exact_cached_at(&self, position: u64, out: &mut [u8]) -> io::Result<bool> {
+    /// Fills `out` from `position`, if the page cache has all of it; whether it had. For what is known to be sound, and is in the page
+    /// cache. [`io::ErrorKind::Unsupported`] as for [`File::read_cached_and_look`].
+    pub fn read_exact_known_at(&self, position: u64, out: &mut [u8]) -> io::Result<bool> {
         let count = out.len();
         let read = rustix::io::preadv2(
             &self.open.file,
@@ -442,15 +458,19 @@ impl File {
             position,
             ReadWriteFlags::NOWAIT,
         );
-        match read {
-            Ok(read) => Ok(read == count),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
-            Err(error) => Err(error.into()),
+        let is_read = match read {
+            Ok(read) => read == count,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if !is_read {
+            drop(self.sound.begin(position, count as u64));
         }
+        Ok(is_read)
     }
 
-    /// Whether the page cache has all of these bytes. It may lose them at any time, and may have lost them and read them again since
-    /// it was last asked. [`io::ErrorKind::Unsupported`] where the kernel cannot tell (Linux before 6.5), or may not.
+    /// Whether the page cache has all of these bytes, or the kernel is reading them. It may lose them at any time, and may have lost them
+    /// and read them again since it was last asked. [`io::ErrorKind::Unsupported`] where the kernel cannot tell (Linux before 6.5), or may not.
     pub fn is_cached(&self, position: u64, count: u64) -> io::Result<bool> {
         /// `struct cachestat_range`.
         #[repr(C)]
@@ -491,7 +511,7 @@ impl File {
 
     /// Fills `out` from `position`; a file that ends before is an error.
     pub fn read_exact_at(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
-        self.sound.forget(position, out.len() as u64);
+        let _look = self.sound.begin(position, out.len() as u64);
         std::os::unix::fs::FileExt::read_exact_at(&self.open.file, out, position)
     }
 
@@ -526,7 +546,7 @@ impl File {
     /// Cuts or extends the file.
     pub fn set_size(&self, size: ByteCount) -> io::Result<()> {
         Faults::check_change(&self.open.faults)?;
-        self.sound.forget(size.get(), u64::MAX);
+        self.sound.cut(size.get());
         self.open.file.set_len(size.get())?;
         Faults::note_size(&self.open.faults, &self.open.path, size.get());
         Ok(())
@@ -572,7 +592,7 @@ impl File {
 
     /// All bytes, from the start.
     pub fn read_all(&self) -> io::Result<Vec<u8>> {
-        self.sound.forget(0, u64::MAX);
+        let _look = self.sound.begin(0, u64::MAX);
         let mut out = Vec::new();
         let mut file = &self.open.file;
         io::Seek::seek(&mut file, io::SeekFrom::Start(0))?;
@@ -625,13 +645,43 @@ mod tests {
         let file = Disk::host().create_new(&dir.path().join("log")).unwrap();
         let written = [7; 12_000];
         file.write_all_at(0, &mut [IoSlice::new(&written)]).unwrap();
-        match file.read_cached_at(0, written.len()) {
+        let read_cached =
+            |at, count| Ok::<_, io::Error>(file.read_cached_and_look(at, count)?.map(|(bytes, _)| bytes));
+        match read_cached(0, written.len()) {
             Ok(cached) => {
                 assert_eq!(cached.as_deref(), Some(&written[..]));
-                assert_eq!(file.read_cached_at(0, 0).unwrap().as_deref(), Some(&[][..]));
-                assert_eq!(file.read_cached_at(11_999, 2).unwrap(), None, "the file ends before");
+                assert_eq!(read_cached(0, 0).unwrap().as_deref(), Some(&[][..]));
+                assert_eq!(read_cached(11_999, 2).unwrap(), None, "the file ends before");
             }
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::Unsupported),
+        }
+    }
+
+    /// The kernel begins to bring back what is missing also for a read that does not wait.
+    #[test]
+    fn a_read_that_does_not_wait_brings_nothing_back_that_counts_as_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = Disk::host().create_new(&dir.path().join("log")).unwrap();
+        let size = 4 << 20;
+        file.write_all_at(0, &mut [IoSlice::new(&vec![7; size])]).unwrap();
+        file.sound().add_written(0..size as u64);
+        file.sync_data().unwrap();
+        if file.is_cached(0, 1).is_err() || file.read_cached_and_look(0, 1).is_err() {
+            println!("this machine cannot tell what is in the page cache: nothing is ever lent on it");
+            return;
+        }
+        let half = size as u64 / 2;
+        let known_and_cached = |at| file.sound().covers(at, 4096) && file.is_cached(at, 4096).unwrap();
+        file.forget_clean_pages();
+        // Of what is known, and of what is not.
+        for at in [0, half] {
+            file.sound().cut(half);
+            assert!(file.read_cached_and_look(at, 4096).unwrap().is_none());
+            // For as long as the device may take.
+            for page in (0..200).flat_map(|_| (0..size as u64).step_by(4096)) {
+                assert!(!known_and_cached(page), "page {page} after a read at {at}");
+            }
+            file.forget_clean_pages();
         }
     }
 

@@ -43,9 +43,8 @@ impl Lent {
     /// Whether these bytes of it are in the page cache, and known to be sound there. To be asked directly before they are sent.
     pub fn is_sound(&self, at: usize, count: usize) -> bool {
         let (position, count) = (self.position(at), count as u64);
-        let is_sound = self.file.sound().end_from(position).is_some_and(|end| end >= position + count);
         // Where the kernel cannot tell, nothing is known.
-        is_sound && self.file.is_cached(position, count).unwrap_or(false)
+        self.file.sound().covers(position, count) && self.file.is_cached(position, count).unwrap_or(false)
     }
 
     /// All of it, read and verified. Blocks.

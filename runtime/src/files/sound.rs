@@ -1,22 +1,26 @@
 //! Which parts of a file are known to be sound as the page cache has them.
 //!
 //! What this process has written, and what it has read and verified, is sound in memory. Once it has left the page cache it comes
-//! back from a device of which nobody knows that. It comes back by a read, and not only what is asked for: the kernel reads ahead. So
-//! each read that may wait for the device forgets first what was known of the part that it reads, and of [`READ_AHEAD_MAX`] behind
-//! that; whoever verifies what came says so afterwards, unless another such read has begun meanwhile. A read that does not wait
-//! brings nothing back (`RWF_NOWAIT` begins no reading), and neither does `sendfile` of what is sound: the kernel reads on where it
-//! comes to a page that it has marked as it read ahead, and a verified page has no mark any more. So what is known to be sound and is
-//! in the page cache is what was verified.
+//! back from a device of which nobody knows that. It comes back by a read, and not only what is asked for: the kernel reads ahead, also
+//! for a read that does not wait. So whoever reads what is not known, or is not in the page cache, first forgets what was known of the
+//! part that is read, and of [`READ_AHEAD_MAX`] behind it; whoever verifies what came makes it known, unless another such read of the same
+//! part was under way at the same time. A read, or a `sendfile`, of what is known and in the page cache brings nothing back: nothing is
+//! missing, and the kernel reads on only where it comes to a page that it has marked as it read ahead, of which those that were read
+//! have none any more.
 //!
-//! Not seen are reads of others, of a backup for instance, that bring back what has left the page cache; and an append that
-//! continues a page that has left it.
+//! Not seen is what others read, a backup for instance, who bring back what has left the page cache; what leaves it between the question
+//! and the read that follows; an append that continues a page that has left it; and what the kernel reads on by its own mistake, as it
+//! marks pages that it wants to be rid of by the same bit.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 /// More than the kernel reads ahead (`read_ahead_kb`, twice that after advice; 128 KiB if nobody has set it).
 const READ_AHEAD_MAX: u64 = 16 << 20;
+/// What begins within so many bytes comes as a whole: a page, or a larger block of a file system.
+const GRAIN: u64 = 64 << 10;
 /// More parts than this are not kept: the shortest is forgotten, and has to be read and verified again.
 const PARTS_MAX: usize = 16;
 
@@ -27,36 +31,29 @@ pub struct Sound(Mutex<Known>);
 #[derive(Debug, Default)]
 struct Known {
     parts: Vec<Range<u64>>,
-    /// How often something was forgotten.
-    forgotten: u64,
+    reads: Vec<Underway>,
+    /// Of the last read.
+    number: u64,
 }
 
-/// A moment before a read: what is verified afterwards was in memory since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Since(u64);
+/// A read that may bring something back.
+#[derive(Debug)]
+struct Underway {
+    number: u64,
+    range: Range<u64>,
+    /// Whether no other of the same part has been under way.
+    is_alone: bool,
+}
+
+/// What is known of bytes that were read.
+#[derive(Debug)]
+pub struct Look {
+    sound: Arc<Sound>,
+    /// The read; none where all was known before.
+    read: Option<u64>,
+}
 
 impl Sound {
-    /// Before a read that waits for nothing.
-    pub fn now(&self) -> Since {
-        Since(self.0.lock().forgotten)
-    }
-
-    /// Before a read that may wait for the device: forgets what it may bring back.
-    pub(super) fn forget(&self, position: u64, count: u64) -> Since {
-        let mut known = self.0.lock();
-        known.forgotten += 1;
-        known.remove(position..position.saturating_add(count).saturating_add(READ_AHEAD_MAX));
-        Since(known.forgotten)
-    }
-
-    /// Notes that a part was read after `since`, and is sound.
-    pub fn add_verified(&self, since: Since, part: Range<u64>) {
-        let mut known = self.0.lock();
-        if known.forgotten == since.0 {
-            known.add(part);
-        }
-    }
-
     /// Notes that a part was written, and is as it should be.
     pub fn add_written(&self, part: Range<u64>) {
         self.0.lock().add(part);
@@ -64,20 +61,68 @@ impl Sound {
 
     /// Where the sound part that holds `position` ends; `None` if there is none.
     pub fn end_from(&self, position: u64) -> Option<u64> {
-        self.0.lock().end_from(position)
+        let known = self.0.lock();
+        let at = known.parts.partition_point(|part| part.end <= position);
+        known.parts.get(at).filter(|part| part.start <= position).map(|part| part.end)
     }
 
-    /// The same for what was read after `since`; `None` also if it may be something else that was read.
-    pub fn end_of_read(&self, since: Since, position: u64) -> Option<u64> {
-        let known = self.0.lock();
-        if known.forgotten == since.0 { known.end_from(position) } else { None }
+    /// Whether all of these bytes are known.
+    pub fn covers(&self, position: u64, count: u64) -> bool {
+        self.end_from(position).is_some_and(|end| end >= position.saturating_add(count))
+    }
+
+    /// Forgets what lies behind `position`: the file is cut there.
+    pub fn cut(&self, position: u64) {
+        self.0.lock().begin(position..u64::MAX);
+    }
+
+    /// Before a read that may bring something back; it is over when this is dropped.
+    pub(super) fn begin(self: &Arc<Sound>, position: u64, count: u64) -> Look {
+        let end = position.saturating_add(count).saturating_add(READ_AHEAD_MAX);
+        let mut known = self.0.lock();
+        let is_alone = known.begin(position / GRAIN * GRAIN..end);
+        known.number += 1;
+        let number = known.number;
+        known.reads.push(Underway { number, range: position / GRAIN * GRAIN..end, is_alone });
+        Look { sound: self.clone(), read: Some(number) }
+    }
+
+    /// For a read of what is known.
+    pub(super) fn known(self: &Arc<Sound>) -> Look {
+        Look { sound: self.clone(), read: None }
+    }
+}
+
+impl Look {
+    /// Where what was known before it was read, and is known still, ends, from `position` on.
+    pub fn end_of_known(&self, position: u64) -> Option<u64> {
+        if self.read.is_none() { self.sound.end_from(position) } else { None }
+    }
+
+    /// Notes that a part of what was read was verified, and is sound.
+    pub fn verified(self, part: Range<u64>) {
+        let mut known = self.sound.0.lock();
+        if known.reads.iter().any(|read| Some(read.number) == self.read && read.is_alone) {
+            known.add(part);
+        }
+    }
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        if let Some(number) = self.read {
+            self.sound.0.lock().reads.retain(|read| read.number != number);
+        }
     }
 }
 
 impl Known {
-    fn end_from(&self, position: u64) -> Option<u64> {
-        let at = self.parts.partition_point(|part| part.end <= position);
-        self.parts.get(at).filter(|part| part.start <= position).map(|part| part.end)
+    /// Forgets a part that is about to change in memory; gives whether nobody else is reading it.
+    fn begin(&mut self, part: Range<u64>) -> bool {
+        let overlap = |read: &&mut Underway| read.range.start < part.end && part.start < read.range.end;
+        let others = self.reads.iter_mut().filter(overlap).map(|other| other.is_alone = false).count();
+        self.remove(part);
+        others == 0
     }
 
     fn add(&mut self, part: Range<u64>) {
@@ -165,19 +210,55 @@ mod tests {
         );
     }
 
+    const MIB: u64 = 1 << 20;
+
     #[test]
-    fn a_read_forgets_what_it_may_bring_back_and_whoever_read_before_it_knows_nothing() {
-        let sound = Sound::default();
-        sound.add_written(0..100 << 20);
-        let earlier = sound.now();
-        let since = sound.forget(10 << 20, 1 << 20);
-        assert_eq!(sound.end_from(0), Some(10 << 20));
-        assert_eq!(sound.end_from((27 << 20) - 1), None);
-        assert_eq!(sound.end_from(27 << 20), Some(100 << 20));
-        sound.add_verified(earlier, 10 << 20..11 << 20);
-        assert_eq!(sound.end_from(0), Some(10 << 20), "it may have been read before what came back");
-        sound.add_verified(since, 10 << 20..11 << 20);
-        assert_eq!(sound.end_from(0), Some(11 << 20));
-        assert_eq!((sound.end_of_read(since, 0), sound.end_of_read(earlier, 0)), (Some(11 << 20), None));
+    fn a_read_forgets_what_it_may_bring_back_until_it_is_verified() {
+        let sound = Arc::new(Sound::default());
+        sound.add_written(0..100 * MIB);
+        let read = sound.begin(10 * MIB + 5, MIB);
+        assert_eq!(sound.end_from(0), Some(10 * MIB), "from the start of the page");
+        assert_eq!(sound.end_from(27 * MIB + 4), None);
+        assert_eq!(sound.end_from(27 * MIB + 5), Some(100 * MIB));
+        assert_eq!(read.end_of_known(10 * MIB + 5), None);
+        read.verified(10 * MIB..11 * MIB);
+        assert_eq!(sound.end_from(0), Some(11 * MIB));
+        drop(sound.begin(0, 1));
+        assert_eq!(sound.end_from(0), None, "nobody has verified it");
+        sound.cut(30 * MIB);
+        assert_eq!(sound.end_from(28 * MIB), Some(30 * MIB));
+    }
+
+    #[test]
+    fn of_two_who_read_the_same_at_a_time_neither_knows() {
+        for (other, expected) in [(3 * MIB, None), (40 * MIB, Some(MIB))] {
+            let sound = Arc::new(Sound::default());
+            let (first, second) = (sound.begin(0, MIB), sound.begin(other, MIB));
+            second.verified(other..other + MIB);
+            first.verified(0..MIB);
+            assert_eq!(sound.end_from(0), expected);
+            assert_eq!(sound.end_from(other), expected.map(|_| other + MIB));
+            sound.begin(0, MIB).verified(0..MIB);
+            assert_eq!(sound.end_from(0), Some(MIB), "both are over");
+        }
+        let sound = Arc::new(Sound::default());
+        let first = sound.begin(0, MIB);
+        drop(sound.begin(0, 1));
+        first.verified(0..MIB);
+        assert_eq!(sound.end_from(0), None, "the other has come and gone meanwhile");
+    }
+
+    #[test]
+    fn what_is_known_is_known_for_as_long_as_nobody_reads_it_anew() {
+        let sound = Arc::new(Sound::default());
+        sound.add_written(0..MIB);
+        assert!(sound.covers(5, MIB - 5) && !sound.covers(5, MIB));
+        let look = sound.known();
+        assert_eq!(look.end_of_known(7), Some(MIB));
+        let other = sound.begin(MIB / 2, 1);
+        assert_eq!((look.end_of_known(7), look.end_of_known(MIB - 1)), (Some(MIB / 2), None));
+        look.verified(0..MIB);
+        assert_eq!(sound.end_from(0), Some(MIB / 2), "whoever did not look makes nothing known");
+        drop(other);
     }
 }

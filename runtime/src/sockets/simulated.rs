@@ -48,8 +48,8 @@ pub async fn send_lent(
     if !lent.is_sound(at, count) {
         return Ok(None);
     }
-    match lent.file().read_cached_at(lent.position(at), count)? {
-        Some(bytes) => half.write(&bytes).await.map(Some),
+    match lent.file().read_cached_and_look(lent.position(at), count)? {
+        Some((bytes, _)) => half.write(&bytes).await.map(Some),
         None => Ok(None),
     }
 }

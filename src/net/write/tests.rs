@@ -18,7 +18,8 @@ impl Wire for DuplexStream {
         }
         // At the file's end there may be less.
         let count = count.min((lent.file().size()?.get().saturating_sub(lent.position(at))) as usize);
-        let Some(bytes) = lent.file().read_cached_at(lent.position(at), count)? else { return Ok(None) };
+        let read = lent.file().read_cached_and_look(lent.position(at), count)?;
+        let Some((bytes, _)) = read else { return Ok(None) };
         self.write(&bytes).await.map(Some)
     }
 }

@@ -48,7 +48,15 @@ pub(crate) struct Pair<T> {
 pub(crate) struct ReplayResult {
     pub(crate) name: String,
     pub(crate) what: String,
-    pub(crate) runs: Vec<Replayed>,
+    pub(crate) runs: Vec<ReplayRun>,
+}
+
+/// One of these times.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReplayRun {
+    pub(crate) found: Replayed,
+    /// Why the machine was not quiet, if it was not.
+    pub(crate) contended: Option<String>,
 }
 
 /// A run of all.
@@ -134,6 +142,11 @@ impl Report {
         }
         for replay in &self.replays {
             writeln!(page, "- `{}`: {}.", replay.name, replay.what)?;
+            for (number, run) in replay.runs.iter().enumerate() {
+                if let Some(why) = &run.contended {
+                    writeln!(page, "  `*` run {}: {why}", number + 1)?;
+                }
+            }
         }
         Ok(page)
     }
@@ -228,14 +241,15 @@ fn standing_rows(page: &mut String, probe: &ProbeResult) -> Result<()> {
 
 fn replay_row(page: &mut String, replay: &ReplayResult) -> Result<()> {
     let shown = |digits: usize, figure: fn(&Replayed) -> f64| {
-        Spread::of(replay.runs.iter().map(figure)).map_or_else(String::new, |it| {
+        Spread::of(replay.runs.iter().map(|run| figure(&run.found))).map_or_else(String::new, |it| {
             format!("{:.digits$} ({:.digits$}-{:.digits$})", it.median, it.least, it.most)
         })
     };
     writeln!(
         page,
-        "| {} | {} | {} | {} | {} | {} | {} |",
+        "| {}{} | {} | {} | {} | {} | {} | {} |",
         replay.name,
+        if replay.runs.iter().any(|run| run.contended.is_some()) { "*" } else { "" },
         shown(0, |it| (it.plain[0] + it.plain[1]) / 2.0),
         shown(0, |it| it.cold.mb_per_s),
         shown(2, Replayed::share),
@@ -326,13 +340,10 @@ mod tests {
             pairs: vec![Pair { aquifer: vec![20.0], kafka: vec![400.0], contended: None }],
         };
         let (command, machine) = ("xtask bench".to_owned(), BTreeMap::new());
-        let pass = |mb_per_s| Pass { mb_per_s, cpu_s_per_gb: 0.5, gets: 300 };
-        let runs = vec![Replayed {
-            plain: [900.0, 1100.0],
-            cold: pass(900.0),
-            again: pass(1500.0),
-            many: pass(2000.0),
-        }];
+        let pass = |mb_per_s| Pass { mb_per_s, cpu_s_per_gb: 0.5, gets: Some(300) };
+        let (cold, again, many) = (pass(900.0), pass(1500.0), pass(2000.0));
+        let found = Replayed { plain: [900.0, 1100.0], bytes: 2_000_000_000, cold, again, many };
+        let runs = vec![ReplayRun { found, contended: None }];
         let replays = vec![ReplayResult { name: "replay".to_owned(), what: "a history".to_owned(), runs }];
         let report = Report { machine, command, cases: vec![case], probes: vec![idle], replays };
         let page = report.page().expect("it can be written");

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aquifer_model::ByteCount;
 use rand::RngExt as _;
@@ -10,6 +11,7 @@ use super::content::Content;
 use super::names::{Node, is_root};
 use super::{BOOT_ID, Fate, Inode, Moment, SimDisk, State, broken, off};
 use crate::files::host::{Entry, Space, parent};
+use crate::files::sound::{Look, Sound};
 
 /// An open file. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -289,9 +291,9 @@ impl SimFile {
         &self.sound
     }
 
-    pub(in crate::files) fn read_since(&self, position: u64, count: usize) -> io::Result<(Vec<u8>, Since)> {
-        let since = self.sound.forget(position, count as u64);
-        Ok((self.read_up_to(position, count)?, since))
+    pub(in crate::files) fn read_and_look(&self, position: u64, count: usize) -> io::Result<(Vec<u8>, Look)> {
+        let look = self.sound.begin(position, count as u64);
+        Ok((self.read_up_to(position, count)?, look))
     }
 
     fn read_up_to(&self, position: u64, count: usize) -> io::Result<Vec<u8>> {
@@ -306,20 +308,22 @@ impl SimFile {
         self.disk.0.lock().rng.random_ratio(3, 4)
     }
 
-    pub(in crate::files) fn read_cached_at(
+    pub(in crate::files) fn read_cached_and_look(
         &self,
         position: u64,
         count: usize,
-    ) -> io::Result<Option<Vec<u8>>> {
+    ) -> io::Result<Option<(Vec<u8>, Look)>> {
         if !self.is_cached() {
             return Ok(None);
         }
+        let is_known = self.sound.covers(position, count as u64);
+        let look = if is_known { self.sound.known() } else { self.sound.begin(position, count as u64) };
         let bytes = self.read_up_to(position, count)?;
-        Ok(Some(bytes).filter(|bytes| bytes.len() == count))
+        Ok(Some((bytes, look)).filter(|(bytes, _)| bytes.len() == count))
     }
 
     pub(in crate::files) fn read_exact_at(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
-        self.sound.forget(position, out.len() as u64);
+        let _look = self.sound.begin(position, out.len() as u64);
         self.look(|bytes| {
             let from = place(position);
             let found = bytes.get(from..from.saturating_add(out.len()));
@@ -329,7 +333,7 @@ impl SimFile {
     }
 
     pub(in crate::files) fn read_all(&self) -> io::Result<Vec<u8>> {
-        self.sound.forget(0, u64::MAX);
+        let _look = self.sound.begin(0, u64::MAX);
         self.look(|bytes| Ok(bytes.to_vec()))
     }
 
@@ -377,6 +381,7 @@ impl SimFile {
         let mut state = self.disk.0.lock();
         self.check(&state)?;
         let fate = state.begin()?;
+        self.sound.cut(size.get());
         let room = state.room();
         let content = state.content(self.inode)?;
         if fate == Fate::Whole && size.get().saturating_sub(content.size()) > room {
