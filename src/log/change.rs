@@ -217,7 +217,7 @@ impl Log {
         self.set_aside(|base| base > tail.base)?;
         let path = log.path().to_owned();
         let at = |error| (path.clone(), error);
-        log.cut(tail.bytes);
+        log.forget_from(tail.bytes);
         // Nothing of it stays, so it does not matter whether it is still there.
         let log = match tail.bytes {
             0 => self.shared.files.create(path.clone()).map_err(at)?,

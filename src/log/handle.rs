@@ -361,6 +361,13 @@ impl Log {
     /// Takes note of damage, and tells whoever mends. Said and counted once for each file.
     pub(super) fn note_damage(&self, corruption: &Corruption) {
         {
+            let state = self.state.lock();
+            let mut slots = state.sealed.iter().map(|sealed| &sealed.log).chain([&state.active]);
+            if let Some(slot) = slots.find(|slot| slot.path() == corruption.file) {
+                slot.forget_from(corruption.position);
+            }
+        }
+        {
             let mut damage = self.damage.lock();
             if damage.is_over || damage.files.contains_key(&corruption.file) {
                 return;

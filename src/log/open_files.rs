@@ -73,9 +73,9 @@ impl FileSlot {
         open.clone()
     }
 
-    /// Forgets what was known of the file behind this: it is cut there, perhaps by another slot.
-    pub(crate) fn cut(&self, position: u64) {
-        self.sound.cut(position);
+    /// Forgets what was known of the file behind this: it is cut there, perhaps by another slot, or damage was found.
+    pub(crate) fn forget_from(&self, position: u64) {
+        self.sound.forget_from(position);
     }
 
     /// Where the file is.

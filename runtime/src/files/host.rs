@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use rustix::fs::{Advice, AtFlags, FlockOperation, StatxFlags};
 use rustix::io::ReadWriteFlags;
 
-use super::sound::{Look, Sound};
+use super::sound::{GRAIN, Look, READ_AHEAD_MAX, Sound};
 
 /// The number of `cachestat` on every architecture; the C library has no name for it yet.
 const CACHESTAT: libc::c_long = 451;
@@ -373,7 +373,7 @@ impl File {
 
     /// The same, for whoever verifies it.
     pub fn read_and_look(&self, position: u64, count: usize) -> io::Result<(Vec<u8>, Look)> {
-        let look = self.sound.begin(position, count as u64);
+        let look = self.begin_read(position, count as u64);
         Ok((self.read_up_to(position, count)?, look))
     }
 
@@ -381,18 +381,36 @@ impl File {
     /// [`io::ErrorKind::Unsupported`] where that cannot be asked: it can of ext4, xfs and btrfs, but not of overlayfs.
     pub fn read_cached_and_look(&self, position: u64, count: usize) -> io::Result<Option<(Vec<u8>, Look)>> {
         let is_known = self.sound.covers(position, count as u64);
-        let look = match is_known.then(|| self.is_cached(position, count as u64)) {
-            Some(Ok(true)) => self.sound.known(),
+        let look = match self.is_cached(position, count as u64) {
+            Ok(true) if is_known => self.sound.known(),
             // Even a read that does not wait would begin to bring it back.
-            Some(Ok(false)) => return Ok(None),
-            Some(Err(_)) | None => self.sound.begin(position, count as u64),
+            Ok(false) => return Ok(None),
+            Ok(true) | Err(_) => self.begin_read(position, count as u64),
         };
         let read = self.read_up_to_cached(position, count)?;
-        if read.is_none() && is_known {
+        if read.is_none() {
             // It has left just now.
-            drop(self.sound.begin(position, count as u64));
+            drop(self.begin_read(position, count as u64));
         }
         Ok(read.map(|read| (read, look)))
+    }
+
+    /// Forgets what a read may bring back. What is in the page cache is not brought back.
+    fn begin_read(&self, position: u64, count: u64) -> Look {
+        let end = position.saturating_add(count);
+        let (before, behind) = (position / GRAIN * GRAIN, end.saturating_add(READ_AHEAD_MAX));
+        let size = self.open.file.metadata().map_or(u64::MAX, |metadata| metadata.len());
+        let is_cached = |from: u64, to: u64| {
+            let to = to.min(size);
+            from >= to || self.is_cached(from, to - from).unwrap_or(false)
+        };
+        let from = match (is_cached(before, position), is_cached(position, end)) {
+            (true, true) => end,
+            (true, false) => position,
+            (false, _) => before,
+        };
+        let to = if is_cached(end, behind) { end } else { behind };
+        self.sound.begin(position..end, from..to)
     }
 
     fn read_up_to(&self, position: u64, count: usize) -> io::Result<Vec<u8>> {
@@ -464,7 +482,7 @@ impl File {
             Err(error) => return Err(error.into()),
         };
         if !is_read {
-            drop(self.sound.begin(position, count as u64));
+            drop(self.begin_read(position, count as u64));
         }
         Ok(is_read)
     }
@@ -511,7 +529,7 @@ impl File {
 
     /// Fills `out` from `position`; a file that ends before is an error.
     pub fn read_exact_at(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
-        let _look = self.sound.begin(position, out.len() as u64);
+        let _look = self.begin_read(position, out.len() as u64);
         std::os::unix::fs::FileExt::read_exact_at(&self.open.file, out, position)
     }
 
@@ -546,7 +564,7 @@ impl File {
     /// Cuts or extends the file.
     pub fn set_size(&self, size: ByteCount) -> io::Result<()> {
         Faults::check_change(&self.open.faults)?;
-        self.sound.cut(size.get());
+        self.sound.forget_from(size.get());
         self.open.file.set_len(size.get())?;
         Faults::note_size(&self.open.faults, &self.open.path, size.get());
         Ok(())
@@ -592,7 +610,7 @@ impl File {
 
     /// All bytes, from the start.
     pub fn read_all(&self) -> io::Result<Vec<u8>> {
-        let _look = self.sound.begin(0, u64::MAX);
+        let _look = self.begin_read(0, u64::MAX);
         let mut out = Vec::new();
         let mut file = &self.open.file;
         io::Seek::seek(&mut file, io::SeekFrom::Start(0))?;
@@ -675,7 +693,7 @@ mod tests {
         file.forget_clean_pages();
         // Of what is known, and of what is not.
         for at in [0, half] {
-            file.sound().cut(half);
+            file.sound().forget_from(half);
             assert!(file.read_cached_and_look(at, 4096).unwrap().is_none());
             // For as long as the device may take.
             for page in (0..200).flat_map(|_| (0..size as u64).step_by(4096)) {

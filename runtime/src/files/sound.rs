@@ -2,11 +2,10 @@
 //!
 //! What this process has written, and what it has read and verified, is sound in memory. Once it has left the page cache it comes
 //! back from a device of which nobody knows that. It comes back by a read, and not only what is asked for: the kernel reads ahead, also
-//! for a read that does not wait. So whoever reads what is not known, or is not in the page cache, first forgets what was known of the
-//! part that is read, and of [`READ_AHEAD_MAX`] behind it; whoever verifies what came makes it known, unless another such read of the same
-//! part was under way at the same time. A read, or a `sendfile`, of what is known and in the page cache brings nothing back: nothing is
-//! missing, and the kernel reads on only where it comes to a page that it has marked as it read ahead, of which those that were read
-//! have none any more.
+//! for a read that does not wait, and also where nothing is missing, once it comes to a page that it has marked as it read ahead. So
+//! whoever reads first forgets what the read may bring back: the part that is read, if it is not in the page cache, and
+//! [`READ_AHEAD_MAX`] behind it, if those are not. Whoever verifies what was read makes it known, unless another read may have brought it back meanwhile. A
+//! read, or a `sendfile`, of what is known and in the page cache brings nothing back: pages that were read have no mark any more.
 //!
 //! Not seen is what others read, a backup for instance, who bring back what has left the page cache; what leaves it between the question
 //! and the read that follows; an append that continues a page that has left it; and what the kernel reads on by its own mistake, as it
@@ -18,9 +17,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 /// More than the kernel reads ahead (`read_ahead_kb`, twice that after advice; 128 KiB if nobody has set it).
-const READ_AHEAD_MAX: u64 = 16 << 20;
+pub(super) const READ_AHEAD_MAX: u64 = 16 << 20;
 /// What begins within so many bytes comes as a whole: a page, or a larger block of a file system.
-const GRAIN: u64 = 64 << 10;
+pub(super) const GRAIN: u64 = 64 << 10;
 /// More parts than this are not kept: the shortest is forgotten, and has to be read and verified again.
 const PARTS_MAX: usize = 16;
 
@@ -40,8 +39,9 @@ struct Known {
 #[derive(Debug)]
 struct Underway {
     number: u64,
-    range: Range<u64>,
-    /// Whether no other of the same part has been under way.
+    reads: Range<u64>,
+    brings: Range<u64>,
+    /// Whether no other has been under way that may have brought back what it reads.
     is_alone: bool,
 }
 
@@ -71,19 +71,19 @@ impl Sound {
         self.end_from(position).is_some_and(|end| end >= position.saturating_add(count))
     }
 
-    /// Forgets what lies behind `position`: the file is cut there.
-    pub fn cut(&self, position: u64) {
-        self.0.lock().begin(position..u64::MAX);
+    /// Forgets what lies behind `position`: the file is cut there, or damage was found.
+    pub fn forget_from(&self, position: u64) {
+        self.0.lock().forget(position..u64::MAX);
     }
 
-    /// Before a read that may bring something back; it is over when this is dropped.
-    pub(super) fn begin(self: &Arc<Sound>, position: u64, count: u64) -> Look {
-        let end = position.saturating_add(count).saturating_add(READ_AHEAD_MAX);
+    /// Before a read that may bring back what is in `brings`; it is over when what this gives is dropped.
+    pub(super) fn begin(self: &Arc<Sound>, reads: Range<u64>, brings: Range<u64>) -> Look {
         let mut known = self.0.lock();
-        let is_alone = known.begin(position / GRAIN * GRAIN..end);
+        let is_alone = !known.reads.iter().any(|other| overlap(&other.brings, &reads));
+        known.forget(brings.clone());
         known.number += 1;
         let number = known.number;
-        known.reads.push(Underway { number, range: position / GRAIN * GRAIN..end, is_alone });
+        known.reads.push(Underway { number, reads, brings, is_alone });
         Look { sound: self.clone(), read: Some(number) }
     }
 
@@ -108,6 +108,10 @@ impl Look {
     }
 }
 
+fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
+    one.start < other.end && other.start < one.end
+}
+
 impl Drop for Look {
     fn drop(&mut self) {
         if let Some(number) = self.read {
@@ -117,12 +121,12 @@ impl Drop for Look {
 }
 
 impl Known {
-    /// Forgets a part that is about to change in memory; gives whether nobody else is reading it.
-    fn begin(&mut self, part: Range<u64>) -> bool {
-        let overlap = |read: &&mut Underway| read.range.start < part.end && part.start < read.range.end;
-        let others = self.reads.iter_mut().filter(overlap).map(|other| other.is_alone = false).count();
+    /// Forgets a part that is about to change in memory.
+    fn forget(&mut self, part: Range<u64>) {
+        for read in self.reads.iter_mut().filter(|read| overlap(&read.reads, &part)) {
+            read.is_alone = false;
+        }
         self.remove(part);
-        others == 0
     }
 
     fn add(&mut self, part: Range<u64>) {
@@ -212,40 +216,57 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    /// A read of nothing that is in the page cache.
+    fn cold(sound: &Arc<Sound>, position: u64, count: u64) -> Look {
+        sound.begin(position..position + count, position..position + count + READ_AHEAD_MAX)
+    }
+
     #[test]
     fn a_read_forgets_what_it_may_bring_back_until_it_is_verified() {
         let sound = Arc::new(Sound::default());
         sound.add_written(0..100 * MIB);
-        let read = sound.begin(10 * MIB + 5, MIB);
-        assert_eq!(sound.end_from(0), Some(10 * MIB), "from the start of the page");
-        assert_eq!(sound.end_from(27 * MIB + 4), None);
-        assert_eq!(sound.end_from(27 * MIB + 5), Some(100 * MIB));
-        assert_eq!(read.end_of_known(10 * MIB + 5), None);
+        let read = cold(&sound, 10 * MIB, MIB);
+        assert_eq!(sound.end_from(0), Some(10 * MIB));
+        assert_eq!((sound.end_from(27 * MIB - 1), sound.end_from(27 * MIB)), (None, Some(100 * MIB)));
+        assert_eq!(read.end_of_known(10 * MIB), None);
         read.verified(10 * MIB..11 * MIB);
         assert_eq!(sound.end_from(0), Some(11 * MIB));
-        drop(sound.begin(0, 1));
+        drop(cold(&sound, 0, 1));
         assert_eq!(sound.end_from(0), None, "nobody has verified it");
-        sound.cut(30 * MIB);
+        sound.forget_from(30 * MIB);
         assert_eq!(sound.end_from(28 * MIB), Some(30 * MIB));
     }
 
     #[test]
     fn of_two_who_read_the_same_at_a_time_neither_knows() {
-        for (other, expected) in [(3 * MIB, None), (40 * MIB, Some(MIB))] {
+        for (other, first_knows, second_knows) in [(0, false, false), (3, true, false), (40, true, true)] {
             let sound = Arc::new(Sound::default());
-            let (first, second) = (sound.begin(0, MIB), sound.begin(other, MIB));
-            second.verified(other..other + MIB);
+            let (first, second) = (cold(&sound, 0, MIB), cold(&sound, other * MIB, MIB));
+            second.verified(other * MIB..(other + 1) * MIB);
             first.verified(0..MIB);
-            assert_eq!(sound.end_from(0), expected);
-            assert_eq!(sound.end_from(other), expected.map(|_| other + MIB));
-            sound.begin(0, MIB).verified(0..MIB);
+            assert_eq!(sound.end_from(0), first_knows.then_some(MIB), "{other}");
+            let end = sound.end_from(other * MIB);
+            assert_eq!(end, second_knows.then_some((other + 1) * MIB), "it may have been read ahead");
+            cold(&sound, 0, MIB).verified(0..MIB);
             assert_eq!(sound.end_from(0), Some(MIB), "both are over");
         }
         let sound = Arc::new(Sound::default());
-        let first = sound.begin(0, MIB);
-        drop(sound.begin(0, 1));
+        let first = cold(&sound, 0, MIB);
+        drop(cold(&sound, 0, 1));
         first.verified(0..MIB);
         assert_eq!(sound.end_from(0), None, "the other has come and gone meanwhile");
+    }
+
+    #[test]
+    fn who_reads_what_is_in_the_page_cache_forgets_nothing() {
+        let sound = Arc::new(Sound::default());
+        sound.add_written(0..MIB);
+        sound.add_written(2 * MIB..3 * MIB);
+        let (first, second) = (sound.begin(MIB / 2..2 * MIB, 0..0), sound.begin(MIB / 2..2 * MIB, 0..0));
+        first.verified(MIB..MIB + 5);
+        assert_eq!((sound.end_from(0), sound.end_from(2 * MIB)), (Some(MIB + 5), Some(3 * MIB)));
+        second.verified(MIB..2 * MIB);
+        assert_eq!(sound.end_from(0), Some(3 * MIB));
     }
 
     #[test]
@@ -255,7 +276,7 @@ mod tests {
         assert!(sound.covers(5, MIB - 5) && !sound.covers(5, MIB));
         let look = sound.known();
         assert_eq!(look.end_of_known(7), Some(MIB));
-        let other = sound.begin(MIB / 2, 1);
+        let other = cold(&sound, MIB / 2, 1);
         assert_eq!((look.end_of_known(7), look.end_of_known(MIB - 1)), (Some(MIB / 2), None));
         look.verified(0..MIB);
         assert_eq!(sound.end_from(0), Some(MIB / 2), "whoever did not look makes nothing known");

@@ -165,19 +165,27 @@ fn what_was_damaged_on_the_device_is_not_served() {
     assert!(matches!(log.lend_in_memory(read_from(first.range.next.get())), Err(ReadError::Corrupt(_))));
 }
 
-/// Those who go through a whole segment bring back what has left memory; what they find is sound, or told, but not known here.
+/// Those who go through a whole segment bring back what has left memory.
 #[test]
-fn whoever_else_reads_a_segment_leaves_nothing_known_of_it() {
+fn what_others_bring_back_is_not_known_and_what_they_find_in_memory_is() {
     let mut house = lending(1);
     house.config.segment_bytes = ByteCount::kib(64);
     let log = filled(&mut house, 20);
+    house.settle(&log);
     let request = read_from(0);
     log.read(request).unwrap();
-    assert!(lent(&log, request).is_some());
-    let scrubbed = log.examine_whole(log.bases()[0]).unwrap();
-    assert!(matches!(scrubbed, Looked::Sound(_)), "{scrubbed:?}");
-    assert!(lent(&log, request).is_none());
-    assert!(lent(&log, request).is_some());
+    let file = lent(&log, request).unwrap().file().clone();
+    for is_in_memory in [true, false] {
+        if !is_in_memory {
+            file.sync_data().unwrap();
+            file.forget_clean_pages();
+        }
+        let scrubbed = log.examine_whole(log.bases()[0]).unwrap();
+        assert!(matches!(scrubbed, Looked::Sound(_)), "{scrubbed:?}");
+        assert_eq!(lent(&log, request).is_some(), is_in_memory);
+    }
+    // Of two who read at a time neither knows, and a checkpoint may read as well.
+    assert!((0..50).any(|_| log.read(request).is_ok() && lent(&log, request).is_some()));
 }
 
 #[test]
@@ -200,6 +208,44 @@ fn what_was_cut_is_not_lent() {
     assert_eq!(given.range, OffsetRange { base: middle, next: log.end() });
     let Stored::Lent(lent) = given.bytes else { panic!("it was just written") };
     assert!(as_sent(&lent) == from_middle.bytes);
+}
+
+/// A page that has left costs whoever comes by a look, once.
+#[test]
+fn what_was_read_through_once_is_known_again() {
+    let mut house = lending(1);
+    house.config.segment_bytes = ByteCount::mib(64);
+    house.config.index_interval_bytes = ByteCount::kib(4);
+    let log = filled(&mut house, 1_500);
+    house.settle(&log);
+    let file = lent(&log, read_from(0)).unwrap().file().clone();
+    let pass = || {
+        let (mut from, mut read, mut lent) = (0, 0, 0);
+        loop {
+            let request = Read { bytes_max: ByteCount::kib(500), ..read_from(from) };
+            let slice = match log.lend_in_memory(request).unwrap() {
+                Some(slice) => slice,
+                None => log.read(request).unwrap().map(Stored::Here),
+            };
+            if slice.bytes.is_empty() {
+                return (read, lent);
+            }
+            match slice.bytes {
+                Stored::Here(bytes) => read += bytes.len(),
+                Stored::Lent(part) => lent += part.count(),
+            }
+            from = slice.range.next.get();
+        }
+    };
+    assert_eq!(pass().0, 0);
+    for pages in [5_000_000..5_100_000, 0..8_192, 0..1 << 30] {
+        file.sync_data().unwrap();
+        file.advise_unneeded(pages.start, pages.end - pages.start);
+        let (first, second) = (pass(), pass());
+        // What was left out between two reads from the device is looked at the second time.
+        assert!(first.0 > 0 && second.0 < first.0 / 2, "{pages:?}: {first:?} {second:?}");
+        assert_eq!(pass().0, 0, "{pages:?}");
+    }
 }
 
 /// A short answer is read, and verified only if it is not known.

@@ -11,7 +11,7 @@ use super::content::Content;
 use super::names::{Node, is_root};
 use super::{BOOT_ID, Fate, Inode, Moment, SimDisk, State, broken, off};
 use crate::files::host::{Entry, Space, parent};
-use crate::files::sound::{Look, Sound};
+use crate::files::sound::{GRAIN, Look, READ_AHEAD_MAX, Sound};
 
 /// An open file. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -292,8 +292,15 @@ impl SimFile {
     }
 
     pub(in crate::files) fn read_and_look(&self, position: u64, count: usize) -> io::Result<(Vec<u8>, Look)> {
-        let look = self.sound.begin(position, count as u64);
+        let look = self.begin_read(position, count as u64);
         Ok((self.read_up_to(position, count)?, look))
+    }
+
+    fn begin_read(&self, position: u64, count: u64) -> Look {
+        let end = position.saturating_add(count);
+        let from = if self.is_cached() { end } else { position / GRAIN * GRAIN };
+        let to = if self.is_cached() { end } else { end.saturating_add(READ_AHEAD_MAX) };
+        self.sound.begin(position..end, from..to)
     }
 
     fn read_up_to(&self, position: u64, count: usize) -> io::Result<Vec<u8>> {
@@ -317,13 +324,13 @@ impl SimFile {
             return Ok(None);
         }
         let is_known = self.sound.covers(position, count as u64);
-        let look = if is_known { self.sound.known() } else { self.sound.begin(position, count as u64) };
+        let look = if is_known { self.sound.known() } else { self.begin_read(position, count as u64) };
         let bytes = self.read_up_to(position, count)?;
         Ok(Some((bytes, look)).filter(|(bytes, _)| bytes.len() == count))
     }
 
     pub(in crate::files) fn read_exact_at(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
-        let _look = self.sound.begin(position, out.len() as u64);
+        let _look = self.begin_read(position, out.len() as u64);
         self.look(|bytes| {
             let from = place(position);
             let found = bytes.get(from..from.saturating_add(out.len()));
@@ -333,7 +340,7 @@ impl SimFile {
     }
 
     pub(in crate::files) fn read_all(&self) -> io::Result<Vec<u8>> {
-        let _look = self.sound.begin(0, u64::MAX);
+        let _look = self.begin_read(0, u64::MAX);
         self.look(|bytes| Ok(bytes.to_vec()))
     }
 
@@ -381,7 +388,7 @@ impl SimFile {
         let mut state = self.disk.0.lock();
         self.check(&state)?;
         let fate = state.begin()?;
-        self.sound.cut(size.get());
+        self.sound.forget_from(size.get());
         let room = state.room();
         let content = state.content(self.inode)?;
         if fate == Fate::Whole && size.get().saturating_sub(content.size()) > room {
