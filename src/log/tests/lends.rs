@@ -169,7 +169,6 @@ fn what_was_damaged_on_the_device_is_not_served() {
 #[test]
 fn what_others_bring_back_is_not_known_and_what_they_find_in_memory_is() {
     let mut house = lending(1);
-    house.config.segment_bytes = ByteCount::kib(64);
     let log = filled(&mut house, 20);
     house.settle(&log);
     let request = read_from(0);
