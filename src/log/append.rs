@@ -298,7 +298,9 @@ impl Log {
     /// Tells the committer of bytes written.
     fn written(&self, state: &mut State, config: &LogConfig, file: &File, batches: u64, bytes: u64) {
         self.sync.note_written(state.tail.base, file, state.tail.bytes, state.tail.end);
-        file.sound().add_written(state.tail.bytes - bytes..state.tail.bytes);
+        if let Some(sound) = file.sound() {
+            sound.add_written(state.tail.bytes - bytes..state.tail.bytes);
+        }
         self.shared.metrics.appended_batches.inc_by(batches);
         self.shared.metrics.appended_bytes.inc_by(bytes);
         state.uncaptured += bytes;

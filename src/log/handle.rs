@@ -361,13 +361,6 @@ impl Log {
     /// Takes note of damage, and tells whoever mends. Said and counted once for each file.
     pub(super) fn note_damage(&self, corruption: &Corruption) {
         {
-            let state = self.state.lock();
-            let mut slots = state.sealed.iter().map(|sealed| &sealed.log).chain([&state.active]);
-            if let Some(slot) = slots.find(|slot| slot.path() == corruption.file) {
-                slot.forget_from(corruption.position);
-            }
-        }
-        {
             let mut damage = self.damage.lock();
             if damage.is_over || damage.files.contains_key(&corruption.file) {
                 return;
@@ -375,6 +368,14 @@ impl Log {
             damage.files.insert(corruption.file.clone(), corruption.clone());
             // Under the lock, so that nobody takes away what was not added yet.
             self.shared.metrics.damaged_files.inc();
+        }
+        {
+            // Whatever was known of it.
+            let state = self.state.lock();
+            let mut slots = state.sealed.iter().map(|sealed| &sealed.log).chain([&state.active]);
+            if let Some(slot) = slots.find(|slot| slot.path() == corruption.file) {
+                slot.forget_from(corruption.position);
+            }
         }
         self.shared.metrics.corruptions.inc();
         tracing::error!(log = %self.partition, topic = %self.topic, %corruption, "a file of a log is damaged");

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use aquifer_model::batch::HEADER_BYTES;
 use aquifer_model::{BatchHeader, LeaderEpochs, OffsetRange};
@@ -80,7 +81,7 @@ impl Log {
         let [floor, ..] = &place.floors;
         let mut position = u64::from(floor.position);
         let mut next = place.base.plus(floor.relative.into());
-        let ceiling = file.sound().end_from(position)?.min(place.ceiling);
+        let ceiling = file.sound()?.end_from(position)?.min(place.ceiling);
         // The offset is at most an index interval and a batch behind the floor.
         let left = ceiling.saturating_sub(position);
         let reach = read.bytes_max.get().saturating_add(interval).min(left);
@@ -120,6 +121,7 @@ impl Log {
         let (bytes, range) = (position - start, OffsetRange { base, next });
         let count = usize::try_from(bytes).ok()?;
         let again = Again {
+            departures: self.departures.load(Ordering::Acquire),
             log: self.clone(),
             file: file.clone(),
             position: start,
@@ -139,6 +141,8 @@ impl Log {
 /// What was lent, to be read after all.
 struct Again {
     log: Arc<Log>,
+    /// Of the log, when it was lent: once something has left it, this may have.
+    departures: u64,
     file: File,
     position: u64,
     count: usize,
@@ -154,7 +158,9 @@ impl Again {
         if let Err(what) = self.verify(&read) {
             let (file, position) = (self.file.path().to_owned(), self.position);
             let corruption = Corruption { file, position, what };
-            self.log.note_damage(&corruption);
+            if self.log.departures.load(Ordering::Acquire) == self.departures {
+                self.log.note_damage(&corruption);
+            }
             return Err(io::Error::new(io::ErrorKind::InvalidData, corruption.to_string()));
         }
         look.verified(self.position..self.position + self.count as u64);

@@ -102,7 +102,7 @@ impl OpenFiles {
         file.set_size(aquifer_model::ByteCount::ZERO)?;
         let slot = self.slot(path);
         slot.used.store(true, Ordering::Relaxed);
-        slot.keep(&file.knowing(&slot.sound));
+        slot.keep(&file.with_sound(&slot.sound));
         self.admit(&slot);
         Ok(slot)
     }
@@ -113,7 +113,7 @@ impl OpenFiles {
             return Ok(file);
         }
         // Not under the slot's lock: making room takes those of others.
-        let file = self.with_descriptor(|| self.disk.open(&slot.path))?.knowing(&slot.sound);
+        let file = self.with_descriptor(|| self.disk.open(&slot.path))?.with_sound(&slot.sound);
         if slot.keep(&file) {
             self.admit(slot);
         }

@@ -20,6 +20,9 @@ pub(crate) fn harm(path: &Path) {
     let at = bytes.len() / 2;
     let file = disk.open(path).expect("the file can be opened");
     file.write_all_at(at as u64, &mut [IoSlice::new(&[!bytes[at]])]).expect("the file can be written");
+    // As a device does it, and not in memory.
+    file.sync_data().expect("the file can be synced");
+    file.forget_clean_pages();
 }
 
 /// The segments of the only partition, oldest first.

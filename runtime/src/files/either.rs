@@ -228,15 +228,15 @@ impl File {
     }
 
     /// As the host's.
-    pub fn knowing(self, sound: &Arc<Sound>) -> File {
+    pub fn with_sound(self, sound: &Arc<Sound>) -> File {
         match self {
-            File::Host(file) => File::Host(file.knowing(sound)),
-            File::Simulated(file) => File::Simulated(file.knowing(sound)),
+            File::Host(file) => File::Host(file.with_sound(sound)),
+            File::Simulated(file) => File::Simulated(file.with_sound(sound)),
         }
     }
 
     /// As the host's.
-    pub fn sound(&self) -> &Sound {
+    pub fn sound(&self) -> Option<&Sound> {
         match self {
             File::Host(file) => file.sound(),
             File::Simulated(file) => file.sound(),
@@ -312,13 +312,6 @@ impl File {
         match self {
             File::Host(file) => file.sync_data(),
             File::Simulated(file) => file.sync_data(),
-        }
-    }
-
-    /// As the host's; memory needs no advice.
-    pub fn advise_sequential(&self) {
-        if let File::Host(file) = self {
-            file.advise_sequential();
         }
     }
 

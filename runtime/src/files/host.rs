@@ -116,7 +116,8 @@ impl Faults {
 #[derive(Debug, Clone)]
 pub struct File {
     open: Arc<Open>,
-    sound: Arc<Sound>,
+    /// Where somebody keeps account of it.
+    sound: Option<Arc<Sound>>,
 }
 
 #[derive(Debug)]
@@ -163,7 +164,7 @@ impl Disk {
 
     fn file(&self, file: fs::File, path: &Path) -> File {
         let open = Open { file, path: path.to_owned(), faults: self.faults.clone() };
-        File { open: Arc::new(open), sound: Arc::default() }
+        File { open: Arc::new(open), sound: None }
     }
 
     /// Opens for reading and writing; the file must exist.
@@ -339,6 +340,24 @@ impl Disk {
     }
 }
 
+/// Whether what is to be read is in the page cache.
+enum IsCached {
+    Yes,
+    No,
+}
+
+/// Where what a read may bring back starts, what it reads ends, and what the kernel may read ahead ends.
+fn brought_back(position: u64, count: u64) -> (u64, u64, u64) {
+    let end = position.saturating_add(count);
+    (position / GRAIN * GRAIN, end, end.saturating_add(READ_AHEAD_MAX))
+}
+
+/// After a read that did not wait and found something missing, which had just been there: the kernel may be bringing it back.
+fn forget_missed(sound: &Sound, position: u64, count: u64) {
+    let (before, _, behind) = brought_back(position, count);
+    sound.forget(before..behind);
+}
+
 impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.open.file.as_fd()
@@ -346,14 +365,14 @@ impl AsFd for File {
 }
 
 impl File {
-    /// The file, with what is known of it already by those who have it open, or had.
-    pub fn knowing(self, sound: &Arc<Sound>) -> File {
-        File { sound: sound.clone(), ..self }
+    /// The file, with an account of what is known to be sound: one for all who have it open.
+    pub fn with_sound(self, sound: &Arc<Sound>) -> File {
+        File { sound: Some(sound.clone()), ..self }
     }
 
-    /// What is known to be sound.
-    pub fn sound(&self) -> &Sound {
-        &self.sound
+    /// What is known to be sound, if there is an account of it.
+    pub fn sound(&self) -> Option<&Sound> {
+        self.sound.as_deref()
     }
 
     /// Where it was opened.
@@ -373,44 +392,51 @@ impl File {
 
     /// The same, for whoever verifies it.
     pub fn read_and_look(&self, position: u64, count: usize) -> io::Result<(Vec<u8>, Look)> {
-        let look = self.begin_read(position, count as u64);
+        let Some(sound) = &self.sound else {
+            return Ok((self.read_up_to(position, count)?, Look::unknown()));
+        };
+        if let Ok(Some(read)) = self.read_cached_and_look(position, count) {
+            return Ok(read);
+        }
+        let look = self.begin_read(sound, position, count as u64, IsCached::No);
         Ok((self.read_up_to(position, count)?, look))
     }
 
     /// The same without a wait for the device: `None` if the page cache has not all of it, or the file ends before.
     /// [`io::ErrorKind::Unsupported`] where that cannot be asked: it can of ext4, xfs and btrfs, but not of overlayfs.
     pub fn read_cached_and_look(&self, position: u64, count: usize) -> io::Result<Option<(Vec<u8>, Look)>> {
-        let is_known = self.sound.covers(position, count as u64);
+        let Some(sound) = &self.sound else {
+            return Ok(self.read_up_to_cached(position, count)?.map(|read| (read, Look::unknown())));
+        };
         let look = match self.is_cached(position, count as u64) {
-            Ok(true) if is_known => self.sound.known(),
+            Ok(true) if sound.covers(position, count as u64) => sound.known(),
+            Ok(true) => self.begin_read(sound, position, count as u64, IsCached::Yes),
             // Even a read that does not wait would begin to bring it back.
             Ok(false) => return Ok(None),
-            Ok(true) | Err(_) => self.begin_read(position, count as u64),
+            Err(_) => self.begin_read(sound, position, count as u64, IsCached::No),
         };
         let read = self.read_up_to_cached(position, count)?;
         if read.is_none() {
-            // It has left just now.
-            drop(self.begin_read(position, count as u64));
+            forget_missed(sound, position, count as u64);
         }
         Ok(read.map(|read| (read, look)))
     }
 
-    /// Forgets what a read may bring back. What is in the page cache is not brought back.
-    fn begin_read(&self, position: u64, count: u64) -> Look {
-        let end = position.saturating_add(count);
-        let (before, behind) = (position / GRAIN * GRAIN, end.saturating_add(READ_AHEAD_MAX));
-        let size = self.open.file.metadata().map_or(u64::MAX, |metadata| metadata.len());
-        let is_cached = |from: u64, to: u64| {
-            let to = to.min(size);
-            from >= to || self.is_cached(from, to - from).unwrap_or(false)
+    /// Forgets what a read may bring back, given whether what it reads is in the page cache.
+    fn begin_read(&self, sound: &Arc<Sound>, position: u64, count: u64, is_cached: IsCached) -> Look {
+        let (before, end, behind) = brought_back(position, count);
+        // Of what nobody knows nothing is lost.
+        let is_kept = |range| {
+            let known = sound.known_within(range);
+            known.is_none_or(|known| self.is_cached(known.start, known.end - known.start).unwrap_or(false))
         };
-        let from = match (is_cached(before, position), is_cached(position, end)) {
-            (true, true) => end,
-            (true, false) => position,
-            (false, _) => before,
+        let brings = match is_cached {
+            IsCached::Yes if is_kept(end..behind) => end..end,
+            IsCached::Yes => end..behind,
+            IsCached::No if is_kept(before..position) => position..behind,
+            IsCached::No => before..behind,
         };
-        let to = if is_cached(end, behind) { end } else { behind };
-        self.sound.begin(position..end, from..to)
+        sound.begin(position..end, brings)
     }
 
     fn read_up_to(&self, position: u64, count: usize) -> io::Result<Vec<u8>> {
@@ -481,8 +507,8 @@ impl File {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => false,
             Err(error) => return Err(error.into()),
         };
-        if !is_read {
-            drop(self.begin_read(position, count as u64));
+        if !is_read && let Some(sound) = &self.sound {
+            forget_missed(sound, position, count as u64);
         }
         Ok(is_read)
     }
@@ -529,7 +555,8 @@ impl File {
 
     /// Fills `out` from `position`; a file that ends before is an error.
     pub fn read_exact_at(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
-        let _look = self.begin_read(position, out.len() as u64);
+        let count = out.len() as u64;
+        let _look = self.sound.as_ref().map(|sound| self.begin_read(sound, position, count, IsCached::No));
         std::os::unix::fs::FileExt::read_exact_at(&self.open.file, out, position)
     }
 
@@ -564,7 +591,9 @@ impl File {
     /// Cuts or extends the file.
     pub fn set_size(&self, size: ByteCount) -> io::Result<()> {
         Faults::check_change(&self.open.faults)?;
-        self.sound.forget_from(size.get());
+        if let Some(sound) = &self.sound {
+            sound.forget_from(size.get());
+        }
         self.open.file.set_len(size.get())?;
         Faults::note_size(&self.open.faults, &self.open.path, size.get());
         Ok(())
@@ -582,12 +611,6 @@ impl File {
         self.open.file.sync_data()?;
         Faults::note_synced(&self.open.faults, &self.open.path, bytes);
         Ok(())
-    }
-
-    /// Tells the kernel that a range will be read soon, in order.
-    pub fn advise_sequential(&self) {
-        // Advice only: a file system without it just reads as ever.
-        let _ = rustix::fs::fadvise(&self.open.file, 0, None, Advice::Sequential);
     }
 
     /// Tells the kernel that a range need not stay in the page cache. Dirty pages stay.
@@ -610,7 +633,7 @@ impl File {
 
     /// All bytes, from the start.
     pub fn read_all(&self) -> io::Result<Vec<u8>> {
-        let _look = self.begin_read(0, u64::MAX);
+        let _look = self.sound.as_ref().map(|sound| self.begin_read(sound, 0, u64::MAX, IsCached::No));
         let mut out = Vec::new();
         let mut file = &self.open.file;
         io::Seek::seek(&mut file, io::SeekFrom::Start(0))?;
@@ -679,28 +702,41 @@ mod tests {
     #[test]
     fn a_read_that_does_not_wait_brings_nothing_back_that_counts_as_known() {
         let dir = tempfile::tempdir().unwrap();
-        let file = Disk::host().create_new(&dir.path().join("log")).unwrap();
+        let file = Disk::host().create_new(&dir.path().join("log")).unwrap().with_sound(&Arc::default());
+        let sound = file.sound().unwrap();
         let size = 4 << 20;
         file.write_all_at(0, &mut [IoSlice::new(&vec![7; size])]).unwrap();
-        file.sound().add_written(0..size as u64);
+        sound.add_written(0..size as u64);
         file.sync_data().unwrap();
-        if file.is_cached(0, 1).is_err() || file.read_cached_and_look(0, 1).is_err() {
+        if !tells_cached(&file) {
             println!("this machine cannot tell what is in the page cache: nothing is ever lent on it");
             return;
         }
         let half = size as u64 / 2;
-        let known_and_cached = |at| file.sound().covers(at, 4096) && file.is_cached(at, 4096).unwrap();
-        file.forget_clean_pages();
-        // Of what is known, and of what is not.
-        for at in [0, half] {
-            file.sound().forget_from(half);
-            assert!(file.read_cached_and_look(at, 4096).unwrap().is_none());
+        let known_and_cached = |at| sound.covers(at, 4096) && file.is_cached(at, 4096).unwrap();
+        let reads: [(&str, &dyn Fn() -> bool); 4] = [
+            ("of what is known", &|| file.read_cached_and_look(0, 4096).unwrap().is_none()),
+            ("of what is not", &|| file.read_cached_and_look(half, 4096).unwrap().is_none()),
+            ("of what was in the page cache a moment before", &|| {
+                !file.read_exact_known_at(9, &mut [0; 61]).unwrap()
+            }),
+            ("that waits", &|| file.read_at(half - 9, 1).is_ok()),
+        ];
+        for (read, done) in reads {
+            sound.add_written(0..half);
+            sound.forget_from(half);
+            file.forget_clean_pages();
+            assert!(done(), "a read {read}");
             // For as long as the device may take.
             for page in (0..200).flat_map(|_| (0..size as u64).step_by(4096)) {
-                assert!(!known_and_cached(page), "page {page} after a read at {at}");
+                assert!(!known_and_cached(page), "page {page} after a read {read}");
             }
-            file.forget_clean_pages();
         }
+    }
+
+    /// Not all file systems can.
+    fn tells_cached(file: &File) -> bool {
+        file.read_up_to_cached(0, 1).is_ok() && file.is_cached(0, 1).is_ok_and(|is_cached| is_cached)
     }
 
     #[test]

@@ -44,7 +44,8 @@ impl Lent {
     pub fn is_sound(&self, at: usize, count: usize) -> bool {
         let (position, count) = (self.position(at), count as u64);
         // Where the kernel cannot tell, nothing is known.
-        self.file.sound().covers(position, count) && self.file.is_cached(position, count).unwrap_or(false)
+        self.file.sound().is_some_and(|sound| sound.covers(position, count))
+            && self.file.is_cached(position, count).unwrap_or(false)
     }
 
     /// All of it, read and verified. Blocks.

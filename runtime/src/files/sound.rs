@@ -1,14 +1,16 @@
 //! Which parts of a file are known to be sound as the page cache has them.
 //!
 //! What this process has written, and what it has read and verified, is sound in memory. Once it has left the page cache it comes
-//! back from a device of which nobody knows that. It comes back by a read, and not only what is asked for: the kernel reads ahead, also
-//! for a read that does not wait, and also where nothing is missing, once it comes to a page that it has marked as it read ahead. So
-//! whoever reads first forgets what the read may bring back: the part that is read, if it is not in the page cache, and
-//! [`READ_AHEAD_MAX`] behind it, if those are not. Whoever verifies what was read makes it known, unless another read may have brought it back meanwhile. A
-//! read, or a `sendfile`, of what is known and in the page cache brings nothing back: pages that were read have no mark any more.
+//! back from a device of which nobody knows that. It comes back by a read, and with it the rest of its page and what the kernel reads
+//! ahead: also for a read that does not wait, and also where nothing is missing, once it comes to a page that was marked as it was read
+//! ahead. So whoever reads first forgets what the read may bring back ([`File::read_and_look`](super::File::read_and_look)). If the part
+//! is in the page cache, that is what is known of the next [`READ_AHEAD_MAX`], unless that is there as well; if not, the part itself, the
+//! start of its page, unless that is there, and all of what may be read ahead. Whoever verifies what was read makes it known, unless
+//! another read may have brought it back meanwhile. A read, or a `sendfile`, of what is known and in the page cache brings nothing
+//! back: pages that were read have no mark any more.
 //!
 //! Not seen is what others read, a backup for instance, who bring back what has left the page cache; what leaves it between the question
-//! and the read that follows; an append that continues a page that has left it; and what the kernel reads on by its own mistake, as it
+//! and the read that follows; an append that continues a page that has left it; and what the kernel reads ahead by mistake, as it
 //! marks pages that it wants to be rid of by the same bit.
 
 use std::ops::Range;
@@ -16,7 +18,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// More than the kernel reads ahead (`read_ahead_kb`, twice that after advice; 128 KiB if nobody has set it).
+/// More than the kernel reads ahead (`read_ahead_kb`, which is 128 KiB if nobody has set it, once or twice).
 pub(super) const READ_AHEAD_MAX: u64 = 16 << 20;
 /// What begins within so many bytes comes as a whole: a page, or a larger block of a file system.
 pub(super) const GRAIN: u64 = 64 << 10;
@@ -47,10 +49,16 @@ struct Underway {
 
 /// What is known of bytes that were read.
 #[derive(Debug)]
-pub struct Look {
-    sound: Arc<Sound>,
-    /// The read; none where all was known before.
-    read: Option<u64>,
+pub struct Look(Seen);
+
+#[derive(Debug)]
+enum Seen {
+    /// Nothing: nobody keeps account of this file.
+    Unknown,
+    /// All of it was known before.
+    Known(Arc<Sound>),
+    /// It has to be verified; the number of the read.
+    Read(Arc<Sound>, u64),
 }
 
 impl Sound {
@@ -84,38 +92,62 @@ impl Sound {
         known.number += 1;
         let number = known.number;
         known.reads.push(Underway { number, reads, brings, is_alone });
-        Look { sound: self.clone(), read: Some(number) }
+        Look(Seen::Read(self.clone(), number))
+    }
+
+    /// What was in memory is there no more, or something else is.
+    pub(super) fn forget(&self, part: Range<u64>) {
+        self.0.lock().forget(part);
+    }
+
+    /// From the start of the first to the end of the last part of `range` that is known; `None` if nothing of it is.
+    pub(super) fn known_within(&self, range: Range<u64>) -> Option<Range<u64>> {
+        let known = self.0.lock();
+        let mut parts = known.parts.iter().filter(|part| overlap(part, &range));
+        let first = parts.next()?;
+        let last = parts.next_back().unwrap_or(first);
+        Some(first.start.max(range.start)..last.end.min(range.end))
     }
 
     /// For a read of what is known.
     pub(super) fn known(self: &Arc<Sound>) -> Look {
-        Look { sound: self.clone(), read: None }
+        Look(Seen::Known(self.clone()))
     }
 }
 
 impl Look {
+    /// At a file of which nobody keeps account.
+    pub(super) fn unknown() -> Look {
+        Look(Seen::Unknown)
+    }
+
     /// Where what was known before it was read, and is known still, ends, from `position` on.
     pub fn end_of_known(&self, position: u64) -> Option<u64> {
-        if self.read.is_none() { self.sound.end_from(position) } else { None }
+        match &self.0 {
+            Seen::Known(sound) => sound.end_from(position),
+            Seen::Unknown | Seen::Read(..) => None,
+        }
     }
 
     /// Notes that a part of what was read was verified, and is sound.
     pub fn verified(self, part: Range<u64>) {
-        let mut known = self.sound.0.lock();
-        if known.reads.iter().any(|read| Some(read.number) == self.read && read.is_alone) {
-            known.add(part);
+        if let Seen::Read(sound, number) = &self.0 {
+            let mut known = sound.0.lock();
+            if known.reads.iter().any(|read| read.number == *number && read.is_alone) {
+                known.add(part);
+            }
         }
     }
 }
 
 fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
-    one.start < other.end && other.start < one.end
+    one.start.max(other.start) < one.end.min(other.end)
 }
 
 impl Drop for Look {
     fn drop(&mut self) {
-        if let Some(number) = self.read {
-            self.sound.0.lock().reads.retain(|read| read.number != number);
+        if let Seen::Read(sound, number) = &self.0 {
+            sound.0.lock().reads.retain(|read| read.number != *number);
         }
     }
 }
@@ -262,9 +294,15 @@ mod tests {
         let sound = Arc::new(Sound::default());
         sound.add_written(0..MIB);
         sound.add_written(2 * MIB..3 * MIB);
-        let (first, second) = (sound.begin(MIB / 2..2 * MIB, 0..0), sound.begin(MIB / 2..2 * MIB, 0..0));
+        let (first, second) = (
+            sound.begin(MIB / 2..2 * MIB, 2 * MIB..2 * MIB),
+            sound.begin(MIB / 2..3 * MIB, 3 * MIB..3 * MIB),
+        );
         first.verified(MIB..MIB + 5);
         assert_eq!((sound.end_from(0), sound.end_from(2 * MIB)), (Some(MIB + 5), Some(3 * MIB)));
+        assert_eq!(sound.known_within(MIB / 2..5 * MIB), Some(MIB / 2..3 * MIB));
+        assert_eq!(sound.known_within(2 * MIB + 1..2 * MIB + 9), Some(2 * MIB + 1..2 * MIB + 9));
+        assert_eq!(sound.known_within(MIB + 5..2 * MIB), None);
         second.verified(MIB..2 * MIB);
         assert_eq!(sound.end_from(0), Some(3 * MIB));
     }

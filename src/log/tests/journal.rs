@@ -369,11 +369,12 @@ fn files_are_filled_in_turns_and_nothing_is_forgotten_that_is_not_synced() {
     // A turn may have had all of it synced just now.
     let last = layout::segment_file(&house.log_folder(), offset(0), layout::LOG);
     let is_settled = || house.faults.synced_bytes(&last) == house.read_file(&last).len() as u64;
+    let mut expected: Vec<_> = logs.iter().map(|log| read_all(log)).collect();
     while is_settled() {
         append(&logs[0], batch(7, 1, 10));
         house.settle(&logs[0]);
+        expected[0] = read_all(&logs[0]);
     }
-    let expected: Vec<_> = logs.iter().map(|log| read_all(log)).collect();
     drop(logs);
     house.kill();
     let lost: usize = (0..8).map(|partition| lose(&house, partition, false)).sum();

@@ -110,7 +110,8 @@ fn a_crash_at_any_operation_of_the_pass_behind_a_swap_loses_nothing() {
             super::model::check_indexes(&log);
             drop(log);
             house.kill();
-            if outcome.is_ok() {
+            // A look within the millisecond of the last record may find nothing that is old enough.
+            if matches!(outcome, Ok(Some(_))) {
                 assert!(operations > 10, "it takes {operations} operations");
                 break;
             }

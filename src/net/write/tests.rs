@@ -136,9 +136,9 @@ impl Library {
     fn new(bytes: &[u8]) -> Library {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let file = Disk::host().create_new(&path).unwrap();
+        let file = Disk::host().create_new(&path).unwrap().with_sound(&Arc::default());
         file.write_all_at(0, &mut [IoSlice::new(bytes)]).unwrap();
-        file.sound().add_written(0..1 << 30);
+        file.sound().unwrap().add_written(0..1 << 30);
         Library { _folder: folder, file, reads: Arc::default() }
     }
 
@@ -239,7 +239,7 @@ async fn what_has_left_the_page_cache_is_read_by_whoever_lent_it() {
 async fn what_is_not_known_to_be_sound_is_read_by_whoever_lent_it() {
     let library = Library::new(&[1; 1000]);
     let pieces = [library.lend(0, 1000)];
-    library.file.sound().forget_from(999);
+    library.file.sound().unwrap().forget_from(999);
     let (mut near, mut far) = tokio::io::duplex(1 << 20);
     write_pieces(&mut near, &pieces, Duration::from_secs(60), &WriteTurns::new(1)).await.unwrap();
     drop(near);

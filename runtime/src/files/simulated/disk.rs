@@ -20,7 +20,7 @@ pub struct SimFile {
     inode: Inode,
     life: u64,
     path: PathBuf,
-    sound: Arc<Sound>,
+    sound: Option<Arc<Sound>>,
 }
 
 /// Holds a lock on a file until dropped.
@@ -94,13 +94,7 @@ impl SimDisk {
     pub(in crate::files) fn open(&self, path: &Path) -> io::Result<SimFile> {
         let state = self.0.lock();
         let inode = state.file(path)?;
-        Ok(SimFile {
-            disk: self.clone(),
-            inode,
-            life: state.life,
-            path: path.to_owned(),
-            sound: Arc::default(),
-        })
+        Ok(SimFile { disk: self.clone(), inode, life: state.life, path: path.to_owned(), sound: None })
     }
 
     pub(in crate::files) fn open_or_create(&self, path: &Path) -> io::Result<SimFile> {
@@ -283,12 +277,12 @@ impl SimFile {
         self.look(|bytes| Ok(ByteCount(bytes.len() as u64)))
     }
 
-    pub(in crate::files) fn knowing(self, sound: &Arc<Sound>) -> SimFile {
-        SimFile { sound: sound.clone(), ..self }
+    pub(in crate::files) fn with_sound(self, sound: &Arc<Sound>) -> SimFile {
+        SimFile { sound: Some(sound.clone()), ..self }
     }
 
-    pub(in crate::files) fn sound(&self) -> &Sound {
-        &self.sound
+    pub(in crate::files) fn sound(&self) -> Option<&Sound> {
+        self.sound.as_deref()
     }
 
     pub(in crate::files) fn read_and_look(&self, position: u64, count: usize) -> io::Result<(Vec<u8>, Look)> {
@@ -296,11 +290,13 @@ impl SimFile {
         Ok((self.read_up_to(position, count)?, look))
     }
 
+    /// What a read brings back is left to chance as well.
     fn begin_read(&self, position: u64, count: u64) -> Look {
+        let Some(sound) = &self.sound else { return Look::unknown() };
         let end = position.saturating_add(count);
         let from = if self.is_cached() { end } else { position / GRAIN * GRAIN };
         let to = if self.is_cached() { end } else { end.saturating_add(READ_AHEAD_MAX) };
-        self.sound.begin(position..end, from..to)
+        sound.begin(position..end, from..to)
     }
 
     fn read_up_to(&self, position: u64, count: usize) -> io::Result<Vec<u8>> {
@@ -323,8 +319,8 @@ impl SimFile {
         if !self.is_cached() {
             return Ok(None);
         }
-        let is_known = self.sound.covers(position, count as u64);
-        let look = if is_known { self.sound.known() } else { self.begin_read(position, count as u64) };
+        let known = self.sound.as_ref().filter(|sound| sound.covers(position, count as u64));
+        let look = known.map_or_else(|| self.begin_read(position, count as u64), Sound::known);
         let bytes = self.read_up_to(position, count)?;
         Ok(Some((bytes, look)).filter(|(bytes, _)| bytes.len() == count))
     }
@@ -388,7 +384,9 @@ impl SimFile {
         let mut state = self.disk.0.lock();
         self.check(&state)?;
         let fate = state.begin()?;
-        self.sound.forget_from(size.get());
+        if let Some(sound) = &self.sound {
+            sound.forget_from(size.get());
+        }
         let room = state.room();
         let content = state.content(self.inode)?;
         if fate == Fate::Whole && size.get().saturating_sub(content.size()) > room {
