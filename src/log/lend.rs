@@ -119,6 +119,9 @@ impl Log {
         }
         let (start, base) = first?;
         let (bytes, range) = (position - start, OffsetRange { base, next });
+        if bytes < least {
+            return None;
+        }
         let count = usize::try_from(bytes).ok()?;
         let again = Again {
             departures: self.departures.load(Ordering::Acquire),
@@ -129,10 +132,8 @@ impl Log {
             range,
             epochs: place.epochs.slice(base, next),
         };
+        // Whether it is sound and in memory still is asked again, and only then counts, as it is sent.
         let lent = Lent::new(file.clone(), start, count, move || again.read());
-        if bytes < least || !lent.is_sound(0, count) {
-            return None;
-        }
         self.shared.metrics.lent_bytes.inc_by(bytes);
         Some((lent, range))
     }

@@ -1,6 +1,6 @@
 //! Turns of those with much to write.
 //!
-//! The kernel copies what is written to a socket while nothing else on that thread gets on. So a large answer is written in steps, and
+//! The kernel handles what is written to a socket while nothing else on that thread gets on. So a large answer is written in steps, and
 //! between two of them what is ready gets on. But of many large answers each would have its step first: ten consumers of history
 //! would hold up one at the tail for as long as ten steps take. So only as many are written at a time as there are threads, a step
 //! each, in the order in which they came.

@@ -258,21 +258,26 @@ async fn a_file_that_ends_before_what_was_lent_is_an_error() {
     assert_eq!(written.unwrap_err().kind(), io::ErrorKind::WriteZero);
 }
 
-/// By a real socket, with more than it takes at once.
+/// By a real socket, with more than it takes at once. The kernel may drop a page of what was just written, but not each time.
 #[tokio::test]
 async fn a_socket_sends_what_is_lent() {
     let bytes: Vec<u8> = (0..2_000_003u32).map(|n| (n / 7) as u8).collect();
-    let library = Library::new(&bytes);
     let listener = sockets::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    let (near, far) = tokio::join!(sockets::Stream::connect(address), listener.accept());
-    let ((_, mut near), (mut far, _)) = (near.unwrap().into_split(), far.unwrap());
-    let writing = async move {
+    let mut reads = Vec::new();
+    while reads.len() < 10 && !reads.contains(&0) {
+        let library = Library::new(&bytes);
+        let (near, far) = tokio::join!(sockets::Stream::connect(address), listener.accept());
+        let ((_, mut near), (mut far, _)) = (near.unwrap().into_split(), far.unwrap());
         let pieces = [Piece::Here(Bytes::from_static(b"head")), library.lend(3, 2_000_000)];
-        write_pieces(&mut near, &pieces, Duration::from_secs(60), &WriteTurns::new(1)).await.unwrap();
-    };
-    let mut read = Vec::new();
-    let (_, outcome) = tokio::join!(writing, far.read_to_end(&mut read));
-    outcome.unwrap();
-    assert!(read == [b"head", &bytes[3..2_000_003]].concat());
+        let writing = async move {
+            write_pieces(&mut near, &pieces, Duration::from_secs(60), &WriteTurns::new(1)).await.unwrap();
+        };
+        let mut read = Vec::new();
+        let (_, outcome) = tokio::join!(writing, far.read_to_end(&mut read));
+        outcome.unwrap();
+        assert!(read == [b"head", &bytes[3..2_000_003]].concat());
+        reads.push(library.reads.load(Ordering::Relaxed));
+    }
+    assert!(reads.contains(&0), "it is sent, and not read: {reads:?}");
 }
