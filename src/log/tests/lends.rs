@@ -236,14 +236,16 @@ fn what_was_read_through_once_is_known_again() {
             from = slice.range.next.get();
         }
     };
-    assert_eq!(pass().0, 0);
+    // The kernel may drop a page by itself, but not each time.
+    let is_all_known = || (0..10).any(|_| pass().0 == 0);
+    assert!(is_all_known(), "it was just written");
     for pages in [5_000_000..5_100_000, 0..8_192, 0..1 << 30] {
         file.sync_data().unwrap();
         file.advise_unneeded(pages.start, pages.end - pages.start);
         let (first, second) = (pass(), pass());
         // What was left out between two reads from the device is looked at the second time.
         assert!(first.0 > 0 && second.0 < first.0 / 2, "{pages:?}: {first:?} {second:?}");
-        assert_eq!(pass().0, 0, "{pages:?}");
+        assert!(is_all_known(), "{pages:?}");
     }
 }
 
