@@ -13,9 +13,16 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use pool::Place;
+
+pub use pool::Pool;
+
 /// Owns tasks and threads. Cheap to clone; clones are the same group.
 #[derive(Clone, Debug)]
-pub struct TaskGroup(Arc<Inner>);
+pub struct TaskGroup {
+    inner: Arc<Inner>,
+    place: Place,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -55,31 +62,37 @@ impl Default for TaskGroup {
 impl TaskGroup {
     /// An empty group.
     pub fn new() -> TaskGroup {
-        TaskGroup(Arc::new(Inner {
+        let inner = Inner {
             cancel: CancellationToken::new(),
             running: tokio_util::task::TaskTracker::new(),
             names: Mutex::default(),
             failure: Mutex::new(None),
-        }))
+        };
+        TaskGroup { inner: Arc::new(inner), place: Place::HERE }
+    }
+
+    /// The same group, whose tasks run by a pool's threads.
+    #[must_use]
+    pub fn within(&self, pool: &Pool) -> TaskGroup {
+        TaskGroup { inner: self.inner.clone(), place: pool.place() }
     }
 
     /// Is cancelled when the group is asked to stop or something in it has panicked. Tasks await it and end.
     pub fn cancelled(&self) -> &CancellationToken {
-        &self.0.cancel
+        &self.inner.cancel
     }
 
     /// What panicked first, if anything.
     pub fn failure(&self) -> Option<Failure> {
-        self.0.failure.lock().clone()
+        self.inner.failure.lock().clone()
     }
 
     /// Starts a task. It must end soon after [`TaskGroup::cancelled`].
-    #[allow(clippy::disallowed_methods)] // The home of tasks.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let handle = tokio::spawn(task);
+        let handle = self.place.spawn(task);
         let group = self.clone();
         self.begin(name);
-        tokio::spawn(self.0.running.track_future(async move {
+        self.place.spawn(self.inner.running.track_future(async move {
             group.watch(name, handle).await;
             group.end(name);
         }));
@@ -91,7 +104,7 @@ impl TaskGroup {
         let group = self.clone();
         self.spawn(name, async move {
             task.await;
-            if !group.0.cancel.is_cancelled() {
+            if !group.inner.cancel.is_cancelled() {
                 group.fail(name, "it ended by itself".to_owned());
             }
         });
@@ -116,7 +129,7 @@ impl TaskGroup {
         })?;
         let group = self.clone();
         self.begin(name);
-        tokio::spawn(self.0.running.track_future(async move {
+        tokio::spawn(self.inner.running.track_future(async move {
             if let Ok(Some(message)) = ended.await {
                 group.fail(name, message);
             }
@@ -137,11 +150,11 @@ impl TaskGroup {
     }
 
     fn begin(&self, name: &'static str) {
-        *self.0.names.lock().entry(name).or_default() += 1;
+        *self.inner.names.lock().entry(name).or_default() += 1;
     }
 
     fn end(&self, name: &'static str) {
-        let mut names = self.0.names.lock();
+        let mut names = self.inner.names.lock();
         match names.get_mut(name) {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(names.remove(name)),
@@ -158,16 +171,16 @@ impl TaskGroup {
 
     fn fail(&self, task: &str, message: String) {
         tracing::error!(task, message, "a task failed: stopping");
-        self.0.failure.lock().get_or_insert(Failure { task: task.to_owned(), message });
-        self.0.cancel.cancel();
+        self.inner.failure.lock().get_or_insert(Failure { task: task.to_owned(), message });
+        self.inner.cancel.cancel();
     }
 
     /// Asks all to end and waits until they have, at most `patience`.
     pub async fn stop(&self, patience: Duration) -> Result<(), StopTimeout> {
-        self.0.cancel.cancel();
-        self.0.running.close();
-        let waited = tokio::time::timeout(patience, self.0.running.wait()).await;
-        waited.map_err(|_| StopTimeout { running: self.0.names.lock().clone(), waited: patience })
+        self.inner.cancel.cancel();
+        self.inner.running.close();
+        let waited = tokio::time::timeout(patience, self.inner.running.wait()).await;
+        waited.map_err(|_| StopTimeout { running: self.inner.names.lock().clone(), waited: patience })
     }
 }
 
@@ -189,6 +202,8 @@ pub async fn blocking<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'stat
     body()
 }
 
+/// Threads of their own, for what must not stand in a queue with what serves.
+mod pool;
 /// When, in a simulated machine, a thread gets its turn.
 #[cfg(feature = "sim")]
 mod simulated;

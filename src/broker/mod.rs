@@ -18,7 +18,7 @@ use aquifer_runtime::World;
 use aquifer_runtime::budget::ByteBudget;
 use aquifer_runtime::metrics::Registry;
 use aquifer_runtime::sockets::{self, Listener};
-use aquifer_runtime::tasks::{Failure, TaskGroup};
+use aquifer_runtime::tasks::{Failure, Pool, TaskGroup};
 use aquifer_tiering::Tier;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -82,6 +82,9 @@ pub enum StartError {
     /// The cluster did not let the broker in.
     #[error("cannot register this broker: {0}")]
     Register(#[from] ProposeError),
+    /// The machine gives no more threads.
+    #[error("cannot start threads: {0}")]
+    Threads(std::io::Error),
 }
 
 fn hint(error: &std::io::Error) -> &'static str {
@@ -119,6 +122,8 @@ pub struct Broker {
     back: TaskGroup,
     /// What all of it stands on: the log directory's threads, the metadata.
     base: TaskGroup,
+    /// Outlives the tasks that run by it.
+    background: Pool,
     metadata: Metadata,
     logs: Arc<LogDir>,
     status: Arc<StatusSource>,
@@ -140,8 +145,18 @@ impl Broker {
         let (front, back, base) = (TaskGroup::new(), TaskGroup::new(), TaskGroup::new());
         let health = Health::starting("starting");
         let sockets = Sockets::bind(config.broker())?;
-        let started =
-            Started { config, world, registry: &mut registry, back: &back, base: &base, health: &health };
+        let threads = tokio::runtime::Handle::current().metrics().num_workers();
+        let background = Pool::start("background", threads).map_err(StartError::Threads)?;
+        let started = Started {
+            config,
+            world,
+            registry: &mut registry,
+            back: &back,
+            base: &base,
+            background: &background,
+            threads,
+            health: &health,
+        };
         let parts = started.assemble(&sockets).await;
         let parts = match parts {
             Ok(parts) => parts,
@@ -176,6 +191,7 @@ impl Broker {
             front,
             back,
             base,
+            background,
             metadata: parts.metadata,
             logs: parts.logs,
             status,
@@ -223,6 +239,7 @@ impl Broker {
         back?;
         base?;
         closed?;
+        drop(self.background);
         Ok(())
     }
 }
@@ -263,6 +280,9 @@ struct Started<'a> {
     registry: &'a mut Registry,
     back: &'a TaskGroup,
     base: &'a TaskGroup,
+    background: &'a Pool,
+    /// How many serve.
+    threads: usize,
     health: &'a Health,
 }
 
@@ -278,7 +298,8 @@ impl Started<'_> {
     async fn assemble(mut self, sockets: &Sockets) -> Result<Parts, StartError> {
         let logs = self.open_logs().await?;
         let broker = self.config.broker().node.id;
-        let store = store::open(&self.config, &self.world, logs.path(), self.registry).await?;
+        let store =
+            store::open(&self.config, &self.world, logs.path(), self.background, self.registry).await?;
         self.not_ready("reading the metadata");
         let metadata_dir: PathBuf = logs.path().join(METADATA_DIR);
         let raft = options::metadata(&self.config);
@@ -294,7 +315,8 @@ impl Started<'_> {
         let configs = options::follow_configs(self.config.clone(), &metadata, broker, self.back);
         let tier = match store {
             Some(store) => {
-                Some(store.into_tier(&self.config, &self.world, &metadata, self.back, self.registry).await?)
+                let tasks = self.back.within(self.background);
+                Some(store.into_tier(&self.config, &self.world, &metadata, &tasks, self.registry).await?)
             }
             None => None,
         };
@@ -347,17 +369,17 @@ impl Started<'_> {
         configs: &watch::Receiver<Config>,
         cleaning: CleanerMetrics,
     ) {
+        let tasks = self.back.within(self.background);
         let options = options::keeper(&self.config);
         let rules = options.archive_rules(replicas);
-        let keeper =
-            Keeper::new(replicas.clone(), tier.cloned(), options, self.world.clone(), self.back.clone());
-        self.back.spawn_lasting("keeper", keeper.run());
+        let keeper = Keeper::new(replicas.clone(), tier.cloned(), options, self.world.clone(), tasks.clone());
+        tasks.spawn_lasting("keeper", keeper.run());
         let scrub = options::scrub(&self.config);
-        Scrubber::new(replicas.clone(), tier.cloned(), scrub, self.world.clone(), self.back.clone()).start();
-        let cleaner = Cleaner::new(replicas.clone(), cleaning, self.world.clone(), self.back.clone());
-        self.back.spawn_lasting("cleaner", cleaner.run());
+        Scrubber::new(replicas.clone(), tier.cloned(), scrub, self.world.clone(), tasks.clone()).start();
+        let cleaner = Cleaner::new(replicas.clone(), cleaning, self.world.clone(), tasks.clone());
+        tasks.spawn_lasting("cleaner", cleaner.run());
         if let Some(tier) = tier {
-            Mender::new(replicas.clone(), tier.clone(), rules, self.world.clone()).start(self.back);
+            Mender::new(replicas.clone(), tier.clone(), rules, self.world.clone()).start(&tasks);
             let records = BucketRecords::new(
                 metadata.clone(),
                 tier.clone(),
@@ -365,7 +387,7 @@ impl Started<'_> {
                 self.world.clone(),
                 self.registry,
             );
-            self.back.spawn("bucket-records", records.run(self.back.clone()));
+            tasks.spawn("bucket-records", records.run(tasks.clone()));
         }
     }
 
@@ -406,8 +428,7 @@ impl Started<'_> {
         });
         let dispatcher = Arc::new(Dispatcher::new(context, self.registry));
         let budget = ByteBudget::new(broker.connections.queued_bytes_max);
-        let threads = tokio::runtime::Handle::current().metrics().num_workers();
-        let limits = options::connections(&self.config, budget, threads);
+        let limits = options::connections(&self.config, budget, self.threads);
         Arc::new(Acceptor::new(dispatcher, limits, configs, self.registry))
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aquifer_runtime::World;
 use aquifer_runtime::metrics::{Gauge, Registry, Table};
-use aquifer_runtime::tasks::TaskGroup;
+use aquifer_runtime::tasks::{Pool, TaskGroup};
 use aquifer_tiering::cluster::AdoptError;
 use aquifer_tiering::options::OptionsError;
 use aquifer_tiering::store::certify::CertifyError;
@@ -61,11 +61,12 @@ pub(super) struct OpenStore {
     adopted: Gauge,
 }
 
-/// Opens the configured store, if there is one.
+/// Opens the configured store, if there is one; what comes from it, comes by the threads of the background.
 pub(super) async fn open(
     config: &Config,
     world: &World,
     dir: &Path,
+    background: &Pool,
     registry: &mut Registry,
 ) -> Result<Option<OpenStore>, StartError> {
     let Some(tier) = &config.broker().tier else { return Ok(None) };
@@ -81,8 +82,11 @@ pub(super) async fn open(
         &adopted,
     );
     let options = super::options::store(tier);
-    let opened = Store::open(tier.object_store.as_str(), options, world.clone(), metrics).await;
-    let store = opened.map_err(StoreError::Open)?;
+    let (url, world_there) = (tier.object_store.clone(), world.clone());
+    // Its connections are kept up where it was opened.
+    let opened =
+        background.run(async move { Store::open(url.as_str(), options, world_there, metrics).await });
+    let store = opened.await.map_err(StoreError::Open)?;
     let path = dir.join(CERTIFIED);
     let record = |error| StoreError::Record { path: path.clone(), error };
     let certified = world.disk.read_if_exists(&path).map_err(record)?;

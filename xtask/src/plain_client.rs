@@ -20,6 +20,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Longer than any rest that a broker prescribes here.
 const PATIENCE: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Bytes that it reads at a time. Most kernels let nobody else have the core before a read is done, not even from one that gives way.
+const READ_BYTES_MAX: usize = 16 << 10;
 /// The last version of Fetch, and of Produce, in which topics have names.
 const VERSION: i16 = 12;
 
@@ -113,7 +115,9 @@ pub(crate) fn answer<R: Request>(stream: &mut TcpStream, version: i16) -> io::Re
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("an answer of {length} bytes")));
     }
     let mut answer = vec![0; length];
-    stream.read_exact(&mut answer)?;
+    for part in answer.chunks_mut(READ_BYTES_MAX) {
+        stream.read_exact(part)?;
+    }
     decode_response::<R>(Bytes::from(answer), version).map_err(io::Error::other)
 }
 

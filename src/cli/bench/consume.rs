@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use aquifer_model::compression::Compression;
 use aquifer_model::{ByteCount, Offset};
+use aquifer_runtime::alarm::Alarms;
 use clap::Args;
 use serde_json::json;
 
@@ -150,9 +151,11 @@ impl ConsumeArgs {
             producer: None,
             marked_from: Some(origin),
         };
+        let alarms = Alarms::start(clock, cluster.tasks()).context("cannot have a timer")?;
         let mut writers = Vec::new();
         for leader in &target.leaders {
-            writers.push(Writer::connect(clock, leader, &target.topic, &load, writing).await?);
+            writers
+                .push(Writer::connect((clock, alarms.clone()), leader, &target.topic, &load, writing).await?);
         }
         let arrivals = Arc::new(Arrivals::default());
         let marked = Marked { mark: load.mark()?, from: origin, arrivals: arrivals.clone() };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use aquifer_model::compression::Compression;
 use aquifer_model::{ByteCount, TopicName};
+use aquifer_runtime::alarm::Alarms;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -141,11 +142,14 @@ impl ProduceArgs {
             marked_from: None,
         };
         let clock = cluster.world().clock;
+        let alarms = Alarms::start(clock, cluster.tasks()).context("cannot have a timer")?;
         let mut writers = Vec::new();
         for leader in target.share_for_writing() {
             let producer = if self.idempotent { Some(init_producer_id(cluster).await?) } else { None };
             let options = WriterOptions { producer, ..options };
-            writers.push(Writer::connect(clock, &leader, &target.topic, &load, options).await?);
+            writers.push(
+                Writer::connect((clock, alarms.clone()), &leader, &target.topic, &load, options).await?,
+            );
         }
         let mut report = Report::new("produce", &target, writers.len(), self.seconds.as_secs_f64());
         let window = Window::after(clock.now(), self.warmup, self.seconds);

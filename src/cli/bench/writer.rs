@@ -8,7 +8,7 @@ use aquifer_model::batch::BatchProducer;
 use aquifer_model::{ProducerEpoch, ProducerId};
 use aquifer_protocol::frame;
 use aquifer_protocol::messages::produce::{PartitionProduceResponse, ProduceRequest};
-use aquifer_runtime::alarm::Alarm;
+use aquifer_runtime::alarm::Alarms;
 use aquifer_runtime::clock::Clock;
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -62,7 +62,7 @@ pub(super) struct Writer {
     clock: Clock,
     requests: Requests,
     answers: Answers,
-    alarm: Alarm,
+    alarms: Alarms,
     topic: Arc<Topic>,
     version: i16,
     options: WriterOptions,
@@ -97,7 +97,7 @@ struct Sent {
 impl Writer {
     /// Connects to a broker and prepares requests for all that it leads.
     pub(super) async fn connect(
-        clock: Clock,
+        (clock, alarms): (Clock, Alarms),
         leader: &Leader,
         topic: &Arc<Topic>,
         load: &Arc<Load>,
@@ -119,7 +119,7 @@ impl Writer {
             clock,
             requests,
             answers,
-            alarm: Alarm::new(clock)?,
+            alarms,
             topic: topic.clone(),
             version: leader.produce_version,
             options,
@@ -173,7 +173,7 @@ impl Writer {
                     Due::Over => {}
                 }
             }
-            let Writer { requests, answers, alarm, frames, heads, marked, load, .. } = &mut self;
+            let Writer { requests, answers, alarms, frames, heads, marked, load, .. } = &mut self;
             let (frames, heads) = (&*frames, &*heads);
             let records: &[u8] = if marked.is_empty() { load.records() } else { marked };
             let sending = in_flight.back().map_or(0, |sent| sent.frame);
@@ -186,7 +186,7 @@ impl Writer {
                 wrote = requests.write_some(|part| frames[sending].part(part, heads, records)), if is_sending => {
                     is_sending = !wrote?;
                 }
-                woken = alarm.until(wake.unwrap_or(now)), if wake.is_some() => woken?,
+                () = alarms.until(wake.unwrap_or(now)), if wake.is_some() => {}
             }
         }
         let now = self.clock.now();

@@ -54,7 +54,7 @@ async fn a_write_leaves_whole_and_a_peer_that_takes_nothing_is_given_up() {
 /// Where the runtime wants a task to give way, it says so to the write, and wakes the task once.
 #[tokio::test]
 async fn a_task_that_has_done_much_already_writes_all_the_same() {
-    let (turns, pieces) = (WriteTurns::new(1), [Piece::Here(Bytes::from(vec![7; 2 * STEP_BYTES_MAX]))]);
+    let (turns, pieces) = (WriteTurns::new(1), [Piece::Here(Bytes::from(vec![7; 4 * STEP_BYTES_MAX]))]);
     for done in 120..=130 {
         let (mut near, _far) = tokio::io::duplex(4 * STEP_BYTES_MAX);
         tokio::task::yield_now().await;
@@ -157,21 +157,26 @@ impl Library {
 
 #[tokio::test]
 async fn what_is_lent_leaves_in_its_place_among_the_rest() {
-    let bytes: Vec<u8> = (0..5 * STEP_BYTES_MAX as u32 / 4).flat_map(u32::to_le_bytes).collect();
+    let bytes: Vec<u8> = (0..5 * LENT_STEP_BYTES_MAX as u32 / 4).flat_map(u32::to_le_bytes).collect();
     let library = Library::new(&bytes);
     let here = |count: usize| Piece::Here(Bytes::from(vec![b'h'; count]));
     for (pieces, capacity) in [
         (vec![here(3), library.lend(5, 7), here(4), library.lend(100, 200), library.lend(0, 1)], 1 << 20),
         (vec![library.lend(0, bytes.len())], 10_000),
         (
-            vec![here(100), library.lend(7, 2 * STEP_BYTES_MAX), here(STEP_BYTES_MAX), library.lend(9, 9)],
+            vec![
+                here(100),
+                library.lend(7, 2 * LENT_STEP_BYTES_MAX),
+                here(LENT_STEP_BYTES_MAX),
+                library.lend(9, 9),
+            ],
             1 << 22,
         ),
         (
             vec![
                 here(10),
-                library.lend(1, STEP_BYTES_MAX + 1),
-                library.lend(2, STEP_BYTES_MAX - 1),
+                library.lend(1, LENT_STEP_BYTES_MAX + 1),
+                library.lend(2, LENT_STEP_BYTES_MAX - 1),
                 here(10),
             ],
             70_000,

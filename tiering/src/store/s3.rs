@@ -17,7 +17,9 @@ use aws_sdk_s3::types::{
 };
 use aws_smithy_http_client::tls;
 use object_store::aws::{AmazonS3Builder, AwsCredential};
+use object_store::client::SpawnedReqwestConnector;
 use object_store::{BackoffConfig, ClientOptions, CredentialProvider, ObjectStore, RetryConfig};
+use tokio::runtime::Handle;
 
 use super::url::S3Location;
 use super::{OpenError, StoreOptions};
@@ -128,6 +130,7 @@ async fn data_store(
         .with_region(region)
         .with_virtual_hosted_style_request(virtual_hosted)
         .with_client_options(client)
+        .with_http_connector(SpawnedReqwestConnector::new(Handle::current()))
         .with_retry(once);
     if let Some(endpoint) = &location.endpoint {
         builder = builder.with_endpoint(endpoint);
