@@ -68,7 +68,8 @@ impl Alarms {
 
     async fn ring(&self, mut timer: Timer) -> io::Result<std::convert::Infallible> {
         loop {
-            let next = self.0.waiting.lock().wake(self.0.clock.now());
+            let (due, next) = self.0.waiting.lock().take_due(self.0.clock.now());
+            due.into_iter().for_each(Waker::wake);
             let until_next = async {
                 match next {
                     Some(moment) => timer.until(moment).await,
@@ -84,15 +85,16 @@ impl Alarms {
 }
 
 impl Waiting {
-    /// Wakes all whose moment has come; gives the next one's.
-    fn wake(&mut self, now: Instant) -> Option<Instant> {
+    /// Takes all whose moment has come, and tells the next one's.
+    fn take_due(&mut self, now: Instant) -> (Vec<Waker>, Option<Instant>) {
+        let mut due = Vec::new();
         while let Some(first) = self.wakers.first_entry()
             && first.key().0 <= now
         {
-            first.remove().wake();
+            due.push(first.remove());
         }
         self.set = self.wakers.first_key_value().map(|(place, _)| place.0);
-        self.set
+        (due, self.set)
     }
 }
 

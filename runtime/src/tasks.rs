@@ -185,13 +185,16 @@ impl TaskGroup {
 }
 
 /// Runs what may block for long (reads of cold pages, opening many files) away from the tasks that serve. Costs some 30 us, so
-/// not for what is quick. A panic is passed on.
+/// not for what is quick. A panic is passed on; where the threads are being stopped it never comes back.
 #[cfg(not(feature = "sim"))]
 #[allow(clippy::disallowed_methods)] // The home of threads.
 pub async fn blocking<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(body).await {
         Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

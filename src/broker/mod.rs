@@ -82,9 +82,9 @@ pub enum StartError {
     /// The cluster did not let the broker in.
     #[error("cannot register this broker: {0}")]
     Register(#[from] ProposeError),
-    /// The machine gives no more threads.
-    #[error("cannot start threads: {0}")]
-    Threads(std::io::Error),
+    /// The machine gives nothing to run it by: no more open files, most likely.
+    #[error("cannot start what runs in the background: {0}")]
+    Background(std::io::Error),
 }
 
 fn hint(error: &std::io::Error) -> &'static str {
@@ -146,7 +146,7 @@ impl Broker {
         let health = Health::starting("starting");
         let sockets = Sockets::bind(config.broker())?;
         let threads = tokio::runtime::Handle::current().metrics().num_workers();
-        let background = Pool::start("background", threads).map_err(StartError::Threads)?;
+        let background = Pool::start("background", threads).map_err(StartError::Background)?;
         let started = Started {
             config,
             world,
@@ -428,7 +428,7 @@ impl Started<'_> {
         });
         let dispatcher = Arc::new(Dispatcher::new(context, self.registry));
         let budget = ByteBudget::new(broker.connections.queued_bytes_max);
-        let limits = options::connections(&self.config, budget, self.threads);
+        let limits = options::connections(&self.config, budget, self.threads, self.world.clock);
         Arc::new(Acceptor::new(dispatcher, limits, configs, self.registry))
     }
 

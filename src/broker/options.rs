@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aquifer_model::{BrokerId, ByteCount};
 use aquifer_runtime::budget::ByteBudget;
+use aquifer_runtime::clock::Clock;
 use aquifer_runtime::sockets::Listener;
 use aquifer_runtime::tasks::TaskGroup;
 use aquifer_tiering::StoreOptions;
@@ -127,13 +128,18 @@ pub(super) fn tier(tier: &config::Tier) -> aquifer_tiering::Options {
 }
 
 /// Of a broker with so many threads that serve.
-pub(super) fn connections(config: &Config, budget: ByteBudget, threads: usize) -> ConnectionLimits {
+pub(super) fn connections(
+    config: &Config,
+    budget: ByteBudget,
+    threads: usize,
+    clock: Clock,
+) -> ConnectionLimits {
     let connections = &config.broker().connections;
     ConnectionLimits {
         frame_bytes_max: connections.request_bytes_max,
         requests: RequestMemory::new(budget, connections.request_arrival_max),
         idle_max: connections.idle_max.unwrap_or(NEVER),
-        write_turns: WriteTurns::new(threads),
+        write_turns: WriteTurns::new(threads, clock),
     }
 }
 

@@ -18,6 +18,7 @@ use aquifer_protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsRe
 use aquifer_protocol::{
     ApiKey, DecodeError, EncodeError, ErrorCode, Message, Request, Segments, Str, VersionRange, frame,
 };
+use aquifer_runtime::clock::Clock;
 use aquifer_runtime::sockets::{self, Stream};
 use aquifer_runtime::tasks::TaskGroup;
 use bytes::Bytes;
@@ -368,7 +369,8 @@ fn ranges(answer: &ApiVersionsResponse) -> BTreeMap<i16, VersionRange> {
 }
 
 async fn write_all(link: Arc<Link>, mut queue: mpsc::Receiver<Segments>, mut wire: impl Wire) {
-    let (stall_max, turns) = (link.options.call_timeout, WriteTurns::new(1));
+    // It has nobody to take turns with.
+    let (stall_max, turns) = (link.options.call_timeout, WriteTurns::new(1, Clock::system()));
     let writing = async {
         while let Some(frame) = queue.recv().await {
             if let Err(error) = write_pieces(&mut wire, frame.pieces(), stall_max, &turns).await {

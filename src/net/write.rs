@@ -22,14 +22,14 @@ use super::write_turns::{Turn, WriteTurns};
 
 /// Slices a single write hands to the kernel; more would not make it cheaper.
 const WRITE_SLICES_MAX: usize = 64;
-/// Bytes that leave at once, in no turn: less than this holds nobody up.
+/// Bytes that leave at once, in no turn: so little holds nobody up.
 const AT_ONCE_BYTES_MAX: usize = 128 << 10;
-/// Bytes of a step of what is larger. They are copied, and may have to come from main memory: some 20 us. With eight times as much the
-/// tail's slowest answers took a sixth longer beside a replay.
-const STEP_BYTES_MAX: usize = 64 << 10;
-/// Bytes of a step of what is lent, which is not copied: some 100 us. Half of it costs a tenth more processor time, since the other
-/// side is woken more often.
-const LENT_STEP_BYTES_MAX: usize = 512 << 10;
+/// Bytes of a step of what is larger, which takes some 100 us. Half of it costs a tenth more processor time, since the other side is
+/// woken more often.
+const STEP_BYTES_MAX: usize = 512 << 10;
+/// As much of it as is copied while others have small answers. With whole steps the slowest of these took a sixth longer beside a replay;
+/// a replay alone takes a quarter more processor time with these.
+const SHORT_STEP_BYTES_MAX: usize = 64 << 10;
 
 /// What messages are written to.
 pub(crate) trait Wire {
@@ -67,11 +67,14 @@ pub(crate) async fn write_pieces(
     turns: &WriteTurns,
 ) -> io::Result<()> {
     let is_large = pieces.iter().map(Piece::len).sum::<usize>() > AT_ONCE_BYTES_MAX;
-    let copied_max = if is_large { STEP_BYTES_MAX } else { AT_ONCE_BYTES_MAX };
+    if !is_large {
+        turns.note_small();
+    }
     let mut left = Left { pieces, written: 0, read: None };
     left.pass(0);
     while !left.pieces.is_empty() {
-        let stepping = step(wire, left.clone(), copied_max);
+        let is_short = is_large && turns.is_small_about();
+        let stepping = step(wire, left.clone(), if is_short { SHORT_STEP_BYTES_MAX } else { STEP_BYTES_MAX });
         let (step, turn) = if is_large {
             let (step, turn) = in_turn(stepping, stall_max, turns).await?;
             (step, Some(turn))
@@ -165,10 +168,11 @@ impl Left<'_> {
 
 /// Writes as much as a step may, or as the socket takes without a wait.
 async fn step(wire: &mut impl Wire, mut left: Left<'_>, copied_max: usize) -> io::Result<Step> {
-    let mut written = 0;
+    let (mut written, mut copied) = (0, 0);
     while !left.pieces.is_empty() {
         let lent = left.lent()?;
-        let room = if lent.is_some() { LENT_STEP_BYTES_MAX } else { copied_max }.saturating_sub(written);
+        let all = STEP_BYTES_MAX - written;
+        let room = if lent.is_some() { all } else { all.min(copied_max - copied) };
         if room == 0 {
             break;
         }
@@ -194,6 +198,7 @@ async fn step(wire: &mut impl Wire, mut left: Left<'_>, copied_max: usize) -> io
             return Err(io::ErrorKind::WriteZero.into());
         }
         written += done;
+        copied += if lent.is_some() { 0 } else { done };
         left.pass(done);
         // Whoever takes something has not stalled.
         if waits || done < asked {

@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aquifer_protocol::Elsewhere;
+use aquifer_runtime::clock::Clock;
 use aquifer_runtime::files::{Disk, File};
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 
@@ -30,9 +31,9 @@ fn all_of(pieces: &[Piece]) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_write_leaves_whole_and_a_peer_that_takes_nothing_is_given_up() {
-    let turns = WriteTurns::new(1);
+    let turns = WriteTurns::new(1, Clock::system());
     // Below a step, and many of them, between others that are nothing.
-    for factor in [7, 5_000] {
+    for factor in [6, 5_000] {
         let bytes = |number: u32| Bytes::from(vec![number as u8; number as usize * factor]);
         let pieces: Vec<Piece> = (0..200).map(|number| bytes(number).into()).collect();
         let (near, mut far) = tokio::io::duplex(1000 * factor);
@@ -54,7 +55,8 @@ async fn a_write_leaves_whole_and_a_peer_that_takes_nothing_is_given_up() {
 /// Where the runtime wants a task to give way, it says so to the write, and wakes the task once.
 #[tokio::test]
 async fn a_task_that_has_done_much_already_writes_all_the_same() {
-    let (turns, pieces) = (WriteTurns::new(1), [Piece::Here(Bytes::from(vec![7; 4 * STEP_BYTES_MAX]))]);
+    let (turns, pieces) =
+        (WriteTurns::new(1, Clock::system()), [Piece::Here(Bytes::from(vec![7; 2 * STEP_BYTES_MAX]))]);
     for done in 120..=130 {
         let (mut near, _far) = tokio::io::duplex(4 * STEP_BYTES_MAX);
         tokio::task::yield_now().await;
@@ -84,8 +86,9 @@ impl Wire for Sink<'_> {
         Ok(count)
     }
 
-    async fn send_lent(&mut self, _: &Lent, _: usize, _: usize) -> io::Result<Option<usize>> {
-        unreachable!("nothing is lent")
+    async fn send_lent(&mut self, _: &Lent, _: usize, count: usize) -> io::Result<Option<usize>> {
+        self.taken.fetch_add(count, Ordering::Relaxed);
+        Ok(Some(count))
     }
 }
 
@@ -93,7 +96,7 @@ impl Wire for Sink<'_> {
 #[tokio::test]
 async fn large_answers_take_turns_and_nobody_waits_for_a_peer_that_stands_still() {
     const STEPS: usize = 4;
-    let (turns, patience) = (WriteTurns::new(1), Duration::from_secs(60));
+    let (turns, patience) = (WriteTurns::new(1, Clock::system()), Duration::from_secs(60));
     let pieces = [Piece::Here(Bytes::from(vec![7; STEPS * STEP_BYTES_MAX]))];
     let taken = [const { AtomicUsize::new(0) }; 3];
     let mut sinks = [1, STEPS, STEPS].into_iter().zip(&taken);
@@ -122,6 +125,44 @@ async fn large_answers_take_turns_and_nobody_waits_for_a_peer_that_stands_still(
         assert!(first.abs_diff(second) <= 1, "{first} and {second} steps after round {round}");
     }
     assert_eq!((done, steps()), ([true; 2], [1, STEPS, STEPS]));
+}
+
+/// What a write takes at a time, with or without a small answer before it.
+#[tokio::test]
+async fn what_is_copied_leaves_in_short_steps_where_there_are_small_answers() {
+    let patience = Duration::from_secs(60);
+    let large = [Piece::Here(Bytes::from(vec![7; 2 * STEP_BYTES_MAX]))];
+    for (small, step) in [(None, STEP_BYTES_MAX), (Some(AT_ONCE_BYTES_MAX), SHORT_STEP_BYTES_MAX)] {
+        let turns = WriteTurns::new(1, Clock::system());
+        let taken = AtomicUsize::new(0);
+        let sink = || Sink { room: usize::MAX, taken: &taken };
+        if let Some(small) = small {
+            let small = [Piece::Here(Bytes::from(vec![7; small]))];
+            let mut sink = sink();
+            let mut writing = pin!(write_pieces(&mut sink, &small, patience, &turns));
+            assert!(futures::poll!(writing.as_mut()).is_ready(), "in one go");
+            taken.store(0, Ordering::Relaxed);
+        }
+        let mut sink = sink();
+        let mut writing = pin!(write_pieces(&mut sink, &large, patience, &turns));
+        assert!(futures::poll!(writing.as_mut()).is_pending());
+        assert_eq!(taken.load(Ordering::Relaxed), step);
+    }
+}
+
+/// As an answer for several partitions is.
+#[tokio::test]
+async fn what_is_copied_between_what_is_lent_ends_no_step() {
+    let library = Library::new(&[7; 200 << 10]);
+    let lent = || library.lend(0, 200 << 10);
+    let turns = WriteTurns::new(1, Clock::system());
+    turns.note_small();
+    let taken = AtomicUsize::new(0);
+    let mut sink = Sink { room: usize::MAX, taken: &taken };
+    let pieces = [lent(), Piece::Here(Bytes::from_static(&[7; 100])), lent()];
+    let mut writing = pin!(write_pieces(&mut sink, &pieces, Duration::from_secs(60), &turns));
+    assert!(futures::poll!(writing.as_mut()).is_ready());
+    assert_eq!(taken.load(Ordering::Relaxed), (400 << 10) + 100);
 }
 
 /// A file that holds `bytes`, all of it in the page cache, and the parts of it that are lent.
@@ -157,26 +198,21 @@ impl Library {
 
 #[tokio::test]
 async fn what_is_lent_leaves_in_its_place_among_the_rest() {
-    let bytes: Vec<u8> = (0..5 * LENT_STEP_BYTES_MAX as u32 / 4).flat_map(u32::to_le_bytes).collect();
+    let bytes: Vec<u8> = (0..5 * STEP_BYTES_MAX as u32 / 4).flat_map(u32::to_le_bytes).collect();
     let library = Library::new(&bytes);
     let here = |count: usize| Piece::Here(Bytes::from(vec![b'h'; count]));
     for (pieces, capacity) in [
         (vec![here(3), library.lend(5, 7), here(4), library.lend(100, 200), library.lend(0, 1)], 1 << 20),
         (vec![library.lend(0, bytes.len())], 10_000),
         (
-            vec![
-                here(100),
-                library.lend(7, 2 * LENT_STEP_BYTES_MAX),
-                here(LENT_STEP_BYTES_MAX),
-                library.lend(9, 9),
-            ],
+            vec![here(100), library.lend(7, 2 * STEP_BYTES_MAX), here(STEP_BYTES_MAX), library.lend(9, 9)],
             1 << 22,
         ),
         (
             vec![
                 here(10),
-                library.lend(1, LENT_STEP_BYTES_MAX + 1),
-                library.lend(2, LENT_STEP_BYTES_MAX - 1),
+                library.lend(1, STEP_BYTES_MAX + 1),
+                library.lend(2, STEP_BYTES_MAX - 1),
                 here(10),
             ],
             70_000,
@@ -193,7 +229,7 @@ async fn what_is_lent_leaves_in_its_place_among_the_rest() {
                 }
             })
             .collect();
-        let turns = WriteTurns::new(1);
+        let turns = WriteTurns::new(1, Clock::system());
         let (mut near, mut far) = tokio::io::duplex(capacity);
         let writing = async {
             write_pieces(&mut near, &pieces, Duration::from_secs(60), &turns).await.unwrap();
@@ -217,7 +253,7 @@ async fn what_has_left_the_page_cache_is_read_by_whoever_lent_it() {
         library.file.sync_data().unwrap();
         let count = 3 * STEP_BYTES_MAX;
         let pieces = [library.lend(10, count), Piece::Here(Bytes::from_static(b"end"))];
-        let turns = WriteTurns::new(1);
+        let turns = WriteTurns::new(1, Clock::system());
         let (mut near, mut far) = tokio::io::duplex(10_000);
         let writing = async {
             write_pieces(&mut near, &pieces, Duration::from_secs(60), &turns).await.unwrap();
@@ -246,7 +282,9 @@ async fn what_is_not_known_to_be_sound_is_read_by_whoever_lent_it() {
     let pieces = [library.lend(0, 1000)];
     library.file.sound().unwrap().forget_from(999);
     let (mut near, mut far) = tokio::io::duplex(1 << 20);
-    write_pieces(&mut near, &pieces, Duration::from_secs(60), &WriteTurns::new(1)).await.unwrap();
+    write_pieces(&mut near, &pieces, Duration::from_secs(60), &WriteTurns::new(1, Clock::system()))
+        .await
+        .unwrap();
     drop(near);
     let mut read = Vec::new();
     far.read_to_end(&mut read).await.unwrap();
@@ -259,7 +297,8 @@ async fn a_file_that_ends_before_what_was_lent_is_an_error() {
     let (mut near, _far) = tokio::io::duplex(1 << 20);
     // In the cache it is, by its last page.
     let pieces = [library.lend(50, 100)];
-    let written = write_pieces(&mut near, &pieces, Duration::from_secs(60), &WriteTurns::new(1)).await;
+    let written =
+        write_pieces(&mut near, &pieces, Duration::from_secs(60), &WriteTurns::new(1, Clock::system())).await;
     assert_eq!(written.unwrap_err().kind(), io::ErrorKind::WriteZero);
 }
 
@@ -276,7 +315,9 @@ async fn a_socket_sends_what_is_lent() {
         let ((_, mut near), (mut far, _)) = (near.unwrap().into_split(), far.unwrap());
         let pieces = [Piece::Here(Bytes::from_static(b"head")), library.lend(3, 2_000_000)];
         let writing = async move {
-            write_pieces(&mut near, &pieces, Duration::from_secs(60), &WriteTurns::new(1)).await.unwrap();
+            write_pieces(&mut near, &pieces, Duration::from_secs(60), &WriteTurns::new(1, Clock::system()))
+                .await
+                .unwrap();
         };
         let mut read = Vec::new();
         let (_, outcome) = tokio::join!(writing, far.read_to_end(&mut read));

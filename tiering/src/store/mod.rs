@@ -119,7 +119,7 @@ struct Inner {
 
 impl Store {
     /// Opens what a URL names, and makes nothing: a bucket or a folder that is not there is rather a mistyped one. Asks a bucket
-    /// nothing yet. Its connections are kept up by the threads that this runs on, whoever makes requests.
+    /// nothing yet. The connections of its data are kept up by the threads that this runs on, whoever makes requests.
     pub async fn open(
         url: &str,
         options: StoreOptions,

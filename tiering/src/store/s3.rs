@@ -3,6 +3,8 @@
 //! object_store carries the data. The AWS SDK gives what it lacks: the whole chain of credentials (environment, profiles,
 //! web identity, instance roles), and requests about a bucket rather than its objects.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -17,7 +19,9 @@ use aws_sdk_s3::types::{
 };
 use aws_smithy_http_client::tls;
 use object_store::aws::{AmazonS3Builder, AwsCredential};
-use object_store::client::SpawnedReqwestConnector;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+};
 use object_store::{BackoffConfig, ClientOptions, CredentialProvider, ObjectStore, RetryConfig};
 use tokio::runtime::Handle;
 
@@ -130,7 +134,7 @@ async fn data_store(
         .with_region(region)
         .with_virtual_hosted_style_request(virtual_hosted)
         .with_client_options(client)
-        .with_http_connector(SpawnedReqwestConnector::new(Handle::current()))
+        .with_http_connector(Connections(Handle::current()))
         .with_retry(once);
     if let Some(endpoint) = &location.endpoint {
         builder = builder.with_endpoint(endpoint);
@@ -147,6 +151,36 @@ async fn data_store(
         why: super::error::message(&error),
     })?;
     Ok(Arc::new(store))
+}
+
+/// Makes connections that are kept up, and read, by these threads, whoever makes requests over them.
+#[derive(Debug)]
+struct Connections(Handle);
+
+impl HttpConnector for Connections {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let client = ReqwestConnector::default().connect(options)?;
+        Ok(HttpClient::new(Requests { client, threads: self.0.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct Requests {
+    client: HttpClient,
+    threads: Handle,
+}
+
+#[async_trait]
+impl HttpService for Requests {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let mut call = pin!(self.client.execute(request));
+        // A connection's task starts where it is made. What it reads comes through its own short queue, as ever.
+        poll_fn(|context| {
+            let _there = self.threads.enter();
+            call.as_mut().poll(context)
+        })
+        .await
+    }
 }
 
 /// Asks the chain once, so that missing credentials are said at the start and by that name.
