@@ -4,8 +4,6 @@
 
 /// Time: the one that only goes forward, and the one on the wall.
 pub mod clock;
-/// Waking up at a moment, to the microsecond.
-pub mod alarm;
 /// Randomness: uuids and jitter.
 pub mod rng;
 /// Files and folders.
@@ -16,6 +14,8 @@ pub mod planted;
 pub mod world;
 /// Tasks and threads: each has a name, an owner and an end.
 pub mod tasks;
+/// Waking up at a moment, to the microsecond.
+pub mod alarm;
 /// Sockets.
 pub mod sockets;
 /// Byte budgets: memory that many requests share.
