@@ -23,7 +23,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Many of them find something unsynced; a fault that shows then is not to be missed by chance.
-const CUTS: usize = 15;
+const CUTS: usize = 45;
 /// Records a second meanwhile: so many that a disk which syncs in a millisecond has something to sync most of the time.
 const CUTS_RATE: u64 = 15_000;
 /// Several segments are closed in it.
