@@ -127,21 +127,28 @@ async fn large_answers_take_turns_and_nobody_waits_for_a_peer_that_stands_still(
     assert_eq!((done, steps()), ([true; 2], [1, STEPS, STEPS]));
 }
 
-/// What a write takes at a time, with or without a small answer before it.
-#[tokio::test]
+/// What a write takes at a time, without a small answer before it, and so long after one.
+#[tokio::test(start_paused = true)]
 async fn what_is_copied_leaves_in_short_steps_where_there_are_small_answers() {
     let patience = Duration::from_secs(60);
     let large = [Piece::Here(Bytes::from(vec![7; 2 * STEP_BYTES_MAX]))];
-    for (small, step) in [(None, STEP_BYTES_MAX), (Some(AT_ONCE_BYTES_MAX), SHORT_STEP_BYTES_MAX)] {
+    let after = |millis| Some(Duration::from_millis(millis));
+    for (small, step) in [
+        (None, STEP_BYTES_MAX),
+        (after(0), SHORT_STEP_BYTES_MAX),
+        (after(100), SHORT_STEP_BYTES_MAX),
+        (after(300), STEP_BYTES_MAX),
+    ] {
         let turns = WriteTurns::new(1, Clock::system());
         let taken = AtomicUsize::new(0);
         let sink = || Sink { room: usize::MAX, taken: &taken };
-        if let Some(small) = small {
-            let small = [Piece::Here(Bytes::from(vec![7; small]))];
+        if let Some(after) = small {
+            let small = [Piece::Here(Bytes::from(vec![7; AT_ONCE_BYTES_MAX]))];
             let mut sink = sink();
             let mut writing = pin!(write_pieces(&mut sink, &small, patience, &turns));
             assert!(futures::poll!(writing.as_mut()).is_ready(), "in one go");
             taken.store(0, Ordering::Relaxed);
+            tokio::time::advance(after).await;
         }
         let mut sink = sink();
         let mut writing = pin!(write_pieces(&mut sink, &large, patience, &turns));
