@@ -102,6 +102,12 @@ impl AsRef<[u8]> for Held {
     }
 }
 
+impl AsMut<[u8]> for Held {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.buffer.as_mut()
+    }
+}
+
 /// A chunk on its way; the shelf reckons with it until this is dropped.
 struct Coming<'a> {
     shelf: &'a Mutex<Shelf<ChunkKey>>,
@@ -297,8 +303,9 @@ impl Inner {
         };
         let permit = self.budget.take(ByteCount(range.length)).await;
         let room = Room::new(range.length, &self.metrics.memory, permit);
-        let buffer = self.fetch(entry, range).await?;
-        let bytes = Bytes::from_owner(Held { buffer, _room: room });
+        let buffer = self.buffers.take(usize::try_from(range.length).unwrap_or(usize::MAX)).await;
+        let held = self.fetch(entry, range, Held { buffer, _room: room }).await?;
+        let bytes = Bytes::from_owner(held);
         let ChunkRange { start, length } = range;
         let mark = Shelfmark { partition, segment: entry.range(), start, length };
         self.keep(key, mark, bytes.clone()).await;
@@ -318,35 +325,34 @@ impl Inner {
     }
 
     /// Brings a chunk and its segment's checksums at once. A damaged one is asked for a second time: it may have been the way.
-    async fn fetch(&self, entry: &Arc<Entry>, range: ChunkRange) -> Result<Buffer, ReadError> {
-        let mut buffer = self.buffers.take(usize::try_from(range.length).unwrap_or(usize::MAX)).await;
-        let (index, mut sums) =
-            tokio::try_join!(self.indexes.get(entry), self.fill(entry, range, buffer.as_mut()))?;
+    async fn fetch(&self, entry: &Arc<Entry>, range: ChunkRange, into: Held) -> Result<Held, ReadError> {
+        let (index, (held, mut sums)) =
+            tokio::try_join!(self.indexes.get(entry), self.fill(entry, range, into))?;
         self.metrics.chunk_bytes.inc_by(range.length);
-        if index.verify_sums(range.start, &sums.finish()).is_err() {
-            // The sums may be of other blocks than the object's: the bytes decide.
-            if index.verify(range.start, buffer.as_ref()).is_ok() {
-                return Ok(buffer);
-            }
-            self.fill(entry, range, buffer.as_mut()).await?;
-            index.verify(range.start, buffer.as_ref()).map_err(|bad| {
-                self.metrics.corrupt.inc();
-                tracing::error!(object = %entry.object, %bad, "an object in the bucket is damaged");
-                ReadError::Corrupt { key: entry.object.to_string(), what: bad.to_string() }
-            })?;
+        // Where the sums are wrong, they may be of other blocks than the object's: the bytes decide.
+        if index.verify_sums(range.start, &sums.finish()).is_ok()
+            || index.verify(range.start, held.as_ref()).is_ok()
+        {
+            return Ok(held);
         }
-        Ok(buffer)
+        let (held, _) = self.fill(entry, range, held).await?;
+        index.verify(range.start, held.as_ref()).map_err(|bad| {
+            self.metrics.corrupt.inc();
+            tracing::error!(object = %entry.object, %bad, "an object in the bucket is damaged");
+            ReadError::Corrupt { key: entry.object.to_string(), what: bad.to_string() }
+        })?;
+        Ok(held)
     }
 
     async fn fill(
         &self,
         entry: &Entry,
         range: ChunkRange,
-        buffer: &mut [u8],
-    ) -> Result<BlockSums, ReadError> {
+        into: Held,
+    ) -> Result<(Held, BlockSums), ReadError> {
         self.metrics.chunk_gets.inc();
         let start = entry.position + range.start;
-        let filled = self.store.get_range_into(&entry.object, start, buffer, BlockSums::update).await;
+        let filled = self.store.get_range_into(&entry.object, start, into, BlockSums::update).await;
         filled.map_err(|error| ReadError::of_store(&error))
     }
 }

@@ -20,8 +20,8 @@ mod url;
 pub mod certify;
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -51,8 +51,8 @@ pub use url::{Location, S3Location};
 /// How many objects looks at the store's clock leave: stores do not like it when one is written more than once a second.
 const CLOCK_OBJECTS: u64 = 64;
 
-/// What one visit to a file reads.
-const FILE_PIECE_BYTES: u64 = 1 << 20;
+/// What is read of a file at once: little enough to stay in a processor's cache until its checksum is taken.
+const FILE_PIECE_BYTES: usize = 256 << 10;
 
 /// How an object got into the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,30 +63,37 @@ pub enum Sent {
     Repeatedly,
 }
 
-/// A file's bytes, in pieces that stay in a processor's cache until they are copied. Its own stream has them far smaller, and its
-/// `bytes` are all of them at once, in memory that is new each time.
-fn pieces_of(file: File, range: Range<u64>) -> BoxStream<'static, object_store::Result<Bytes>> {
-    let pieces = stream::try_unfold((file, range), |(mut file, left)| async move {
-        if left.is_empty() {
-            return Ok(None);
+/// Reads a file's range, from `start` to as far as `into` goes or the file does, in pieces that are still in a processor's cache
+/// when they are shown to `see`. Says how much there was.
+fn read_into<W: Default>(
+    file: &File,
+    start: u64,
+    into: &mut [u8],
+    see: fn(&mut W, &[u8]),
+) -> std::io::Result<(u64, W)> {
+    let (mut received, mut seen) = (0, W::default());
+    for piece in into.chunks_mut(FILE_PIECE_BYTES) {
+        let count = read_as_far_as_it_goes(file, start + received, piece)?;
+        see(&mut seen, &piece[..count]);
+        received += count as u64;
+        if count < piece.len() {
+            break;
         }
-        let count = FILE_PIECE_BYTES.min(left.end - left.start);
-        let read = move || {
-            let mut piece = Vec::with_capacity(count as usize);
-            file.seek(SeekFrom::Start(left.start))?;
-            (&mut file).take(count).read_to_end(&mut piece)?;
-            Ok((file, piece))
-        };
-        let read: std::io::Result<(File, Vec<u8>)> = tasks::blocking(read).await;
-        let (file, piece) = read.map_err(|error| object_store::Error::Generic {
-            store: "LocalFileSystem",
-            source: Box::new(error),
-        })?;
-        let next = left.start + piece.len() as u64..left.end;
-        // Where the file ends before the range does, too little came, which is for the caller to say.
-        Ok((!piece.is_empty()).then(|| (Bytes::from(piece), (file, next))))
-    });
-    pieces.boxed()
+    }
+    Ok((received, seen))
+}
+
+fn read_as_far_as_it_goes(file: &File, start: u64, into: &mut [u8]) -> std::io::Result<usize> {
+    let mut read = 0;
+    while read < into.len() {
+        match file.read_at(&mut into[read..], start + read as u64) {
+            Ok(0) => break,
+            Ok(count) => read += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
 }
 
 /// What is known of an object without reading it.
@@ -340,46 +347,74 @@ impl Store {
     }
 
     /// A range of an object, from `start` to as far as `into` goes: all of it, or an error. `see` is shown the bytes in pieces as
-    /// they arrive, while they are at hand; what it made of them is given back. An attempt that is repeated begins anew.
-    pub async fn get_range_into<W: Default>(
+    /// they arrive, while they are at hand; what it made of them is given back. An attempt that is repeated begins anew; one at a
+    /// folder's file that was out of time is not, as the visit that hangs there still has the buffer.
+    pub async fn get_range_into<B, W>(
         &self,
         key: &Key,
         start: u64,
-        into: &mut [u8],
+        mut into: B,
         see: fn(&mut W, &[u8]),
-    ) -> Result<W, StoreError> {
-        let wanted = into.len() as u64;
+    ) -> Result<(B, W), StoreError>
+    where
+        B: AsMut<[u8]> + Send + 'static,
+        W: Default + Send + 'static,
+    {
+        let wanted = into.as_mut().len() as u64;
         let range = start..start + wanted;
         let mut retry = self.retry();
+        let mut slot = Some(into);
         loop {
-            let fill = self.fill(key, start, into, see);
-            match self.attempt(Operation::Get, key.as_str(), wanted, fill).await {
-                Err(error) if error.is_transient() => retry.pause(error).await?,
-                Err(error) => return Err(self.of_range(key, &range, error).await),
-                Ok((received, seen)) if received == wanted => {
+            let fill = self.fill(key, range.clone(), &mut slot, see);
+            let outcome = self.attempt(Operation::Get, key.as_str(), wanted, fill).await;
+            match (outcome, slot.take()) {
+                (Ok((received, seen)), Some(into)) if received == wanted => {
                     self.0.metrics.received.inc_by(received);
-                    return Ok(seen);
+                    return Ok((into, seen));
                 }
-                Ok((received, _)) => return Err(self.fewer_came(key, &range, received).await),
+                (Ok((received, _)), _) => return Err(self.fewer_came(key, &range, received).await),
+                (Err(error), Some(into)) if error.is_transient() => {
+                    retry.pause(error).await?;
+                    slot = Some(into);
+                }
+                (Err(error), _) => return Err(self.of_range(key, &range, error).await),
             }
         }
     }
 
-    /// One attempt to fill a buffer. Bytes beyond it are counted and dropped.
-    async fn fill<W: Default>(
+    /// One attempt to fill the buffer in `slot`, which is away while a folder's file is read into it. Bytes beyond it are counted
+    /// and dropped.
+    async fn fill<B, W>(
         &self,
         key: &Key,
-        start: u64,
-        into: &mut [u8],
+        range: Range<u64>,
+        slot: &mut Option<B>,
         see: fn(&mut W, &[u8]),
-    ) -> object_store::Result<(u64, W)> {
-        let range = Some(GetRange::Bounded(start..start + into.len() as u64));
-        let found =
-            self.0.objects.get_opts(key.path(), GetOptions { range, ..GetOptions::default() }).await?;
-        let mut pieces = match found.payload {
-            GetResultPayload::File(file, _) => pieces_of(file, found.range),
+    ) -> object_store::Result<(u64, W)>
+    where
+        B: AsMut<[u8]> + Send + 'static,
+        W: Default + Send + 'static,
+    {
+        let start = range.start;
+        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+        let mut pieces = match self.0.objects.get_opts(key.path(), options).await?.payload {
             GetResultPayload::Stream(pieces) => pieces,
+            GetResultPayload::File(file, _) => {
+                let mut into = slot.take();
+                let read = move || {
+                    let room = into.as_mut().map(AsMut::as_mut).unwrap_or_default();
+                    let outcome = read_into(&file, start, room, see);
+                    (into, outcome)
+                };
+                let (into, outcome) = tasks::blocking(read).await;
+                *slot = into;
+                return outcome.map_err(|error| object_store::Error::Generic {
+                    store: "LocalFileSystem",
+                    source: Box::new(error),
+                });
+            }
         };
+        let into = slot.as_mut().map(AsMut::as_mut).unwrap_or_default();
         let (mut received, mut seen) = (0, W::default());
         while let Some(piece) = pieces.next().await {
             let piece = piece?;

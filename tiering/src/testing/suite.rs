@@ -351,10 +351,13 @@ impl Bench {
                 matches!(read, Err(StoreError::Short { bytes: 10, wanted, .. }) if wanted == range.end),
                 "{read:?}"
             );
-            let mut into = vec![0; (range.end - range.start) as usize];
-            let read = self.store.get_range_into(&key, range.start, &mut into, |(), _| ()).await;
+            let into = vec![0; (range.end - range.start) as usize];
+            let read = self.store.get_range_into(&key, range.start, into, |(), _| ()).await;
             assert!(matches!(read, Err(StoreError::Short { bytes: 10, .. })), "{read:?}");
         }
+        let see = |seen: &mut Vec<u8>, piece: &[u8]| seen.extend_from_slice(piece);
+        let (into, seen) = self.store.get_range_into(&key, 3, vec![0; 7], see).await.expect("it is there");
+        assert_eq!((&into[..], &seen[..]), (&b"3456789"[..], &b"3456789"[..]));
         self.store.delete(vec![key]).await.expect("it goes");
     }
 
