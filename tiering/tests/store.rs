@@ -4,9 +4,11 @@
 
 #![allow(clippy::unwrap_used)] // All of this file is a test, helpers included.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aquifer_model::{ByteCount, PartitionIndex, Timestamp, TopicId, TopicPartition};
+use aquifer_runtime::budget::{ByteBudget, BytePermit};
 use aquifer_runtime::tasks::TaskGroup;
 use aquifer_runtime::{World, sockets};
 use aquifer_tiering::path;
@@ -75,6 +77,41 @@ async fn what_cannot_be_opened_says_what_to_do() {
     let error = store.check().await.unwrap_err();
     assert!(matches!(error, OpenError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("http://127.0.0.1:1: check that it runs"), "{error}");
+}
+
+/// A visit to a folder's file that takes longer than an attempt may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_of_a_file_that_hangs_is_given_up_and_not_repeated() {
+    static GATE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    static VISITS: AtomicU32 = AtomicU32::new(0);
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", folder.path().display());
+    let options = StoreOptions { attempt: Duration::from_millis(50), ..StoreOptions::default() };
+    let store = Store::open(&url, options, World::system(), StoreMetrics::default()).await.unwrap();
+    let key = path::probe_object(Uuid::nil(), "slow");
+    store.put(&key, vec![Bytes::from_static(b"0123456789")]).await.unwrap();
+    let hang = |(): &mut (), _: &[u8]| {
+        VISITS.fetch_add(1, Ordering::Relaxed);
+        drop(GATE.blocking_lock());
+    };
+    let closed = GATE.lock().await;
+    // The buffer goes back to its budget when the visit is over, and not before.
+    let budget = ByteBudget::new(ByteCount(10));
+    let into = Paid(vec![0; 10], budget.take(ByteCount(10)).await);
+    let error = store.get_range_into(&key, 0, into, hang).await.map(drop).unwrap_err();
+    assert!(matches!(error, StoreError::Indeterminate { .. }), "{error}");
+    assert!(budget.take(ByteCount(10)).now_or_never().is_none(), "the visit has it");
+    drop(closed);
+    drop(budget.take(ByteCount(10)).await);
+    assert_eq!(VISITS.load(Ordering::Relaxed), 1);
+}
+
+struct Paid(Vec<u8>, #[allow(dead_code)] BytePermit);
+
+impl AsMut<[u8]> for Paid {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
 }
 
 /// A store that takes every request and answers none. Whatever is asked of it comes to an end, by itself.

@@ -21,6 +21,7 @@ use moka::policy::EvictionPolicy;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use super::filling::{Filling, Fillings};
 use super::flights::{Flight, Flights};
 use super::index::Indexes;
 use super::readers::Readers;
@@ -140,6 +141,7 @@ struct Inner {
     shelf: Arc<Mutex<Shelf<ChunkKey>>>,
     readers: Arc<Readers>,
     flights: Flights<ChunkKey, Bytes>,
+    fillings: Fillings<ChunkKey>,
     budget: ByteBudget,
     buffers: Buffers,
     ahead_requests: Semaphore,
@@ -177,6 +179,7 @@ impl Chunks {
             shelf,
             readers,
             flights: Flights::new("cold chunk", tasks),
+            fillings: Fillings::default(),
             budget: ByteBudget::new(options.cache_bytes + options.loading_bytes),
             // What one replay has loaded into, the next one finds.
             buffers: Buffers::new(ByteCount(coarse), options.loading_bytes),
@@ -296,6 +299,10 @@ impl Inner {
         if let Some(bytes) = self.cache.get(&key).await.and_then(|cached| cached.get()) {
             return Ok(bytes);
         }
+        let Some(mark) = self.fillings.begin(&key) else {
+            let message = format!("an earlier read of {} still hangs", entry.object);
+            return Err(ReadError::Unavailable { message });
+        };
         let _coming = Coming::new(&self.shelf, range.length);
         let _turn = match urgency {
             Urgency::Awaited => None,
@@ -304,8 +311,8 @@ impl Inner {
         let permit = self.budget.take(ByteCount(range.length)).await;
         let room = Room::new(range.length, &self.metrics.memory, permit);
         let buffer = self.buffers.take(usize::try_from(range.length).unwrap_or(usize::MAX)).await;
-        let held = self.fetch(entry, range, Held { buffer, _room: room }).await?;
-        let bytes = Bytes::from_owner(held);
+        let into = mark.with(Held { buffer, _room: room });
+        let bytes = Bytes::from_owner(self.fetch(entry, range, into).await?);
         let ChunkRange { start, length } = range;
         let mark = Shelfmark { partition, segment: entry.range(), start, length };
         self.keep(key, mark, bytes.clone()).await;
@@ -325,31 +332,36 @@ impl Inner {
     }
 
     /// Brings a chunk and its segment's checksums at once. A damaged one is asked for a second time: it may have been the way.
-    async fn fetch(&self, entry: &Arc<Entry>, range: ChunkRange, into: Held) -> Result<Held, ReadError> {
-        let (index, (held, mut sums)) =
+    async fn fetch(
+        &self,
+        entry: &Arc<Entry>,
+        range: ChunkRange,
+        into: Filling<ChunkKey, Held>,
+    ) -> Result<Held, ReadError> {
+        let (index, (filled, mut sums)) =
             tokio::try_join!(self.indexes.get(entry), self.fill(entry, range, into))?;
         self.metrics.chunk_bytes.inc_by(range.length);
         // Where the sums are wrong, they may be of other blocks than the object's: the bytes decide.
         if index.verify_sums(range.start, &sums.finish()).is_ok()
-            || index.verify(range.start, held.as_ref()).is_ok()
+            || index.verify(range.start, filled.as_ref()).is_ok()
         {
-            return Ok(held);
+            return Ok(filled.end());
         }
-        let (held, _) = self.fill(entry, range, held).await?;
-        index.verify(range.start, held.as_ref()).map_err(|bad| {
+        let (filled, _) = self.fill(entry, range, filled).await?;
+        index.verify(range.start, filled.as_ref()).map_err(|bad| {
             self.metrics.corrupt.inc();
             tracing::error!(object = %entry.object, %bad, "an object in the bucket is damaged");
             ReadError::Corrupt { key: entry.object.to_string(), what: bad.to_string() }
         })?;
-        Ok(held)
+        Ok(filled.end())
     }
 
     async fn fill(
         &self,
         entry: &Entry,
         range: ChunkRange,
-        into: Held,
-    ) -> Result<(Held, BlockSums), ReadError> {
+        into: Filling<ChunkKey, Held>,
+    ) -> Result<(Filling<ChunkKey, Held>, BlockSums), ReadError> {
         self.metrics.chunk_gets.inc();
         let start = entry.position + range.start;
         let filled = self.store.get_range_into(&entry.object, start, into, BlockSums::update).await;

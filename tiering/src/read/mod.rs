@@ -13,6 +13,8 @@ mod answer;
 mod metrics;
 /// How far to read ahead; pure.
 pub mod ahead;
+/// Buffers that are being filled.
+mod filling;
 /// Loads under way.
 mod flights;
 /// Footers and indexes.

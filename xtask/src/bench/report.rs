@@ -1,7 +1,9 @@
 //! What was measured: as JSON for programs, as a page with a table, and as plots that a person can read.
 
+use super::cases::Case;
 use super::contender::Who;
 use super::load::Figures;
+use super::standing::Probe;
 use crate::replay::Replayed;
 use crate::spread::Spread;
 use anyhow::{Context, Result};
@@ -19,8 +21,8 @@ pub(crate) struct CaseResult {
     /// As it was asked, behind `aquifer`.
     pub(crate) command: String,
     pub(crate) pairs: Vec<Pair<Figures>>,
-    /// What a bare loop takes, in seconds of processor time a GB.
-    pub(crate) floor_cpu_s_per_gb: Option<f64>,
+    /// What a bare loop took in the same round, in seconds of processor time a GB: as many as there are pairs, or none.
+    pub(crate) floors_cpu_s_per_gb: Vec<f64>,
 }
 
 /// What was looked at without a load.
@@ -70,6 +72,36 @@ pub(crate) struct Report {
 }
 
 impl CaseResult {
+    /// Nothing measured yet.
+    pub(crate) fn new(case: &Case) -> CaseResult {
+        CaseResult {
+            name: case.name.to_owned(),
+            what: case.what.to_owned(),
+            lane: case.lane.name().to_owned(),
+            command: format!("bench {}", case.words),
+            pairs: Vec::new(),
+            floors_cpu_s_per_gb: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, pair: Pair<Figures>, floor: Option<f64>) {
+        self.pairs.push(pair);
+        self.floors_cpu_s_per_gb.extend(floor);
+    }
+
+    pub(crate) fn replace(&mut self, number: usize, pair: Pair<Figures>, floor: Option<f64>) {
+        self.pairs[number] = pair;
+        if let Some(floor) = floor {
+            self.floors_cpu_s_per_gb[number] = floor;
+        }
+    }
+
+    /// Aquifer's processor time by the floor's, round by round.
+    fn by_the_floor(&self) -> Option<Spread> {
+        let rounds = self.pairs.iter().zip(&self.floors_cpu_s_per_gb);
+        Spread::of(rounds.map(|(pair, floor)| pair.aquifer.cpu_s_per_gb / floor))
+    }
+
     /// One of the figures, of one of the two.
     fn spread(&self, who: Who, figure: impl Fn(&Figures) -> f64) -> Option<Spread> {
         Spread::of(self.pairs.iter().map(|pair| match who {
@@ -81,6 +113,22 @@ impl CaseResult {
     /// Aquifer's by Kafka's, pair by pair: never a ratio of figures of two pairs.
     fn ratio(&self, figure: impl Fn(&Figures) -> f64) -> Option<Spread> {
         Spread::of(self.pairs.iter().map(|pair| figure(&pair.aquifer) / figure(&pair.kafka)))
+    }
+}
+
+impl ProbeResult {
+    /// Nothing looked at yet.
+    pub(crate) fn new(probe: &Probe) -> ProbeResult {
+        let measures = probe.measures.iter().map(|of| (of.name.to_owned(), of.unit.to_owned())).collect();
+        let (name, what) = (probe.name.to_owned(), probe.what.to_owned());
+        ProbeResult { name, what, measures, pairs: Vec::new() }
+    }
+}
+
+impl ReplayResult {
+    /// Not replayed yet.
+    pub(crate) fn new(name: &str, what: &str) -> ReplayResult {
+        ReplayResult { name: name.to_owned(), what: what.to_owned(), runs: Vec::new() }
     }
 }
 
@@ -163,7 +211,7 @@ impl Report {
             format!("{:.2} / {:.2} / {:.1}", of(|it| it.p50_ms), of(|it| it.p99_ms), of(|it| it.p999_ms))
         };
         let ours = median(Who::Aquifer, |it| it.cpu_s_per_gb);
-        let floor = case.floor_cpu_s_per_gb.map_or_else(String::new, |floor| format!("{:.1}", ours / floor));
+        let floor = case.by_the_floor().map_or_else(String::new, |it| format!("{:.1}", it.median));
         let is_doubtful =
             case.pairs.iter().any(|pair| pair.aquifer.doubt().or_else(|| pair.kafka.doubt()).is_some());
         let mark = format!("{}{}", mark(&case.pairs), if is_doubtful { "+" } else { "" });
@@ -277,12 +325,13 @@ const PAGE: &str = "\
 # Benchmarks
 
 Aquifer and Apache Kafka, one node of each, in turn on the same core of the same machine; the load has the other core. Every ratio is
-the median of pairs, with the least and the most of them. A pair ran directly one behind the other; but the rows of the matrix
-(`matrix-...`) are measured one after the other by one broker, warmed up anew for each, then by the other, so that the two of a pair lie
-some minutes apart. The page cache is kept full of clean
-pages, loopback is one of its own with `cubic`; before and behind each pair a fixed piece of work tells whether the machine was quiet,
-and a pair of a busy machine is measured again, twice at most (none of the matrix is); what is busy then, too, is marked by `*`. Where the load did not keep the
-rate that it should, or was late by itself, the row is marked by `+`.
+the median of pairs, with the least and the most of them. A pair ran directly one behind the other, and the pairs of a case in rounds
+with those of all others; but the rows of the matrix (`matrix-...`) are measured one after the other by one broker, warmed up anew for
+each, then by the other, so that the two of a pair lie some minutes apart. The page cache is kept full of clean pages, loopback is one
+of its own with `cubic`; before and behind each pair a fixed piece of work tells whether the machine was quiet, and a pair of a busy
+machine is measured again behind the last round, twice at most and while there is time (no replay is, and none of the matrix); what is busy then, too,
+is marked by `*`. *By the floor* is by what a bare loop took for the same bytes in the same round, or behind a pair that took a busy one's place. Where the load did not keep the rate
+that it should, or was late by itself, the row is marked by `+`.
 Topics are not tiered unless the case says so, and then to a local folder, Kafka's by its own
 `LocalTieredStorage`, which is published for tests and does not sync what it stores, as Aquifer does. After each run all is read back, and counted: what was acknowledged is
 there. Lanes are never mixed: *no sync* leaves writing to the kernel, as Kafka does by default; *sync before ack* has every record on
@@ -329,7 +378,7 @@ mod tests {
             lane: "no sync".to_owned(),
             command: "bench produce".to_owned(),
             pairs: vec![pair(300.0, 100.0), pair(100.0, 100.0), pair(400.0, 200.0)],
-            floor_cpu_s_per_gb: Some(0.5),
+            floors_cpu_s_per_gb: vec![0.5, 0.25, 1.0],
         };
         let ratio = case.ratio(|it| it.mb_per_s).expect("three pairs");
         assert_eq!((ratio.median, ratio.least, ratio.most), (2.0, 1.0, 3.0));
