@@ -48,7 +48,7 @@ const AGAIN_MINUTES: u64 = 60;
 const BYTES_PER_S_MAX: u64 = 1_500_000_000;
 const SPARE_BYTES: u64 = 12_000_000_000;
 /// How long a broker is warmed up, at the most, for a case that has done others like it.
-const WARM_ALREADY: Duration = Duration::from_secs(10);
+const WARM_ALREADY: Duration = Duration::from_secs(5);
 /// How long a floor is measured beside a case.
 const FLOOR_DURING: Duration = Duration::from_secs(5);
 const FLOOR_BYTES: [usize; 3] = [1 << 20, 64 << 10, 16 << 10];

@@ -104,7 +104,7 @@ usage: cargo xtask COMMAND
   prove compaction  a compacted topic, its broker killed and its power cut while it compacts (as root, unless --powercuts 0):
                 --updates 5000000 --keys 100000 --partitions 4 --kills 12 --powercuts 6 --seed 1 --rate 50000
                 --cleaner-rate 67108864 --broker debug|release
-  prove beside   the tail while ten consumers replay from the bucket, and while a client makes the same GETs: --rounds 3 --seconds 20
+  prove beside   the tail while ten consumers replay from the bucket, and while a client makes the same GETs: --rounds 20 --seconds 8
                 --replay-mb 40 --tail-rate 1000 --worse-max 1.1 --broker debug|release
   prove away     a group that comes back after months: --partitions 6 --before 50000 --history 1500000 --live-rate 2000
                 --member-rate 10000 --protocol classic|consumer --broker debug|release
@@ -124,7 +124,7 @@ usage: cargo xtask COMMAND
   prove crashpoints  the same, stopped at each operation of its disk and its bucket: --every 1
   fuzz         decoders under nightly and a sanitizer: --target NAME|all --seconds 300
   bench        Aquifer beside Apache Kafka, in turn on one core: --cases all|matrix|NAME,.. --pairs 3 --seconds 10 --warm 20 --out docs
-               --kafka-network-threads 3 --kafka-io-threads 8 --page-cache full|as-is
+               --again-minutes 60 --kafka-network-threads 3 --kafka-io-threads 8 --page-cache full|as-is
   bench floor  what this machine can do at best: --seconds 5
   slow-proxy   --upstream HOST:PORT [--listen 127.0.0.1:9001] [--first-byte-ms 30] [--rate-mb 90]
   plain-gets   --endpoint http://HOST:PORT --bucket NAME [--prefix P] [--in-flight 16] [--range-bytes 8388608] [--total-mb N]
