@@ -111,8 +111,10 @@ mod tests {
             (10, Some(5.0), true)
         );
         (11..=2000).for_each(|ms| few.record(Duration::from_millis(ms)));
-        assert_eq!((few.count(), few.max_ms().map(f64::round)), (2000, Some(2000.0)));
-        assert!((few.quantile_ms(0.5).unwrap() - 1000.0).abs() < 2.0, "the first are among them");
+        assert_eq!(few.count(), 2000);
+        for (found, expected) in [(few.quantile_ms(0.5), 1000.0), (few.max_ms(), 2000.0)] {
+            assert!((found.unwrap() / expected - 1.0).abs() < 0.002, "the first are among them: {found:?}");
+        }
         all.record(Duration::from_secs(1 << 40));
         assert!(all.max_ms().unwrap() > 3_000_000.0, "what is too long is not lost");
     }
