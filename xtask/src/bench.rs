@@ -106,7 +106,9 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
     }
     let until = Instant::now() + Duration::from_mins(again);
     for _ in 0..REPEATS_MAX {
-        run.again(&chosen, &mut report, (&out, until))?;
+        if !run.again(&chosen, &mut report, (&out, until))? {
+            break;
+        }
     }
     println!("\nwritten to {}", out.join("benchmarks.md").display());
     Ok(())
@@ -172,7 +174,7 @@ struct Run {
     canary: Canary,
     /// Not if it was asked to leave it as it is, which is to try the harness and not to measure.
     cache: Option<Full>,
-    /// Of this round.
+    /// Of this round, or of the pair that was measured again last.
     floors: HashMap<(bool, usize), f64>,
 }
 
@@ -212,11 +214,16 @@ impl Run {
     }
 
     /// Each pair during which the machine was not quiet once more, but those of the matrix. It takes the place of the first one if
-    /// the machine is quiet now.
-    fn again(&mut self, chosen: &Chosen, report: &mut Report, (out, until): (&Path, Instant)) -> Result<()> {
+    /// the machine is quiet now. Says whether there was time for all of them.
+    fn again(
+        &mut self,
+        chosen: &Chosen,
+        report: &mut Report,
+        (out, until): (&Path, Instant),
+    ) -> Result<bool> {
         for (case, number) in contended(&report.cases[..chosen.cases.len()], |case| &case.pairs) {
             if !has_time(until, &report.cases[case].name, number) {
-                return Ok(());
+                return Ok(false);
             }
             let pair = self.pair(|run, who| run.measure(chosen.cases[case], who))?;
             if pair.contended.is_none() {
@@ -228,7 +235,7 @@ impl Run {
         }
         for (probe, number) in contended(&report.probes, |probe| &probe.pairs) {
             if !has_time(until, &report.probes[probe].name, number) {
-                return Ok(());
+                return Ok(false);
             }
             let pair = self.pair(|run, who| run.look(chosen.probes[probe], who))?;
             if pair.contended.is_none() {
@@ -236,7 +243,7 @@ impl Run {
             }
             report.write(out)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Cases that are so much alike that a broker which was warmed up for one is nearly warm for all: the pairs of all of them.

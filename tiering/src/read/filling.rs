@@ -56,7 +56,7 @@ pub(super) struct Filling<K: Hash + Eq, B> {
 }
 
 impl<K: Hash + Eq, B> Filling<K, B> {
-    /// It is full, or was given up.
+    /// It is full.
     pub(super) fn end(self) -> B {
         self.buffer
     }

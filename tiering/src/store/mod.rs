@@ -7,6 +7,7 @@
 //! A folder is written with fsync, of the file and of its name, so that "stored" means the same as it does of a bucket.
 
 mod error;
+mod file;
 mod list;
 mod memory;
 mod metrics;
@@ -19,9 +20,7 @@ mod url;
 /// Does a store keep the promises that this crate builds on?
 pub mod certify;
 
-use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -51,9 +50,6 @@ pub use url::{Location, S3Location};
 /// How many objects looks at the store's clock leave: stores do not like it when one is written more than once a second.
 const CLOCK_OBJECTS: u64 = 64;
 
-/// What is read of a file at once: little enough to stay in a processor's cache until its checksum is taken.
-const FILE_PIECE_BYTES: usize = 256 << 10;
-
 /// How an object got into the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
@@ -61,39 +57,6 @@ pub enum Sent {
     Once,
     /// By the last of several: an earlier one may still arrive, and bring the object back if it is removed before.
     Repeatedly,
-}
-
-/// Reads a file's range, from `start` to as far as `into` goes or the file does, in pieces that are still in a processor's cache
-/// when they are shown to `see`. Says how much there was.
-fn read_into<W: Default>(
-    file: &File,
-    start: u64,
-    into: &mut [u8],
-    see: fn(&mut W, &[u8]),
-) -> std::io::Result<(u64, W)> {
-    let (mut received, mut seen) = (0, W::default());
-    for piece in into.chunks_mut(FILE_PIECE_BYTES) {
-        let count = read_as_far_as_it_goes(file, start + received, piece)?;
-        see(&mut seen, &piece[..count]);
-        received += count as u64;
-        if count < piece.len() {
-            break;
-        }
-    }
-    Ok((received, seen))
-}
-
-fn read_as_far_as_it_goes(file: &File, start: u64, into: &mut [u8]) -> std::io::Result<usize> {
-    let mut read = 0;
-    while read < into.len() {
-        match file.read_at(&mut into[read..], start + read as u64) {
-            Ok(0) => break,
-            Ok(count) => read += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(read)
 }
 
 /// What is known of an object without reading it.
@@ -403,7 +366,7 @@ impl Store {
                 let mut into = slot.take();
                 let read = move || {
                     let room = into.as_mut().map(AsMut::as_mut).unwrap_or_default();
-                    let outcome = read_into(&file, start, room, see);
+                    let outcome = file::read_into(&file, start, room, see);
                     (into, outcome)
                 };
                 let (into, outcome) = tasks::blocking(read).await;

@@ -28,6 +28,7 @@ const DELETED_BYTES_MAX: u64 = 1 << 20;
 pub(crate) const BROKER_CORE: &str = "0";
 /// The core that the load runs on, and all else.
 pub(crate) const LOAD_CORE: &str = "1";
+/// What does neither for the moment may have both.
 pub(crate) const BOTH_CORES: &str = "0,1";
 const HEAP: &str = "2g";
 /// Any, as long as it is always the same: Kafka's own form of it.

@@ -329,9 +329,9 @@ the median of pairs, with the least and the most of them. A pair ran directly on
 with those of all others; but the rows of the matrix (`matrix-...`) are measured one after the other by one broker, warmed up anew for
 each, then by the other, so that the two of a pair lie some minutes apart. The page cache is kept full of clean pages, loopback is one
 of its own with `cubic`; before and behind each pair a fixed piece of work tells whether the machine was quiet, and a pair of a busy
-machine is measured again behind the last round, twice at most and while there is time (no replay is, and none of the matrix); what is busy then, too,
-is marked by `*`. *By the floor* is by what a bare loop took for the same bytes in the same round, or behind a pair that took a busy one's place. Where the load did not keep the rate
-that it should, or was late by itself, the row is marked by `+`.
+machine is measured again behind the last round, twice at most and while there is time (no replay is, and none of the matrix); what is
+busy then, too, is marked by `*`. *By the floor* is by what a bare loop took for the same bytes in the same round, or behind a pair that
+took a busy one's place. Where the load did not keep the rate that it should, or was late by itself, the row is marked by `+`.
 Topics are not tiered unless the case says so, and then to a local folder, Kafka's by its own
 `LocalTieredStorage`, which is published for tests and does not sync what it stores, as Aquifer does. After each run all is read back, and counted: what was acknowledged is
 there. Lanes are never mixed: *no sync* leaves writing to the kernel, as Kafka does by default; *sync before ack* has every record on
