@@ -47,7 +47,7 @@ const AGAIN_MINUTES: u64 = 60;
 /// The most that one second of a case writes, and what brokers need to be left on their disk.
 const BYTES_PER_S_MAX: u64 = 1_500_000_000;
 const SPARE_BYTES: u64 = 12_000_000_000;
-/// How long a broker is warmed up, at the most, for a case that has done others like it.
+/// How long a broker is warmed up, at the most, that has nothing to compile: Aquifer, and one that has done cases like it before.
 const WARM_ALREADY: Duration = Duration::from_secs(5);
 /// How long a floor is measured beside a case.
 const FLOOR_DURING: Duration = Duration::from_secs(5);
@@ -261,7 +261,7 @@ impl Run {
         let Some(first) = cases.first() else { return Ok(Vec::new()) };
         let mut before = self.canary.look()?;
         let contender = Contender::start(who, first.lane, &self.programs)?;
-        let mut warm = self.warm;
+        let mut warm = self.warm_of(who);
         let mut all = Vec::new();
         for case in cases {
             self.has_room()?;
@@ -337,11 +337,19 @@ impl Run {
     fn measure(&mut self, case: &Case, who: Who) -> Result<Figures> {
         self.has_room()?;
         let contender = Contender::start(who, case.lane, &self.programs)?;
-        let figures = load::run(&contender, case, self.warm, self.during)
+        let figures = load::run(&contender, case, self.warm_of(who), self.during)
             .with_context(|| format!("{} by {}", case.name, who.name()))?;
         contender.end()?;
         told(who, &figures);
         Ok(figures)
+    }
+
+    /// A JVM compiles while it runs.
+    fn warm_of(&self, who: Who) -> Duration {
+        match who {
+            Who::Aquifer => self.warm.min(WARM_ALREADY),
+            Who::Kafka => self.warm,
+        }
     }
 
     fn floor_of(&mut self, case: &Case) -> Result<Option<f64>> {

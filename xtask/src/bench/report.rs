@@ -327,7 +327,9 @@ const PAGE: &str = "\
 Aquifer and Apache Kafka, one node of each, in turn on the same core of the same machine; the load has the other core. Every ratio is
 the median of pairs, with the least and the most of them. A pair ran directly one behind the other, and the pairs of a case in rounds
 with those of all others; but the rows of the matrix (`matrix-...`) are measured one after the other by one broker, warmed up anew for
-each, then by the other, so that the two of a pair lie some minutes apart. The page cache is kept full of clean pages, loopback is one
+each, then by the other, so that the two of a pair lie some minutes apart. Before a case is measured Apache Kafka, whose JVM compiles
+while it runs, is warmed up for the `--warm` seconds of the command (20 by default), Aquifer for 5 at most, and so is either for a row of
+the matrix that is not its first. The page cache is kept full of clean pages, loopback is one
 of its own with `cubic`; before and behind each pair a fixed piece of work tells whether the machine was quiet, and a pair of a busy
 machine is measured again behind the last round, twice at most and while there is time (no replay is, and none of the matrix); what is
 busy then, too, is marked by `*`. *By the floor* is by what a bare loop took for the same bytes in the same round, or behind a pair that
