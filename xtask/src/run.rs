@@ -15,10 +15,19 @@ pub(crate) fn command<S: AsRef<OsStr>>(
     command
 }
 
+/// What `cargo run` tells this program about itself. A build script that asks for one of these is run again when it changes, and what
+/// depends on it is built again: five minutes, in turn by `cargo build` and by what is built from here.
+const ABOUT_US: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+
 /// The cargo that runs this, in the repository.
 pub(crate) fn cargo<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
     let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), words);
     cargo.current_dir(places::root());
+    for (name, _) in std::env::vars_os() {
+        if ABOUT_US.iter().any(|ours| name.as_encoded_bytes().starts_with(ours.as_bytes())) {
+            cargo.env_remove(name);
+        }
+    }
     cargo
 }
 
