@@ -8,12 +8,12 @@
 use std::sync::Arc;
 
 use aquifer_model::batch::HEADER_BYTES;
-use aquifer_model::{
-    BatchHeader, LeaderEpoch, Offset, OffsetRange, Timestamp, offset_index, record, time_index,
-};
+use aquifer_model::offset_index::{self, OffsetEntry};
+use aquifer_model::{BatchHeader, LeaderEpoch, Offset, OffsetRange, Timestamp, record, time_index};
 use aquifer_runtime::files::File;
 
 use super::error::ReadError;
+use super::gaps::Gaps;
 use super::handle::Log;
 use super::index::Index;
 use super::open_files::FileSlot;
@@ -38,13 +38,27 @@ struct Candidate {
     base: Offset,
     end: u64,
     timestamp_max: Timestamp,
+    gaps: Gaps,
     /// For a closed segment, where its index comes from; for the open one, where to start.
     start: Start,
 }
 
 enum Start {
     Sealed(Arc<Sealed>),
-    At(u64),
+    At(OffsetEntry),
+}
+
+/// Where a segment begins, for one whose index says nothing better.
+const BEGINNING: OffsetEntry = OffsetEntry { relative: 0, position: 0 };
+
+/// What a look into a segment came to.
+enum Looked {
+    Found(TimedOffset),
+    /// It goes on with what is not to be seen.
+    Beyond,
+    Nothing,
+    /// The index names a place where its batch does not begin.
+    Astray,
 }
 
 impl Log {
@@ -94,40 +108,74 @@ impl Log {
     fn search(&self, wanted: &Wanted) -> Result<Option<TimedOffset>, ReadError> {
         let start = self.offsets().local_start;
         for candidate in self.candidates(wanted.timestamp, wanted.until) {
-            let position = match &candidate.start {
-                Start::At(position) => *position,
+            let entry = match &candidate.start {
+                Start::At(entry) => *entry,
                 Start::Sealed(sealed) => {
                     self.with_index(sealed, |index| start_in(index, candidate.base, wanted.timestamp))?
                 }
             };
-            let file = self.open(&candidate)?;
-            // With every checksum: by a damaged timestamp the wrong record would be found. The index keeps the walk short.
-            let mut scan = Scan::new(file, Depth::Whole, position, candidate.end);
-            while let Some((position, header)) = next(&mut scan, &candidate.slot)? {
-                if header.base_offset >= wanted.until {
-                    return Ok(None);
-                }
-                if header.max_timestamp() < wanted.timestamp || header.next_offset() <= start {
-                    continue;
-                }
-                let io = |error| ReadError::io(candidate.slot.path(), error);
-                let batch = scan.bytes(position, header.size()).map_err(io)?;
-                let Some(packed) = batch.get(HEADER_BYTES..header.size()) else {
-                    return Err(damaged(candidate.slot.path(), position, "the file ends within a batch"));
-                };
-                let within = OffsetRange { base: start, next: wanted.until };
-                let found = record::first_at_or_after(&header, packed, wanted.timestamp, within);
-                if let Some((offset, timestamp)) = found {
-                    return Ok(Some(TimedOffset { offset, timestamp, epoch: header.leader_epoch }));
-                }
+            let looked = match self.look(&candidate, entry, wanted, start)? {
+                Looked::Astray => self.look(&candidate, BEGINNING, wanted, start)?,
+                looked => looked,
+            };
+            match looked {
+                Looked::Found(found) => return Ok(Some(found)),
+                Looked::Beyond => return Ok(None),
+                Looked::Nothing | Looked::Astray => {}
             }
         }
         Ok(None)
     }
 
+    /// Looks into a segment from an entry of its index on. With every checksum, and with what none covers, the offsets and epochs: by
+    /// what is damaged the wrong record would be found. The index keeps the walk short.
+    fn look(
+        &self,
+        candidate: &Candidate,
+        from: OffsetEntry,
+        wanted: &Wanted,
+        start: Offset,
+    ) -> Result<Looked, ReadError> {
+        let path = candidate.slot.path();
+        let by_index = from.position > 0;
+        let mut scan = Scan::new(self.open(candidate)?, Depth::Whole, from.position.into(), candidate.end);
+        let (mut expected, mut epoch) = (candidate.base.plus(from.relative.into()), None);
+        let mut gaps = if by_index { Gaps::NEVER } else { candidate.gaps };
+        let mut is_first = true;
+        while let Some((position, header)) = next(&mut scan, &candidate.slot)? {
+            if !gaps.allow(expected, header.base_offset) || header.leader_epoch < epoch {
+                if is_first && by_index {
+                    return Ok(Looked::Astray);
+                }
+                return Err(damaged(path, position, "a batch does not continue the one before"));
+            }
+            (expected, epoch, gaps, is_first) =
+                (header.next_offset(), header.leader_epoch, candidate.gaps, false);
+            if header.base_offset >= wanted.until {
+                return Ok(Looked::Beyond);
+            }
+            if header.max_timestamp() < wanted.timestamp || header.next_offset() <= start {
+                continue;
+            }
+            let io = |error| ReadError::io(path, error);
+            let batch = scan.bytes(position, header.size()).map_err(io)?;
+            let Some(packed) = batch.get(HEADER_BYTES..header.size()) else {
+                return Err(damaged(path, position, "the file ends within a batch"));
+            };
+            let within = OffsetRange { base: start, next: wanted.until };
+            let found = record::first_at_or_after(&header, packed, wanted.timestamp, within);
+            if let Some((offset, timestamp)) = found {
+                let epoch = header.leader_epoch;
+                return Ok(Looked::Found(TimedOffset { offset, timestamp, epoch }));
+            }
+        }
+        Ok(Looked::Nothing)
+    }
+
     /// Segments that may hold a record at or after `timestamp`, oldest first.
     fn candidates(&self, timestamp: Timestamp, until: Offset) -> Vec<Candidate> {
         let state = self.state.lock();
+        let gaps = state.compacted.gaps();
         let sealed = state
             .sealed
             .iter()
@@ -138,6 +186,7 @@ impl Log {
                 base: sealed.facts.range.base,
                 end: sealed.facts.bytes.get(),
                 timestamp_max: sealed.facts.timestamp_max,
+                gaps,
                 start: Start::Sealed(sealed.clone()),
             })
             .collect();
@@ -148,6 +197,7 @@ impl Log {
                 base: tail.base,
                 end: tail.bytes,
                 timestamp_max: tail.builder.running.timestamp_max,
+                gaps,
                 start: Start::At(start_in(&tail.builder.index, tail.base, timestamp)),
             });
         }
@@ -164,10 +214,10 @@ struct Wanted {
     until: Offset,
 }
 
-/// A position before which all batches are older than `timestamp`.
-fn start_in(index: &Index, base: Offset, timestamp: Timestamp) -> u64 {
+/// A place before which all batches are older than `timestamp`.
+fn start_in(index: &Index, base: Offset, timestamp: Timestamp) -> OffsetEntry {
     let relative = time_index::floor(&index.times, timestamp);
-    offset_index::floor(&index.offsets, base, base.plus(relative.into())).into()
+    offset_index::floor_entry(&index.offsets, base, base.plus(relative.into()))
 }
 
 fn next(scan: &mut Scan, slot: &FileSlot) -> Result<Option<(u64, BatchHeader)>, ReadError> {

@@ -36,6 +36,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) lost: Option<String>,
     /// Whether there was a checkpoint that cannot be read any more.
     pub(crate) checkpoint_lost: bool,
+    /// Whether there is one.
+    pub(crate) has_checkpoint: bool,
     /// Names of files that compaction was about to put in the place of others.
     pub(crate) beside: Vec<String>,
     /// Bases in the names of indexes and snapshots.
@@ -58,7 +60,10 @@ impl Opening<'_> {
         let path = self.folder.join(layout::CHECKPOINT);
         let stored = self.shared.world.disk.read_if_exists(&path).map_err(Self::io(&path))?;
         let checkpoint = match stored.as_deref().map(Checkpoint::decode) {
-            Some(Ok(checkpoint)) => checkpoint,
+            Some(Ok(checkpoint)) => {
+                self.has_checkpoint = true;
+                checkpoint
+            }
             Some(Err(error @ (FormatError::Version { .. } | FormatError::RequiredField { .. }))) => {
                 return Err(OpenLogError::Format { path, error });
             }
@@ -85,7 +90,9 @@ impl Opening<'_> {
         }
         if checkpoint.discard {
             self.discard()?;
-            return Ok(Checkpoint { discard: false, ..checkpoint });
+            let checkpoint = Checkpoint { discard: false, ..checkpoint };
+            self.begin_anew(&path, &checkpoint)?;
+            return Ok(checkpoint);
         }
         self.drop_below(&checkpoint)?;
         let damaged = self.check_sealed(&checkpoint)?;
@@ -115,6 +122,16 @@ impl Opening<'_> {
             self.remove_segment(base)?;
         }
         self.shared.world.disk.sync_dir(self.folder).map_err(Self::io(self.folder))
+    }
+
+    /// Before anything is appended: the next start would discard that as well.
+    fn begin_anew(&mut self, path: &Path, checkpoint: &Checkpoint) -> Result<(), OpenLogError> {
+        let base = checkpoint.point.segment;
+        let segment = self.path(base, layout::LOG);
+        self.shared.files.create(segment.clone()).map_err(Self::io(&segment))?;
+        self.shared.world.disk.sync_dir(self.folder).map_err(Self::io(self.folder))?;
+        self.bases.push(base);
+        self.shared.world.disk.write_atomic(path, &checkpoint.encode()).map_err(Self::io(path))
     }
 
     pub(super) fn remove_segment(&self, base: Offset) -> Result<(), OpenLogError> {

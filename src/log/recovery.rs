@@ -91,6 +91,7 @@ pub(crate) fn recover(
         now: shared.world.clock.wall(),
         bases: names.iter().filter_map(|name| layout::parse_segment_file(name, layout::LOG)).collect(),
         checkpoint_lost: false,
+        has_checkpoint: false,
         lost,
         small: names
             .iter()
@@ -229,11 +230,18 @@ impl Opening<'_> {
         })
     }
 
-    /// The open segment's file; an empty one is made where a crash came before it.
+    /// The open segment's file; an empty one is made where a crash came before it. That was before there was any checkpoint: each
+    /// names a segment whose name is durable, and nothing else would tell of one that was lost at its start.
     fn segment(&mut self, base: Offset, position: u64) -> Result<Arc<FileSlot>, OpenLogError> {
         let path = self.path(base, layout::LOG);
         if self.bases.contains(&base) {
             return Ok(self.shared.files.slot(path));
+        }
+        if position == 0 && self.has_checkpoint && !self.bases.is_empty() {
+            let what = "the open segment is missing";
+            tracing::error!(path = %path.display(), "the open segment is missing");
+            loss::note(&self.shared.world.disk, self.folder, what).map_err(Self::io(&path))?;
+            self.lost.get_or_insert_with(|| what.to_owned());
         }
         let slot = self.shared.files.create(path.clone()).map_err(Self::io(&path))?;
         self.shared.world.disk.sync_dir(self.folder).map_err(Self::io(self.folder))?;
@@ -382,7 +390,7 @@ impl Opening<'_> {
             Damage::Torn
         } else if is_sound || size < tail.bytes {
             Damage::Corrupt
-        } else if size == tail.bytes && pages == PageCache::PerhapsLost {
+        } else if size == tail.bytes && may_lack_sectors {
             // Whole pages at the end never came, and the file's length with them.
             Damage::Torn
         } else if size == tail.bytes || self.shared.past.before == Before::Closed {

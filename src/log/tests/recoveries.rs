@@ -362,6 +362,27 @@ fn a_closed_segment_that_is_missing_or_short_is_told_and_keeps_nobody_from_anyth
     }
 }
 
+/// It may have held what was acknowledged since it was begun.
+#[test]
+fn an_open_segment_that_is_missing_at_its_start_is_told() {
+    let mut house = House::new();
+    let log = house.log();
+    for n in 0..5 {
+        append(&log, batch(n, 1, 200));
+    }
+    log.roll().unwrap();
+    let next = log.end();
+    house.stop();
+    assert_eq!(house.bases(), [0, next.get()]);
+    house.remove_file(&house.file(next.get(), layout::LOG));
+    for round in 0..2 {
+        let log = house.log();
+        assert!(log.corruption().is_some(), "round {round}");
+        assert_eq!(log.end(), next);
+        house.kill();
+    }
+}
+
 #[test]
 fn a_file_shorter_than_what_was_synced_is_corruption() {
     let mut house = House::new();

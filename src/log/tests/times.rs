@@ -81,3 +81,26 @@ fn a_log_without_timestamps_has_no_newest() {
     assert_eq!(log.max_timestamp(Offset::MAX).unwrap(), None);
     assert_eq!(log.offset_for_timestamp(Timestamp(0), Offset::MAX).unwrap(), None);
 }
+
+/// No checksum covers a batch's offset.
+#[test]
+fn a_batch_out_of_its_place_is_damage_and_no_answer() {
+    let mut house = House::new();
+    let log = house.log();
+    for n in 0..5 {
+        append(&log, timed(&[100 + n], Compression::None));
+    }
+    house.stop();
+    let path = house.file(0, layout::LOG);
+    let mut bytes = house.read_file(&path);
+    let fourth = bytes.len() / 5 * 3;
+    bytes[fourth + 7] = 77;
+    house.write_file(&path, &bytes);
+    let log = house.log();
+    let found = log.offset_for_timestamp(Timestamp(101), Offset::MAX).unwrap().unwrap();
+    assert_eq!(found.offset, offset(1));
+    for (wanted, until) in [(103, Offset::MAX), (103, offset(5)), (104, Offset::MAX)] {
+        let found = log.offset_for_timestamp(Timestamp(wanted), until);
+        assert!(matches!(found, Err(ReadError::Corrupt(_))), "{wanted} below {until}: {found:?}");
+    }
+}
