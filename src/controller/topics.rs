@@ -182,6 +182,11 @@ impl Topics {
             return Err(TopicError::Exists(name));
         }
         let config = self.config.borrow().clone();
+        // What is refused for its number is refused before anything is looked at: there may be many of them.
+        self.has_room(&image, &config, 1)?;
+        if matches!(execution, Execution::For(_)) {
+            self.is_in_time(&mut self.rate.lock(), &config, mutations)?;
+        }
         new.configs = config.for_new_topic(&new.configs);
         config.check_topic(&new.configs).map_err(|problems| TopicError::Config(problems.to_string()))?;
         let partitions = self.assign(&image, &config, &new)?;
@@ -213,25 +218,49 @@ impl Topics {
         mutations: &mut Mutations,
     ) -> Result<(), TopicError> {
         let more = usize::try_from(more).unwrap_or(0);
-        let max = config.broker().topics.partitions_max;
-        if image.partition_count() + more > max as usize {
-            self.metrics.refused_full.inc();
-            return Err(TopicError::TooManyPartitions { max });
-        }
+        self.has_room(image, config, more)?;
         match execution {
             Execution::ValidateOnly => Ok(()),
             Execution::For(_) => self.pace(config, more, mutations),
         }
     }
 
+    fn has_room(&self, image: &Image, config: &Config, more: usize) -> Result<(), TopicError> {
+        let max = config.broker().topics.partitions_max;
+        if image.partition_count() + more > max as usize {
+            self.metrics.refused_full.inc();
+            return Err(TopicError::TooManyPartitions { max });
+        }
+        Ok(())
+    }
+
+    /// Takes its time for so many partitions.
+    fn pace(&self, config: &Config, partitions: usize, mutations: &mut Mutations) -> Result<(), TopicError> {
+        let per_second = f64::from(config.broker().topics.partitions_rate_max);
+        let now = self.world.clock.now();
+        let mut rate = self.rate.lock();
+        self.is_in_time(&mut rate, config, mutations)?;
+        rate.take(partitions, per_second, now);
+        if mutations.strictness() == Strictness::Permissive {
+            mutations.rest(rate.debt(per_second, now), now);
+        }
+        drop(rate);
+        mutations.pay(partitions, now);
+        Ok(())
+    }
+
     /// By what this client may do, and by what all of them together may. Those who do not know to try again later are let through
     /// while both are in debt, but not without end.
-    fn pace(&self, config: &Config, partitions: usize, mutations: &mut Mutations) -> Result<(), TopicError> {
+    fn is_in_time(
+        &self,
+        rate: &mut TokenBucket,
+        config: &Config,
+        mutations: &mut Mutations,
+    ) -> Result<(), TopicError> {
         let per_second = f64::from(config.broker().topics.partitions_rate_max);
         let now = self.world.clock.now();
         let too_fast = |limit, wait| TopicError::TooFast { limit, wait };
         mutations.admit(now).map_err(|wait| too_fast(Kind::Mutation.key(), wait))?;
-        let mut rate = self.rate.lock();
         let debt = rate.debt(per_second, now);
         let debt_max = match mutations.strictness() {
             Strictness::Strict | Strictness::Incidental => Duration::ZERO,
@@ -245,12 +274,6 @@ impl Topics {
             }
             return Err(too_fast("max.partitions.creation.rate", debt));
         }
-        rate.take(partitions, per_second, now);
-        if mutations.strictness() == Strictness::Permissive {
-            mutations.rest(rate.debt(per_second, now), now);
-        }
-        drop(rate);
-        mutations.pay(partitions, now);
         Ok(())
     }
 
@@ -328,8 +351,8 @@ impl Topics {
         let more = i32::try_from(added.len()).unwrap_or(i32::MAX);
         self.admit(&image, &config, more, execution, mutations)?;
         let command = Command::CreatePartitions(CreatePartitions { topic: id, existing, added });
-        let Execution::For(deadline) = execution else { return judge(&image, &command) };
-        self.metadata.propose(command).await.map_err(explain)?;
+        let Execution::For(deadline) = execution else { return judge(&image, &command).map_err(named) };
+        self.metadata.propose(command).await.map_err(explain).map_err(named)?;
         self.wait(id, deadline).await
     }
 
@@ -342,7 +365,7 @@ impl Topics {
     ) -> Result<Deleted, TopicError> {
         let image = self.metadata.image();
         let topic = image.topic_named(name).ok_or(TopicError::Unknown)?;
-        self.delete_known(topic, deadline, mutations).await
+        self.delete_known(topic, deadline, mutations).await.map_err(named)
     }
 
     /// Deletes a topic by id.
@@ -405,6 +428,14 @@ fn in_service(image: &Image) -> Vec<BrokerId> {
 fn judge(image: &Image, command: &Command) -> Result<(), TopicError> {
     let judged = apply(&mut image.clone(), command);
     judged.map(drop).map_err(|rejected| explain(rejected.into()))
+}
+
+/// Who named a topic that has gone meanwhile is not told of an id: older clients do not know that error.
+fn named(error: TopicError) -> TopicError {
+    match error {
+        TopicError::UnknownId => TopicError::Unknown,
+        other => other,
+    }
 }
 
 /// Gives the refusals that a client meets in earnest words of their own.

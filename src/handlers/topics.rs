@@ -21,6 +21,7 @@ use super::configs::source_code;
 use super::context::Context;
 use super::errors;
 use crate::controller::topics::{Created, Execution, Growth, NewTopic, TopicError};
+use crate::groups::coordinator::is_internal;
 use crate::quotas::mutations::{Mutations, Strictness};
 
 /// From here on topics may be named by id.
@@ -29,6 +30,11 @@ const VERSION_DELETE_BY_ID: i16 = 6;
 pub(crate) const VERSION_CREATE_STRICT: i16 = 6;
 pub(crate) const VERSION_DELETE_STRICT: i16 = 5;
 pub(crate) const VERSION_GROW_STRICT: i16 = 3;
+
+/// After so many topics others get their turn: each has all settings of a topic looked at.
+const YIELD_TOPICS: usize = 16;
+/// Topics whose settings an answer tells; those of more have to be asked for.
+const DESCRIBED_MAX: usize = 1_000;
 
 /// Makes topics. Each is judged alone.
 pub(crate) async fn create(
@@ -43,7 +49,11 @@ pub(crate) async fn create(
         *counts.entry(&topic.name).or_default() += 1;
     }
     let mut response = CreateTopicsResponse::default();
-    for topic in &request.topics {
+    let mut described = 0;
+    for (number, topic) in request.topics.iter().enumerate() {
+        if number % YIELD_TOPICS == YIELD_TOPICS - 1 {
+            tokio::task::yield_now().await;
+        }
         let outcome = if counts[&*topic.name] > 1 {
             Err(TopicError::Request("the request names this topic more than once".to_owned()))
         } else {
@@ -52,7 +62,12 @@ pub(crate) async fn create(
                 Err(error) => Err(error),
             }
         };
-        response.topics.push(created(&context, topic, outcome, mutations.strictness()));
+        described += usize::from(outcome.is_ok());
+        let mut result = created(&context, topic, outcome, mutations.strictness());
+        if described > DESCRIBED_MAX && result.configs.take().is_some() {
+            result.topic_config_error_code = ErrorCode::POLICY_VIOLATION;
+        }
+        response.topics.push(result);
     }
     response.throttle_time_ms = mutations.rest_ms(context.world.clock.now());
     response
@@ -184,6 +199,10 @@ pub(crate) async fn grow(
     for topic in &request.topics {
         let outcome = if counts[&*topic.name] > 1 {
             Err(TopicError::Request("the request names this topic more than once".to_owned()))
+        } else if is_internal(&topic.name) {
+            // By their names and that number it is found where groups are kept.
+            let words = "this topic is the brokers' own, and keeps its number of partitions";
+            Err(TopicError::Request(words.to_owned()))
         } else {
             context.topics.grow(growth(topic), execution, &mut mutations).await
         };
