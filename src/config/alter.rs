@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::problem::{Problem, Problems};
 use super::reader::Entry;
 use super::refused;
-use super::resolved::Config;
+use super::resolved::{Config, stays_local};
 use super::source::{Overrides, Source};
 use super::unknown;
 use super::values::{ValueType, list_items};
@@ -44,9 +44,13 @@ impl Config {
     ) -> Result<Overrides, Problems> {
         let (before, reading) = self.read_topic(current);
         let keys = Keys { entries: &reading.entries, name: |entry| entry.topic, source: Source::Topic };
-        let altered =
+        let mut altered =
             keys.alter(current, alterations, |key| unknown::unknown_to_topic(key, self.entries()))?;
-        let (after, reading) = self.read_topic(&altered);
+        let (mut after, mut reading) = self.read_topic(&altered);
+        if after.compaction.is_some() {
+            stays_local(&mut altered);
+            (after, reading) = self.read_topic(&altered);
+        }
         let mut problems = reading.problems;
         // Beside a problem of its own the key counts as not given, which is not what was asked for.
         if problems.is_empty() && before.tiered && !after.tiered {

@@ -98,12 +98,7 @@ impl<'a> Reader<'a> {
         Reader { own: Some(Own::Group(group)), ..Reader::of_broker(layers) }
     }
 
-    /// Whether it reads a topic's configuration, rather than what brokers have for those without one.
-    pub(super) fn is_topic(&self) -> bool {
-        matches!(self.own, Some(Own::Topic(_)))
-    }
-
-    /// The same of a group's.
+    /// Whether it is a group's that is read.
     pub(super) fn is_group(&self) -> bool {
         matches!(self.own, Some(Own::Group(_)))
     }

@@ -91,7 +91,7 @@ impl Config {
         let compacted = policy.is_some_and(|entry| list_items(&entry.in_force().value).contains(&"compact"));
         let mut given = overrides.clone();
         if compacted {
-            given.entry("remote.storage.enable".to_owned()).or_insert_with(|| "false".to_owned());
+            stays_local(&mut given);
         }
         given
     }
@@ -132,4 +132,9 @@ fn all_layers(fixed: &[Layer], dynamic: &Dynamic) -> Vec<Layer> {
     layers.push(layer(&dynamic.cluster, &Source::DynamicCluster));
     layers.push(layer(&dynamic.broker, &Source::DynamicBroker));
     layers
+}
+
+/// A topic that is compacted is not tiered, also once its brokers have a bucket, unless it says so itself.
+pub(super) fn stays_local(overrides: &mut Overrides) {
+    overrides.entry("remote.storage.enable".to_owned()).or_insert_with(|| "false".to_owned());
 }

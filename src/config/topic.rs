@@ -140,9 +140,11 @@ pub enum TimestampType {
 /// Declares and reads a topic's keys. `tier` says whether the broker has one.
 pub(super) fn read(r: &mut Reader<'_>, tier: bool) -> TopicConfig {
     r.section("Retention and tier");
-    let tiered = read_tiered(r, tier);
+    let (tiered, says_tiered) = read_tiered(r, tier);
     let policies = read_policies(r);
-    if r.is_topic() && tiered && policies.compact {
+    let says_policy = *r.last_source() == Source::Topic;
+    // What it merely inherits is not its fault: what is tiered stays so, and is not compacted.
+    if tiered && policies.compact && (says_tiered || says_policy) {
         r.blame("cleanup.policy", COMPACTED_AND_TIERED.to_owned());
     }
     let retention = read_retention(r, tier, tiered, policies);
@@ -195,7 +197,8 @@ fn read_policies(r: &mut Reader<'_>) -> Policies {
     )
 }
 
-fn read_tiered(r: &mut Reader<'_>, tier: bool) -> bool {
+/// Whether it is tiered, and whether that is its own word.
+fn read_tiered(r: &mut Reader<'_>, tier: bool) -> (bool, bool) {
     let mut enable = flag("remote.storage.enable", tier)
         .topic_only()
         .default_note("`true` on brokers with a tier, else `false`")
@@ -204,6 +207,7 @@ fn read_tiered(r: &mut Reader<'_>, tier: bool) -> bool {
         enable = enable.only_default("the brokers have no tier: set tier.object.store");
     }
     let tiered = r.read(enable);
+    let is_own = *r.last_source() == Source::Topic;
     const PAUSE: &str = "uploads of a single topic cannot be stopped yet";
     r.declare(
         flag("remote.log.copy.disable", false)
@@ -217,7 +221,7 @@ fn read_tiered(r: &mut Reader<'_>, tier: bool) -> bool {
             .only_default("a tiered topic stays tiered")
             .doc("Whether turning `remote.storage.enable` off deletes what the topic has in the bucket."),
     );
-    tiered
+    (tiered, is_own)
 }
 
 fn read_retention(r: &mut Reader<'_>, tier: bool, tiered: bool, policies: Policies) -> Retention {

@@ -59,6 +59,20 @@ fn altering_a_topic_gives_new_strings_or_all_problems() {
 }
 
 #[test]
+fn a_topic_that_is_compacted_later_stays_outside_of_a_bucket_that_comes() {
+    let set = |key: &str, value: &str| [(key.to_owned(), Alteration::Set(value.to_owned()))];
+    let (plain, tiered) = (load(&[]), load(&[STORE]));
+    let compacted = plain.alter_topic(&overrides(&[]), &set("cleanup.policy", "compact")).unwrap();
+    assert_eq!(compacted, overrides(&[("cleanup.policy", "compact"), ("remote.storage.enable", "false")]));
+    let topic = tiered.check_topic(&compacted).unwrap();
+    assert!(topic.compaction.is_some() && !topic.tiered);
+    // One that is tiered, and inherits another policy, can be altered as before.
+    let compacting = load(&[STORE, "log.cleanup.policy=compact"]);
+    let altered = compacting.alter_topic(&overrides(&[]), &set("retention.ms", "5")).unwrap();
+    assert_eq!(altered, overrides(&[("retention.ms", "5")]));
+}
+
+#[test]
 fn brokers_change_at_run_time_only_what_takes_effect() {
     let config = load(&["log.retention.ms=1000"]);
     let set = |key: &str, value: &str| [(key.to_owned(), Alteration::Set(value.to_owned()))];

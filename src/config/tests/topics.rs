@@ -153,7 +153,7 @@ fn a_compacted_topic_is_made_outside_of_the_bucket_and_one_that_is_in_it_stays()
     assert!(tiered.check_topic(&both).is_err());
     let compacting = load(&[STORE, "log.cleanup.policy=compact"]);
     let (topic, problems) = compacting.topic(&overrides(&[]));
-    assert_eq!((topic.tiered, topic.compaction, problems.len()), (true, None, 1));
+    assert_eq!((topic.tiered, topic.compaction, problems.len()), (true, None, 0));
     assert_eq!(compacting.for_new_topic(&overrides(&[])), overrides(&[("remote.storage.enable", "false")]));
     let settings = [
         ("delete.retention.ms", "1"),
