@@ -22,6 +22,8 @@ pub struct Groups {
     pub members_max: u32,
     /// `group.member.bytes.max`.
     pub member_bytes_max: ByteCount,
+    /// `group.members.bytes.max`.
+    pub members_bytes_max: ByteCount,
     /// `group.member.protocols.max`.
     pub member_protocols_max: u32,
     /// `groups.per.partition.max`.
@@ -75,6 +77,11 @@ pub(super) fn read(r: &mut Reader<'_>) -> Groups {
             bytes("group.member.bytes.max", MIB)
                 .range(1, INT_MAX)
                 .doc("Bytes that a member may say of itself when it joins: its protocols, what it tells its leader under each, and its names. The broker remembers them for as long as the member is in."),
+        ),
+        members_bytes_max: r.read(
+            bytes("group.members.bytes.max", 256 * MIB)
+                .at_least(MIB)
+                .doc("Bytes that all members of groups of a broker may say of themselves together, but for those who say no more than 4 KiB. Who finds no room is asked to come again (COORDINATOR_LOAD_IN_PROGRESS); a member that joins again needs room beside what it said before. Read when the broker starts."),
         ),
         member_protocols_max: r.read(
             count("group.member.protocols.max", 100)

@@ -15,6 +15,7 @@ use super::book::Rules;
 use super::classic::{Limits, MemberLimits};
 use super::consumer::ConsumerLimits;
 use super::error::Unavailable;
+use super::memory::MemberMemory;
 use super::metrics::GroupMetrics;
 use super::shard::{Shard, Surroundings, shard};
 use crate::config::{self, Config};
@@ -40,6 +41,7 @@ pub(crate) struct Groups {
     configs: watch::Receiver<Config>,
     world: World,
     metrics: GroupMetrics,
+    memory: MemberMemory,
     shards: RwLock<HashMap<TopicPartition, Running>>,
     /// Held while the topic is made: whoever comes meanwhile waits for the same one.
     making: tokio::sync::Mutex<()>,
@@ -68,13 +70,19 @@ impl Groups {
         world: World,
         metrics: GroupMetrics,
     ) -> Arc<Groups> {
-        let making = tokio::sync::Mutex::new(());
-        Arc::new(Groups { metadata, replicas, configs, world, metrics, shards: RwLock::default(), making })
+        let memory = MemberMemory::new(configs.borrow().broker().groups.members_bytes_max);
+        let (shards, making) = (RwLock::default(), tokio::sync::Mutex::new(()));
+        Arc::new(Groups { metadata, replicas, configs, world, metrics, memory, shards, making })
     }
 
     /// What is counted.
     pub(crate) fn metrics(&self) -> &GroupMetrics {
         &self.metrics
+    }
+
+    /// Where what members say of themselves is kept.
+    pub(crate) fn memory(&self) -> &MemberMemory {
+        &self.memory
     }
 
     /// What members may say of themselves.

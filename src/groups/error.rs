@@ -38,6 +38,8 @@ pub(crate) enum GroupError {
         "the member says more of itself than group.member.bytes.max and group.member.protocols.max allow"
     )]
     MemberTooLarge,
+    #[error("members say more of themselves, all together, than there is room for (group.members.bytes.max)")]
+    NoMemory,
     #[error("the partition has as many groups as it may (groups.per.partition.max)")]
     TooManyGroups,
     #[error("the group has classic members, and its coordinator cannot assign to them: {0}")]

@@ -33,7 +33,7 @@ impl GroupMetrics {
             .row("refused", "Requests refused for groups.per.partition.max", &metrics.groups_refused)
             .row(
                 "members_refused",
-                "Joins refused for group.member.bytes.max or group.member.protocols.max",
+                "Joins refused for group.member.bytes.max, group.member.protocols.max, or group.members.bytes.max",
                 &metrics.members_refused,
             )
             .row(

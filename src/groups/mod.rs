@@ -7,8 +7,12 @@
 //! acknowledged. What was not written is as if it had never been: memory is taken back to what it was. Where that cannot be said,
 //! the shard is dropped and read again.
 
+/// Names, and how many members said each: pure.
+pub(crate) mod counts;
 /// What a group can refuse, and why.
 pub(crate) mod error;
+/// Memory for what members say of themselves.
+pub(crate) mod memory;
 /// Partitions of topics, as a set.
 pub(crate) mod partitions;
 /// Partitions that a member was given, each with the epoch in which it was.

@@ -77,7 +77,9 @@ pub(crate) async fn heartbeat(
     answer.unwrap_or_else(|refused| {
         let metrics = context.groups.metrics();
         match refused {
-            Refused::Group(GroupError::MemberTooLarge) => metrics.members_refused.inc(),
+            Refused::Group(GroupError::MemberTooLarge | GroupError::NoMemory) => {
+                metrics.members_refused.inc()
+            }
             Refused::Group(GroupError::TooManyGroups) => metrics.groups_refused.inc(),
             Refused::Group(GroupError::GroupTooLarge) => metrics.records_refused.inc(),
             Refused::Group(_) | Refused::Pattern(_) | Refused::Unavailable(_) | Refused::Off => 0,
@@ -161,10 +163,20 @@ async fn hear(
     caller: Caller,
 ) -> Result<ConsumerGroupHeartbeatResponse, Refused> {
     let group = request.group_id.detached();
-    let beat = beat_of(context, &request, caller);
+    let shard = context.groups.shard_of(&group)?;
+    let beat = match beat_of(context, &request, caller) {
+        Ok(beat) => beat,
+        Err(error) if request.member_epoch > JOINING => {
+            // There is no room for what it says, but it is alive.
+            let (member, epoch) = (request.member_id.detached(), request.member_epoch);
+            drop(request);
+            shard.ask(move |book, now, _| book.consumer_is_alive(&group, &member, epoch, now)).await?;
+            return Err(error.into());
+        }
+        Err(error) => return Err(error.into()),
+    };
     drop(request);
     let member_id = Some(beat.member.clone());
-    let shard = context.groups.shard_of(&group)?;
     let asked = group.clone();
     // Some clients name their expression in each heartbeat. What the group knows already needs no look at all topics' names.
     let at_once = shard.ask(move |book, now, effects| match unmatched(&beat) {
@@ -197,28 +209,35 @@ async fn hear(
 }
 
 /// What a member says. Its regular expression is matched with nothing yet.
-fn beat_of(context: &Context, request: &ConsumerGroupHeartbeatRequest, caller: Caller) -> Heartbeat {
+fn beat_of(
+    context: &Context,
+    request: &ConsumerGroupHeartbeatRequest,
+    caller: Caller,
+) -> Result<Heartbeat, GroupError> {
     let member = match &request.member_id {
         id if id.is_empty() => Str::from(context.world.rng.uuid().to_string()),
         id => id.detached(),
     };
     let names = request.subscribed_topic_names.as_ref();
     let pattern = request.subscribed_topic_regex.as_ref();
+    let said = names.into_iter().flatten().chain(pattern).map(|text| &text.as_bytes()[..]);
+    let mut kept = context.groups.memory().keep(said)?;
     // In order, each once.
-    let topics = names.map(|names| names.iter().map(Str::detached).collect::<BTreeSet<Str>>());
-    Heartbeat {
+    let topics = names.map(|names| names.iter().map(|name| kept.take_text(name)).collect::<BTreeSet<Str>>());
+    let pattern = pattern.map(|pattern| kept.take_text(pattern));
+    Ok(Heartbeat {
         member,
         epoch: request.member_epoch,
         instance: request.instance_id.as_ref().map(Str::detached),
         rack: request.rack_id.as_ref().map(Str::detached),
         rebalance_timeout_ms: Some(request.rebalance_timeout_ms).filter(|timeout| *timeout != -1),
         topics: topics.map(|topics| topics.into_iter().collect()),
-        pattern: pattern.map(|pattern| Resolved { pattern: pattern.detached(), topics: Vec::new() }),
+        pattern: pattern.map(|pattern| Resolved { pattern, topics: Vec::new() }),
         assignor: request.server_assignor.as_ref().map(Str::detached),
         owned: request.topic_partitions.as_deref().map(partitions_of),
         client_id: caller.client_id,
         client_host: caller.client_host,
-    }
+    })
 }
 
 /// The regular expression of a heartbeat of [`beat_of`], if there is one.

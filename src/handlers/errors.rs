@@ -208,6 +208,8 @@ pub(super) fn of_group(error: GroupError) -> ErrorCode {
         GroupError::PositionTooLarge => ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
         // Limits of the operator's that Kafka does not have.
         GroupError::MemberTooLarge | GroupError::TooManyGroups => ErrorCode::POLICY_VIOLATION,
+        // What all clients come back from after a while.
+        GroupError::NoMemory => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
         // As in Kafka: there is no group of that protocol.
         GroupError::NotUpgraded(_) => ErrorCode::GROUP_ID_NOT_FOUND,
         GroupError::InvalidHeartbeat(_) => ErrorCode::INVALID_REQUEST,
@@ -261,6 +263,20 @@ pub(super) fn of_answer(answer: Result<Result<(), GroupError>, Unavailable>) -> 
 pub(super) fn of_find(error: &FindError) -> ErrorCode {
     match error {
         FindError::Topic(_) | FindError::NoLeader => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+    }
+}
+
+/// What it is called when there is no id for a producer: what every client asks again about. A Java producer takes
+/// `REQUEST_TIMED_OUT` for the end.
+pub(super) fn of_no_producer_id(error: &ProposeError) -> ErrorCode {
+    match error {
+        ProposeError::NotLeader { .. }
+        | ProposeError::Unknown(_)
+        | ProposeError::Timeout { .. }
+        | ProposeError::Stopped(_) => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+        ProposeError::Rejected(_) | ProposeError::TooLarge { .. } | ProposeError::Level { .. } => {
+            of_propose(error)
+        }
     }
 }
 

@@ -47,8 +47,12 @@ pub(crate) fn join(
 ) -> impl Future<Output = JoinGroupResponse> + Send + 'static {
     let asked_id = request.member_id.detached();
     let group = request.group_id.detached();
-    let admitted = admit(&context, &request, &caller);
-    let join = admitted.map(|()| join_of(&context, request, caller, version));
+    let admitted = admit(&context, &request, &caller).map_err(errors::of_group);
+    let prepared = admitted.and_then(|()| {
+        let shard = context.groups.shard_of(&group).map_err(|error| errors::of_unavailable(&error))?;
+        let join = join_of(&context, request, caller, version).map_err(errors::of_group)?;
+        Ok((shard, join))
+    });
     async move {
         let refused = |error_code, member_id| JoinGroupResponse {
             error_code,
@@ -56,13 +60,9 @@ pub(crate) fn join(
             protocol_name: (version < VERSION_NULL_PROTOCOL).then_some(Str::EMPTY),
             ..JoinGroupResponse::default()
         };
-        let join = match join {
-            Ok(join) => join,
-            Err(error) => return refused(errors::of_group(error), asked_id),
-        };
-        let shard = match context.groups.shard_of(&group) {
-            Ok(shard) => shard,
-            Err(error) => return refused(errors::of_unavailable(&error), asked_id),
+        let (shard, join) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return refused(error, asked_id),
         };
         match shard.join(group, join).await {
             Ok(Ok(joined)) => joined_response(joined, version),
@@ -90,7 +90,17 @@ fn admit(context: &Context, request: &JoinGroupRequest, caller: &Caller) -> Resu
     admitted
 }
 
-fn join_of(context: &Context, request: JoinGroupRequest, caller: Caller, version: i16) -> Join {
+fn join_of(
+    context: &Context,
+    request: JoinGroupRequest,
+    caller: Caller,
+    version: i16,
+) -> Result<Join, GroupError> {
+    let said = request.protocols.iter();
+    let said = said.flat_map(|protocol| [&protocol.name.as_bytes()[..], &protocol.metadata[..]]);
+    let mut kept = context.groups.memory().keep(said).inspect_err(|_| {
+        context.groups.metrics().members_refused.inc();
+    })?;
     let instance = request.group_instance_id.map(|instance| instance.detached());
     let name = instance.as_ref().unwrap_or(&caller.client_id);
     let session_timeout = millis(request.session_timeout_ms);
@@ -100,7 +110,7 @@ fn join_of(context: &Context, request: JoinGroupRequest, caller: Caller, version
         timeout => millis(timeout),
     };
     let protocols = request.protocols.iter();
-    Join {
+    Ok(Join {
         member_id: request.member_id.detached(),
         fresh_id: fresh_id(name, context.world.rng.uuid()),
         protocol_type: request.protocol_type.detached(),
@@ -110,13 +120,13 @@ fn join_of(context: &Context, request: JoinGroupRequest, caller: Caller, version
             rebalance_timeout,
             session_timeout,
             protocols: protocols
-                .map(|protocol| (protocol.name.detached(), Bytes::copy_from_slice(&protocol.metadata)))
+                .map(|protocol| (kept.take_text(&protocol.name), kept.take(protocol.metadata.len())))
                 .collect(),
         },
         needs_known_id: version >= VERSION_KNOWN_ID,
         may_skip_assignment: version >= VERSION_SKIP_ASSIGNMENT,
         instance,
-    }
+    })
 }
 
 /// Kafka's form of a member's id. Of a name that could make it too long for a string only the beginning is taken: what tells ids

@@ -23,7 +23,7 @@ pub(crate) async fn init(context: Arc<Context>, request: InitProducerIdRequest) 
             response.producer_id = id.0;
             response.producer_epoch = 0;
         }
-        Err(error) => response.error_code = errors::of_propose(&error),
+        Err(error) => response.error_code = errors::of_no_producer_id(&error),
     }
     response
 }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use aquifer_protocol::messages::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use aquifer_protocol::messages::delete_groups::DeleteGroupsRequest;
 use aquifer_protocol::messages::describe_groups::DescribeGroupsRequest;
 use aquifer_protocol::messages::find_coordinator::FindCoordinatorRequest;
@@ -364,6 +365,10 @@ async fn the_topic_of_groups_is_the_brokers_own() {
     let topic = Topic { name, id: found.topic_id };
     let refused = client.produce(&topic, 0, &batch(&["poison"])).await;
     assert_eq!(refused.error_code, ErrorCode::INVALID_TOPIC_EXCEPTION);
+    // A group is found by its name and the number of partitions.
+    let grow = CreatePartitionsTopic { name: topic.name.clone(), count: 8, assignments: None };
+    let request = CreatePartitionsRequest { topics: vec![grow], timeout_ms: 30_000, ..Default::default() };
+    assert_eq!(client.call(3, &request).await.results[0].error_code, ErrorCode::INVALID_REQUEST);
     coordinator(&mut client, "g", 4).await;
     node.stop().await;
 }
@@ -397,6 +402,39 @@ async fn a_member_that_says_too_much_is_refused() {
     let many = JoinGroupRequest { protocols, ..join_request("g", "", 9) };
     assert_eq!(client.call(9, &many).await.error_code, ErrorCode::POLICY_VIOLATION);
     assert_eq!(join(&mut client, "g", 9).await.error_code, ErrorCode::NONE);
+    node.stop().await;
+}
+
+/// What members say is remembered within what there is for all of them, and given back when they leave.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_finds_no_room_for_what_it_says_is_asked_to_come_again() {
+    let node = Node::start(&[SETS[0], SETS[1], "group.members.bytes.max=1048576"]).await;
+    let mut client = node.client().await;
+    let wordy = |group: &str| {
+        let metadata = Bytes::from(vec![0; 700_000]);
+        let protocols = vec![JoinGroupRequestProtocol { name: Str::from("range"), metadata }];
+        JoinGroupRequest { protocols, ..join_request(group, "", 3) }
+    };
+    for group in ["first", "second", "third"] {
+        coordinator(&mut client, group, 4).await;
+    }
+    let first = client.call(3, &wordy("first")).await;
+    assert_eq!(first.error_code, ErrorCode::NONE);
+    let second = client.call(3, &wordy("second")).await;
+    assert_eq!(second.error_code, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+    assert_eq!(
+        join(&mut client, "second", 9).await.error_code,
+        ErrorCode::NONE,
+        "who says little finds room"
+    );
+    let leave = LeaveGroupRequest {
+        group_id: Str::from("first"),
+        member_id: first.member_id.clone(),
+        members: Vec::new(),
+    };
+    assert_eq!(client.call(2, &leave).await.error_code, ErrorCode::NONE);
+    drop(first);
+    assert_eq!(client.call(3, &wordy("third")).await.error_code, ErrorCode::NONE);
     node.stop().await;
 }
 

@@ -71,6 +71,14 @@ impl Book {
         heard
     }
 
+    /// Puts off a member's deadline, although what it says is not heard: there is no room for it.
+    pub(crate) fn consumer_is_alive(&mut self, id: &Str, member: &Str, epoch: i32, now: Now) {
+        let around = super::around(&self.topics, self.rules, now);
+        if let Some(Members::Consumer(group)) = self.groups.get_mut(id).map(|group| &mut group.members) {
+            group.is_alive(member, epoch, around);
+        }
+    }
+
     /// Whether members of the group subscribe to this regular expression already, so that it is known what it matches.
     pub(crate) fn knows_pattern(&self, id: &str, pattern: &str) -> bool {
         match self.groups.get(id).map(|group| &group.members) {

@@ -373,7 +373,7 @@ impl ClassicGroup {
                 best = Some(name);
             }
         }
-        best.cloned()
+        best.map(Str::detached)
     }
 
     /// All members, as their leader is told of them.

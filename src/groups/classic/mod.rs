@@ -18,6 +18,7 @@ use aquifer_protocol::Str;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::counts::Counts;
 use super::effects::{Effects, JoinRefused, Now};
 use super::error::GroupError;
 use super::record::{GroupValue, Record};
@@ -130,7 +131,7 @@ pub(crate) struct ClassicGroup {
     members: BTreeMap<Str, Member>,
     instances: HashMap<Str, Str>,
     /// How many members can do each protocol.
-    knowing: HashMap<Str, usize>,
+    knowing: Counts,
     /// What the members of the last generation said that they read; for a group in between two, that is the best there is.
     subscribed: Subscribed,
     /// When members of the generation that have not asked what to read are given up; `None` if all have.
@@ -152,7 +153,7 @@ impl ClassicGroup {
             leader: None,
             members: BTreeMap::new(),
             instances: HashMap::new(),
-            knowing: HashMap::new(),
+            knowing: Counts::default(),
             subscribed: Subscribed::Unknown,
             sync_until: None,
             pending: BTreeMap::new(),
@@ -327,24 +328,19 @@ impl ClassicGroup {
 
     fn learn(&mut self, profile: &Profile) {
         for name in profile.names() {
-            *self.knowing.entry(name.clone()).or_default() += 1;
+            self.knowing.add(name);
         }
     }
 
     fn unlearn(&mut self, profile: &Profile) {
         for name in profile.names() {
-            if let Some(count) = self.knowing.get_mut(name) {
-                *count -= 1;
-                if *count == 0 {
-                    self.knowing.remove(name);
-                }
-            }
+            self.knowing.remove(name);
         }
     }
 
     /// Whether all members can do a protocol.
     fn is_common(&self, protocol: &Str) -> bool {
-        self.knowing.get(protocol) == Some(&self.members.len())
+        !self.members.is_empty() && self.knowing.of(protocol) == self.members.len()
     }
 
     /// What is stored of it as it stands.

@@ -5,12 +5,13 @@
 //! here. That it has a step to go it learns by Heartbeat, which tells it to join again. From then on it has its rebalance timeout to
 //! do so, and as long again to ask what to read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use aquifer_protocol::Str;
 use bytes::Bytes;
 
 use super::super::classic::{self, Join, Sync, duration, millis};
+use super::super::counts::Counts;
 use super::super::effects::{Effects, Joined, Synced};
 use super::super::embedded::{self, Named, Subscription};
 use super::super::error::GroupError;
@@ -25,7 +26,7 @@ use crate::config::Migration;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Classics {
     pub(super) count: usize,
-    knowing: BTreeMap<Str, usize>,
+    knowing: Counts,
 }
 
 impl Classics {
@@ -34,7 +35,7 @@ impl Classics {
         let Some(classic) = &profile.classic else { return };
         self.count += 1;
         for name in names(classic) {
-            *self.knowing.entry(name.clone()).or_default() += 1;
+            self.knowing.add(name);
         }
     }
 
@@ -43,18 +44,13 @@ impl Classics {
         let Some(classic) = &profile.classic else { return };
         self.count -= 1;
         for name in names(classic) {
-            if let Some(count) = self.knowing.get_mut(name) {
-                *count -= 1;
-                if *count == 0 {
-                    self.knowing.remove(name);
-                }
-            }
+            self.knowing.remove(name);
         }
     }
 
     /// Whether all of them can do a protocol.
     fn all_know(&self, name: &Str) -> bool {
-        self.knowing.get(name).copied().unwrap_or(0) == self.count
+        self.knowing.of(name) == self.count
     }
 }
 

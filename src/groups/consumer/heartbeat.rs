@@ -128,6 +128,15 @@ impl ConsumerGroup {
         Ok(Heard { epoch: member.current.epoch, assigned, stale: None })
     }
 
+    /// A member of this epoch is there, whatever it says.
+    pub(crate) fn is_alive(&mut self, id: &Str, epoch: i32, around: Around<'_>) {
+        let member = self.members.get_mut(id).filter(|member| member.current.epoch == epoch);
+        if let Some(member) = member {
+            member.hear(&self.id, around);
+            sooner(&mut self.wake, member.next_deadline());
+        }
+    }
+
     /// Judges whether whoever speaks may, and has it begin anew if it joins and was there before.
     fn let_in(
         &mut self,

@@ -280,7 +280,8 @@ impl ConsumerGroup {
             Said::Current { member, value } => self.set_current(member, value, around),
             Said::Pattern { pattern, value } => {
                 match value {
-                    Some(matching) => self.patterns.insert(pattern, matching),
+                    // It may outlive the member that said it.
+                    Some(matching) => self.patterns.insert(pattern.detached(), matching),
                     None => self.patterns.remove(&pattern),
                 };
                 self.matched = None;
