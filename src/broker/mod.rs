@@ -147,7 +147,9 @@ impl Broker {
         let sockets = Sockets::bind(config.broker())?;
         let threads = tokio::runtime::Handle::current().metrics().num_workers();
         let background = Pool::start("background", threads).map_err(StartError::Background)?;
+        let mut opened = None;
         let started = Started {
+            opened: &mut opened,
             config,
             world,
             registry: &mut registry,
@@ -163,6 +165,12 @@ impl Broker {
             Err(error) => {
                 // What was started must not outlive the attempt: its locks would be in the way of the next.
                 let _ = back.stop(BACK_PATIENCE).await;
+                // Or the next start would take this end for a crash.
+                if let Some(logs) = opened
+                    && let Err(error) = aquifer_runtime::tasks::blocking(move || logs.close()).await
+                {
+                    tracing::warn!(%error, "cannot close the logs");
+                }
                 let _ = base.stop(BACK_PATIENCE).await;
                 return Err(error);
             }
@@ -275,6 +283,8 @@ fn bind(endpoint: &config::Endpoint) -> Result<Listener, StartError> {
 }
 
 struct Started<'a> {
+    /// Where the logs are told to whoever has to close them if this fails.
+    opened: &'a mut Option<Arc<LogDir>>,
     config: Config,
     world: World,
     registry: &'a mut Registry,
@@ -297,6 +307,7 @@ struct Parts {
 impl Started<'_> {
     async fn assemble(mut self, sockets: &Sockets) -> Result<Parts, StartError> {
         let logs = self.open_logs().await?;
+        *self.opened = Some(logs.clone());
         let broker = self.config.broker().node.id;
         let store =
             store::open(&self.config, &self.world, logs.path(), self.background, self.registry).await?;
@@ -402,6 +413,10 @@ impl Started<'_> {
         let quotas = Arc::new(Quotas::new(options::quotas(&self.config), self.registry));
         quotas.follow(metadata.clone(), self.world.clock, self.back);
         let broker = self.config.broker();
+        let answers = AnswerMemory::new(broker.connections.answer_bytes_max);
+        if let Some(tier) = tier.clone() {
+            answers.make_way_for(tier, self.world.clock, self.back);
+        }
         let context = Arc::new(Context {
             broker: broker.node.id,
             world: self.world.clone(),
@@ -423,7 +438,7 @@ impl Started<'_> {
                 broker.fetch.sessions_max as usize,
                 broker.fetch.session_partitions_max as usize,
             )),
-            answers: AnswerMemory::new(broker.connections.answer_bytes_max),
+            answers,
             metrics: HandlerMetrics::register(self.registry),
         });
         let dispatcher = Arc::new(Dispatcher::new(context, self.registry));

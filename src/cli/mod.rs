@@ -97,7 +97,12 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(cli)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(run(cli));
+            // A start that was given up may wait for a disk or a bucket yet.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(error) => Err(anyhow::Error::new(error).context("cannot start")),
     };
     match outcome {

@@ -27,7 +27,12 @@ pub async fn run(config: Option<Config>) -> anyhow::Result<()> {
     let world = World::system();
     let began = world.clock.now();
     let store = config.broker().tier.as_ref().map(|tier| tier.object_store.to_string());
-    let broker = Broker::start(config, world).await?;
+    let broker = tokio::select! {
+        started = Broker::start(config, world) => started?,
+        // Nothing was promised to anybody yet: as after a crash, the next start takes up what lies there.
+        _ = terminate.recv() => return given_up("SIGTERM"),
+        _ = interrupt.recv() => return given_up("SIGINT"),
+    };
     for address in broker.addresses() {
         tracing::info!(%address, "serving Kafka clients");
     }
@@ -46,5 +51,10 @@ pub async fn run(config: Option<Config>) -> anyhow::Result<()> {
     }
     broker.stop().await?;
     tracing::info!("stopped in order");
+    Ok(())
+}
+
+fn given_up(signal: &str) -> anyhow::Result<()> {
+    tracing::info!("{signal}: the start is given up");
     Ok(())
 }

@@ -7,6 +7,9 @@
 //! other. When all places are taken, whoever has had one the longest, if that is longer than anyone needs who reads, loses it,
 //! and the connection with it. So whoever reads gets on, however many do not.
 //!
+//! An answer with records from the bucket keeps whole chunks of a segment, which may be far more than itself. While loads of chunks
+//! find no room, the oldest of these that has had its time is given up as well.
+//!
 //! Bounded by the budget, and a batch for each place of the reserve.
 
 use std::collections::BTreeMap;
@@ -16,6 +19,8 @@ use std::time::Duration;
 use aquifer_model::ByteCount;
 use aquifer_runtime::budget::{ByteBudget, BytePermit};
 use aquifer_runtime::clock::Clock;
+use aquifer_runtime::tasks::TaskGroup;
+use aquifer_tiering::Tier;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +64,8 @@ struct Lent {
 struct Due {
     taken: Instant,
     at: Instant,
+    /// It keeps chunks.
+    cold: bool,
     recalled: CancellationToken,
 }
 
@@ -86,7 +93,16 @@ struct Reserve {
 struct Taken {
     numbers: u64,
     /// By their number, which is their order.
-    by_number: BTreeMap<u64, (Instant, CancellationToken)>,
+    by_number: BTreeMap<u64, Standing>,
+}
+
+/// Who has a place.
+#[derive(Debug)]
+struct Standing {
+    since: Instant,
+    /// It keeps chunks.
+    cold: bool,
+    recalled: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -113,6 +129,22 @@ impl Held {
                 }
             }
             Holding::Reserve(_) => {}
+        }
+    }
+
+    /// Says that the answer keeps chunks.
+    pub(super) fn keeps_chunks(&self) {
+        match &self.0 {
+            Holding::Budget(loan) => {
+                if let Some(due) = loan.lent.lock().by_number.get_mut(&loan.number) {
+                    due.cold = true;
+                }
+            }
+            Holding::Reserve(place) => {
+                if let Some(standing) = place.reserve.taken.lock().by_number.get_mut(&place.number) {
+                    standing.cold = true;
+                }
+            }
         }
     }
 
@@ -145,7 +177,8 @@ impl AnswerMemory {
 
     fn lend(&self, permit: BytePermit, now: Instant) -> Held {
         let recalled = CancellationToken::new();
-        let due = Due { taken: now, at: now + patience(permit.bytes()), recalled: recalled.clone() };
+        let at = now + patience(permit.bytes());
+        let due = Due { taken: now, at, cold: false, recalled: recalled.clone() };
         let mut lent = self.lent.lock();
         lent.numbers += 1;
         let number = lent.numbers;
@@ -155,11 +188,40 @@ impl AnswerMemory {
 
     /// Recalls the oldest answer that is past its time.
     fn recall(&self, now: Instant) {
-        let mut lent = self.lent.lock();
-        let late = lent.by_number.iter().find(|(_, due)| due.at <= now).map(|(number, _)| *number);
-        if let Some(due) = late.and_then(|number| lent.by_number.remove(&number)) {
-            due.recalled.cancel();
+        self.recall_if(|due| due.at <= now);
+    }
+
+    /// From now on, gives up answers that keep chunks while loads of others find no room.
+    pub(crate) fn make_way_for(&self, tier: Tier, clock: Clock, group: &TaskGroup) {
+        let (memory, cancelled) = (self.clone(), group.cancelled().clone());
+        group.spawn("chunk-recall", async move {
+            loop {
+                tokio::select! {
+                    () = cancelled.cancelled() => return,
+                    () = tier.short_of_memory() => memory.recall_chunks(clock.now()),
+                }
+            }
+        });
+    }
+
+    /// Recalls the oldest answer that is past its time and keeps chunks.
+    fn recall_chunks(&self, now: Instant) {
+        if self.recall_if(|due| due.cold && due.at <= now) {
+            return;
         }
+        let mut taken = self.reserve.taken.lock();
+        let late = |standing: &Standing| standing.cold && now.duration_since(standing.since) >= LEAVE_MAX;
+        let late = taken.by_number.iter().find(|(_, standing)| late(standing)).map(|(number, _)| *number);
+        if let Some(standing) = late.and_then(|number| taken.by_number.remove(&number)) {
+            standing.recalled.cancel();
+        }
+    }
+
+    fn recall_if(&self, is_due: impl Fn(&Due) -> bool) -> bool {
+        let mut lent = self.lent.lock();
+        let late = lent.by_number.iter().find(|(_, due)| is_due(due)).map(|(number, _)| *number);
+        let late = late.and_then(|number| lent.by_number.remove(&number));
+        late.inspect(|due| due.recalled.cancel()).is_some()
     }
 
     /// Takes a place in the reserve, if there is one or somebody has had one for too long.
@@ -167,15 +229,14 @@ impl AnswerMemory {
         let mut taken = self.reserve.taken.lock();
         if taken.by_number.len() >= self.reserve.places {
             let oldest = taken.by_number.first_entry()?;
-            if now.duration_since(oldest.get().0) < HOLD_MIN {
+            if now.duration_since(oldest.get().since) < HOLD_MIN {
                 return None;
             }
-            let (_, recalled) = oldest.remove();
-            recalled.cancel();
+            oldest.remove().recalled.cancel();
         }
         taken.numbers += 1;
         let (number, recalled) = (taken.numbers, CancellationToken::new());
-        taken.by_number.insert(number, (now, recalled.clone()));
+        taken.by_number.insert(number, Standing { since: now, cold: false, recalled: recalled.clone() });
         Some(Held(Holding::Reserve(Place { reserve: self.reserve.clone(), number, recalled })))
     }
 }
@@ -206,6 +267,25 @@ mod tests {
         drop(small);
         assert!(memory.take(ByteCount::mib(1), clock).now_or_never().is_some());
         assert!(large.recalled().now_or_never().is_none(), "nobody needed its room");
+    }
+
+    #[tokio::test]
+    async fn of_answers_that_keep_chunks_the_oldest_that_had_its_time_makes_way() {
+        let memory = AnswerMemory::new(ByteCount::mib(16));
+        let now = Clock::system().now();
+        let long_ago = now - Duration::from_secs(4);
+        let hot = memory.try_take(ByteCount::mib(1), long_ago).expect("there is room");
+        let cold = memory.try_take(ByteCount::mib(1), long_ago).expect("there is room");
+        let young = memory.try_take(ByteCount::mib(1), now).expect("there is room");
+        let place = memory.take_reserve(long_ago).expect("a place");
+        [&cold, &young, &place].into_iter().for_each(Held::keeps_chunks);
+        let recalled = || [&hot, &cold, &young, &place].map(|held| held.recalled().now_or_never().is_some());
+        memory.recall_chunks(now);
+        assert_eq!(recalled(), [false, true, false, false]);
+        memory.recall_chunks(now);
+        assert_eq!(recalled(), [false, true, false, true]);
+        memory.recall_chunks(now);
+        assert_eq!(recalled(), [false, true, false, true], "nobody else has had its time");
     }
 
     #[tokio::test]

@@ -108,7 +108,7 @@ fn limits(request: &FetchRequest, now: Instant, context: &Context, charges: Opti
         } else {
             Isolation::ReadUncommitted
         },
-        bytes_min: usize::try_from(positive(request.min_bytes).min(quota_max.get())).unwrap_or(usize::MAX),
+        bytes_min: usize::try_from(positive(request.min_bytes).min(bytes_max.get())).unwrap_or(usize::MAX),
         bytes_max,
         deadline: now + max_wait,
         cold_deadline: now + max_wait.min(fetch.cold_wait_max),

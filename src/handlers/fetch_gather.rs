@@ -87,6 +87,8 @@ struct Cold {
 struct Look {
     answers: Vec<Answer>,
     cold: Vec<Cold>,
+    /// Some of the answers came from the bucket.
+    any_cold: bool,
     /// Room that is left for whoever comes next.
     left: ByteCount,
     used: ByteCount,
@@ -111,12 +113,19 @@ impl Gathering {
             let marks = targets.iter().filter_map(|target| Some(target.replica.as_ref().ok()?.marks()));
             let mut marks: Vec<_> = marks.collect();
             let mut room = self.room(context, targets).await;
+            // As the wait below reckons it.
+            let enough = self.bytes_min > 1 && self.may_be_enough(targets);
             let mut look = self.look(context, targets, &room).await;
             let next = self.read_cold(context, &mut look, &mut marks).await;
             let size = size_of(&look.answers);
             let late = context.world.clock.now() >= self.deadline;
             if late || size >= self.bytes_min || targets.is_empty() || next == Next::Answer {
-                return room.keep(look.answers);
+                return room.keep(look);
+            }
+            // Batches are given whole, and there may be little memory: what is there can be enough, and what the limits let in less.
+            let is_cut = || look.answers.iter().any(|answer| answer.batches.cut);
+            if enough && size > 0 && next == Next::Wait && is_cut() {
+                return room.keep(look);
             }
             if next == Next::LookAgain {
                 continue;
@@ -128,7 +137,7 @@ impl Gathering {
             drop(room.memory.take());
             let in_time = self.wait_for_more(targets, &mut marks).await;
             if !in_time && size == 0 {
-                return room.keep(look.answers);
+                return room.keep(look);
             }
         }
     }
@@ -265,6 +274,7 @@ impl Gathering {
                     None => break,
                     Some((at, answer)) => {
                         size += answer.batches.size();
+                        look.any_cold |= !answer.batches.slices.is_empty();
                         look.answers[at] = answer;
                         if size >= enough {
                             until = until.min(context.world.clock.now() + STRAGGLERS);
@@ -327,11 +337,17 @@ impl Gathering {
 
 impl Room {
     /// Holds on to what the answers take.
-    fn keep(self, answers: Vec<Answer>) -> Gathered {
+    fn keep(self, look: Look) -> Gathered {
+        let Look { answers, any_cold, .. } = look;
         let size = ByteCount(size_of(&answers) as u64);
         let mut memory = self.memory;
         match &mut memory {
-            Some(held) if size > ByteCount::ZERO => held.shrink_to(size),
+            Some(held) if size > ByteCount::ZERO => {
+                held.shrink_to(size);
+                if any_cold {
+                    held.keeps_chunks();
+                }
+            }
             _ => memory = None,
         }
         Gathered { answers, memory }

@@ -112,26 +112,36 @@ impl Replica {
         isolation: Isolation,
         wait_until: Instant,
     ) -> Result<Option<FoundOffset>, ReadError> {
-        let offsets = self.log().offsets();
-        if offsets.start < offsets.local_start {
-            let tier = tier.ok_or(ReadError::NoTier { local_start: offsets.local_start })?;
-            match tier.offset_for_timestamp(self.partition(), timestamp, wait_until).await? {
-                TimeLookup::Pending => return Err(ReadError::Pending),
-                TimeLookup::NotHere => {}
-                // Deleted a moment ago, and the bucket does not know yet.
-                TimeLookup::Found { offset, .. } if offset < offsets.start => return Err(ReadError::Pending),
-                TimeLookup::Found { offset, timestamp, epoch } => {
-                    return Ok(Some(FoundOffset { offset, timestamp: Some(timestamp), epoch }));
+        loop {
+            let offsets = self.log().offsets();
+            if offsets.start < offsets.local_start {
+                let tier = tier.ok_or(ReadError::NoTier { local_start: offsets.local_start })?;
+                match tier.offset_for_timestamp(self.partition(), timestamp, wait_until).await? {
+                    TimeLookup::Pending => return Err(ReadError::Pending),
+                    TimeLookup::NotHere => {}
+                    // Deleted a moment ago, and the bucket does not know yet.
+                    TimeLookup::Found { offset, .. } if offset < offsets.start => {
+                        return Err(ReadError::Pending);
+                    }
+                    TimeLookup::Found { offset, timestamp, epoch } => {
+                        return Ok(Some(FoundOffset { offset, timestamp: Some(timestamp), epoch }));
+                    }
                 }
             }
+            let until = self.upper(isolation);
+            let found = self.log().expanding(move |log| log.offset_for_timestamp(timestamp, until)).await?;
+            // What has left this disk meanwhile was looked for in neither place.
+            if self.log().offsets().local_start == offsets.local_start {
+                return Ok(found.map(|found| FoundOffset {
+                    offset: found.offset,
+                    timestamp: Some(found.timestamp),
+                    epoch: found.epoch,
+                }));
+            }
+            if self.world().clock.now() >= wait_until {
+                return Err(ReadError::Pending);
+            }
         }
-        let until = self.upper(isolation);
-        let found = self.log().expanding(move |log| log.offset_for_timestamp(timestamp, until)).await?;
-        Ok(found.map(|found| FoundOffset {
-            offset: found.offset,
-            timestamp: Some(found.timestamp),
-            epoch: found.epoch,
-        }))
     }
 
     async fn max_timestamp(

@@ -81,6 +81,8 @@ pub(crate) struct Batches<B> {
     pub(crate) slices: Vec<B>,
     /// The aborted transactions that overlap them; `None` for a reader that does not ask.
     pub(crate) aborted: Option<Vec<AbortedTxn>>,
+    /// Whether more is there, in the local log, than the limits let in.
+    pub(crate) cut: bool,
 }
 
 /// A read that has to go to the bucket.
@@ -158,14 +160,14 @@ pub(crate) struct Bounds {
 
 impl<B> Default for Batches<B> {
     fn default() -> Batches<B> {
-        Batches { slices: Vec::new(), aborted: None }
+        Batches { slices: Vec::new(), aborted: None, cut: false }
     }
 }
 
 impl<B: Given> Batches<B> {
     fn empty(isolation: Isolation) -> Batches<B> {
         let aborted = (isolation == Isolation::ReadCommitted).then(Vec::new);
-        Batches { slices: Vec::new(), aborted }
+        Batches { slices: Vec::new(), aborted, cut: false }
     }
 
     /// How many bytes.
@@ -259,7 +261,9 @@ impl Replica {
             let rest = move || gathering.go_on(wait).map(|_| gathering);
             gathering = tasks::blocking(rest).await?;
         }
-        Ok(gathering.batches)
+        let Gathering { mut batches, read, .. } = gathering;
+        batches.cut = read.from < read.until;
+        Ok(batches)
     }
 
     /// Reads from the bucket, waiting until `wait_until` at most. [`ReadError::Pending`] if it has not answered by then; the load
@@ -288,7 +292,7 @@ impl Replica {
             if !read.slices.is_empty() {
                 let aborted = (cold.isolation == Isolation::ReadCommitted).then_some(read.aborted);
                 let slices = read.slices.into_iter().map(B::from).collect();
-                return Ok(Batches { slices, aborted });
+                return Ok(Batches { slices, aborted, cut: false });
             }
             if read.pending {
                 return Err(ReadError::Pending);

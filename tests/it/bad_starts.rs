@@ -7,7 +7,7 @@ use std::time::Duration;
 use aquifer_runtime::World;
 use aquifer_runtime::sockets;
 
-use crate::client::Client;
+use crate::client::{Client, in_time};
 use crate::node::Home;
 use crate::process::{BrokerProcess, Process, broker_args};
 
@@ -220,6 +220,44 @@ async fn a_bucket_that_is_a_missing_folder_is_not_made_up() {
     let broker = BrokerProcess::start(&home).await;
     assert!(other.join("bucket").exists());
     drop(broker);
+}
+
+/// What lies in the bucket would be taken for gone: by retention, by whoever reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_has_records_in_a_bucket_does_not_start_without_it() {
+    let home = Home::tiered(&[]);
+    let broker = BrokerProcess::start(&home).await;
+    broker.process.signal("TERM");
+    assert_eq!(broker.process.ended("a first start").await.code, Some(0));
+    let data = format!("log.dirs={}", home.data().display());
+    let bucket = home.bucket().display().to_string();
+    let without = Home::new(&[&data]);
+    let words = ["tier.object.store is not set", &bucket, "store-adopted"];
+    check(&without, &broker_args(&without, &[]), &[], 1, &words).await;
+    let empty = tempfile::tempdir().expect("a temporary folder");
+    let other = format!("tier.object.store=file://{}", empty.path().display());
+    let words = ["there is no cluster marker in this bucket"];
+    check(&home, &broker_args(&home, &["--set", &other]), &[], 1, &words).await;
+    assert!(home.data().join("clean").exists(), "a start that was refused is no crash");
+    drop(BrokerProcess::start(&home).await);
+}
+
+/// Nothing was promised to anybody yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_waits_can_be_ended() {
+    let home = Home::new(&[]);
+    // It takes connections, and says nothing.
+    let silent = sockets::listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+    let address = silent.local_addr().expect("an address");
+    let url = format!("tier.object.store=s3://bucket/prefix?region=us-east-1&endpoint=http://{address}");
+    let keys = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hush")];
+    let starting = Process::run(&home, &broker_args(&home, &["--set", &url]), &keys);
+    let asked = in_time("the broker asks for the bucket", silent.accept()).await;
+    starting.signal("TERM");
+    let ended = starting.ended("a start that waits").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the start is given up"), "{}", ended.stderr);
+    drop(asked);
 }
 
 /// A bucket that was never seen to work and cannot be reached: the start fails, and soon.

@@ -264,6 +264,31 @@ async fn a_long_poll_wakes_when_enough_has_come() {
     node.stop().await;
 }
 
+/// Batches are given whole, so that what the limits let in may be a little less than what is asked for at least.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_more_than_the_limits_let_in_does_not_wait() {
+    let node = Node::start(&[]).await;
+    let mut client = node.client().await;
+    let topic = client.create("t", 1, &[]).await;
+    let one = batch_of_bytes(1_000);
+    for _ in 0..20 {
+        client.append(&topic, 0, &one).await;
+    }
+    let max_wait_ms = i32::try_from(PATIENCE.as_millis() * 10).expect("minutes");
+    let limit = one.len() as i32 * 5 / 2;
+    let mut asked = wanted(&topic, 0, 0);
+    asked.partitions[0].partition_max_bytes = limit;
+    for (min_bytes, max_bytes) in [(limit, i32::MAX), (limit * 10, limit)] {
+        for version in [4, 12, 18] {
+            let request =
+                FetchRequest { max_wait_ms, min_bytes, max_bytes, ..fetch_request(vec![asked.clone()]) };
+            let told = only_fetched(client.call(version, &request).await);
+            assert_eq!(told.records.len(), one.len() * 2, "v{version} {min_bytes} {max_bytes}");
+        }
+    }
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_poll_ends_empty_when_its_time_is_up() {
     let node = Node::start(&[]).await;

@@ -72,6 +72,13 @@ pub enum AdoptError {
         /// Who asked.
         own: String,
     },
+    /// It is nobody's, and should be this cluster's: it was emptied, or it is another bucket, or a folder that is not mounted.
+    /// Nothing was written.
+    #[error("there is no cluster marker in this bucket, but cluster {own} has records in one")]
+    Unmarked {
+        /// Who asked.
+        own: String,
+    },
     /// The marker makes no sense.
     #[error("{key}: {source}")]
     Format {
@@ -114,14 +121,30 @@ pub async fn read_marker(store: &Store) -> Result<Option<ClusterMarker>, AdoptEr
     Ok(newest(store).await?.map(|(_, marker)| marker))
 }
 
-/// Makes an empty bucket this cluster's, or finds that it is.
-pub async fn adopt(store: &Store, cluster: &str) -> Result<ClusterMarker, AdoptError> {
+/// What a cluster knows of its bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acquaintance {
+    /// It has had none: one that is nobody's becomes its own.
+    First,
+    /// It has records in one: only one with its marker is that.
+    Again,
+}
+
+/// Makes an empty bucket this cluster's if it has none yet, or finds that it is.
+pub async fn adopt(
+    store: &Store,
+    cluster: &str,
+    acquaintance: Acquaintance,
+) -> Result<ClusterMarker, AdoptError> {
     // A lost race shows a marker on the second look; a third would mean that it vanished.
     for _ in 0..3 {
         if let Some((_, found)) = newest(store).await? {
             let own = cluster.to_owned();
             let foreign = found.cluster != own;
             return if foreign { Err(AdoptError::Foreign { found: found.cluster, own }) } else { Ok(found) };
+        }
+        if acquaintance == Acquaintance::Again {
+            return Err(AdoptError::Unmarked { own: cluster.to_owned() });
         }
         let marker = ClusterMarker {
             cluster: cluster.to_owned(),

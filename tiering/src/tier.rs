@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aquifer_model::epochs::EpochEnd;
@@ -16,7 +17,7 @@ use aquifer_runtime::tasks::TaskGroup;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::cluster::{self, AdoptError, ClusterMarker, Identity};
+use crate::cluster::{self, Acquaintance, AdoptError, ClusterMarker, Identity};
 use crate::damage::{DamagedObject, Damages, ScrubMetrics};
 use crate::examine::{Damaged, Examiner};
 use crate::gc::{CollectDepth, Collected, Expired, GcMetrics, Retention, Sweeper};
@@ -28,7 +29,7 @@ use crate::manifest::{Claim, Entry, Manifest, ManifestVersion, TieredUpTo};
 use crate::options::Options;
 use crate::path;
 use crate::read::{ColdRead, ColdRequest, ReadError, ReadMetrics, Reader, Tail, TimeLookup};
-use crate::store::{Store, StoreError};
+use crate::store::{Operation, Store, StoreError};
 use crate::topic::{self, TopicRecord};
 use crate::upload::{SegmentSource, UploadError, UploadMetrics, Uploader};
 
@@ -73,6 +74,8 @@ pub struct Setup {
     pub tasks: TaskGroup,
     /// What it counts.
     pub metrics: Metrics,
+    /// Whether the bucket is known to be this cluster's. If not, nothing is written before [`Tier::trust`].
+    pub adopted: bool,
 }
 
 /// What this process knows of a partition in the bucket.
@@ -105,6 +108,7 @@ struct Inner {
     store: Store,
     identity: Identity,
     options: Options,
+    adopted: AtomicBool,
     views: Mutex<HashMap<TopicPartition, Arc<View>>>,
     uploader: Uploader,
     reader: Reader,
@@ -116,7 +120,7 @@ struct Inner {
 impl Tier {
     /// A tier that knows nothing yet; asks the store nothing.
     pub fn new(setup: Setup) -> Tier {
-        let Setup { store, identity, options, world: _, tasks, metrics } = setup;
+        let Setup { store, identity, options, world: _, tasks, metrics, adopted } = setup;
         let damages = Arc::new(Damages::new(metrics.scrub));
         let reader = Reader::new(store.clone(), options.clone(), tasks, damages.clone(), metrics.read);
         let sweeper = Sweeper {
@@ -134,6 +138,7 @@ impl Tier {
             sweeper,
             views: Mutex::default(),
             damages,
+            adopted: AtomicBool::new(adopted),
             store,
             identity,
             options,
@@ -145,18 +150,39 @@ impl Tier {
         &self.0.store
     }
 
-    /// Makes an empty bucket this cluster's, or finds that it is.
-    pub async fn adopt(&self, cluster: &str) -> Result<ClusterMarker, AdoptError> {
-        cluster::adopt(&self.0.store, cluster).await
+    /// Makes an empty bucket this cluster's if it has none yet, or finds that it is.
+    pub async fn adopt(
+        &self,
+        cluster: &str,
+        acquaintance: Acquaintance,
+    ) -> Result<ClusterMarker, AdoptError> {
+        cluster::adopt(&self.0.store, cluster, acquaintance).await
+    }
+
+    /// From now on the bucket is known to be this cluster's, and written to.
+    pub fn trust(&self) {
+        self.0.adopted.store(true, Ordering::Release);
+    }
+
+    /// A bucket that may be another cluster's is written nothing to, and does not say what there is.
+    fn is_ours(&self) -> Result<(), StoreError> {
+        if self.0.adopted.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let (operation, key) = (Operation::Create, path::cluster().as_str().to_owned());
+        let message = "the bucket was not seen to be this cluster's yet".to_owned();
+        Err(StoreError::Unavailable { operation, key, message })
     }
 
     /// Writes a revision of a topic's record; repeating it is harmless.
     pub async fn record_topic(&self, record: &TopicRecord) -> Result<(), StoreError> {
+        self.is_ours()?;
         topic::record(&self.0.store, self.0.identity.incarnation, record).await
     }
 
     /// Becomes the writer of a partition's manifest. A partition that was never tiered gets its first version.
     pub async fn claim(&self, partition: TopicPartition, epoch: LeaderEpoch) -> Result<Claimed, ClaimError> {
+        self.is_ours().map_err(ManifestError::from)?;
         let claim = Claim::new(&self.0.identity, epoch);
         let (store, view) = (self.0.store.clone(), self.view(partition));
         let writer = ManifestWriter::claim(store, view, claim, self.0.options.commit_deadline).await?;
@@ -170,6 +196,7 @@ impl Tier {
         partition: TopicPartition,
         age_max: Duration,
     ) -> Result<Option<Arc<Manifest>>, ManifestError> {
+        self.is_ours()?;
         self.view(partition).get(age_max).await
     }
 
@@ -204,6 +231,11 @@ impl Tier {
         self.0.reader.copy(&self.view(request.partition), request).await
     }
 
+    /// Waits until reads lack memory that answers given before may hold. For one waiter.
+    pub async fn short_of_memory(&self) {
+        self.0.reader.short_of_memory().await;
+    }
+
     /// Finds the first record at or after a timestamp.
     pub async fn offset_for_timestamp(
         &self,
@@ -211,6 +243,7 @@ impl Tier {
         at: Timestamp,
         wait_until: Instant,
     ) -> Result<TimeLookup, ReadError> {
+        self.is_ours().map_err(|error| ReadError::of_store(&error))?;
         self.0.reader.by_timestamp(&self.view(partition), at, wait_until).await
     }
 
@@ -263,6 +296,7 @@ impl Tier {
 
     /// Writes the last version of each partition of a deleted topic. Its objects go with [`Tier::collect_deleted`].
     pub async fn delete_topic(&self, topic: TopicId, partitions: u32) -> Result<(), ClaimError> {
+        self.is_ours().map_err(ManifestError::from)?;
         let epoch = LeaderEpoch::new(DELETION_EPOCH).expect("the deletion epoch is not negative");
         let claim = Claim::new(&self.0.identity, epoch);
         for partition in partitions_of(topic, partitions) {

@@ -76,7 +76,7 @@ impl Bench {
         let identity =
             Identity { incarnation: Incarnation::FIRST, broker: BrokerId(1), process: self.world.rng.uuid() };
         let (world, tasks) = (self.world.clone(), self.tasks.clone());
-        Tier::new(Setup { store, identity, options, world, tasks, metrics })
+        Tier::new(Setup { store, identity, options, world, tasks, metrics, adopted: true })
     }
 
     fn tier(&self) -> Tier {
@@ -174,6 +174,31 @@ async fn a_first_read_is_answered_early_and_a_jump_fetches_little() {
     let (gets, received) = (bench.switches.gets() - before.0, bench.slow.metrics().received.get() - before.1);
     // One small chunk each, or two where a batch crosses, and an index for each of four segments.
     assert!(gets <= 4 * 2 + 4 && received <= 9 << 20, "{gets} GETs brought {received} bytes");
+}
+
+/// Answers keep the chunks that they are cut from. Whoever lacks that memory says so, and gets on once they are gone.
+#[tokio::test(start_paused = true)]
+async fn what_answers_keep_of_chunks_is_asked_back() {
+    let bench = bench(8).await;
+    let (cache_bytes, loading_bytes) = (ByteCount::mib(8), ByteCount::mib(8));
+    let tier =
+        bench.tier_over(bench.slow.clone(), Options { cache_bytes, loading_bytes, ..Options::default() });
+    let mut kept = Vec::new();
+    let mut at = 0;
+    loop {
+        let read = bench.fetch(&tier, at, FETCH_WAIT).await.unwrap();
+        if read.pending {
+            break;
+        }
+        kept.push(read.slices);
+        // Jumps, each to a chunk of its own.
+        at += 40;
+        assert!(at < bench.end, "all of it was kept within a budget of 16 MiB");
+    }
+    tokio::time::timeout(FETCH_WAIT, tier.short_of_memory()).await.expect("it is said");
+    assert!(bench.fetch(&tier, at, FETCH_WAIT).await.unwrap().pending, "it is kept yet");
+    drop(kept);
+    assert!(!bench.fetch(&tier, at, FETCH_WAIT).await.unwrap().pending);
 }
 
 #[tokio::test(start_paused = true)]

@@ -68,7 +68,8 @@ impl Bench {
             Identity { incarnation: Incarnation::FIRST, broker: BrokerId(1), process: self.world.rng.uuid() };
         let (store, world, tasks) = (self.store.clone(), self.world.clone(), self.tasks.clone());
         let options = Options { manifest_entries_max: 4, manifest_page_entries: 3, ..Options::default() };
-        Tier::new(Setup { store, identity, options, world, tasks, metrics: self.metrics.clone() })
+        let metrics = self.metrics.clone();
+        Tier::new(Setup { store, identity, options, world, tasks, metrics, adopted: true })
     }
 
     /// Changes a byte of an object.

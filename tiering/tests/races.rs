@@ -53,6 +53,7 @@ fn tier(store: Store, broker: u64, process: u64, tasks: &TaskGroup) -> Tier {
         world: World::system(),
         tasks: tasks.clone(),
         metrics,
+        adopted: true,
     })
 }
 

@@ -140,6 +140,7 @@ impl Arena {
             world: self.world.clone(),
             tasks: self.tasks.clone(),
             metrics: Metrics::default(),
+            adopted: true,
         })
     }
 

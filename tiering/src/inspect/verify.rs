@@ -161,11 +161,15 @@ impl Check<'_> {
         });
     }
 
-    /// Objects without a manifest are those of a first upload that has not been named.
+    /// Before anything is uploaded a claim writes a first version, and a deleted partition keeps its last: where there are objects and
+    /// no manifest, it is lost.
     async fn without_manifest(&mut self) -> Result<(), InspectError> {
         let objects = self.objects().await?;
-        let orphans = objects.values().map(orphan);
-        self.report.orphans.extend(orphans);
+        if !objects.is_empty() {
+            let what = format!("there is no manifest, but {} objects are there", objects.len());
+            self.problem(None, what);
+        }
+        self.report.orphans.extend(objects.values().map(orphan));
         Ok(())
     }
 

@@ -5,9 +5,12 @@
 //! fine one (1 MiB) for the first read of a reader that may never come back, so that it is answered early.
 //!
 //! A chunk's bytes count against the budget from before they are asked for until the last slice of them is dropped, be it in
-//! the cache or in an answer on its way out. Each chunk is verified once, as it arrives, by the footer's block checksums.
+//! the cache or in an answer on its way out. A load that waits for its part for long has the cache drop what nobody is to come to,
+//! and says that memory is short: answers that their clients do not take can be given up then. Each chunk is verified once, as it
+//! arrives, by the footer's block checksums.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aquifer_model::{ByteCount, TopicPartition};
 use aquifer_runtime::budget::{ByteBudget, BytePermit};
@@ -19,7 +22,7 @@ use bytes::Bytes;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::filling::{Filling, Fillings};
 use super::flights::{Flight, Flights};
@@ -32,6 +35,11 @@ use crate::object::{BLOCK_BYTES, BlockSums};
 use crate::options::Options;
 use crate::path::Key;
 use crate::store::Store;
+
+/// How long a load waits for memory before it asks for some to be given back, each time.
+const SHORT_AFTER: Duration = Duration::from_millis(100);
+/// The same of one that is read ahead, which nobody may be waiting for yet.
+const SHORT_AFTER_AHEAD: Duration = Duration::from_secs(2);
 
 /// Names a chunk: where it lies in which object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -143,6 +151,8 @@ struct Inner {
     flights: Flights<ChunkKey, Bytes>,
     fillings: Fillings<ChunkKey>,
     budget: ByteBudget,
+    /// Told when a load has waited for the budget for long.
+    short: Notify,
     buffers: Buffers,
     ahead_requests: Semaphore,
     metrics: ReadMetrics,
@@ -181,6 +191,7 @@ impl Chunks {
             flights: Flights::new("cold chunk", tasks),
             fillings: Fillings::default(),
             budget: ByteBudget::new(options.cache_bytes + options.loading_bytes),
+            short: Notify::new(),
             // What one replay has loaded into, the next one finds.
             buffers: Buffers::new(ByteCount(coarse), options.loading_bytes),
             ahead_requests: Semaphore::new(options.ahead_requests_max.max(1)),
@@ -193,6 +204,11 @@ impl Chunks {
     /// The length of a coarse chunk.
     pub(super) fn coarse(&self) -> ByteCount {
         ByteCount(self.0.coarse)
+    }
+
+    /// Waits until a load has waited for memory for long. For one waiter.
+    pub(super) async fn short(&self) {
+        self.0.short.notified().await;
     }
 
     /// A loaded chunk around a position, if there is one.
@@ -308,7 +324,7 @@ impl Inner {
             Urgency::Awaited => None,
             Urgency::Ahead => self.ahead_requests.acquire().await.ok(),
         };
-        let permit = self.budget.take(ByteCount(range.length)).await;
+        let permit = self.room_for(range.length, urgency).await;
         let room = Room::new(range.length, &self.metrics.memory, permit);
         let buffer = self.buffers.take(usize::try_from(range.length).unwrap_or(usize::MAX)).await;
         let into = mark.with(Held { buffer, _room: room });
@@ -317,6 +333,29 @@ impl Inner {
         let mark = Shelfmark { partition, segment: entry.range(), start, length };
         self.keep(key, mark, bytes.clone()).await;
         Ok(bytes)
+    }
+
+    async fn room_for(&self, length: u64, urgency: Urgency) -> BytePermit {
+        let patience = match urgency {
+            Urgency::Awaited => SHORT_AFTER,
+            Urgency::Ahead => SHORT_AFTER_AHEAD,
+        };
+        let mut permit = std::pin::pin!(self.budget.take(ByteCount(length)));
+        loop {
+            if let Ok(permit) = tokio::time::timeout(patience, &mut permit).await {
+                return permit;
+            }
+            self.metrics.memory_waits.inc();
+            let positions = self.readers.positions(self.store.world().clock.now());
+            let going = self.shelf.lock().spare(length, &positions);
+            for key in &going {
+                self.cache.invalidate(key).await;
+            }
+            self.cache.run_pending_tasks().await;
+            if going.is_empty() {
+                self.short.notify_one();
+            }
+        }
     }
 
     async fn keep(&self, key: ChunkKey, mark: Shelfmark, bytes: Bytes) {

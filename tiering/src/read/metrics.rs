@@ -17,6 +17,8 @@ pub struct ReadMetrics {
     pub chunk_bytes: Counter,
     /// Bytes of chunks in memory: being loaded, cached, or on their way to a client.
     pub memory: Gauge,
+    /// Times that a load had waited for memory for long, and asked for some to be given back.
+    pub memory_waits: Counter,
     /// Requests for footers and indexes.
     pub index_gets: Counter,
     /// Objects found damaged.
@@ -35,6 +37,11 @@ impl ReadMetrics {
         registry.register(name("chunk_gets"), "Requests for chunks of logs", self.chunk_gets.clone());
         registry.register(name("chunk_bytes"), "Bytes of chunks of logs received", self.chunk_bytes.clone());
         registry.register(name("memory_bytes"), "Bytes of chunks of logs in memory", self.memory.clone());
+        registry.register(
+            name("memory_waits"),
+            "Times that a load of a chunk had waited for memory for long, and asked for some to be given back",
+            self.memory_waits.clone(),
+        );
         registry.register(name("index_gets"), "Requests for footers and indexes", self.index_gets.clone());
         registry.register(name("corrupt"), "Objects found damaged: alarm", self.corrupt.clone());
         registry.register(name("lost"), "Named objects that are not there: alarm", self.lost.clone());

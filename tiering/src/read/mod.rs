@@ -73,6 +73,13 @@ const MOVED_MAX: usize = 3;
 /// Lookups by time that open a batch at the same time. Each may expand it to 128 MiB.
 const LOOKUPS_MAX: usize = 2;
 
+/// A read that fails: since when, and when it was last seen to.
+#[derive(Debug, Clone, Copy)]
+struct Failing {
+    since: Instant,
+    seen: Instant,
+}
+
 /// Reads all partitions. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Reader(Arc<Inner>);
@@ -88,8 +95,8 @@ struct Inner {
     readers: Arc<Readers>,
     manifests: Flights<(TopicPartition, Duration), Option<Arc<Manifest>>>,
     entries: Flights<(TopicPartition, Offset), Option<Arc<Entry>>>,
-    /// Since when what a reader waits for fails.
-    failing: Mutex<HashMap<(TopicPartition, Offset), Instant>>,
+    /// What readers wait for and fails.
+    failing: Mutex<HashMap<(TopicPartition, Offset), Failing>>,
     /// A place for each lookup that opens batches.
     lookups: Arc<Semaphore>,
     damages: Arc<Damages>,
@@ -158,6 +165,11 @@ impl Reader {
         &self.0.pages
     }
 
+    /// Waits until a load has waited for memory for long. For one waiter.
+    pub(crate) async fn short_of_memory(&self) {
+        self.0.chunks.short().await;
+    }
+
     /// Reads from an offset on.
     pub async fn read(&self, view: &Arc<View>, request: ColdRequest) -> Result<ColdRead, ReadError> {
         self.read_within(Reach::FromLogStart, view, request).await
@@ -222,19 +234,21 @@ impl Reader {
     /// Since when what this request waits for fails; said once when it begins.
     fn failing_since(&self, request: ColdRequest, failure: Option<&str>, now: Instant) -> Option<Instant> {
         let place = (request.partition, request.offset);
+        // A reader that never came back leaves its failure behind: it says nothing of the store as it is now.
+        let forgotten = 2 * self.0.options.read_deadline;
         let mut failing = self.0.failing.lock();
-        let known = failing.get(&place).copied();
-        if let (None, Some(message)) = (known, failure) {
-            tracing::warn!(partition = %request.partition, offset = %request.offset, message, "cold read fails");
-            if failing.len() >= self.0.options.streams_max {
-                // Readers that never came back.
-                let forgotten = 2 * self.0.options.read_deadline;
-                failing.retain(|_, since| now.duration_since(*since) < forgotten);
-            }
-            failing.insert(place, now);
-            return Some(now);
+        let known = failing.get_mut(&place).filter(|known| now.duration_since(known.seen) < forgotten);
+        if let Some(known) = known {
+            known.seen = now;
+            return Some(known.since);
         }
-        known
+        let message = failure?;
+        tracing::warn!(partition = %request.partition, offset = %request.offset, message, "cold read fails");
+        if failing.len() >= self.0.options.streams_max {
+            failing.retain(|_, known| now.duration_since(known.seen) < forgotten);
+        }
+        failing.insert(place, Failing { since: now, seen: now });
+        Some(now)
     }
 
     /// An object was not there. If a fresh manifest still names what covers the offset by that key, it is lost.

@@ -104,6 +104,27 @@ impl<K: Clone + PartialEq> Shelf<K> {
         going
     }
 
+    /// Gives what may go, up to so many bytes, because no reader is to come to it.
+    #[must_use]
+    pub(super) fn spare(&mut self, bytes: u64, positions: &Positions) -> Vec<K> {
+        let mut spent = Vec::new();
+        self.appraise(positions, |partition, place, worth| {
+            if let Worth::Spent(used) = worth {
+                spent.push((used, partition, place));
+            }
+        });
+        spent.sort_unstable_by_key(|(used, ..)| *used);
+        let (mut left, mut going) = (bytes, Vec::new());
+        for (_, partition, place) in spent {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(place.1);
+            going.extend(self.remove(partition, place));
+        }
+        going
+    }
+
     /// The cache has dropped it by itself.
     pub(super) fn forget(&mut self, mark: &Shelfmark, key: &K) {
         let chunks = self.partitions.get(&mark.partition);

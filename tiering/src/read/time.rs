@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{ColdRequest, ReadError, Reader, Stop};
 use crate::manifest::locate::{self, Located};
 use crate::manifest::view::View;
-use crate::manifest::{Entry, Manifest};
+use crate::manifest::{Entry, Manifest, PageRef};
 
 /// How much is looked through at once.
 const SCAN_BYTES: ByteCount = ByteCount::mib(1);
@@ -56,34 +56,39 @@ impl Reader {
         };
         let mut from = manifest.log_start();
         let lookup = async {
-            // A compacted segment may have lost the record that made it match: then the next one is tried.
-            while let Some(entry) = self.entry_by_timestamp(&manifest, at, from).await? {
+            loop {
+                let entry = match locate::by_timestamp(&manifest, at, from) {
+                    Located::Nowhere => return Ok(TimeLookup::NotHere),
+                    Located::Entry(entry) => Arc::new(entry.clone()),
+                    Located::Page(page) => match self.entry_in(&manifest, page, at, from).await? {
+                        Some(entry) => entry,
+                        // What made the page match lies before `from`: what follows the page may match as well.
+                        None => {
+                            from = page.range.next;
+                            continue;
+                        }
+                    },
+                };
+                // A compacted segment may have lost the record that made it match: then the next one is tried.
                 match self.scan(view, &entry, at, from, wait_until).await? {
                     TimeLookup::NotHere => from = entry.range().next,
                     found => return Ok(found),
                 }
             }
-            Ok(TimeLookup::NotHere)
         };
         tokio::time::timeout_at(wait_until, lookup).await.unwrap_or(Ok(TimeLookup::Pending))
     }
 
-    async fn entry_by_timestamp(
+    async fn entry_in(
         &self,
         manifest: &Manifest,
+        page: &PageRef,
         at: Timestamp,
         from: Offset,
     ) -> Result<Option<Arc<Entry>>, ReadError> {
-        let found = match locate::by_timestamp(manifest, at, from) {
-            Located::Nowhere => None,
-            Located::Entry(entry) => Some(entry.clone()),
-            Located::Page(page) => {
-                let entries = self.0.pages.get(manifest.partition(), page).await;
-                let entries = entries.map_err(|error| ReadError::of_manifest(&error))?;
-                locate::entry_by_timestamp(&entries, at, from).cloned()
-            }
-        };
-        Ok(found.map(Arc::new))
+        let entries = self.0.pages.get(manifest.partition(), page).await;
+        let entries = entries.map_err(|error| ReadError::of_manifest(&error))?;
+        Ok(locate::entry_by_timestamp(&entries, at, from).cloned().map(Arc::new))
     }
 
     async fn scan(

@@ -202,9 +202,8 @@ fn generic(operation: Operation, key: String, error: &object_store::Error, raw: 
     if let Some(kind) = http_error_kind(error) {
         return match kind {
             // The request never left.
-            HttpErrorKind::Connect | HttpErrorKind::Request => {
-                StoreError::Unavailable { operation, key, message }
-            }
+            HttpErrorKind::Connect => StoreError::Unavailable { operation, key, message },
+            // Also what object_store calls `Request`: a connection that was closed before it answered may have been heard.
             _ => StoreError::Indeterminate { operation, key, message },
         };
     }

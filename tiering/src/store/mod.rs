@@ -214,7 +214,9 @@ impl Store {
             StoreError::Refused { why: Refusal::Region, message, .. } => {
                 OpenError::WrongRegion { bucket, why: message }
             }
-            StoreError::Unavailable { message, .. } => OpenError::Unreachable { at, why: message },
+            StoreError::Unavailable { message, .. } | StoreError::Indeterminate { message, .. } => {
+                OpenError::Unreachable { at, why: message }
+            }
             other => OpenError::Unusable { at, why: other.to_string() },
         }
     }

@@ -16,9 +16,10 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use super::segments::{Recipe, epoch_of, offset_of};
-use crate::cluster::{Identity, Incarnation};
+use crate::cluster::{Acquaintance, AdoptError, Identity, Incarnation};
 use crate::gc::{CollectDepth, Retention};
 use crate::manifest::commit::{ClaimError, CommitError};
+use crate::manifest::load::ManifestError;
 use crate::options::Options;
 use crate::path::DataName;
 use crate::read::{ColdRead, ColdRequest, ReadError, TimeLookup};
@@ -54,6 +55,7 @@ pub async fn run(store: Store, folder: &Path) {
     bench.fences_a_frozen_writer_for_ever().await;
     bench.spills_and_expires().await;
     bench.looks_up_times_and_epochs().await;
+    bench.looks_up_times_behind_a_page_without_a_match().await;
     bench.tells_loss_from_removal().await;
     bench.tells_what_was_cut_short().await;
     bench.keeps_what_went_through_its_grace().await;
@@ -87,16 +89,21 @@ impl Bench {
 
     /// A tier of a process of its own.
     fn tier_with(&self, options: Options) -> Tier {
+        Tier::new(self.setup(options))
+    }
+
+    fn setup(&self, options: Options) -> Setup {
         let world = World::system();
         let process = world.rng.uuid();
-        Tier::new(Setup {
+        Setup {
             store: self.store.clone(),
             identity: Identity { incarnation: Incarnation::FIRST, broker: BrokerId(1), process },
             options,
             world,
             tasks: self.tasks.clone(),
             metrics: Metrics::default(),
-        })
+            adopted: true,
+        }
     }
 
     fn partition(&self) -> TopicPartition {
@@ -318,6 +325,28 @@ impl Bench {
         }
     }
 
+    async fn looks_up_times_behind_a_page_without_a_match(&self) {
+        let (tier, partition) = (self.tier(), self.partition());
+        let mut claimed = tier.claim(partition, epoch_of(0)).await.expect("nobody else claims");
+        for number in 0..12 {
+            let small = Recipe::small(number * 100);
+            // What makes the first page match lies before the log's start.
+            let timestamp = match number {
+                0 => 50_000_000,
+                4 => 40_000_000,
+                _ => small.timestamp,
+            };
+            let recipe = Recipe { timestamp, ..small };
+            claimed.upload(recipe.source(&self.folder)).await.expect("it goes up");
+        }
+        assert!(claimed.manifest().pages().len() >= 2, "older entries lie in pages");
+        claimed.set_log_start(offset_of(100)).await.expect("it is committed");
+        let until = World::system().clock.now() + PATIENCE;
+        let found = self.tier().offset_for_timestamp(partition, Timestamp(30_000_000), until).await;
+        let (offset, timestamp, epoch) = (offset_of(400), Timestamp(40_000_000), Some(epoch_of(0)));
+        assert_eq!(found.expect("it is looked up"), TimeLookup::Found { offset, timestamp, epoch });
+    }
+
     async fn tells_loss_from_removal(&self) {
         let (tier, partition) = (self.tier(), self.partition());
         let mut claimed = tier.claim(partition, epoch_of(0)).await.expect("nobody else claims");
@@ -438,15 +467,26 @@ impl Bench {
     }
 
     async fn belongs_to_one_cluster(&self) {
-        let marker = match self.tier().adopt("first").await {
-            Ok(marker) => marker,
-            Err(crate::cluster::AdoptError::Foreign { .. }) => return,
-            Err(error) => panic!("the marker can be written: {error}"),
-        };
+        match self.tier().adopt("first", Acquaintance::Again).await {
+            Ok(_) | Err(AdoptError::Unmarked { .. }) => {}
+            Err(AdoptError::Foreign { .. }) => return,
+            Err(error) => panic!("it is known whose it is: {error}"),
+        }
+        let marker = self.tier().adopt("first", Acquaintance::First).await;
+        let marker = marker.expect("the marker can be written");
         assert_eq!(marker.incarnation, Incarnation::FIRST);
-        assert_eq!(self.tier().adopt("first").await.expect("it is its own"), marker);
-        let foreign = self.tier().adopt("second").await;
-        assert!(matches!(foreign, Err(crate::cluster::AdoptError::Foreign { .. })), "{foreign:?}");
+        let late = Tier::new(Setup { adopted: false, ..self.setup(options()) });
+        let refused = late.claim(self.partition(), epoch_of(0)).await;
+        let is_put_off = |error: &ClaimError| match error {
+            ClaimError::Manifest(ManifestError::Store(error)) => error.is_transient(),
+            _ => false,
+        };
+        assert!(refused.as_ref().is_err_and(is_put_off), "nothing is written before: {refused:?}");
+        assert_eq!(late.adopt("first", Acquaintance::Again).await.expect("it is its own"), marker);
+        late.trust();
+        late.claim(self.partition(), epoch_of(0)).await.expect("it is its own");
+        let foreign = self.tier().adopt("second", Acquaintance::First).await;
+        assert!(matches!(foreign, Err(AdoptError::Foreign { .. })), "{foreign:?}");
     }
 }
 

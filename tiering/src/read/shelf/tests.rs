@@ -45,6 +45,17 @@ fn without_readers_the_least_recently_used_goes() {
 }
 
 #[test]
+fn what_nobody_is_to_come_to_can_be_spared() {
+    let at = readers(&[(0, &[2])]);
+    let mut shelf = shelf_with(60, &[0, 1, 2, 3]);
+    shelf.used(&mark(0, 0));
+    assert_eq!(shelf.spare(5, &at), [1], "the least recently used");
+    assert_eq!(shelf.spare(50, &at), [0], "what a reader is in, and what lies ahead of it, stays");
+    assert_eq!(shelf.spare(50, &at), Vec::<u64>::new());
+    assert_eq!(shelf.room_ahead(&at), 60 - 20);
+}
+
+#[test]
 fn what_is_behind_all_readers_goes_first_and_then_what_is_farthest_ahead_of_one() {
     let at = readers(&[(0, &[2, 5])]);
     let mut shelf = shelf_with(80, &[0, 1, 2, 3, 4, 5, 6, 7]);
