@@ -1,6 +1,7 @@
 //! The routes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aquifer_runtime::metrics::Registry;
 use aquifer_runtime::sockets::Listener;
@@ -19,6 +20,9 @@ use super::status::StatusSource;
 
 /// What Prometheus expects of a scrape in the OpenMetrics text format.
 const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// How long a stop waits for whoever has sent half a request, or does not read its answer.
+const LAST_ANSWERS_MAX: Duration = Duration::from_secs(3);
 
 /// What the routes read.
 #[derive(Clone)]
@@ -40,11 +44,20 @@ pub(crate) async fn serve(listener: Listener, admin: Admin, tasks: TaskGroup) {
         .route("/api/status", get(status))
         .route("/api/groups", get(groups))
         .with_state(admin);
-    let stopping = tasks.cancelled().clone();
+    let (stopping, stopped) = (tasks.cancelled().clone(), tasks.cancelled().clone());
     let serving = axum::serve(Door::new(listener), router)
         .with_graceful_shutdown(async move { stopping.cancelled().await });
-    if let Err(error) = serving.await {
-        tracing::error!(%error, "admin port failed");
+    let given_up = async {
+        stopped.cancelled().await;
+        tokio::time::sleep(LAST_ANSWERS_MAX).await;
+    };
+    tokio::select! {
+        served = serving => {
+            if let Err(error) = served {
+                tracing::error!(%error, "admin port failed");
+            }
+        }
+        () = given_up => tracing::debug!("connections to the admin port were not over in time"),
     }
 }
 

@@ -57,8 +57,10 @@ pub(crate) struct Totals {
     upload_lag_ms: u64,
     /// Files and objects that are damaged and not mended.
     damaged: usize,
-    /// The largest of the partitions': what losing all local disks now would cost.
+    /// The largest of the partitions': what losing all local disks now would cost of those that are tiered.
     exposed_ms: u64,
+    /// Partitions that are not tiered: it would cost all of them.
+    local_only: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,6 +74,8 @@ struct PartitionView {
     topic: String,
     topic_id: String,
     partition: i32,
+    /// Whether its records go to the bucket.
+    tiered: bool,
     role: &'static str,
     /// Why it is offline.
     reason: Option<String>,
@@ -87,7 +91,7 @@ struct PartitionView {
     upload_lag_bytes: u64,
     upload_lag_segments: usize,
     upload_lag_ms: u64,
-    /// How long the oldest record that is only here has been only here, in milliseconds, at most.
+    /// If it is tiered: how long the oldest record that is only here has been only here, in milliseconds, at most.
     exposed_ms: u64,
     upload_failures: u32,
     upload_error: Option<String>,
@@ -248,6 +252,7 @@ impl StatusSource {
             topic: replica.topic().to_string(),
             topic_id: partition.topic.to_string(),
             partition: partition.partition.0,
+            tiered: is_tiered,
             role,
             reason,
             leader_epoch: epoch,
@@ -262,7 +267,7 @@ impl StatusSource {
             upload_lag_bytes: lag.bytes.get(),
             upload_lag_segments: lag.segments,
             upload_lag_ms: lag.oldest.map_or(0, |oldest| now.since(oldest).as_millis() as u64),
-            exposed_ms: exposed(replica, &lag, now).as_millis() as u64,
+            exposed_ms: if is_tiered { exposed(replica, &lag, now).as_millis() as u64 } else { 0 },
             upload_failures: archive.failures,
             upload_error: archive.error,
             damaged: replica.log().damage().iter().map(ToString::to_string).collect(),
@@ -298,6 +303,7 @@ fn totals(partitions: &[PartitionView]) -> Totals {
         totals.upload_lag_segments += partition.upload_lag_segments;
         totals.upload_lag_ms = totals.upload_lag_ms.max(partition.upload_lag_ms);
         totals.exposed_ms = totals.exposed_ms.max(partition.exposed_ms);
+        totals.local_only += usize::from(!partition.tiered);
         // What is in both places is counted once: the rest of the tiered bytes has no other copy.
         let in_both = ByteCount(partition.local_bytes).saturating_sub(ByteCount(partition.upload_lag_bytes));
         totals.only_tiered_bytes += ByteCount(partition.tiered_bytes).saturating_sub(in_both).get();

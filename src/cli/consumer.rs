@@ -292,7 +292,9 @@ impl Consumer {
         let mut batches = Batches::new(&records);
         let mut kept = 0;
         for located in batches.by_ref() {
-            if position.stop.is_some_and(|stop| located.header.base_offset >= stop) {
+            if let Some(stop) = position.stop.filter(|stop| located.header.base_offset >= *stop) {
+                // What lay before may have been compacted away meanwhile.
+                position.next = position.next.max(stop);
                 break;
             }
             kept = located.position + located.header.size();
@@ -312,6 +314,7 @@ impl Consumer {
             Some(Tail::Invalid(error)) => {
                 Err(Failure::Fatal(format!("partition {index}, from offset {from}: {error}")))
             }
+            _ if position.stop.is_some_and(|stop| position.next >= stop) => Ok(()),
             _ => Err(Failure::Fatal(format!("partition {index}: no whole batch came from offset {from} on"))),
         }
     }

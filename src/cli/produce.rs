@@ -19,6 +19,8 @@ const LINGER: Duration = Duration::from_millis(5);
 /// Lines handed over at a time, and how many such heaps may wait.
 const LINES_MAX: usize = 1000;
 const HEAPS_MAX: usize = 8;
+/// The most that a batch is asked to be: with its last record it stays below 2 GiB.
+const BATCH_BYTES_MAX: u64 = 1 << 30;
 /// Longest line. A record this size needs a topic whose `max.message.bytes` allows it.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
@@ -46,7 +48,7 @@ pub struct ProduceArgs {
     #[arg(long, short = 'z', value_enum, default_value = "none")]
     compression: Codec,
     /// Bytes of records at which a batch is sent, uncompressed
-    #[arg(long, default_value_t = ProducerOptions::default().batch_bytes.get(), value_name = "BYTES")]
+    #[arg(long, default_value_t = ProducerOptions::default().batch_bytes.get(), value_parser = clap::value_parser!(u64).range(1..=BATCH_BYTES_MAX), value_name = "BYTES")]
     batch_bytes: u64,
     /// Say nothing at the end
     #[arg(long, short)]

@@ -6,6 +6,7 @@ use aquifer_model::batch::{BatchHeader, HEADER_BYTES};
 use aquifer_model::{ByteCount, Offset, PartitionIndex, TopicPartition, record};
 use aquifer_runtime::World;
 use aquifer_runtime::sockets::Stream;
+use aquifer_tiering::cluster::read_marker;
 use aquifer_tiering::inspect::{Listing, VerifyOptions, cat, list, topic_named, verify};
 use aquifer_tiering::store::StoreMetrics;
 use aquifer_tiering::{Store, StoreOptions};
@@ -127,6 +128,9 @@ impl StoreArgs {
         let metrics = StoreMetrics::default();
         let store = Store::open(&self.object_store, StoreOptions::default(), world.clone(), metrics).await?;
         store.check().await?;
+        let url = &self.object_store;
+        let marker = read_marker(&store).await?;
+        ensure!(marker.is_some(), "no cluster has its records at {url}: is its prefix mistyped?");
         Ok(store)
     }
 }
@@ -193,6 +197,9 @@ impl StatusArgs {
             "if all local disks were lost now, the last {} ms of records would be: they are not in the bucket yet",
             text(&totals["exposed_ms"])
         ))?;
+        if let Some(local_only @ 1..) = totals["local_only"].as_u64() {
+            out.line(format_args!("and all records of {local_only} partitions, which are not tiered"))?;
+        }
         Ok(out.flush()?)
     }
 

@@ -107,3 +107,13 @@ fn the_dashboard_shows_what_is_explained() {
 fn base_name(series: &str) -> &str {
     ["_total", "_bucket"].iter().find_map(|suffix| series.strip_suffix(suffix)).unwrap_or(series)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_request_does_not_keep_a_broker_from_stopping_in_order() {
+    let node = Home::new(&["admin.listen=127.0.0.1:0"]).start().await;
+    let mut stream = Stream::connect(node.admin_address()).await.expect("the admin port is open");
+    stream.write_all(b"GET /live HT").await.expect("it is sent");
+    assert_eq!(get(node.admin_address(), "/live").await.0, 200);
+    node.stop().await;
+    drop(stream);
+}

@@ -385,6 +385,33 @@ async fn records_are_deleted_in_the_cold() {
     bucket_is_sound(&node.stop().await).await;
 }
 
+/// Before anything is uploaded there is a manifest, so that objects without one are no leftovers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_without_manifests_is_not_called_sound() {
+    let node = Home::tiered(&[]).start().await;
+    let mut client = node.client().await;
+    let topic = client.create("t", 1, &[]).await;
+    let written = contents(0, &write(&mut client, &topic, 0, 1_200_000, 23).await);
+    all_is_cold(&node, written.bytes).await;
+    let home = node.stop().await;
+    bucket_is_sound(&home).await;
+    let id = topic.id.to_string();
+    for manifest in objects(&home, &["manifest", &id]) {
+        World::system().disk.remove(&manifest).expect("it is there");
+    }
+    let url = format!("file://{}", home.bucket().display());
+    let ended = Process::run(&home, &["tier", "verify", "--object-store", &url], &[]).ended("verify").await;
+    assert_eq!(ended.code, Some(1), "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.contains("there is no manifest"), "{}", ended.stdout);
+    let url = format!("{url}/mistyped");
+    World::system().disk.create_dir_all(&home.bucket().join("mistyped")).expect("a folder");
+    for command in ["verify", "ls"] {
+        let ended = Process::run(&home, &["tier", command, "--object-store", &url], &[]).ended(command).await;
+        assert_eq!(ended.code, Some(1), "{}{}", ended.stdout, ended.stderr);
+        assert!(ended.stderr.contains("no cluster has its records at"), "{}", ended.stderr);
+    }
+}
+
 /// What a deleted topic had in the bucket goes; a mark that it was deleted stays, for a restore to see.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_topic_leaves_the_bucket_and_a_mark() {

@@ -25,6 +25,8 @@ use crate::cli::producer::init_producer_id;
 /// Bytes of a record's value, and of a batch, if nothing else is asked for.
 const RECORD_BYTES: u32 = 1024;
 const BATCH_BYTES: u32 = 64 << 10;
+/// The most of either: a batch with its records is below 2 GiB.
+const BYTES_MAX: i64 = 1 << 30;
 
 /// Writes pre-encoded batches
 #[derive(Debug, Args)]
@@ -62,10 +64,10 @@ pub(super) struct ProduceArgs {
 #[derive(Debug, Clone, Args)]
 pub(super) struct LoadArgs {
     /// Bytes of a record's value, random ones; without it 1024
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(..=BYTES_MAX), value_name = "BYTES")]
     record_size: Option<u32>,
     /// Bytes of a batch, header included; a larger record has one to itself; without it 65536
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(..=BYTES_MAX), value_name = "BYTES")]
     batch_bytes: Option<u32>,
     /// Give each record a key, of eight random bytes
     #[arg(long)]
