@@ -1,7 +1,7 @@
 //! Aquifer beside Apache Kafka: `cargo xtask bench`, and what the machine itself can do at best: `cargo xtask bench floor`.
 //!
-//! The two run in turn on the same core, with empty data folders, for one case after the other; but all of the matrix by one broker,
-//! then by the other. So it goes in rounds, a pair of each case in a round: a run that has to end early has the same of all. Behind
+//! The two run in turn on the same core: all cases of a lane by one broker, then by the other, since a JVM takes a minute under load to be
+//! as fast as it gets. So it goes in rounds, a pair of each case in a round: a run that has to end early has the same of all. Behind
 //! the last, what a busy machine has spoilt is measured again while there is time. Replays from MinIO stand beside plain GETs: there
 //! is no Kafka that could make them.
 
@@ -33,7 +33,7 @@ mod report;
 
 use canary::{Canary, Verdict};
 use cases::{CASES, Case, MATRIX};
-use contender::{BOTH_CORES, Contender, LOAD_CORE, Programs, Who};
+use contender::{BOTH_CORES, Contender, LOAD_CORE, Lane, Programs, Who};
 use floor::Work;
 use load::Figures;
 use page_cache::Full;
@@ -44,11 +44,14 @@ use standing::{PROBES, Probe};
 const REPEATS_MAX: usize = 2;
 /// How long after the last round something may be begun again.
 const AGAIN_MINUTES: u64 = 60;
+/// How long Kafka is under load before anything of it counts, and Aquifer, which has nothing to compile.
+const WARM_KAFKA_SECONDS: u64 = 60;
+const WARM_AQUIFER: Duration = Duration::from_secs(5);
+/// How long each case goes on before it counts.
+const WARM_CASE: Duration = Duration::from_secs(5);
 /// The most that one second of a case writes, and what brokers need to be left on their disk.
 const BYTES_PER_S_MAX: u64 = 1_500_000_000;
 const SPARE_BYTES: u64 = 12_000_000_000;
-/// How long a broker is warmed up, at the most, that has nothing to compile: Aquifer, and one that has done cases like it before.
-const WARM_ALREADY: Duration = Duration::from_secs(5);
 /// How long a floor is measured beside a case.
 const FLOOR_DURING: Duration = Duration::from_secs(5);
 const FLOOR_BYTES: [usize; 3] = [1 << 20, 64 << 10, 16 << 10];
@@ -58,7 +61,7 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
     let only: String = flags.take("cases", "all".to_owned())?;
     let pairs: usize = flags.take("pairs", 3)?;
     let seconds: u64 = flags.take("seconds", 10)?;
-    let warm: u64 = flags.take("warm", 20)?;
+    let warm: u64 = flags.take("warm", WARM_KAFKA_SECONDS)?;
     let again: u64 = flags.take("again-minutes", AGAIN_MINUTES)?;
     let out: PathBuf = flags.take("out", places::root().join("docs"))?;
     let (network_threads, io_threads) =
@@ -71,7 +74,7 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
     let chosen = chosen(&only)?;
     ensure!(pairs > 0 && seconds > 0, "--pairs and --seconds are 1 or more");
     let programs = contender::programs(built::or_given("release", given)?, (network_threads, io_threads))?;
-    for case in chosen.cases.iter().chain(&chosen.matrix) {
+    for case in &chosen.cases {
         contender::understands(&programs.aquifer, case.words)?;
     }
     if !chosen.replays.is_empty() {
@@ -99,7 +102,8 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
     machine.insert("Kafka's threads".to_owned(), format!("{network_threads} network, {io_threads} io"));
     let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     let command = format!("cargo xtask {command}");
-    let mut report = Report { machine, command, ..Report::default() };
+    let cases = chosen.cases.iter().map(|case| CaseResult::new(case)).collect();
+    let mut report = Report { machine, command, cases, ..Report::default() };
     for round in 1..=pairs {
         println!("\n#### round {round} of {pairs}");
         run.round(&chosen, &mut report, &out)?;
@@ -135,7 +139,6 @@ pub(crate) fn floor(mut flags: Flags) -> Result<()> {
 #[derive(Default)]
 struct Chosen {
     cases: Vec<&'static Case>,
-    matrix: Vec<&'static Case>,
     probes: Vec<&'static Probe>,
     replays: Vec<&'static Replay>,
 }
@@ -154,12 +157,12 @@ const REPLAYS: &[Replay] = &[
 
 fn chosen(only: &str) -> Result<Chosen> {
     let mut chosen = Chosen::default();
-    let count = |it: &Chosen| it.cases.len() + it.matrix.len() + it.probes.len() + it.replays.len();
+    let count = |it: &Chosen| it.cases.len() + it.probes.len() + it.replays.len();
     for name in only.split(',') {
         let found = |known: &str| known == name || name == "all";
         let before = count(&chosen);
         chosen.cases.extend(CASES.iter().filter(|case| found(case.name)));
-        chosen.matrix.extend(MATRIX.iter().filter(|case| found(case.name) || name == "matrix"));
+        chosen.cases.extend(MATRIX.iter().filter(|case| found(case.name) || name == "matrix"));
         chosen.probes.extend(PROBES.iter().filter(|probe| found(probe.name)));
         chosen.replays.extend(REPLAYS.iter().filter(|(known, ..)| found(known)));
         ensure!(count(&chosen) > before, "no such case: {name}");
@@ -182,11 +185,14 @@ impl Run {
     /// A pair of each. What was measured is not lost if the next one fails.
     fn round(&mut self, chosen: &Chosen, report: &mut Report, out: &Path) -> Result<()> {
         self.floors.clear();
-        for (number, case) in chosen.cases.iter().enumerate() {
-            println!("\n== {}: {}", case.name, case.what);
-            let pair = self.pair(|run, who| run.measure(case, who))?;
-            let floor = self.floor_of(case)?;
-            at(&mut report.cases, number, || CaseResult::new(case)).add(pair, floor);
+        for lane in Lane::ALL {
+            let of_lane = |number: &usize| chosen.cases[*number].lane == lane;
+            let numbers: Vec<usize> = (0..chosen.cases.len()).filter(of_lane).collect();
+            let cases: Vec<&Case> = numbers.iter().map(|number| chosen.cases[*number]).collect();
+            for (number, pair) in numbers.into_iter().zip(self.side_by_side(&cases)?) {
+                let floor = self.floor_of(chosen.cases[number])?;
+                report.cases[number].add(pair, floor);
+            }
             report.write(out)?;
         }
         for (number, (name, what, store)) in chosen.replays.iter().enumerate() {
@@ -201,31 +207,22 @@ impl Run {
             at(&mut report.probes, number, || ProbeResult::new(probe)).pairs.push(pair);
             report.write(out)?;
         }
-        if !chosen.matrix.is_empty() {
-            println!("\n== the matrix: size of a record, partitions, acks");
-            let pairs = self.matrix(&chosen.matrix)?;
-            for (number, (case, pair)) in chosen.matrix.iter().zip(pairs).enumerate() {
-                let floor = self.floor_of(case)?;
-                at(&mut report.cases, chosen.cases.len() + number, || CaseResult::new(case)).add(pair, floor);
-            }
-            report.write(out)?;
-        }
         Ok(())
     }
 
-    /// Each pair during which the machine was not quiet once more, but those of the matrix. It takes the place of the first one if
-    /// the machine is quiet now. Says whether there was time for all of them.
+    /// Each pair during which the machine was not quiet once more. It takes the place of the first one if the machine is quiet now.
+    /// Says whether there was time for all of them.
     fn again(
         &mut self,
         chosen: &Chosen,
         report: &mut Report,
         (out, until): (&Path, Instant),
     ) -> Result<bool> {
-        for (case, number) in contended(&report.cases[..chosen.cases.len()], |case| &case.pairs) {
+        for (case, number) in contended(&report.cases, |case| &case.pairs) {
             if !has_time(until, &report.cases[case].name, number) {
                 return Ok(false);
             }
-            let pair = self.pair(|run, who| run.measure(chosen.cases[case], who))?;
+            let pair = self.side_by_side(&[chosen.cases[case]])?.pop().context("a pair was measured")?;
             if pair.contended.is_none() {
                 self.floors.clear();
                 let floor = self.floor_of(chosen.cases[case])?;
@@ -246,8 +243,8 @@ impl Run {
         Ok(true)
     }
 
-    /// Cases that are so much alike that a broker which was warmed up for one is nearly warm for all: the pairs of all of them.
-    fn matrix(&mut self, cases: &[&Case]) -> Result<Vec<Pair<Figures>>> {
+    /// All of them, which are of one lane, by one broker and then by the other.
+    fn side_by_side(&mut self, cases: &[&Case]) -> Result<Vec<Pair<Figures>>> {
         let aquifer = self.measure_all(cases, Who::Aquifer)?;
         let kafka = self.measure_all(cases, Who::Kafka)?;
         let pairs = aquifer.into_iter().zip(kafka);
@@ -259,21 +256,29 @@ impl Run {
     /// All by one broker, one after the other; what each has written goes before the next. With each, why the machine was not quiet.
     fn measure_all(&mut self, cases: &[&Case], who: Who) -> Result<Vec<(Figures, Option<String>)>> {
         let Some(first) = cases.first() else { return Ok(Vec::new()) };
-        let mut before = self.canary.look()?;
+        println!("\n== {} ({})", who.name(), first.lane.name());
+        self.has_room()?;
         let contender = Contender::start(who, first.lane, &self.programs)?;
-        let mut warm = self.warm_of(who);
+        let warm = match who {
+            Who::Aquifer => self.warm.min(WARM_AQUIFER),
+            Who::Kafka => self.warm,
+        };
+        load::warm_up(&contender, warm)?;
+        let mut before = self.canary.look()?;
         let mut all = Vec::new();
         for case in cases {
             self.has_room()?;
-            let figures = load::run(&contender, case, warm, self.during)
+            let figures = load::run(&contender, case, self.warm.min(WARM_CASE), self.during)
                 .with_context(|| format!("{} by {}", case.name, who.name()))?;
             contender.delete_topic(case.name)?;
-            told(who, &figures);
+            told(case, &figures);
             let after = self.canary.look()?;
             let contended = [before, after.clone()].into_iter().find_map(Verdict::contended);
+            if let Some(why) = &contended {
+                println!("   contended: {why}");
+            }
             all.push((figures, contended));
             before = after;
-            warm = self.warm.min(WARM_ALREADY);
         }
         contender.end()?;
         Ok(all)
@@ -323,7 +328,7 @@ impl Run {
     /// Has the page cache full again, and sees that the disk is not.
     fn has_room(&self) -> Result<()> {
         self.cache.as_ref().map(Full::touch).transpose()?;
-        let written = self.during.as_secs() * BYTES_PER_S_MAX + self.warm.as_secs() * load::WARM_BYTES_PER_S;
+        let written = self.during.as_secs() * BYTES_PER_S_MAX + load::WRITTEN_BEFORE_MAX;
         let (free, needed) = (places::free_bytes()?, SPARE_BYTES + written);
         ensure!(
             free > needed,
@@ -332,24 +337,6 @@ impl Run {
             needed / 1_000_000_000
         );
         Ok(())
-    }
-
-    fn measure(&mut self, case: &Case, who: Who) -> Result<Figures> {
-        self.has_room()?;
-        let contender = Contender::start(who, case.lane, &self.programs)?;
-        let figures = load::run(&contender, case, self.warm_of(who), self.during)
-            .with_context(|| format!("{} by {}", case.name, who.name()))?;
-        contender.end()?;
-        told(who, &figures);
-        Ok(figures)
-    }
-
-    /// A JVM compiles while it runs.
-    fn warm_of(&self, who: Who) -> Duration {
-        match who {
-            Who::Aquifer => self.warm.min(WARM_ALREADY),
-            Who::Kafka => self.warm,
-        }
     }
 
     fn floor_of(&mut self, case: &Case) -> Result<Option<f64>> {
@@ -401,10 +388,10 @@ fn contended<T, F>(results: &[T], pairs: impl Fn(&T) -> &[Pair<F>]) -> Vec<(usiz
     results.iter().enumerate().flat_map(places).collect()
 }
 
-fn told(who: Who, figures: &Figures) {
+fn told(case: &Case, figures: &Figures) {
     println!(
-        "   {:<8} {:>7.0} MB/s {:>9.0} records/s  CPU {:.2} s/GB, {:.0} us a request  p50 {:.2} p99 {:.2} p99.9 {:.1} ms",
-        who.name(),
+        "   {:<18} {:>7.0} MB/s {:>9.0} records/s  CPU {:.2} s/GB, {:.0} us a request  p50 {:.2} p99 {:.2} p99.9 {:.1} ms",
+        case.name,
         figures.mb_per_s,
         figures.records_per_s,
         figures.cpu_s_per_gb,
@@ -443,11 +430,11 @@ mod tests {
             kafka: Figures::default(),
             contended: why.map(str::to_owned),
         };
-        let mut results: Vec<CaseResult> = Vec::new();
+        let mut results: Vec<CaseResult> = CASES[..2].iter().map(CaseResult::new).collect();
         for round in 0..2 {
-            for (number, case) in CASES[..2].iter().enumerate() {
+            for (number, result) in results.iter_mut().enumerate() {
                 let why = (round == number).then_some("core 1");
-                at(&mut results, number, || CaseResult::new(case)).add(pair(why), Some(0.5));
+                result.add(pair(why), Some(0.5));
             }
         }
         assert_eq!(results.iter().map(|it| &it.name[..]).collect::<Vec<_>>(), [CASES[0].name, CASES[1].name]);

@@ -66,6 +66,8 @@ pub(crate) enum Lane {
 }
 
 impl Lane {
+    pub(crate) const ALL: [Lane; 3] = [Lane::NoSync, Lane::SyncBeforeAck, Lane::Tiered];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Lane::NoSync => "no sync",

@@ -2,15 +2,23 @@
 
 use super::cases::Case;
 use super::contender::{Contender, Lane};
-use crate::run::{output, shown};
+use crate::run::{command, output, shown};
 use crate::spread::Spread;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-/// How fast it is warmed up, where it writes.
-pub(crate) const WARM_BYTES_PER_S: u64 = 100_000_000;
+/// How fast a case goes on before it counts, where it writes.
+const WARM_BYTES_PER_S: u64 = 100_000_000;
+/// The most that lies on the disk when a case begins to count: its history, and what it has written before.
+pub(crate) const WRITTEN_BEFORE_MAX: u64 = 5_000_000_000;
+/// The load that a broker is warmed up by: slices of writing, each read back.
+const WARM_TOPIC: &str = "warm";
+const WARM_PARTITIONS: usize = 16;
+const WARM_PRODUCE: &str =
+    "produce --record-size 1024 --batch-bytes 16384 --acks 1 --connections 4 --in-flight 4 --rate 300000";
+const WARM_SLICE: Duration = Duration::from_secs(5);
 /// The part of a latency that may be the load's own doing.
 const LATE_SHARE_MAX: f64 = 0.5;
 const REPLAY: &str = "replay --connections 4";
@@ -51,7 +59,23 @@ const LEFT_BYTES_MAX: u64 = 4 << 20;
 const TIERED_DEADLINE: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(100);
 
-/// Prepares a case's topic, warms up, measures, and reads all back.
+/// Has a broker write and read for so long, and forget it: a JVM compiles what it has done often.
+pub(crate) fn warm_up(contender: &Contender, during: Duration) -> Result<()> {
+    let began = Instant::now();
+    for slice in 0.. {
+        if began.elapsed() >= during {
+            break;
+        }
+        let topic = format!("{WARM_TOPIC}-{slice}");
+        contender.create_topic(&topic, WARM_PARTITIONS, LOCAL)?;
+        ask(contender, WARM_PRODUCE, &topic, &[], WARM_SLICE)?;
+        ask(contender, REPLAY, &topic, &[], Duration::ZERO)?;
+        contender.delete_topic(&topic)?;
+    }
+    Ok(())
+}
+
+/// Prepares a case's topic, goes on for a while, measures, and reads all back.
 pub(crate) fn run(contender: &Contender, case: &Case, warm: Duration, during: Duration) -> Result<Figures> {
     let topic = case.name;
     let settings = match case.lane {
@@ -72,6 +96,8 @@ pub(crate) fn run(contender: &Contender, case: &Case, warm: Duration, during: Du
     let is_free = case.words.starts_with("produce") && !case.words.contains("--rate");
     let slow: &[String] = if is_free { &slow } else { &[] };
     let warmed = measure(contender, case, slow, warm)?;
+    // What others have written before is not to be written back at this one's cost.
+    output(&mut command("sync", [""; 0]))?;
     let (before, uploaded) = (contender.cpu()?, contender.bucket_bytes()?);
     let found = measure(contender, case, &[], during)?;
     let cpu = (contender.cpu()? - before).as_secs_f64();

@@ -36,7 +36,7 @@ pub(crate) struct ProbeResult {
     pub(crate) pairs: Vec<Pair<Vec<f64>>>,
 }
 
-/// Both: one directly behind the other, but for the matrix, where they lie some minutes apart.
+/// Both: of a case they lie some minutes apart, of a probe one is directly behind the other.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Pair<T> {
     pub(crate) aquifer: T,
@@ -157,7 +157,7 @@ impl Report {
             "![throughput](benchmarks-throughput.svg)\n\n![processor time](benchmarks-cpu.svg)\n"
         )?;
         page.push_str(HEADER);
-        for case in &self.cases {
+        for case in self.measured() {
             self.row(&mut page, case)?;
         }
         if !self.probes.is_empty() {
@@ -173,7 +173,7 @@ impl Report {
             replay_row(&mut page, replay)?;
         }
         page.push_str("\n## The cases\n\n");
-        for case in &self.cases {
+        for case in self.measured() {
             writeln!(page, "- `{}` ({}): {}. `aquifer {}`", case.name, case.lane, case.what, case.command)?;
             contended(&mut page, &case.pairs)?;
             for (number, pair) in case.pairs.iter().enumerate() {
@@ -197,6 +197,10 @@ impl Report {
             }
         }
         Ok(page)
+    }
+
+    fn measured(&self) -> impl Iterator<Item = &CaseResult> {
+        self.cases.iter().filter(|case| !case.pairs.is_empty())
     }
 
     fn row(&self, page: &mut String, case: &CaseResult) -> Result<()> {
@@ -325,13 +329,12 @@ const PAGE: &str = "\
 # Benchmarks
 
 Aquifer and Apache Kafka, one node of each, in turn on the same core of the same machine; the load has the other core. Every ratio is
-the median of pairs, with the least and the most of them. A pair ran directly one behind the other, and the pairs of a case in rounds
-with those of all others; but the rows of the matrix (`matrix-...`) are measured one after the other by one broker, warmed up anew for
-each, then by the other, so that the two of a pair lie some minutes apart. Before a case is measured Apache Kafka, whose JVM compiles
-while it runs, is warmed up for the `--warm` seconds of the command (20 by default), Aquifer for 5 at most, and so is either for a row of
-the matrix that is not its first. The page cache is kept full of clean pages, loopback is one
+the median of pairs, with the least and the most of them. They are measured in rounds: in each one, all cases of a lane by one broker
+and then by the other, so that the two of a pair lie some minutes apart. Before the first of them counts Apache Kafka, whose JVM
+compiles what it has done often, writes and reads for the `--warm` seconds of the command (60 by default), Aquifer for 5; each case goes on
+for 5 seconds before it counts, and what was written until then is on the disk. The page cache is kept full of clean pages, loopback is one
 of its own with `cubic`; before and behind each pair a fixed piece of work tells whether the machine was quiet, and a pair of a busy
-machine is measured again behind the last round, twice at most and while there is time (no replay is, and none of the matrix); what is
+machine is measured again behind the last round, twice at most and while there is time (no replay is); what is
 busy then, too, is marked by `*`. *By the floor* is by what a bare loop took for the same bytes in the same round, or behind a pair that
 took a busy one's place. Where the load did not keep the rate that it should, or was late by itself, the row is marked by `+`.
 Topics are not tiered unless the case says so, and then to a local folder, Kafka's by its own
