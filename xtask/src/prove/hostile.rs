@@ -45,15 +45,9 @@ const ATTACKS: &[(&str, Run)] = &[
     ("polls", requests::polls),
 ];
 
-/// Limits that an attack of minutes is to meet; uploads that begin before memory has to have settled: they take some, too, and by
-/// default open segments are sealed when they are ten minutes old; and a cache of cold data that is full by then, which by default (384 MiB)
-/// goes on filling with the good client's history until the end. All else is as it is by default.
-const SETTINGS: &[(&str, &str)] = &[
-    ("max.partitions", "2000"),
-    ("tier.roll.ms", "30000"),
-    ("tier.cache.bytes", "67108864"),
-    ("tier.read.ahead.total.bytes", "33554432"),
-];
+/// Limits that an attack of minutes is to meet, and uploads that begin before memory has to have settled: they take some, too, and by
+/// default open segments are sealed when they are ten minutes old. All else is as it is by default.
+const SETTINGS: &[(&str, &str)] = &[("max.partitions", "2000"), ("tier.roll.ms", "30000")];
 
 /// What is to be left of the good client's rate under attack.
 const RATE_SHARE_MIN: f64 = 0.8;
