@@ -214,7 +214,6 @@ impl OpenStore {
         let known = self.record.read()?;
         let acquaintance = if known.is_some() { Acquaintance::Again } else { Acquaintance::First };
         tier.adopt(cluster_id, acquaintance).await?;
-        tier.trust();
         self.adopted.set(1);
         self.store.set_lifecycle().await;
         // One in memory is another each time. On a full disk this waits for the room that uploads make.

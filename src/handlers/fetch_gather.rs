@@ -113,8 +113,6 @@ impl Gathering {
             let marks = targets.iter().filter_map(|target| Some(target.replica.as_ref().ok()?.marks()));
             let mut marks: Vec<_> = marks.collect();
             let mut room = self.room(context, targets).await;
-            // As the wait below reckons it.
-            let enough = self.bytes_min > 1 && self.may_be_enough(targets);
             let mut look = self.look(context, targets, &room).await;
             let next = self.read_cold(context, &mut look, &mut marks).await;
             let size = size_of(&look.answers);
@@ -124,7 +122,7 @@ impl Gathering {
             }
             // Batches are given whole, and there may be little memory: what is there can be enough, and what the limits let in less.
             let is_cut = || look.answers.iter().any(|answer| answer.batches.cut);
-            if enough && size > 0 && next == Next::Wait && is_cut() {
+            if size > 0 && next == Next::Wait && is_cut() && self.may_be_enough(targets) {
                 return room.keep(look);
             }
             if next == Next::LookAgain {

@@ -74,7 +74,7 @@ pub struct Setup {
     pub tasks: TaskGroup,
     /// What it counts.
     pub metrics: Metrics,
-    /// Whether the bucket is known to be this cluster's. If not, nothing is written before [`Tier::trust`].
+    /// Whether the bucket is known to be this cluster's. If not, nothing is written before [`Tier::adopt`] found it to be.
     pub adopted: bool,
 }
 
@@ -150,18 +150,15 @@ impl Tier {
         &self.0.store
     }
 
-    /// Makes an empty bucket this cluster's if it has none yet, or finds that it is.
+    /// Makes an empty bucket this cluster's if it has none yet, or finds that it is. From then on it is written to.
     pub async fn adopt(
         &self,
         cluster: &str,
         acquaintance: Acquaintance,
     ) -> Result<ClusterMarker, AdoptError> {
-        cluster::adopt(&self.0.store, cluster, acquaintance).await
-    }
-
-    /// From now on the bucket is known to be this cluster's, and written to.
-    pub fn trust(&self) {
+        let marker = cluster::adopt(&self.0.store, cluster, acquaintance).await?;
         self.0.adopted.store(true, Ordering::Release);
+        Ok(marker)
     }
 
     /// A bucket that may be another cluster's is written nothing to, and does not say what there is.

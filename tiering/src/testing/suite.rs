@@ -483,7 +483,6 @@ impl Bench {
         };
         assert!(refused.as_ref().is_err_and(is_put_off), "nothing is written before: {refused:?}");
         assert_eq!(late.adopt("first", Acquaintance::Again).await.expect("it is its own"), marker);
-        late.trust();
         late.claim(self.partition(), epoch_of(0)).await.expect("it is its own");
         let foreign = self.tier().adopt("second", Acquaintance::First).await;
         assert!(matches!(foreign, Err(AdoptError::Foreign { .. })), "{foreign:?}");

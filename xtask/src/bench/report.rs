@@ -240,14 +240,14 @@ impl Report {
         const LEFT: f64 = 170.0;
         const WIDTH: f64 = 420.0;
         const ROW: f64 = 46.0;
-        let height = 50.0 + ROW * self.cases.len() as f64;
+        let height = 50.0 + ROW * self.measured().count() as f64;
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"720\" height=\"{height}\" \
              font-family=\"sans-serif\" font-size=\"13\">\n\
              <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
              <text x=\"10\" y=\"24\" font-size=\"15\" fill=\"#202020\">{title}</text>\n"
         );
-        for (number, case) in self.cases.iter().enumerate() {
+        for (number, case) in self.measured().enumerate() {
             let top = 40.0 + ROW * number as f64;
             let spreads = [Who::Aquifer, Who::Kafka].map(|who| (who, case.spread(who, figure)));
             let most = spreads.iter().filter_map(|(_, it)| Some(it.as_ref()?.most)).fold(0.0, f64::max);
