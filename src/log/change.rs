@@ -25,6 +25,7 @@ use super::error::{ChangeError, Corruption, ReadError};
 use super::handle::Log;
 use super::index::{self, IndexMark, WrittenIndex};
 use super::layout;
+use super::loss;
 use super::open_files::FileSlot;
 use super::producers::Producers;
 use super::quarantine::{Cut, cut_tail};
@@ -428,8 +429,7 @@ impl Log {
 
     /// What the log lacks of its end has been settled: the note of it goes, durably.
     fn forget_loss(&self) -> io::Result<()> {
-        self.shared.world.disk.remove(&self.folder.join(layout::LOST))?;
-        self.shared.world.disk.sync_dir(&self.folder)
+        loss::forget(&self.shared.world.disk, &self.folder)
     }
 
     /// Refuses all from now on, syncs, and writes the books a last time if a restart would have more than a little to read again.

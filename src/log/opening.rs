@@ -12,6 +12,7 @@ use super::error::{Corruption, OpenLogError, ReadError};
 use super::gaps::Gaps;
 use super::index;
 use super::layout;
+use super::loss::{self, Loss};
 use super::producers::Producers;
 use super::replay::{Trusted, replay};
 use super::report::{RecoveryFinding, RecoveryReport};
@@ -33,7 +34,7 @@ pub(crate) struct Opening<'a> {
     /// Of the segments on disk, ascending.
     pub(crate) bases: Vec<Offset>,
     /// What it is known to lack of what was acknowledged.
-    pub(crate) lost: Option<String>,
+    pub(crate) lost: Option<Loss>,
     /// Whether there was a checkpoint that cannot be read any more.
     pub(crate) checkpoint_lost: bool,
     /// Whether there is one.
@@ -115,8 +116,7 @@ impl Opening<'_> {
     /// A log that was to start anew: all its segments go.
     fn discard(&mut self) -> Result<(), OpenLogError> {
         if self.lost.take().is_some() {
-            let path = self.folder.join(super::layout::LOST);
-            self.shared.world.disk.remove(&path).map_err(Self::io(&path))?;
+            loss::forget(&self.shared.world.disk, self.folder).map_err(Self::io(self.folder))?;
         }
         for base in std::mem::take(&mut self.bases) {
             self.remove_segment(base)?;

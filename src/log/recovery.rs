@@ -5,7 +5,8 @@
 //! segments are not opened: the checkpoint says what there is to know of them.
 //!
 //! Where the walk meets bytes that are no sound batch, `damage.rs` decides. A torn tail is copied into quarantine and cut. For
-//! corruption nothing is touched: the log ends before it, takes no appends and says so. A closed segment that is missing or
+//! corruption nothing is touched: the log ends before it, takes no appends and says so, and notes the place (`loss.rs`), since to a start
+//! after a reboot it might look torn. A closed segment that is missing or
 //! short keeps nobody from appending; its readers are told, until it is mended.
 //!
 //! A batch whose checksum holds is not cut, wherever its header says that it belongs: the base offset and the leader epoch are under
@@ -33,7 +34,7 @@ use super::error::{Corruption, OpenLogError, ReadError};
 use super::gaps::Gaps;
 use super::index::{self, WrittenIndex};
 use super::layout;
-use super::loss;
+use super::loss::{self, Loss, Place};
 use super::open_files::FileSlot;
 use super::opening::Opening;
 use super::producers::Producers;
@@ -140,7 +141,7 @@ impl Opening<'_> {
             let stop = self.walk_on(&mut tail, &file, size, &mut report)?;
             let next = self.segment_behind(&mut tail, stop.is_end());
             let found = match (stop, next) {
-                (Stop::End, None) => break,
+                (Stop::End, None) => None,
                 (Stop::End, Some(next)) if next == tail.end => {
                     // Rolled after the last checkpoint.
                     unsynced.push((tail.base, file));
@@ -154,24 +155,27 @@ impl Opening<'_> {
                     active = self.shared.files.slot(self.path(next, layout::LOG));
                     continue;
                 }
-                (Stop::End, Some(next)) if next < tail.end => Found::out_of_place(format!(
+                (Stop::End, Some(next)) if next < tail.end => Some(Found::out_of_place(format!(
                     "it reaches to offset {}, where a segment of offset {next} follows",
                     tail.end
-                )),
+                ))),
                 (Stop::End, Some(_)) => {
-                    Found { what: "its last bytes are missing".to_owned(), is_sound: false, since: tail.end }
+                    let what = "its last bytes are missing".to_owned();
+                    Some(Found { what, is_sound: false, since: tail.end })
                 }
-                (Stop::Damage(found), _) => found,
+                (Stop::Damage(found), _) => Some(found),
             };
+            self.forget_what_is_back(&tail)?;
             // Of a log that is known to lack something, nothing is touched.
             if self.lost.is_none()
+                && let Some(found) = found
                 && let Some(corruption) = self.settle(&tail, &file, size, next, found, &mut report)?
             {
                 condition = Condition::Corrupt(corruption);
             }
             break;
         }
-        if let Some(what) = self.lost.take() {
+        if let Some(Loss { what, .. }) = self.lost.take() {
             let (file, position) = (active.path().to_owned(), tail.bytes);
             let corruption = Corruption { file, position, what };
             report.findings.push(RecoveryFinding::Corrupt(corruption.clone()));
@@ -207,6 +211,16 @@ impl Opening<'_> {
         })
     }
 
+    /// Damage that was noted, and that the walk has gone over: somebody has brought the bytes back.
+    fn forget_what_is_back(&mut self, tail: &Tail) -> Result<(), OpenLogError> {
+        let reached = Place { segment: tail.base, position: tail.bytes };
+        if let Some(loss) = self.lost.take_if(|loss| loss.is_passed(reached)) {
+            loss::forget(&self.shared.world.disk, self.folder).map_err(Self::io(self.folder))?;
+            tracing::info!(log = %self.partition, was = loss.what, "what was damaged is sound again");
+        }
+        Ok(())
+    }
+
     /// The segment behind the one that was just walked. One that was appended to ends where the next begins. But where the
     /// checkpoint is lost the walk goes over compacted ones, too, behind which the next may begin later; and so may it behind one
     /// that was left empty because no index reaches over the gap that follows.
@@ -238,10 +252,10 @@ impl Opening<'_> {
             return Ok(self.shared.files.slot(path));
         }
         if position == 0 && self.has_checkpoint && !self.bases.is_empty() {
-            let what = "the open segment is missing";
             tracing::error!(path = %path.display(), "the open segment is missing");
-            loss::note(&self.shared.world.disk, self.folder, what).map_err(Self::io(&path))?;
-            self.lost.get_or_insert_with(|| what.to_owned());
+            let loss = Loss::unseen("the open segment is missing");
+            loss::note(&self.shared.world.disk, self.folder, &loss).map_err(Self::io(&path))?;
+            self.lost = Some(loss);
         }
         let slot = self.shared.files.create(path.clone()).map_err(Self::io(&path))?;
         self.shared.world.disk.sync_dir(self.folder).map_err(Self::io(self.folder))?;
@@ -402,8 +416,17 @@ impl Opening<'_> {
         let position = tail.bytes;
         // With a part of the journal gone, what never reached its file may have been acknowledged all the same.
         let is_lost = verdict == Damage::Torn && self.shared.past.journal_is_damaged;
-        if is_lost {
-            loss::note(&self.shared.world.disk, self.folder, &what).map_err(&io)?;
+        let place = Place { segment: tail.base, position };
+        let noted = match (is_lost, verdict) {
+            (true, _) => Some(Loss::unseen(&what)),
+            // A file that is shorter than its checkpoint says is damaged to every start, and the walk does not get to its end.
+            (false, Damage::Corrupt) if size >= position => {
+                Some(Loss { what: what.clone(), place: Some(place) })
+            }
+            (false, _) => None,
+        };
+        if let Some(loss) = noted {
+            loss::note(&self.shared.world.disk, self.folder, &loss).map_err(&io)?;
         }
         if verdict == Damage::Corrupt || is_lost {
             let corruption = Corruption { file: file.path().to_owned(), position, what };

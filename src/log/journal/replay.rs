@@ -27,7 +27,7 @@ use super::super::damage::PageCache;
 use super::super::error::{OpenDirError, is_exhausted};
 use super::super::health::Health;
 use super::super::layout;
-use super::super::loss;
+use super::super::loss::{self, Loss};
 use super::envelope::{self, Found, Head, Piece};
 use super::{FIRST_MARKS, Journal, begin, file_bytes};
 
@@ -77,7 +77,7 @@ pub(in super::super) fn replay(
         replayed.is_damaged = true;
     }
     if replayed.is_damaged {
-        loss::note(disk, folder, "a part of the journal").map_err(at(folder))?;
+        loss::note(disk, folder, &Loss::unseen("a part of the journal")).map_err(at(folder))?;
     }
     replayed.is_damaged |= loss::noted(disk, folder).map_err(at(folder))?.is_some();
     let size = file_bytes(options);
@@ -290,7 +290,7 @@ impl<'a> Replay<'a> {
 
     fn note_lost(&mut self, log: TopicPartition, folder: &Path, what: &str) -> Result<(), OpenDirError> {
         tracing::error!(%log, what, "a segment has lost what was synced");
-        loss::note(self.disk, folder, what).map_err(at(folder))?;
+        loss::note(self.disk, folder, &Loss::unseen(what)).map_err(at(folder))?;
         if let Some(target) = self.logs.get_mut(&log) {
             target.is_lost = true;
         }

@@ -198,9 +198,63 @@ fn pages_that_a_power_cut_kept_from_the_device_are_a_torn_tail() {
     house.write_file(&house.file(0, layout::LOG), &all);
     // The process alone may stop as it likes: no page is lost by that.
     assert!(house.log().corruption().is_some());
+    // This is no damage that a start has found before.
+    house.remove_file(&house.log_folder().join(layout::LOST));
     house.cut_power();
     let log = house.log();
     assert_eq!((log.corruption(), log.end()), (None, second.header.base_offset));
+}
+
+/// To a start after a reboot it would look like a tail that was never synced.
+#[test]
+fn damage_that_was_found_stays_so_until_the_bytes_are_back() {
+    let mut house = House::new();
+    house.config.segment_bytes = ByteCount::mib(10);
+    house.options.checkpoint_bytes = ByteCount::mib(10);
+    house.options.closing_reread_bytes_max = ByteCount::mib(10);
+    let log = house.log();
+    for n in 0..4 {
+        append(&log, batch(n, 2, 60));
+    }
+    let all = read_all(&log);
+    house.stop();
+    let path = house.file(0, layout::LOG);
+    let note = house.log_folder().join(layout::LOST);
+    let third = Batches::new(&all).nth(2).unwrap();
+    let last = Batches::new(&all).nth(3).unwrap();
+    let changed = |position: usize| {
+        let mut changed = all.clone();
+        changed[position + 70] ^= 1;
+        changed
+    };
+    let damaged = changed(last.position);
+    for round in 0..3 {
+        house.write_file(&path, &damaged);
+        let corruption = house.log().corruption().expect("it was closed in order, so all of it was synced");
+        assert_eq!((corruption.file, corruption.position), (path.clone(), last.position as u64));
+        assert_eq!(house.log().end(), last.header.base_offset);
+        house.cut_power();
+        assert!(house.read_file(&path) == damaged, "round {round}");
+    }
+    // Gone is not back.
+    for without in [all[..last.position].to_vec(), changed(third.position)] {
+        house.write_file(&path, &without);
+        assert!(house.log().corruption().is_some());
+        house.cut_power();
+        assert!(house.read_file(&path) == without);
+    }
+    house.write_file(&path, &all);
+    let log = house.log();
+    assert_eq!((log.corruption(), read_all(&log) == all), (None, true));
+    assert!(!Disk::host().exists(&note).unwrap());
+    // What was not synced is a torn tail as ever.
+    append(&log, batch(9, 2, 60));
+    house.cut_power();
+    let whole = house.read_file(&path);
+    house.write_file(&path, &whole[..whole.len() - 5]);
+    let log = house.log();
+    assert_eq!((log.corruption(), read_all(&log) == all), (None, true));
+    assert!(!Disk::host().exists(&note).unwrap());
 }
 
 #[test]
@@ -441,6 +495,8 @@ fn a_closed_segment_that_ends_early_is_a_torn_tail_only_after_a_power_cut() {
     house.write_file(&path, &all[..before_last.position]);
     house.write_file(&house.file(3, layout::LOG), &all[last.position..]);
     assert!(house.log().corruption().is_some());
+    // This is no damage that a start has found before.
+    house.remove_file(&house.log_folder().join(layout::LOST));
     house.cut_power();
     let log = house.log();
     assert_eq!((log.corruption(), log.end()), (None, offset(2)));
