@@ -126,6 +126,8 @@ pub struct Log {
     pub recovery_threads: u32,
     /// `log.files.open.max`; `None` for half of what the process may open.
     pub files_open_max: Option<u32>,
+    /// `log.index.cache.bytes`.
+    pub index_cache: ByteCount,
     /// `log.disk.high.watermark`, a share of the file system.
     pub disk_high_watermark: f64,
     /// `producer.id.expiration.ms`.
@@ -425,6 +427,10 @@ fn read_log(r: &mut Reader<'_>) -> Log {
         files_open_max: r.read(
             count_or("log.files.open.max", "half of what the process may open")
                 .doc("Segment files open at a time; beyond it the longest unused are closed."),
+        ),
+        index_cache: r.read(
+            bytes("log.index.cache.bytes", 64 * MIB)
+                .doc("Memory in bytes for the indexes of closed segments that are read."),
         ),
         disk_high_watermark: r.read(fraction("log.disk.high.watermark", 0.9, 0.1, 1.0).dynamic().doc(
             "Share of the file system in use, as `df` counts, above which segments that are in the bucket leave local disk ahead of \

@@ -205,8 +205,7 @@ fn session_request(request: &FetchRequest, version: i16) -> (SessionRequest, Vec
         );
     }
     // Before version 7 there were no sessions; the fields then say (0, -1).
-    let session =
-        SessionRequest { session_id: request.session_id, epoch: request.session_epoch, wanted, forgotten };
+    let session = SessionRequest::new(request.session_id, request.session_epoch, wanted, forgotten);
     (session, nameless)
 }
 

@@ -7,7 +7,7 @@
 //! Epochs: a client that opens sends (0, 0); then (id, 1), (id, 2), and after 2^31 - 1 again 1. (id, 0) gives the session up and
 //! opens a new one, (id, -1) gives it up, (0, -1) wants none.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use aquifer_model::{TopicId, TopicName};
@@ -64,6 +64,41 @@ pub(crate) enum SessionError {
     Epoch,
     #[error("fetch session names topics in two ways")]
     Mixed,
+}
+
+impl SessionRequest {
+    /// A request for what is `wanted` and no longer wanted. A partition that is named more than once is wanted once, in its first place and
+    /// with what was said last, as in Kafka: what a request costs is then bounded by what exists.
+    pub(crate) fn new(
+        session_id: i32,
+        epoch: i32,
+        wanted: Vec<(PartitionRef, Wanted)>,
+        forgotten: Vec<PartitionRef>,
+    ) -> SessionRequest {
+        SessionRequest { session_id, epoch, wanted: once_each(wanted), forgotten }
+    }
+}
+
+fn once_each(wanted: Vec<(PartitionRef, Wanted)>) -> Vec<(PartitionRef, Wanted)> {
+    let mut seen = HashSet::with_capacity(wanted.len());
+    if wanted.len() < 2 || wanted.iter().all(|(partition, _)| seen.insert(partition)) {
+        return wanted;
+    }
+    let mut places = HashMap::with_capacity(seen.len());
+    let mut once: Vec<(PartitionRef, Wanted)> = Vec::with_capacity(seen.len());
+    for (partition, what) in &wanted {
+        match places.get(partition) {
+            Some(place) => {
+                let (_, said): &mut (PartitionRef, Wanted) = &mut once[*place];
+                *said = what.clone();
+            }
+            None => {
+                places.insert(partition, once.len());
+                once.push((partition.clone(), what.clone()));
+            }
+        }
+    }
+    once
 }
 
 /// What to fetch, and what the answer is part of.

@@ -20,12 +20,9 @@ fn wanted(fetch_offset: i64) -> Wanted {
 }
 
 fn request(session_id: i32, epoch: i32, partitions: &[(i32, i64)], forgotten: &[i32]) -> SessionRequest {
-    SessionRequest {
-        session_id,
-        epoch,
-        wanted: partitions.iter().map(|&(partition, offset)| (named(partition), wanted(offset))).collect(),
-        forgotten: forgotten.iter().map(|&partition| named(partition)).collect(),
-    }
+    let wanted = partitions.iter().map(|&(partition, offset)| (named(partition), wanted(offset)));
+    let forgotten = forgotten.iter().map(|&partition| named(partition));
+    SessionRequest::new(session_id, epoch, wanted.collect(), forgotten.collect())
 }
 
 fn told(high_watermark: i64) -> Option<Told> {
@@ -40,6 +37,16 @@ fn opened(sessions: &mut FetchSessions, id: i32, now: Instant) -> i32 {
     let resolved = sessions.resolve(request(0, 0, &[(0, 5), (1, 6), (2, 7)], &[]), now).unwrap();
     assert_eq!(resolved.incremental, None);
     sessions.open(&resolved, &[told(9), told(9), told(9)], id, now)
+}
+
+#[test]
+fn a_partition_that_is_named_twice_is_wanted_once() {
+    let mut sessions = FetchSessions::new(10, 100);
+    for epoch in [-1, 0] {
+        let named = request(0, epoch, &[(1, 5), (0, 6), (1, 7), (2, 8), (0, 9), (1, 10)], &[]);
+        let resolved = sessions.resolve(named, start()).unwrap();
+        assert_eq!(partitions(&resolved), [(1, 10), (0, 9), (2, 8)]);
+    }
 }
 
 #[test]

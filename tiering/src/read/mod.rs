@@ -13,6 +13,8 @@ mod answer;
 mod metrics;
 /// How far to read ahead; pure.
 pub mod ahead;
+/// Reads that fail, and since when.
+mod failing;
 /// Buffers that are being filled.
 mod filling;
 /// Loads under way.
@@ -34,14 +36,12 @@ mod shelf;
 /// By time instead of offset.
 mod time;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aquifer_model::{ByteCount, Offset, TopicPartition};
 use aquifer_runtime::tasks::TaskGroup;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -57,6 +57,7 @@ use crate::store::Store;
 use ahead::{Ahead, AheadLimits};
 use chunks::Chunks;
 use cut::{Cut, Progress};
+use failing::Failing;
 use flights::Flights;
 use index::Indexes;
 use readers::{ReaderId, Readers};
@@ -72,13 +73,6 @@ const PAGES_BYTES: ByteCount = ByteCount::mib(16);
 const MOVED_MAX: usize = 3;
 /// Lookups by time that open a batch at the same time. Each may expand it to 128 MiB.
 const LOOKUPS_MAX: usize = 2;
-
-/// A read that fails: since when, and when it was last seen to.
-#[derive(Debug, Clone, Copy)]
-struct Failing {
-    since: Instant,
-    seen: Instant,
-}
 
 /// Reads all partitions. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -96,7 +90,7 @@ struct Inner {
     manifests: Flights<(TopicPartition, Duration), Option<Arc<Manifest>>>,
     entries: Flights<(TopicPartition, Offset), Option<Arc<Entry>>>,
     /// What readers wait for and fails.
-    failing: Mutex<HashMap<(TopicPartition, Offset), Failing>>,
+    failing: Failing,
     /// A place for each lookup that opens batches.
     lookups: Arc<Semaphore>,
     damages: Arc<Damages>,
@@ -151,7 +145,7 @@ impl Reader {
             streams: Streams::new(options.ahead_bytes_total, options.streams_max),
             manifests: Flights::new("cold manifest", tasks.clone()),
             entries: Flights::new("cold page", tasks),
-            failing: Mutex::default(),
+            failing: Failing::new(options.streams_max, 2 * options.read_deadline),
             lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
             damages,
             store,
@@ -196,7 +190,7 @@ impl Reader {
                     self.after_missing(view, request.offset, key, moved).await?;
                 }
                 Ok(read) => {
-                    self.0.failing.lock().remove(&(request.partition, request.offset));
+                    self.0.failing.end(&(request.partition, request.offset));
                     self.0.metrics.reads.inc();
                     self.0.metrics.bytes.inc_by(read.bytes.get());
                     return Ok(read);
@@ -234,20 +228,12 @@ impl Reader {
     /// Since when what this request waits for fails; said once when it begins.
     fn failing_since(&self, request: ColdRequest, failure: Option<&str>, now: Instant) -> Option<Instant> {
         let place = (request.partition, request.offset);
-        // A reader that never came back leaves its failure behind: it says nothing of the store as it is now.
-        let forgotten = 2 * self.0.options.read_deadline;
-        let mut failing = self.0.failing.lock();
-        let known = failing.get_mut(&place).filter(|known| now.duration_since(known.seen) < forgotten);
-        if let Some(known) = known {
-            known.seen = now;
-            return Some(known.since);
+        if let Some(since) = self.0.failing.since(place, now) {
+            return Some(since);
         }
         let message = failure?;
         tracing::warn!(partition = %request.partition, offset = %request.offset, message, "cold read fails");
-        if failing.len() >= self.0.options.streams_max {
-            failing.retain(|_, known| now.duration_since(known.seen) < forgotten);
-        }
-        failing.insert(place, Failing { since: now, seen: now });
+        self.0.failing.begin(place, now);
         Some(now)
     }
 

@@ -4,8 +4,16 @@ use crate::broker::Broker;
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 
-/// The looks of so long make one figure: it goes up and down with each batch that is opened.
-const WINDOW: Duration = Duration::from_secs(60);
+/// Less than this says nothing: memory goes up and down with each batch that is opened.
+const HALF_MIN: Duration = Duration::from_secs(30);
+
+/// What the looks of some time found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Level {
+    pub(super) median_mb: u64,
+    /// What a tenth of the looks were below.
+    pub(super) tenth_mb: u64,
+}
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
@@ -44,18 +52,16 @@ impl Vitals {
         self.looks.iter().map(|look| mb(look.resident_bytes)).max().unwrap_or_default()
     }
 
-    /// Resident MB from `settled` on, and in the end: the medians of a minute.
-    pub(super) fn settled_and_end_mb(&self, settled: Duration) -> Result<(u64, u64)> {
+    /// The two halves of the time from `settled` on.
+    pub(super) fn halves(&self, settled: Duration) -> Result<[Level; 2]> {
         let last = self.looks.last().map_or(Duration::ZERO, |look| look.at);
-        ensure!(
-            last >= settled + 2 * WINDOW,
-            "{last:?} are too short to tell what memory does after {settled:?}"
-        );
-        let within = |from: Duration| {
-            let looks = self.looks.iter().filter(move |look| look.at >= from && look.at < from + WINDOW);
-            median_mb(looks.map(|look| look.resident_bytes).collect())
+        let half = last.saturating_sub(settled) / 2;
+        ensure!(half >= HALF_MIN, "{last:?} are too short to tell what memory does after {settled:?}");
+        let level = |from: Duration, to: Duration| {
+            let looks = self.looks.iter().filter(|look| look.at >= from && look.at <= to);
+            Level::of(looks.map(|look| look.resident_bytes).collect())
         };
-        Ok((within(settled), within(last.saturating_sub(WINDOW))))
+        Ok([level(settled, settled + half), level(settled + half, last)])
     }
 }
 
@@ -65,9 +71,11 @@ impl Look {
     }
 }
 
-fn median_mb(mut bytes: Vec<u64>) -> u64 {
-    bytes.sort_unstable();
-    mb(bytes[bytes.len() / 2])
+impl Level {
+    fn of(mut bytes: Vec<u64>) -> Level {
+        bytes.sort_unstable();
+        Level { median_mb: mb(bytes[bytes.len() / 2]), tenth_mb: mb(bytes[bytes.len() / 10]) }
+    }
 }
 
 fn mb(bytes: u64) -> u64 {
