@@ -289,14 +289,15 @@ impl Run {
         self.has_room()?;
         let found = replay::measure(&self.programs.aquifer, store, replay::MB, replay::VALUE_BYTES)?;
         let contended = [before, self.canary.look()?].into_iter().find_map(Verdict::contended);
-        let Replayed { cold, again, many, .. } = &found;
+        let Replayed { cold, again, kcat, kcats, .. } = &found;
         println!(
-            "   cold {:.0} MB/s, {:.2} of plain GETs, CPU {:.2} s/GB; again {:.0} MB/s; by ten {:.0} MB/s",
+            "   cold {:.0} MB/s, {:.2} of plain GETs, CPU {:.2} s/GB; again {:.0} MB/s; by kcat {:.0}, by ten {:.0} MB/s",
             cold.mb_per_s,
             found.share(),
             cold.cpu_s_per_gb,
             again.mb_per_s,
-            many.mb_per_s
+            kcat.mb_per_s,
+            kcats.mb_per_s
         );
         Ok(ReplayRun { found, contended })
     }

@@ -1,5 +1,8 @@
 //! How fast history comes back: one partition, tiered whole, replayed by one consumer from a cold broker, against what plain
 //! concurrent GETs of the same objects get through the same proxy in the same run; and what ten consumers cost the bucket.
+//!
+//! Who is measured against plain GETs, which look at nothing, is a consumer that looks at nothing but the headers of batches: `aquifer
+//! bench replay`. kcat, the leanest client that gives records to somebody, needs about as much of these two cores as all the rest.
 
 use crate::broker::Broker;
 use crate::clients;
@@ -12,8 +15,9 @@ use crate::run::{command, output};
 use crate::s3::{self, Kind};
 use crate::slow_proxy;
 use crate::soak::{Load, Soak};
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
+use serde_json::Value;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -27,6 +31,8 @@ const OTHER_MB: u64 = 600;
 const PREFIX: &str = "replay";
 const TIERED_DEADLINE: Duration = Duration::from_secs(600);
 const CONSUMERS: usize = 10;
+/// What a consumer asks for at once.
+const FETCH_BYTES: &str = "8388608";
 /// As slow as S3 is to one connection.
 const FIRST_BYTE: Duration = Duration::from_millis(30);
 const RATE_MB: f64 = 90.0;
@@ -36,7 +42,7 @@ const SHARE_LEAST: f64 = 0.85;
 /// One way through all of it.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Pass {
-    /// Of all consumers.
+    /// Of the log, to all consumers.
     pub(crate) mb_per_s: f64,
     pub(crate) cpu_s_per_gb: f64,
     /// Requests to the store, where something counts them.
@@ -48,19 +54,25 @@ pub(crate) struct Pass {
 pub(crate) struct Replayed {
     /// MB/s of plain GETs of 8 MiB, 16 in flight: before, and after.
     pub(crate) plain: [f64; 2],
-    /// Of values, in the history.
+    /// Of the log.
     pub(crate) bytes: u64,
     pub(crate) cold: Pass,
     /// The same once more, with what the cache has kept.
     pub(crate) again: Pass,
-    /// Cold, by ten consumers.
-    pub(crate) many: Pass,
+    /// Cold, by one kcat.
+    pub(crate) kcat: Pass,
+    /// Cold, by ten of them.
+    pub(crate) kcats: Pass,
 }
 
 impl Replayed {
     /// What one consumer gets of what plain GETs get.
     pub(crate) fn share(&self) -> f64 {
-        self.cold.mb_per_s / ((self.plain[0] + self.plain[1]) / 2.0)
+        self.cold.mb_per_s / self.plain_mb_per_s()
+    }
+
+    pub(crate) fn plain_mb_per_s(&self) -> f64 {
+        (self.plain[0] + self.plain[1]) / 2.0
     }
 }
 
@@ -82,7 +94,7 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
     network::enter_own()?;
     let store = if proxied == "yes" { Store::Slow } else { Store::Bare };
     let replayed = measure(binary, store, mb, value_bytes)?;
-    let (share, Replayed { plain, bytes, cold, again, many }) = (replayed.share(), &replayed);
+    let (share, Replayed { plain, bytes, cold, again, kcat, kcats }) = (replayed.share(), &replayed);
     println!("plain GETs, 16 in flight, 8 MiB each: {:.0} MB/s before, {:.0} after", plain[0], plain[1]);
     let line = |name: &str, pass: &Pass| {
         let gets = pass.gets.map_or_else(String::new, |gets| format!(", {gets} GETs"));
@@ -90,12 +102,13 @@ pub(crate) fn main(binary: &Path, mut flags: Flags) -> Result<()> {
     };
     line("replay, cold, 1 consumer", cold);
     line("replay again, 1 consumer", again);
-    line("replay, cold, 10 consumers (MB/s of all)", many);
+    line("replay, cold, 1 kcat", kcat);
+    line("replay, cold, 10 kcats (MB/s of all)", kcats);
     println!("replay: {share:.2} of what plain GETs get");
     ensure!(store == Store::Bare || share >= SHARE_LEAST, "less than {SHARE_LEAST} of what plain GETs get");
-    if let (Some(cold), Some(many)) = (cold.gets, many.gets) {
-        println!("GETs a GB: {:.0}", cold as f64 / (*bytes as f64 / 1e9));
-        ensure!(many as f64 <= cold as f64 * 1.1, "{CONSUMERS} consumers made {many} GETs, one made {cold}");
+    if let (Some(one), Some(all)) = (kcat.gets, kcats.gets) {
+        println!("GETs a GB: {:.0}", one as f64 / (*bytes as f64 / 1e9));
+        ensure!(all as f64 <= one as f64 * 1.1, "{CONSUMERS} consumers made {all} GETs, one made {one}");
     }
     Ok(())
 }
@@ -136,17 +149,19 @@ pub(crate) fn measure(binary: &Path, store: Store, mb: u64, value_bytes: u64) ->
     // Cold: of this history nothing is cached. The cache is full of another, as it is in a broker that has run for a while.
     let forget = |broker: &mut Broker| -> Result<()> {
         broker.end_and_restart()?;
-        pass(broker, &other, 1, &gets).map(drop)
+        by_bench(broker, &other, &gets).map(drop)
     };
     forget(&mut broker)?;
     let before = plain()?;
-    let cold = pass(&broker, &written, 1, &gets)?;
+    let (cold, bytes) = by_bench(&broker, &written, &gets)?;
     let after = plain()?;
-    let again = pass(&broker, &written, 1, &gets)?;
+    let (again, _) = by_bench(&broker, &written, &gets)?;
     forget(&mut broker)?;
-    let many = pass(&broker, &written, CONSUMERS, &gets)?;
+    let kcat = by_kcat(&broker, &written, (bytes, 1), &gets)?;
+    forget(&mut broker)?;
+    let kcats = by_kcat(&broker, &written, (bytes, CONSUMERS), &gets)?;
     broker.end()?;
-    Ok(Replayed { plain: [before, after], bytes: written.bytes, cold, again, many })
+    Ok(Replayed { plain: [before, after], bytes, cold, again, kcat, kcats })
 }
 
 /// What the one partition holds.
@@ -154,7 +169,6 @@ pub(crate) fn measure(binary: &Path, store: Store, mb: u64, value_bytes: u64) ->
 struct Written {
     topic: &'static str,
     records: u64,
-    bytes: u64,
 }
 
 /// Produces so many MB to a topic of one partition and waits until nearly all of it is in the bucket alone.
@@ -167,17 +181,33 @@ fn fill(broker: &mut Broker, topic: &'static str, mb: u64, value_bytes: u64) -> 
     let records = soak.end()?.whole()?;
     broker.wait_until_no_lag(TIERED_DEADLINE)?;
     let share = broker.wait_until_tiered(topic, 0.98, TIERED_DEADLINE)?;
-    let written = Written { topic, records, bytes: records * value_bytes };
-    let (mb, percent) = (written.bytes / 1_000_000, share * 100.0);
+    let (mb, percent) = (records * value_bytes / 1_000_000, share * 100.0);
     println!("   {mb} MB written to {topic}, {percent:.0}% of it in the bucket alone");
-    Ok(written)
+    Ok(Written { topic, records })
 }
 
-/// So many consumers at once read all of it. kcat, the leanest client there is: it shares two cores with all the rest.
-fn pass(
+/// One consumer reads all of it, over one connection; gives how many bytes of the log that were, too.
+fn by_bench(broker: &Broker, written: &Written, gets: &dyn Fn() -> Option<u64>) -> Result<(Pass, u64)> {
+    let (gets_before, cpu_before) = (gets(), broker.cpu()?);
+    let words = ["bench", "replay", "--connections", "1", "--fetch-bytes", FETCH_BYTES];
+    let said = output(broker.ask(words).args(["--topic", written.topic, "--json"]))?;
+    let found: Value = serde_json::from_str(&said).with_context(|| format!("aquifer bench said {said}"))?;
+    let told = |name: &str| found[name].as_f64().with_context(|| format!("no {name} in {found}"));
+    let (records, bytes) = (told("records")? as u64, told("bytes")?);
+    ensure!(records == written.records, "{records} of {} records were read", written.records);
+    let pass = Pass {
+        mb_per_s: bytes / 1e6 / told("seconds")?,
+        cpu_s_per_gb: (broker.cpu()? - cpu_before).as_secs_f64() / (bytes / 1e9),
+        gets: gets().zip(gets_before).map(|(after, before)| after - before),
+    };
+    Ok((pass, bytes as u64))
+}
+
+/// So many kcats at once read all of it, so many bytes each.
+fn by_kcat(
     broker: &Broker,
     written: &Written,
-    consumers: usize,
+    (bytes, consumers): (u64, usize),
     gets: &dyn Fn() -> Option<u64>,
 ) -> Result<Pass> {
     let records = written.records.to_string();
@@ -187,7 +217,7 @@ fn pass(
         // It ends with the last record: waiting for the end of the partition would be half a second of long poll. One byte a
         // record on its output: enough to count them.
         kcat.args(["-o", "beginning", "-c", &records, "-q", "-f", "."]);
-        Ok(output(kcat.args(["-X", "fetch.message.max.bytes=8388608"]))?.len() as u64)
+        Ok(output(kcat.args(["-X", &format!("fetch.message.max.bytes={FETCH_BYTES}")]))?.len() as u64)
     };
     // All at once, and each one's output read as it comes.
     std::thread::scope(|scope| {
@@ -199,7 +229,7 @@ fn pass(
         Ok(())
     })?;
     let seconds = start.elapsed().as_secs_f64();
-    let total = (written.bytes * consumers as u64) as f64;
+    let total = (bytes * consumers as u64) as f64;
     Ok(Pass {
         mb_per_s: total / 1e6 / seconds,
         cpu_s_per_gb: (broker.cpu()? - cpu_before).as_secs_f64() / (total / 1e9),

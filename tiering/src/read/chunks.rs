@@ -244,6 +244,13 @@ impl Chunks {
         (range, self.begin(partition, entry, range, Urgency::Awaited))
     }
 
+    /// Begins to load where a segment begins, unless that is here.
+    pub(super) async fn load_start(&self, partition: TopicPartition, entry: &Arc<Entry>) {
+        if self.loaded(entry, 0).await.is_none() {
+            drop(self.load(partition, entry, 0, false));
+        }
+    }
+
     /// Begins to load what of `[from, to)` is neither here nor on its way, as far as there is room for it.
     pub(super) async fn load_ahead(&self, partition: TopicPartition, entry: &Arc<Entry>, from: u64, to: u64) {
         let to = to.min(entry.segment.log_bytes.get());

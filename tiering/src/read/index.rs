@@ -36,6 +36,11 @@ impl Indexes {
         Indexes { store, cache, flights: Flights::new("cold index", tasks), metrics }
     }
 
+    /// Whether the index of a segment is here.
+    pub(super) fn has(&self, entry: &Entry) -> bool {
+        self.cache.contains_key(&(entry.object.clone(), entry.position))
+    }
+
     /// The index of a segment.
     pub(crate) async fn get(&self, entry: &Arc<Entry>) -> Result<Arc<SegmentIndex>, ReadError> {
         let key = (entry.object.clone(), entry.position);

@@ -303,6 +303,10 @@ impl Reader {
     ) -> Result<(Arc<Manifest>, Arc<Entry>, Arc<SegmentIndex>), Stop> {
         let until = request.wait_until;
         let (manifest, entry) = self.find(reach, view, request.offset, until).await?;
+        if request.offset == entry.range().base && !self.0.indexes.has(&entry) {
+            // Where a segment begins is known without its index: who replays from there gets the first chunk meanwhile.
+            self.0.chunks.load_start(request.partition, &entry).await;
+        }
         let index = tokio::time::timeout_at(until, self.0.indexes.get(&entry)).await;
         let index = index.map_err(|_| Stop::Pending)??;
         Ok((manifest, entry, index))
