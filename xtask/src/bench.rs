@@ -1,17 +1,18 @@
 //! Aquifer beside Apache Kafka: `cargo xtask bench`, and what the machine itself can do at best: `cargo xtask bench floor`.
 //!
-//! The two run in turn on the same core: all cases of a lane by one broker, then by the other, since a JVM takes a minute under load to be
-//! as fast as it gets. So it goes in rounds, a pair of each case in a round: a run that has to end early has the same of all. Behind
-//! the last, what a busy machine has spoilt is measured again while there is time. Replays from MinIO stand beside plain GETs: there
-//! is no Kafka that could make them.
+//! Both are up at once, on the same core, and run in turn, A B A B A B, some seconds each: machines like this one change by more from one
+//! minute to the next than what is measured, so that a ratio says something only of what lies close together. Kafka stays up for all
+//! cases of a lane, since a JVM takes a minute under load to be as fast as it gets. All pairs of a case are measured before the next case, and what matters
+//! most comes first: of a run that has to end early, what is there is whole. Replays from MinIO stand beside plain GETs: there is no
+//! Kafka that could make them.
 
 use crate::flags::Flags;
 use crate::replay::{self, Replayed, Store};
 use crate::run::{command, output};
 use crate::{built, network, places, process};
 use anyhow::{Context, Result, bail, ensure};
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Whether the machine is quiet.
@@ -35,25 +36,25 @@ use canary::{Canary, Verdict};
 use cases::{CASES, Case, MATRIX};
 use contender::{BOTH_CORES, Contender, LOAD_CORE, Lane, Programs, Who};
 use floor::Work;
-use load::Figures;
+use load::{Figures, Stage};
 use page_cache::Full;
 use report::{CaseResult, Pair, ProbeResult, ReplayResult, ReplayRun, Report};
 use standing::{PROBES, Probe};
 
-/// Times that what was measured while the machine was not quiet is measured again.
+/// Pairs of a case that are measured again because the machine was not quiet.
 const REPEATS_MAX: usize = 2;
-/// How long after the last round something may be begun again.
-const AGAIN_MINUTES: u64 = 60;
+/// How long this may take of a run.
+const AGAIN_MINUTES: u64 = 20;
 /// How long Kafka is under load before anything of it counts, and Aquifer, which has nothing to compile.
 const WARM_KAFKA_SECONDS: u64 = 60;
 const WARM_AQUIFER: Duration = Duration::from_secs(5);
 /// How long each case goes on before it counts.
 const WARM_CASE: Duration = Duration::from_secs(5);
-/// The most that one second of a case writes, and what brokers need to be left on their disk.
-const BYTES_PER_S_MAX: u64 = 1_500_000_000;
+/// The most that both write in a second each of a case, and what brokers need to be left on their disk.
+const BYTES_PER_S_MAX: u64 = 2_500_000_000;
 const SPARE_BYTES: u64 = 12_000_000_000;
 /// How long a floor is measured beside a case.
-const FLOOR_DURING: Duration = Duration::from_secs(5);
+const FLOOR_DURING: Duration = Duration::from_secs(2);
 const FLOOR_BYTES: [usize; 3] = [1 << 20, 64 << 10, 16 << 10];
 
 /// Runs the cases, and writes what came of them.
@@ -84,11 +85,13 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
     process::pin(std::process::id(), BOTH_CORES)?;
     let mut run = Run {
         programs,
+        pairs,
         warm: Duration::from_secs(warm),
         during: Duration::from_secs(seconds),
+        again: Duration::from_mins(again),
         canary: Canary::default(),
         cache: (cache == "full").then(Full::fill).transpose()?,
-        floors: HashMap::new(),
+        out,
     };
     let mut machine = machine()?;
     if is_given {
@@ -104,17 +107,8 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
     let command = format!("cargo xtask {command}");
     let cases = chosen.cases.iter().map(|case| CaseResult::new(case)).collect();
     let mut report = Report { machine, command, cases, ..Report::default() };
-    for round in 1..=pairs {
-        println!("\n#### round {round} of {pairs}");
-        run.round(&chosen, &mut report, &out)?;
-    }
-    let until = Instant::now() + Duration::from_mins(again);
-    for _ in 0..REPEATS_MAX {
-        if !run.again(&chosen, &mut report, (&out, until))? {
-            break;
-        }
-    }
-    println!("\nwritten to {}", out.join("benchmarks.md").display());
+    run.all(&chosen, &mut report)?;
+    println!("\nwritten to {}", run.out.join("benchmarks.md").display());
     Ok(())
 }
 
@@ -172,116 +166,106 @@ fn chosen(only: &str) -> Result<Chosen> {
 
 struct Run {
     programs: Programs,
+    pairs: usize,
     warm: Duration,
     during: Duration,
+    /// What is left of the time for what a busy machine has spoilt.
+    again: Duration,
     canary: Canary,
     /// Not if it was asked to leave it as it is, which is to try the harness and not to measure.
     cache: Option<Full>,
-    /// Of this round, or of the pair that was measured again last.
-    floors: HashMap<(bool, usize), f64>,
+    out: PathBuf,
 }
 
 impl Run {
-    /// A pair of each. What was measured is not lost if the next one fails.
-    fn round(&mut self, chosen: &Chosen, report: &mut Report, out: &Path) -> Result<()> {
-        self.floors.clear();
+    /// What was measured is not lost if the next one fails.
+    fn all(&mut self, chosen: &Chosen, report: &mut Report) -> Result<()> {
+        let is_matrix = |number: usize| MATRIX.iter().any(|case| case.name == chosen.cases[number].name);
+        let numbers = |lane: Lane, matrix: bool| -> Vec<usize> {
+            let all = 0..chosen.cases.len();
+            all.filter(|at| chosen.cases[*at].lane == lane && is_matrix(*at) == matrix).collect()
+        };
         for lane in Lane::ALL {
-            let of_lane = |number: &usize| chosen.cases[*number].lane == lane;
-            let numbers: Vec<usize> = (0..chosen.cases.len()).filter(of_lane).collect();
-            let cases: Vec<&Case> = numbers.iter().map(|number| chosen.cases[*number]).collect();
-            for (number, pair) in numbers.into_iter().zip(self.side_by_side(&cases)?) {
-                let floor = self.floor_of(chosen.cases[number])?;
-                report.cases[number].add(pair, floor);
-            }
-            report.write(out)?;
+            self.lane(lane, chosen, &numbers(lane, false), report)?;
         }
-        for (number, (name, what, store)) in chosen.replays.iter().enumerate() {
+        for (name, what, store) in &chosen.replays {
             println!("\n== {name}: {what}");
-            let replayed = self.replay(*store)?;
-            at(&mut report.replays, number, || ReplayResult::new(name, what)).runs.push(replayed);
-            report.write(out)?;
+            report.replays.push(ReplayResult::new(name, what));
+            for _ in 0..self.pairs {
+                let replayed = self.replay(*store)?;
+                report.replays.last_mut().context("it was put there")?.runs.push(replayed);
+            }
+            report.write(&self.out)?;
         }
-        for (number, probe) in chosen.probes.iter().enumerate() {
+        for probe in &chosen.probes {
             println!("\n== {}: {}", probe.name, probe.what);
-            let pair = self.pair(|run, who| run.look(probe, who))?;
-            at(&mut report.probes, number, || ProbeResult::new(probe)).pairs.push(pair);
-            report.write(out)?;
+            report.probes.push(ProbeResult::new(probe));
+            for _ in 0..self.pairs {
+                let pair = self.pair(|run, who| run.look(probe, who))?;
+                report.probes.last_mut().context("it was put there")?.pairs.push(pair);
+            }
+            report.write(&self.out)?;
+        }
+        for lane in Lane::ALL {
+            self.lane(lane, chosen, &numbers(lane, true), report)?;
         }
         Ok(())
     }
 
-    /// Each pair during which the machine was not quiet once more. It takes the place of the first one if the machine is quiet now.
-    /// Says whether there was time for all of them.
-    fn again(
-        &mut self,
-        chosen: &Chosen,
-        report: &mut Report,
-        (out, until): (&Path, Instant),
-    ) -> Result<bool> {
-        for (case, number) in contended(&report.cases, |case| &case.pairs) {
-            if !has_time(until, &report.cases[case].name, number) {
-                return Ok(false);
-            }
-            let pair = self.side_by_side(&[chosen.cases[case]])?.pop().context("a pair was measured")?;
-            if pair.contended.is_none() {
-                self.floors.clear();
-                let floor = self.floor_of(chosen.cases[case])?;
-                report.cases[case].replace(number, pair, floor);
-            }
-            report.write(out)?;
+    /// Cases of one lane, by two brokers that are up for all of them.
+    fn lane(&mut self, lane: Lane, chosen: &Chosen, numbers: &[usize], report: &mut Report) -> Result<()> {
+        if numbers.is_empty() {
+            return Ok(());
         }
-        for (probe, number) in contended(&report.probes, |probe| &probe.pairs) {
-            if !has_time(until, &report.probes[probe].name, number) {
-                return Ok(false);
-            }
-            let pair = self.pair(|run, who| run.look(chosen.probes[probe], who))?;
-            if pair.contended.is_none() {
-                report.probes[probe].pairs[number] = pair;
-            }
-            report.write(out)?;
-        }
-        Ok(true)
-    }
-
-    /// All of them, which are of one lane, by one broker and then by the other.
-    fn side_by_side(&mut self, cases: &[&Case]) -> Result<Vec<Pair<Figures>>> {
-        let aquifer = self.measure_all(cases, Who::Aquifer)?;
-        let kafka = self.measure_all(cases, Who::Kafka)?;
-        let pairs = aquifer.into_iter().zip(kafka);
-        let pairs =
-            pairs.map(|((aquifer, why), (kafka, other))| Pair { aquifer, kafka, contended: why.or(other) });
-        Ok(pairs.collect())
-    }
-
-    /// All by one broker, one after the other; what each has written goes before the next. With each, why the machine was not quiet.
-    fn measure_all(&mut self, cases: &[&Case], who: Who) -> Result<Vec<(Figures, Option<String>)>> {
-        let Some(first) = cases.first() else { return Ok(Vec::new()) };
-        println!("\n== {} ({})", who.name(), first.lane.name());
+        println!("\n#### {}", lane.name());
         self.has_room()?;
-        let contender = Contender::start(who, first.lane, &self.programs)?;
-        let warm = match who {
-            Who::Aquifer => self.warm.min(WARM_AQUIFER),
-            Who::Kafka => self.warm,
-        };
-        load::warm_up(&contender, warm)?;
-        let mut before = self.canary.look()?;
-        let mut all = Vec::new();
-        for case in cases {
-            self.has_room()?;
-            let figures = load::run(&contender, case, self.warm.min(WARM_CASE), self.during)
-                .with_context(|| format!("{} by {}", case.name, who.name()))?;
-            contender.delete_topic(case.name)?;
-            told(case, &figures);
-            let after = self.canary.look()?;
-            let contended = [before, after.clone()].into_iter().find_map(Verdict::contended);
-            if let Some(why) = &contended {
-                println!("   contended: {why}");
-            }
-            all.push((figures, contended));
-            before = after;
+        let aquifer = Contender::start(Who::Aquifer, lane, &self.programs)?;
+        let kafka = Contender::start(Who::Kafka, lane, &self.programs)?;
+        load::warm_up(&aquifer, self.warm.min(WARM_AQUIFER))?;
+        load::warm_up(&kafka, self.warm)?;
+        for number in numbers {
+            self.case((&aquifer, &kafka), chosen.cases[*number], &mut report.cases[*number])?;
+            report.write(&self.out)?;
         }
-        contender.end()?;
-        Ok(all)
+        aquifer.end()?;
+        kafka.end()
+    }
+
+    /// All pairs of a case. One during which the machine was not quiet does not count while there is time for another.
+    fn case(
+        &mut self,
+        (aquifer, kafka): (&Contender, &Contender),
+        case: &Case,
+        result: &mut CaseResult,
+    ) -> Result<()> {
+        println!("\n== {}: {}", case.name, case.what);
+        self.has_room()?;
+        let (warm, during) = (self.warm.min(WARM_CASE), self.during);
+        let set = |contender| Stage::set(contender, case, warm);
+        let (mut ours, mut theirs) = (set(aquifer)?, set(kafka)?);
+        let mut repeats = REPEATS_MAX;
+        while result.pairs.len() < self.pairs {
+            let began = Instant::now();
+            let pair = self.pair(|_, who| {
+                let stage = match who {
+                    Who::Aquifer => &mut ours,
+                    Who::Kafka => &mut theirs,
+                };
+                let figures = stage.run(during);
+                let figures = figures.with_context(|| format!("{} by {}", case.name, who.name()))?;
+                told(who, &figures);
+                Ok(figures)
+            })?;
+            if pair.contended.is_some() && repeats > 0 && !self.again.is_zero() && self.has_space()? {
+                repeats -= 1;
+                self.again = self.again.saturating_sub(began.elapsed());
+                continue;
+            }
+            let floor = case.floor.map(|(work, bytes)| floor::measure(work, bytes, FLOOR_DURING));
+            result.add(pair, floor.transpose()?.map(|found| found.cpu_per_gb));
+        }
+        ours.clear()?;
+        theirs.clear()
     }
 
     fn replay(&mut self, store: Store) -> Result<ReplayRun> {
@@ -329,7 +313,7 @@ impl Run {
     /// Has the page cache full again, and sees that the disk is not.
     fn has_room(&self) -> Result<()> {
         self.cache.as_ref().map(Full::touch).transpose()?;
-        let written = self.during.as_secs() * BYTES_PER_S_MAX + load::WRITTEN_BEFORE_MAX;
+        let written = 2 * load::WRITTEN_BEFORE_MAX + self.pairs as u64 * self.bytes_max();
         let (free, needed) = (places::free_bytes()?, SPARE_BYTES + written);
         ensure!(
             free > needed,
@@ -340,59 +324,21 @@ impl Run {
         Ok(())
     }
 
-    fn floor_of(&mut self, case: &Case) -> Result<Option<f64>> {
-        case.floor.map(|(work, bytes)| self.floor(work, bytes)).transpose()
+    /// Whether there is room for a pair more, besides all that are to come.
+    fn has_space(&self) -> Result<bool> {
+        Ok(places::free_bytes()? > SPARE_BYTES + (self.pairs as u64 + 1) * self.bytes_max())
     }
 
-    fn floor(&mut self, work: Work, bytes: usize) -> Result<f64> {
-        let key = (work == Work::Produce, bytes);
-        if let Some(known) = self.floors.get(&key) {
-            return Ok(*known);
-        }
-        // The least of what other programs leave of it is what it is.
-        let mut least = f64::INFINITY;
-        for _ in 0..=REPEATS_MAX {
-            let before = self.canary.look()?;
-            least = least.min(floor::measure(work, bytes, FLOOR_DURING)?.cpu_per_gb);
-            if [before, self.canary.look()?].into_iter().find_map(Verdict::contended).is_none() {
-                break;
-            }
-        }
-        println!("   floor    {bytes} bytes: CPU {least:.2} s/GB");
-        self.floors.insert(key, least);
-        Ok(least)
+    /// What a pair writes at most.
+    fn bytes_max(&self) -> u64 {
+        self.during.as_secs() * BYTES_PER_S_MAX
     }
 }
 
-/// The result at a place in the report, made by the first round.
-fn at<T>(results: &mut Vec<T>, number: usize, new: impl FnOnce() -> T) -> &mut T {
-    if number == results.len() {
-        results.push(new());
-    }
-    &mut results[number]
-}
-
-/// Whether a pair is measured again, which is told.
-fn has_time(until: Instant, name: &str, number: usize) -> bool {
-    let has_time = Instant::now() < until;
-    let what = if has_time { "once more" } else { "no time to measure it again" };
-    println!("\n== {name}, pair {}, was contended: {what}", number + 1);
-    has_time
-}
-
-/// The places of those pairs during which the machine was not quiet.
-fn contended<T, F>(results: &[T], pairs: impl Fn(&T) -> &[Pair<F>]) -> Vec<(usize, usize)> {
-    let places = |(at, result): (usize, &T)| {
-        let pairs = pairs(result).iter().enumerate();
-        pairs.filter(|(_, pair)| pair.contended.is_some()).map(|(number, _)| (at, number)).collect::<Vec<_>>()
-    };
-    results.iter().enumerate().flat_map(places).collect()
-}
-
-fn told(case: &Case, figures: &Figures) {
+fn told(who: Who, figures: &Figures) {
     println!(
-        "   {:<18} {:>7.0} MB/s {:>9.0} records/s  CPU {:.2} s/GB, {:.0} us a request  p50 {:.2} p99 {:.2} p99.9 {:.1} ms",
-        case.name,
+        "   {:<8} {:>7.0} MB/s {:>9.0} records/s  CPU {:.2} s/GB, {:.0} us a request  p50 {:.2} p99 {:.2} p99.9 {:.1} ms",
+        who.name(),
         figures.mb_per_s,
         figures.records_per_s,
         figures.cpu_s_per_gb,
@@ -418,30 +364,4 @@ fn machine() -> Result<BTreeMap<String, String>> {
     told.insert("Aquifer".to_owned(), format!("{}{with}", first_line(commit)));
     told.insert("Kafka".to_owned(), crate::pins::Pins::read()?.java_kafka_tools);
     Ok(told)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_contended_is_found_and_replaced() {
-        let pair = |why: Option<&str>| Pair {
-            aquifer: Figures::default(),
-            kafka: Figures::default(),
-            contended: why.map(str::to_owned),
-        };
-        let mut results: Vec<CaseResult> = CASES[..2].iter().map(CaseResult::new).collect();
-        for round in 0..2 {
-            for (number, result) in results.iter_mut().enumerate() {
-                let why = (round == number).then_some("core 1");
-                result.add(pair(why), Some(0.5));
-            }
-        }
-        assert_eq!(results.iter().map(|it| &it.name[..]).collect::<Vec<_>>(), [CASES[0].name, CASES[1].name]);
-        assert_eq!(contended(&results, |it| &it.pairs), [(0, 0), (1, 1)]);
-        results[1].replace(1, pair(None), Some(0.25));
-        assert_eq!(contended(&results, |it| &it.pairs), [(0, 0)]);
-        assert_eq!(results[1].floors_cpu_s_per_gb, [0.5, 0.25]);
-    }
 }

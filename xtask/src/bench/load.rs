@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// How fast a case goes on before it counts, where it writes.
 const WARM_BYTES_PER_S: u64 = 100_000_000;
-/// The most that lies on the disk when a case begins to count: its history, and what it has written before.
+/// The most that one of the two has on the disk when a case begins to count: its history, or what it has written before.
 pub(crate) const WRITTEN_BEFORE_MAX: u64 = 5_000_000_000;
 /// The load that a broker is warmed up by: slices of writing, each read back.
 const WARM_TOPIC: &str = "warm";
@@ -75,66 +75,73 @@ pub(crate) fn warm_up(contender: &Contender, during: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Prepares a case's topic, goes on for a while, measures, and reads all back.
-pub(crate) fn run(contender: &Contender, case: &Case, warm: Duration, during: Duration) -> Result<Figures> {
-    let topic = case.name;
-    let settings = match case.lane {
-        Lane::NoSync | Lane::SyncBeforeAck => LOCAL,
-        Lane::Tiered if case.filled_mb > 0 => HISTORY,
-        Lane::Tiered => UPLOADED,
-    };
-    contender.create_topic(topic, case.partitions, settings)?;
-    let mut written = 0;
-    if case.filled_mb > 0 {
-        written += fill(contender, topic, case.filled_mb)?;
-        if case.lane == Lane::Tiered {
-            written += send_away(contender, topic)?;
+/// A case's topic at one of the two.
+#[derive(Debug)]
+pub(crate) struct Stage<'a> {
+    contender: &'a Contender,
+    case: &'a Case,
+    /// Records that were acknowledged.
+    written: u64,
+}
+
+impl<'a> Stage<'a> {
+    /// Makes the topic, with its history if it has one, and goes on for a while: what a program does a first time has been done.
+    pub(crate) fn set(contender: &'a Contender, case: &'a Case, warm: Duration) -> Result<Stage<'a>> {
+        let topic = case.name;
+        let settings = match case.lane {
+            Lane::NoSync | Lane::SyncBeforeAck => LOCAL,
+            Lane::Tiered if case.filled_mb > 0 => HISTORY,
+            Lane::Tiered => UPLOADED,
+        };
+        contender.create_topic(topic, case.partitions, settings)?;
+        let mut written = 0;
+        if case.filled_mb > 0 {
+            written += fill(contender, topic, case.filled_mb)?;
+            if case.lane == Lane::Tiered {
+                written += send_away(contender, topic)?;
+            }
         }
+        // Slower than it can be, where it writes: the disk is not to be full of it.
+        let slow = ["--rate".to_owned(), (WARM_BYTES_PER_S / case.record_bytes()).to_string()];
+        let is_free = case.words.starts_with("produce") && !case.words.contains("--rate");
+        let slow: &[String] = if is_free { &slow } else { &[] };
+        written += measure(contender, case, slow, warm)?.acknowledged.records;
+        Ok(Stage { contender, case, written })
     }
-    // Slower than it can be, where it writes: what a program does a first time has been done, and the disk is not full of it.
-    let slow = ["--rate".to_owned(), (WARM_BYTES_PER_S / case.record_bytes()).to_string()];
-    let is_free = case.words.starts_with("produce") && !case.words.contains("--rate");
-    let slow: &[String] = if is_free { &slow } else { &[] };
-    let warmed = measure(contender, case, slow, warm)?;
-    // What others have written before is not to be written back at this one's cost.
-    output(&mut command("sync", [""; 0]))?;
-    let (before, uploaded) = (contender.cpu()?, contender.bucket_bytes()?);
-    let found = measure(contender, case, &[], during)?;
-    let cpu = (contender.cpu()? - before).as_secs_f64();
-    if case.lane == Lane::Tiered && case.filled_mb == 0 {
-        // An open segment of each partition, and one on its way.
-        let behind = 2 * UPLOADED_SEGMENT_BYTES * case.partitions as u64;
-        let uploaded = contender.bucket_bytes()? - uploaded;
-        let written = found.acknowledged.bytes;
-        ensure!(
-            (uploaded + behind) as f64 >= written,
-            "{}: {written} bytes were written and {uploaded} uploaded",
-            case.name
-        );
+
+    /// Measures for so long.
+    pub(crate) fn run(&mut self, during: Duration) -> Result<Figures> {
+        let Stage { contender, case, .. } = *self;
+        if case.filled_mb > 0 && !case.uncached {
+            // The other one's turn may have taken pages of it.
+            measure(contender, case, &[], Duration::ZERO)?;
+        }
+        // What others have written before is not to be written back at this one's cost.
+        output(&mut command("sync", [""; 0]))?;
+        let (before, uploaded) = (contender.cpu()?, contender.bucket_bytes()?);
+        let found = measure(contender, case, &[], during)?;
+        let cpu = (contender.cpu()? - before).as_secs_f64();
+        if case.lane == Lane::Tiered && case.filled_mb == 0 {
+            // An open segment of each partition, and one on its way.
+            let behind = 2 * UPLOADED_SEGMENT_BYTES * case.partitions as u64;
+            let uploaded = contender.bucket_bytes()? - uploaded;
+            let written = found.acknowledged.bytes;
+            ensure!(
+                (uploaded + behind) as f64 >= written,
+                "{}: {written} bytes were written and {uploaded} uploaded",
+                case.name
+            );
+        }
+        ensure!(found.bytes > 0.0 && found.requests > 0.0, "{}: nothing was done", case.name);
+        self.written += found.acknowledged.records;
+        Ok(found.figures(cpu, contender.resident_bytes()?))
     }
-    ensure!(found.bytes > 0.0 && found.requests > 0.0, "{}: nothing was done", case.name);
-    written += warmed.acknowledged.records + found.acknowledged.records;
-    all_is_there(contender, topic, written)?;
-    let middle = |of: fn(&Percentiles) -> f64| {
-        Spread::of(found.percentiles.iter().map(of)).map_or(0.0, |spread| spread.median)
-    };
-    // Of a load that writes: all that cost, not only what counts for the rate. One that only reads has read no more than what counts.
-    let ever = found.acknowledged;
-    let (bytes, requests) =
-        if ever.bytes > 0.0 { (ever.bytes, ever.requests) } else { (found.bytes, found.requests) };
-    Ok(Figures {
-        mb_per_s: found.bytes / 1e6 / found.seconds,
-        records_per_s: found.records / found.seconds,
-        requests_per_s: found.requests / found.seconds,
-        cpu_s_per_gb: cpu / (bytes / 1e9),
-        cpu_us_per_request: cpu / requests * 1e6,
-        p50_ms: middle(|it| it.p50),
-        p99_ms: middle(|it| it.p99),
-        p999_ms: middle(|it| it.p999),
-        unsent: found.unsent,
-        late_p99_ms: middle(|it| it.late_p99),
-        resident_mb: contender.resident_bytes()? as f64 / 1e6,
-    })
+
+    /// Reads all back, counts, and takes it away.
+    pub(crate) fn clear(self) -> Result<()> {
+        all_is_there(self.contender, self.case.name, self.written)?;
+        self.contender.delete_topic(self.case.name)
+    }
 }
 
 impl Figures {
@@ -195,6 +202,29 @@ fn measure(contender: &Contender, case: &Case, more: &[String], during: Duration
 }
 
 impl Found {
+    fn figures(&self, cpu: f64, resident_bytes: u64) -> Figures {
+        let middle = |of: fn(&Percentiles) -> f64| {
+            Spread::of(self.percentiles.iter().map(of)).map_or(0.0, |spread| spread.median)
+        };
+        // Of a load that writes: all that cost, not only what counts for the rate. One that only reads has read no more than what counts.
+        let ever = self.acknowledged;
+        let (bytes, requests) =
+            if ever.bytes > 0.0 { (ever.bytes, ever.requests) } else { (self.bytes, self.requests) };
+        Figures {
+            mb_per_s: self.bytes / 1e6 / self.seconds,
+            records_per_s: self.records / self.seconds,
+            requests_per_s: self.requests / self.seconds,
+            cpu_s_per_gb: cpu / (bytes / 1e9),
+            cpu_us_per_request: cpu / requests * 1e6,
+            p50_ms: middle(|it| it.p50),
+            p99_ms: middle(|it| it.p99),
+            p999_ms: middle(|it| it.p999),
+            unsent: self.unsent,
+            late_p99_ms: middle(|it| it.late_p99),
+            resident_mb: resident_bytes as f64 / 1e6,
+        }
+    }
+
     fn add(&mut self, one: &Value) -> Result<()> {
         let requests = number(one, "requests")?;
         self.bytes += number(one, "bytes")?;

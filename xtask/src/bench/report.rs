@@ -21,7 +21,7 @@ pub(crate) struct CaseResult {
     /// As it was asked, behind `aquifer`.
     pub(crate) command: String,
     pub(crate) pairs: Vec<Pair<Figures>>,
-    /// What a bare loop took in the same round, in seconds of processor time a GB: as many as there are pairs, or none.
+    /// What a bare loop took directly behind each pair, in seconds of processor time a GB: as many as there are pairs, or none.
     pub(crate) floors_cpu_s_per_gb: Vec<f64>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct ProbeResult {
     pub(crate) pairs: Vec<Pair<Vec<f64>>>,
 }
 
-/// Both: of a case they lie some minutes apart, of a probe one is directly behind the other.
+/// Both, one directly behind the other.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Pair<T> {
     pub(crate) aquifer: T,
@@ -89,14 +89,7 @@ impl CaseResult {
         self.floors_cpu_s_per_gb.extend(floor);
     }
 
-    pub(crate) fn replace(&mut self, number: usize, pair: Pair<Figures>, floor: Option<f64>) {
-        self.pairs[number] = pair;
-        if let Some(floor) = floor {
-            self.floors_cpu_s_per_gb[number] = floor;
-        }
-    }
-
-    /// Aquifer's processor time by the floor's, round by round.
+    /// Aquifer's processor time by the floor's, pair by pair.
     fn by_the_floor(&self) -> Option<Spread> {
         let rounds = self.pairs.iter().zip(&self.floors_cpu_s_per_gb);
         Spread::of(rounds.map(|(pair, floor)| pair.aquifer.cpu_s_per_gb / floor))
@@ -329,15 +322,14 @@ fn contended<T>(page: &mut String, pairs: &[Pair<T>]) -> Result<()> {
 const PAGE: &str = "\
 # Benchmarks
 
-Aquifer and Apache Kafka, one node of each, in turn on the same core of the same machine; the load has the other core. Every ratio is
-the median of pairs, with the least and the most of them. They are measured in rounds: in each one, all cases of a lane by one broker
-and then by the other, so that the two of a pair lie some minutes apart. Before the first of them counts Apache Kafka, whose JVM
-compiles what it has done often, writes and reads for the `--warm` seconds of the command (60 by default), Aquifer for 5; each case goes on
-for 5 seconds before it counts, and what was written until then is on the disk. The page cache is kept full of clean pages, loopback is one
+Aquifer and Apache Kafka, one node of each, on the same core of the same machine; the load has the other core. Both are up, and run in
+turn, some seconds each, one directly behind the other; who is not measured has nothing to do meanwhile (what that costs the other: `idle`,
+below). Every ratio is the median of pairs, with the least and the most of them. Before the first of a lane counts Apache Kafka, whose JVM
+compiles what it has done often, writes and reads for the `--warm` seconds of the command (60 by default), Aquifer for 5; in each case
+both go on for 5 seconds before the first pair, and before each one what was written until then is on the disk. The page cache is kept full of clean pages, loopback is one
 of its own with `cubic`; before and behind each pair a fixed piece of work tells whether the machine was quiet, and a pair of a busy
-machine is measured again behind the last round, twice at most and while there is time (no replay is); what is
-busy then, too, is marked by `*`. *By the floor* is by what a bare loop took for the same bytes in the same round, or behind a pair that
-took a busy one's place. Where the load did not keep the rate that it should, or was late by itself, the row is marked by `+`.
+machine is measured again, twice at most in a case and while the `--again-minutes` of the command last (no replay is, nor what has no load); what is
+busy then, too, is marked by `*`. *By the floor* is by what a bare loop took for the same bytes directly behind the pair. Where the load did not keep the rate that it should, or was late by itself, the row is marked by `+`.
 Topics are not tiered unless the case says so, and then to a local folder, Kafka's by its own
 `LocalTieredStorage`, which is published for tests and does not sync what it stores, as Aquifer does. After each run all is read back, and counted: what was acknowledged is
 there. Lanes are never mixed: *no sync* leaves writing to the kernel, as Kafka does by default; *sync before ack* has every record on
