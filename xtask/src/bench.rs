@@ -13,6 +13,7 @@ use crate::{built, network, places, process};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Whether the machine is quiet.
@@ -43,8 +44,10 @@ use standing::{PROBES, Probe};
 
 /// Pairs of a case that are measured again because the machine was not quiet.
 const REPEATS_MAX: usize = 2;
-/// How long this may take of a run.
+/// How long this may take of a run, and waiting for it to be.
 const AGAIN_MINUTES: u64 = 20;
+const QUIET_WAIT: Duration = Duration::from_secs(15);
+const QUIET_POLL: Duration = Duration::from_millis(500);
 /// How long Kafka is under load before anything of it counts, and Aquifer, which has nothing to compile.
 const WARM_KAFKA_SECONDS: u64 = 60;
 const WARM_AQUIFER: Duration = Duration::from_secs(5);
@@ -117,10 +120,11 @@ pub(crate) fn floor(mut flags: Flags) -> Result<()> {
     let seconds: u64 = flags.take("seconds", 5)?;
     flags.end()?;
     network::enter_own()?;
-    let _cache = Full::fill()?;
+    let mut cache = Full::fill()?;
     println!("{:<10} {:>10} {:>10} {:>12}", "work", "bytes", "MB/s", "CPU s/GB");
     for work in [Work::Produce, Work::Fetch] {
         for bytes in FLOOR_BYTES {
+            cache.touch()?;
             let found = floor::measure(work, bytes, Duration::from_secs(seconds))?;
             let name = format!("{work:?}").to_lowercase();
             println!("{name:<10} {bytes:>10} {:>10.0} {:>12.3}", found.mb_per_second, found.cpu_per_gb);
@@ -169,7 +173,7 @@ struct Run {
     pairs: usize,
     warm: Duration,
     during: Duration,
-    /// What is left of the time for what a busy machine has spoilt.
+    /// What is left of the time for waiting until the machine is quiet, and for what it has spoilt.
     again: Duration,
     canary: Canary,
     /// Not if it was asked to leave it as it is, which is to try the harness and not to measure.
@@ -246,7 +250,8 @@ impl Run {
         let mut repeats = REPEATS_MAX;
         while result.pairs.len() < self.pairs {
             let began = Instant::now();
-            let pair = self.pair(|_, who| {
+            let pair = self.pair(|run, who| {
+                run.touch()?;
                 let stage = match who {
                     Who::Aquifer => &mut ours,
                     Who::Kafka => &mut theirs,
@@ -261,6 +266,7 @@ impl Run {
                 self.again = self.again.saturating_sub(began.elapsed());
                 continue;
             }
+            self.touch()?;
             let floor = case.floor.map(|(work, bytes)| floor::measure(work, bytes, FLOOR_DURING));
             result.add(pair, floor.transpose()?.map(|found| found.cpu_per_gb));
         }
@@ -286,9 +292,23 @@ impl Run {
         Ok(ReplayRun { found, contended })
     }
 
+    /// Waits a little for the machine to be quiet; gives how it is then.
+    fn quiet(&mut self) -> Result<Verdict> {
+        let began = Instant::now();
+        let until = began + QUIET_WAIT.min(self.again);
+        loop {
+            let verdict = self.canary.look()?;
+            if verdict == Verdict::Quiet || Instant::now() > until {
+                self.again = self.again.saturating_sub(began.elapsed());
+                return Ok(verdict);
+            }
+            sleep(QUIET_POLL);
+        }
+    }
+
     /// Both, and whether the machine was quiet before and behind it.
     fn pair<T>(&mut self, mut measure: impl FnMut(&mut Run, Who) -> Result<T>) -> Result<Pair<T>> {
-        let before = self.canary.look()?;
+        let before = self.quiet()?;
         let (aquifer, kafka) = (measure(self, Who::Aquifer)?, measure(self, Who::Kafka)?);
         let contended = [before, self.canary.look()?].into_iter().find_map(Verdict::contended);
         if let Some(why) = &contended {
@@ -311,8 +331,8 @@ impl Run {
     }
 
     /// Has the page cache full again, and sees that the disk is not.
-    fn has_room(&self) -> Result<()> {
-        self.cache.as_ref().map(Full::touch).transpose()?;
+    fn has_room(&mut self) -> Result<()> {
+        self.touch()?;
         let written = 2 * load::WRITTEN_BEFORE_MAX + self.pairs as u64 * self.bytes_max();
         let (free, needed) = (places::free_bytes()?, SPARE_BYTES + written);
         ensure!(
@@ -322,6 +342,10 @@ impl Run {
             needed / 1_000_000_000
         );
         Ok(())
+    }
+
+    fn touch(&mut self) -> Result<()> {
+        self.cache.as_mut().map_or(Ok(()), Full::touch)
     }
 
     /// Whether there is room for a pair more, besides all that are to come.

@@ -1,41 +1,43 @@
 //! A page cache that is kept full of clean pages.
 //!
-//! Writes then take pages that the machine has already. Memory that it has given back to its host costs 2 to 3 s of processor time
-//! a GB when it is first touched, ten times what is measured here, and it is given back as soon as a file is deleted: so the file
-//! that fills the cache is kept for as long as measuring takes.
+//! Writes then take pages that the machine has already. Memory that it has given back to its host costs 2 to 5 s of processor time
+//! a GB when it is first touched, three to ten times what is measured here, and it is given back as soon as a file is deleted or a program
+//! ends. So the file that fills the cache is kept for as long as measuring takes, and before each measurement is written over, on from where that
+//! ended last, until next to nothing is free. It is written in small pieces: for large ones the kernel looks for memory that hangs together, takes
+//! back more pages than it needs to find some, and leaves them free.
 
 use crate::places;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-/// Left free. The programs that are measured take what they need from the pages that fill the rest.
-const LEFT_FREE: u64 = 1 << 30;
-const CHUNK: usize = 8 << 20;
+/// With so little free, the kernel takes back pages of files before it hands out others.
+const FREE_MAX: u64 = 320 << 20;
+/// How often the file is written over from end to end, if that takes so long.
+const LAPS_MAX: u64 = 2;
+const PIECE: usize = 16 << 10;
+/// So much is written, and synced, before it is looked again at what is free.
+const STEP: u64 = 64 << 20;
 
 /// The file that fills it; removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Full {
     file: PathBuf,
     bytes: u64,
+    /// Where the next step begins.
+    at: u64,
 }
 
 impl Full {
-    /// Fills it: takes half a minute.
+    /// Fills it: takes a minute or two.
     pub(crate) fn fill() -> Result<Full> {
         let file = places::data()?.join("page-cache");
         places::removed_file(&file)?;
-        let bytes = available()?.saturating_sub(LEFT_FREE);
-        let full = Full { file, bytes };
+        let bytes = meminfo("MemAvailable")? / STEP * STEP;
+        let mut full = Full { file, bytes, at: 0 };
         println!("   filling the page cache: {}", full.shown());
-        let mut out =
-            File::create(&full.file).with_context(|| format!("creating {}", full.file.display()))?;
-        let chunk = vec![0x5a; CHUNK];
-        for _ in 0..bytes / CHUNK as u64 {
-            out.write_all(&chunk).context("filling the page cache")?;
-        }
-        out.sync_all().context("filling the page cache")?;
+        File::create(&full.file).with_context(|| format!("creating {}", full.file.display()))?;
         full.touch()?;
         Ok(full)
     }
@@ -45,12 +47,25 @@ impl Full {
         format!("{:.1} GB", self.bytes as f64 / 1e9)
     }
 
-    /// Has all of it in memory again, as far as it fits.
-    pub(crate) fn touch(&self) -> Result<()> {
-        let mut file = File::open(&self.file).with_context(|| format!("opening {}", self.file.display()))?;
-        let mut chunk = vec![0; CHUNK];
-        while file.read(&mut chunk).context("reading what fills the page cache")? > 0 {}
-        Ok(())
+    /// Has next to nothing be free again.
+    pub(crate) fn touch(&mut self) -> Result<()> {
+        let writing = || format!("writing {}", self.file.display());
+        let file = File::options().write(true).open(&self.file).with_context(writing)?;
+        let piece = [0x5a; PIECE];
+        let mut left = LAPS_MAX * self.bytes;
+        loop {
+            let free = meminfo("MemFree")?;
+            if free <= FREE_MAX {
+                return Ok(());
+            }
+            ensure!(left > 0, "{} MB of memory stay free, whatever is written", free >> 20);
+            for at in (self.at..self.at + STEP).step_by(PIECE) {
+                file.write_all_at(&piece, at).with_context(writing)?;
+            }
+            file.sync_data().with_context(writing)?;
+            self.at = (self.at + STEP) % self.bytes;
+            left = left.saturating_sub(STEP);
+        }
     }
 }
 
@@ -62,10 +77,11 @@ impl Drop for Full {
     }
 }
 
-/// Memory that nobody uses, or the page cache alone.
-fn available() -> Result<u64> {
+/// Bytes of memory that the kernel tells by this name.
+fn meminfo(name: &str) -> Result<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib: u64 = line.context("no MemAvailable")?.trim().trim_end_matches("kB").trim().parse()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib: u64 =
+        line.with_context(|| format!("no {name}"))?.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib << 10)
 }

@@ -327,8 +327,8 @@ turn, some seconds each, one directly behind the other; who is not measured has 
 below). Every ratio is the median of pairs, with the least and the most of them. Before the first of a lane counts Apache Kafka, whose JVM
 compiles what it has done often, writes and reads for the `--warm` seconds of the command (60 by default), Aquifer for 5; in each case
 both go on for 5 seconds before the first pair, and before each one what was written until then is on the disk. The page cache is kept full of clean pages, loopback is one
-of its own with `cubic`; before and behind each pair a fixed piece of work tells whether the machine was quiet, and a pair of a busy
-machine is measured again, twice at most in a case and while the `--again-minutes` of the command last (no replay is, nor what has no load); what is
+of its own with `cubic`; before and behind each pair a fixed piece of work tells whether the machine is quiet. For that is waited, 15 seconds at most, and a pair of a busy
+machine is measured again, twice at most in a case (no replay is, nor what has no load), all this while the `--again-minutes` of the command last; what is
 busy then, too, is marked by `*`. *By the floor* is by what a bare loop took for the same bytes directly behind the pair. Where the load did not keep the rate that it should, or was late by itself, the row is marked by `+`.
 Topics are not tiered unless the case says so, and then to a local folder, Kafka's by its own
 `LocalTieredStorage`, which is published for tests and does not sync what it stores, as Aquifer does. After each run all is read back, and counted: what was acknowledged is
