@@ -11,16 +11,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use aquifer_model::batch::HEADER_BYTES;
-use aquifer_model::{BatchHeader, LeaderEpochs, OffsetRange};
+use aquifer_model::batches::Batches;
+use aquifer_model::{BatchHeader, ByteCount, LeaderEpochs, OffsetRange};
 use aquifer_runtime::files::{File, Lent};
 use bytes::Bytes;
 
 use super::error::{Corruption, ReadError};
 use super::handle::Log;
-use super::read::{AtLeast, Gathered, Place, Read, Slice, Waits, foreign_epoch, gather};
+use super::read::{AbortedTxns, AtLeast, Gathered, Place, Read, Slice, Waits, foreign_epoch, gather};
 
 /// Smaller batches than this, on average, are cheaper read at once than walked one by one.
 const BATCH_BYTES_MIN: u64 = 4 << 10;
+/// What is read at a time, where it is verified and not kept: it stays in the processor's cache, and memory of its size is used again.
+const PIECE_BYTES: ByteCount = ByteCount::kib(256);
 
 /// Whole batches: read, or lent.
 #[derive(Debug, Clone)]
@@ -61,7 +64,7 @@ impl Log {
         };
         self.steadily(|| {
             self.try_read(&read, Waits::Never, |source, place, read, interval| {
-                if let Some((lent, range)) = self.lend(source.file, place, read, least.get(), interval) {
+                if let Some((lent, range)) = self.lend_from(source.file, place, read, least.get(), interval) {
                     return Ok(Gathered::Batches(Stored::Lent(Arc::new(lent)), range));
                 }
                 gather(source, place, read, interval).map(|gathered| gathered.map(Stored::Here))
@@ -69,8 +72,35 @@ impl Log {
         })
     }
 
+    /// As [`Log::read`]; but what is long enough for it to pay is read and verified piece by piece, and then lent.
+    pub fn lend(self: &Arc<Self>, read: Read) -> Result<Slice<Stored>, ReadError> {
+        if self.shared.lends.is_some_and(|least| read.bytes_max >= least) {
+            self.verify(&read);
+            if let Some(slice) = self.lend_in_memory(read)? {
+                return Ok(slice);
+            }
+        }
+        Ok(self.read(read)?.map(Stored::Here))
+    }
+
+    /// Looks at what a read would give, as far as it is sound. Whoever reads it then is told of the rest.
+    fn verify(&self, read: &Read) {
+        let mut piece = Read { at_least: AtLeast::OneBatch, aborted: AbortedTxns::Skip, ..*read };
+        let mut left = read.bytes_max;
+        while left > ByteCount::ZERO {
+            piece.bytes_max = PIECE_BYTES.min(left);
+            let Ok(Slice { bytes, range, .. }) = self.read(piece) else { return };
+            let length = bytes.len() as u64;
+            if length == 0 || length < Batches::new(&bytes).count() as u64 * BATCH_BYTES_MIN {
+                return;
+            }
+            left = left.saturating_sub(ByteCount(length));
+            piece.from = range.next;
+        }
+    }
+
     /// The batches that answer a read, if they need not be looked at and are `least` bytes or more.
-    fn lend(
+    fn lend_from(
         self: &Arc<Self>,
         file: &File,
         place: &Place,

@@ -42,6 +42,9 @@ pub(crate) trait Given: From<Bytes> + Send + 'static {
     /// Reads as far as nothing has to be waited for; `None` if that is not all.
     fn in_memory(log: &Arc<Log>, read: Read) -> Result<Option<Slice<Self>>, crate::log::ReadError>;
 
+    /// Reads, and waits for the device if it must.
+    fn waiting(log: &Arc<Log>, read: Read) -> Result<Slice<Self>, crate::log::ReadError>;
+
     /// How many bytes.
     fn size(&self) -> usize;
 }
@@ -49,6 +52,10 @@ pub(crate) trait Given: From<Bytes> + Send + 'static {
 impl Given for Bytes {
     fn in_memory(log: &Arc<Log>, read: Read) -> Result<Option<Slice>, crate::log::ReadError> {
         log.read_in_memory(read)
+    }
+
+    fn waiting(log: &Arc<Log>, read: Read) -> Result<Slice, crate::log::ReadError> {
+        log.read(read)
     }
 
     fn size(&self) -> usize {
@@ -59,6 +66,10 @@ impl Given for Bytes {
 impl Given for Stored {
     fn in_memory(log: &Arc<Log>, read: Read) -> Result<Option<Slice<Stored>>, crate::log::ReadError> {
         log.lend_in_memory(read)
+    }
+
+    fn waiting(log: &Arc<Log>, read: Read) -> Result<Slice<Stored>, crate::log::ReadError> {
+        log.lend(read)
     }
 
     fn size(&self) -> usize {
@@ -257,7 +268,7 @@ impl Replica {
         if !gathering.go_on(|read| B::in_memory(self.log(), read))? {
             // The device has to be waited for: not on a thread that serves others.
             let replica = self.clone();
-            let wait = move |read| replica.log().read(read).map(|slice| Some(slice.map(B::from)));
+            let wait = move |read| B::waiting(replica.log(), read).map(Some);
             let rest = move || gathering.go_on(wait).map(|_| gathering);
             gathering = tasks::blocking(rest).await?;
         }

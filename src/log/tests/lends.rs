@@ -1,9 +1,11 @@
 //! What is lent is what a read gives, and nothing is lent of which it is not known.
 
+use std::io::IoSlice;
 use std::sync::Arc;
 
+use aquifer_model::batches::Batches;
 use aquifer_model::{ByteCount, OffsetRange};
-use aquifer_runtime::files::Lent;
+use aquifer_runtime::files::{Disk, Lent};
 
 use super::super::*;
 use super::harness::*;
@@ -115,6 +117,52 @@ fn after_a_start_all_is_looked_at_once() {
     append(&log, batch(1, 1, VALUE));
     let last = log.end().get() - 1;
     assert!(lent(&log, read_from(last)).is_some(), "it was written by this process");
+}
+
+/// What the device has to be waited for is looked at in pieces, and lent like anything else.
+#[test]
+fn what_is_not_in_memory_is_verified_and_then_lent() {
+    let mut house = lending(1);
+    let log = filled(&mut house, 80);
+    house.settle(&log);
+    let request = read_from(3);
+    let file = lent(&log, request).unwrap().file().clone();
+    let whole = log.read(request).unwrap();
+    assert!(whole.bytes.len() > 600 << 10, "several pieces");
+    file.forget_clean_pages();
+    assert!(log.lend_in_memory(request).unwrap().is_none(), "the device has to be waited for");
+    let given = log.lend(request).unwrap();
+    let Stored::Lent(all) = &given.bytes else { panic!("it was read") };
+    assert_eq!(given.range, whole.range);
+    assert!(as_sent(all) == whole.bytes);
+    // Damage on the device: all before it, and whoever begins at it is told.
+    file.forget_clean_pages();
+    let path = house.file(0, layout::LOG);
+    let sound = house.read_file(&path);
+    let hit = Batches::new(&sound).nth(60).unwrap();
+    let at = hit.position + 100;
+    let device = Disk::host().open(&path).unwrap();
+    device.write_all_at(at as u64, &mut [IoSlice::new(&[!sound[at]])]).unwrap();
+    device.sync_data().unwrap();
+    device.forget_clean_pages();
+    let given = log.lend(request).unwrap();
+    assert_eq!(given.range.next, hit.header.base_offset);
+    let Stored::Lent(before) = &given.bytes else { panic!("it was read") };
+    assert!(as_sent(before) == whole.bytes[..before.count()]);
+    let at = read_from(hit.header.base_offset.get());
+    assert!(matches!(log.lend(at), Err(ReadError::Corrupt(_))));
+    assert_eq!(log.damage().len(), 1);
+
+    let mut house = lending(1);
+    let log = house.log();
+    for n in 0..500 {
+        append(&log, batch(n, 1, 150));
+    }
+    house.settle(&log);
+    Disk::host().open(&house.file(0, layout::LOG)).unwrap().forget_clean_pages();
+    let given = log.lend(read_from(0)).unwrap();
+    assert!(matches!(given.bytes, Stored::Here(_)), "the batches are small");
+    assert!(!given.bytes.is_empty());
 }
 
 #[test]
@@ -257,7 +305,7 @@ fn what_is_known_is_not_verified_again_and_all_else_is() {
         let log = filled(&mut house, 3);
         house.settle(&log);
         // In the page cache, where no device does it.
-        let other = aquifer_runtime::files::Disk::host().open(&house.file(0, layout::LOG)).unwrap();
+        let other = Disk::host().open(&house.file(0, layout::LOG)).unwrap();
         let [byte] = other.read_at(200, 1).unwrap()[..] else { panic!("it is one byte") };
         other.write_all_at(200, &mut [std::io::IoSlice::new(&[byte ^ 1])]).unwrap();
         let found = log.lend_in_memory(read_from(0));
