@@ -80,8 +80,11 @@ impl SessionRequest {
 }
 
 fn once_each(wanted: Vec<(PartitionRef, Wanted)>) -> Vec<(PartitionRef, Wanted)> {
+    if wanted.len() < 2 {
+        return wanted;
+    }
     let mut seen = HashSet::with_capacity(wanted.len());
-    if wanted.len() < 2 || wanted.iter().all(|(partition, _)| seen.insert(partition)) {
+    if wanted.iter().all(|(partition, _)| seen.insert(partition)) {
         return wanted;
     }
     let mut places = HashMap::with_capacity(seen.len());

@@ -5,9 +5,9 @@
 //! segments are not opened: the checkpoint says what there is to know of them.
 //!
 //! Where the walk meets bytes that are no sound batch, `damage.rs` decides. A torn tail is copied into quarantine and cut. For
-//! corruption nothing is touched: the log ends before it, takes no appends and says so, and notes the place (`loss.rs`), since to a start
-//! after a reboot it might look torn. A closed segment that is missing or
-//! short keeps nobody from appending; its readers are told, until it is mended.
+//! corruption nothing is touched: the log ends before it, takes no appends and says so, and the place is noted (`loss.rs`), since to a
+//! start after a reboot it might look torn. A closed segment that is missing or short keeps nobody from appending; its readers are
+//! told, until it is mended.
 //!
 //! A batch whose checksum holds is not cut, wherever its header says that it belongs: the base offset and the leader epoch are under
 //! no checksum. The one exception is a batch whose header began a few bytes before the end of a sector that a power cut kept from the
@@ -30,11 +30,11 @@ use parking_lot::Mutex;
 use super::checkpoint::{Checkpoint, RecoveryPoint, SealedFacts, Snapshot, encode_snapshot};
 use super::config::LogConfig;
 use super::damage::{self, Damage, Lineage, PageCache, Source};
-use super::error::{Corruption, OpenLogError, ReadError};
+use super::error::{Corruption, OpenLogError, ReadError, is_exhausted};
 use super::gaps::Gaps;
 use super::index::{self, WrittenIndex};
 use super::layout;
-use super::loss::{self, Loss, Place};
+use super::loss::{self, Loss, Place, Stretch};
 use super::open_files::FileSlot;
 use super::opening::Opening;
 use super::producers::Producers;
@@ -165,7 +165,11 @@ impl Opening<'_> {
                 }
                 (Stop::Damage(found), _) => Some(found),
             };
-            self.forget_what_is_back(&tail)?;
+            let walked = Stretch {
+                from: Place { segment: point.segment, position: point.position },
+                to: Place { segment: tail.base, position: tail.bytes },
+            };
+            self.forget_what_is_back(walked)?;
             // Of a log that is known to lack something, nothing is touched.
             if self.lost.is_none()
                 && let Some(found) = found
@@ -211,13 +215,17 @@ impl Opening<'_> {
         })
     }
 
-    /// Damage that was noted, and that the walk has gone over: somebody has brought the bytes back.
-    fn forget_what_is_back(&mut self, tail: &Tail) -> Result<(), OpenLogError> {
-        let reached = Place { segment: tail.base, position: tail.bytes };
-        if let Some(loss) = self.lost.take_if(|loss| loss.is_passed(reached)) {
-            loss::forget(&self.shared.world.disk, self.folder).map_err(Self::io(self.folder))?;
-            tracing::info!(log = %self.partition, was = loss.what, "what was damaged is sound again");
+    /// Damage that was noted, and that the walk has gone over: somebody has brought the bytes back. They are made durable before the note
+    /// of them goes.
+    fn forget_what_is_back(&mut self, walked: Stretch) -> Result<(), OpenLogError> {
+        let Some(loss) = self.lost.take_if(|loss| loss.is_back(walked)) else { return Ok(()) };
+        for base in self.bases.iter().filter(|base| (walked.from.segment..=walked.to.segment).contains(*base)) {
+            let path = self.path(*base, layout::LOG);
+            let file = self.shared.world.disk.open(&path).map_err(Self::io(&path))?;
+            file.sync_data().map_err(Self::io(&path))?;
         }
+        loss::forget(&self.shared.world.disk, self.folder).map_err(Self::io(self.folder))?;
+        tracing::info!(log = %self.partition, was = loss.what, "what was damaged is sound again");
         Ok(())
     }
 
@@ -416,17 +424,11 @@ impl Opening<'_> {
         let position = tail.bytes;
         // With a part of the journal gone, what never reached its file may have been acknowledged all the same.
         let is_lost = verdict == Damage::Torn && self.shared.past.journal_is_damaged;
-        let place = Place { segment: tail.base, position };
-        let noted = match (is_lost, verdict) {
-            (true, _) => Some(Loss::unseen(&what)),
-            // A file that is shorter than its checkpoint says is damaged to every start, and the walk does not get to its end.
-            (false, Damage::Corrupt) if size >= position => {
-                Some(Loss { what: what.clone(), place: Some(place) })
-            }
-            (false, _) => None,
-        };
-        if let Some(loss) = noted {
-            loss::note(&self.shared.world.disk, self.folder, &loss).map_err(&io)?;
+        if is_lost {
+            loss::note(&self.shared.world.disk, self.folder, &Loss::unseen(&what)).map_err(&io)?;
+        } else if verdict == Damage::Corrupt && size >= position {
+            // A file that is shorter than its checkpoint says is damaged to every start.
+            self.note_damage(Place { segment: tail.base, position }, size, &what)?;
         }
         if verdict == Damage::Corrupt || is_lost {
             let corruption = Corruption { file: file.path().to_owned(), position, what };
@@ -450,6 +452,25 @@ impl Opening<'_> {
         let file = file.path().to_owned();
         report.findings.push(RecoveryFinding::TornTail { file, position, bytes, quarantine });
         Ok(None)
+    }
+
+    /// So that the next start, which may know less of what happened, does not cut it. The log is as damaged without a note, which a full
+    /// disk has no room for.
+    fn note_damage(&self, from: Place, size: u64, what: &str) -> Result<(), OpenLogError> {
+        let mut to = Place { segment: from.segment, position: size };
+        if let Some(last) = self.bases.last().filter(|last| **last > from.segment) {
+            let path = self.path(*last, layout::LOG);
+            let size = self.shared.world.disk.size_of(&path).map_err(Self::io(&path))?.unwrap_or_default();
+            to = Place { segment: *last, position: size.get() };
+        }
+        let loss = Loss { what: what.to_owned(), damage: Some(Stretch { from, to }) };
+        match loss::note(&self.shared.world.disk, self.folder, &loss) {
+            Err(error) if is_exhausted(&error) => {
+                tracing::error!(log = %self.partition, %error, "no room to note that a log's end is damaged");
+                Ok(())
+            }
+            noted => noted.map_err(Self::io(self.folder)),
+        }
     }
 
     /// Whether the segment at `base` starts with a sound batch.

@@ -68,6 +68,11 @@ impl Damages {
         Damages { metrics, ..Damages::default() }
     }
 
+    /// Whether an object is known to be damaged.
+    pub(crate) fn knows(&self, object: &str) -> bool {
+        self.known.lock().contains_key(object)
+    }
+
     /// Takes note of an object; says it where it is news.
     pub(crate) fn note(&self, partition: TopicPartition, object: &str, what: &str) {
         let mut known = self.known.lock();

@@ -1,10 +1,10 @@
 //! Aquifer beside Apache Kafka: `cargo xtask bench`, and what the machine itself can do at best: `cargo xtask bench floor`.
 //!
-//! Both are up at once, on the same core, and run in turn, A B A B A B, some seconds each: machines like this one change by more from one
+//! Both are up at once, on the same core, and run in turn, A B B A A B, some seconds each: machines like this one change by more from one
 //! minute to the next than what is measured, so that a ratio says something only of what lies close together. Kafka stays up for all
-//! cases of a lane, since a JVM takes a minute under load to be as fast as it gets. All pairs of a case are measured before the next case, and what matters
-//! most comes first: of a run that has to end early, what is there is whole. Replays from MinIO stand beside plain GETs: there is no
-//! Kafka that could make them.
+//! cases of a lane, since a JVM takes a minute under load to be as fast as it gets. All pairs of a case are measured before the next
+//! case, and what matters most comes first: of a run that has to end early, what is there is whole. Replays from MinIO stand beside
+//! plain GETs: there is no Kafka that could make them.
 
 use crate::flags::Flags;
 use crate::replay::{self, Replayed, Store};
@@ -53,9 +53,11 @@ const WARM_KAFKA_SECONDS: u64 = 60;
 const WARM_AQUIFER: Duration = Duration::from_secs(5);
 /// How long each case goes on before it counts.
 const WARM_CASE: Duration = Duration::from_secs(5);
-/// The most that both write in a second each of a case, and what brokers need to be left on their disk.
-const BYTES_PER_S_MAX: u64 = 2_500_000_000;
-const SPARE_BYTES: u64 = 12_000_000_000;
+/// The most that both write in a second each of a case; what is written in a replay, or by one without a load; and what is to be left
+/// of the disk.
+const BYTES_PER_S_MAX: u64 = 3_000_000_000;
+const STANDING_BYTES: u64 = 12_000_000_000;
+const SPARE_BYTES: u64 = 5_000_000_000;
 /// How long a floor is measured beside a case.
 const FLOOR_DURING: Duration = Duration::from_secs(2);
 const FLOOR_BYTES: [usize; 3] = [1 << 20, 64 << 10, 16 << 10];
@@ -64,7 +66,7 @@ const FLOOR_BYTES: [usize; 3] = [1 << 20, 64 << 10, 16 << 10];
 pub(crate) fn main(mut flags: Flags) -> Result<()> {
     let only: String = flags.take("cases", "all".to_owned())?;
     let pairs: usize = flags.take("pairs", 3)?;
-    let seconds: u64 = flags.take("seconds", 10)?;
+    let seconds: u64 = flags.take("seconds", 3)?;
     let warm: u64 = flags.take("warm", WARM_KAFKA_SECONDS)?;
     let again: u64 = flags.take("again-minutes", AGAIN_MINUTES)?;
     let out: PathBuf = flags.take("out", places::root().join("docs"))?;
@@ -189,6 +191,10 @@ impl Run {
             let all = 0..chosen.cases.len();
             all.filter(|at| chosen.cases[*at].lane == lane && is_matrix(*at) == matrix).collect()
         };
+        for who in [Who::Aquifer, Who::Kafka] {
+            // What a run that failed has left.
+            places::removed(&contender::data(who)?)?;
+        }
         for lane in Lane::ALL {
             self.lane(lane, chosen, &numbers(lane, false), report)?;
         }
@@ -205,7 +211,7 @@ impl Run {
             println!("\n== {}: {}", probe.name, probe.what);
             report.probes.push(ProbeResult::new(probe));
             for _ in 0..self.pairs {
-                let pair = self.pair(|run, who| run.look(probe, who))?;
+                let pair = self.pair([Who::Aquifer, Who::Kafka], |run, who| run.look(probe, who))?;
                 report.probes.last_mut().context("it was put there")?.pairs.push(pair);
             }
             report.write(&self.out)?;
@@ -222,7 +228,7 @@ impl Run {
             return Ok(());
         }
         println!("\n#### {}", lane.name());
-        self.has_room()?;
+        self.touch()?;
         let aquifer = Contender::start(Who::Aquifer, lane, &self.programs)?;
         let kafka = Contender::start(Who::Kafka, lane, &self.programs)?;
         load::warm_up(&aquifer, self.warm.min(WARM_AQUIFER))?;
@@ -243,40 +249,49 @@ impl Run {
         result: &mut CaseResult,
     ) -> Result<()> {
         println!("\n== {}: {}", case.name, case.what);
-        self.has_room()?;
+        self.has_room(2 * load::WRITTEN_BEFORE_MAX + self.pairs as u64 * self.bytes_max())?;
         let (warm, during) = (self.warm.min(WARM_CASE), self.during);
         let set = |contender| Stage::set(contender, case, warm);
         let (mut ours, mut theirs) = (set(aquifer)?, set(kafka)?);
         let mut repeats = REPEATS_MAX;
         while result.pairs.len() < self.pairs {
-            let began = Instant::now();
-            let pair = self.pair(|run, who| {
-                run.touch()?;
+            let (began, again) = (Instant::now(), self.again);
+            // Who comes first has had the quieter machine, and leaves it the other.
+            let order = match result.pairs.len() % 2 {
+                0 => [Who::Aquifer, Who::Kafka],
+                _ => [Who::Kafka, Who::Aquifer],
+            };
+            let mut floor = None;
+            let mut pair = self.pair(order, |run, who| {
                 let stage = match who {
                     Who::Aquifer => &mut ours,
                     Who::Kafka => &mut theirs,
                 };
-                let figures = stage.run(during);
+                let figures = stage.run(during, &mut || run.touch());
                 let figures = figures.with_context(|| format!("{} by {}", case.name, who.name()))?;
                 told(who, &figures);
                 Ok(figures)
             })?;
-            if pair.contended.is_some() && repeats > 0 && !self.again.is_zero() && self.has_space()? {
+            if let Some((work, bytes)) = case.floor {
+                self.touch()?;
+                floor = Some(floor::measure(work, bytes, FLOOR_DURING)?.cpu_per_gb);
+                pair.contended = pair.contended.or(self.canary.look()?.contended());
+            }
+            let left = self.pairs - result.pairs.len();
+            if pair.contended.is_some() && repeats > 0 && !again.is_zero() && self.has_space(left)? {
                 repeats -= 1;
-                self.again = self.again.saturating_sub(began.elapsed());
+                self.again = again.saturating_sub(began.elapsed());
                 continue;
             }
-            self.touch()?;
-            let floor = case.floor.map(|(work, bytes)| floor::measure(work, bytes, FLOOR_DURING));
-            result.add(pair, floor.transpose()?.map(|found| found.cpu_per_gb));
+            result.add(pair, floor);
         }
         ours.clear()?;
         theirs.clear()
     }
 
     fn replay(&mut self, store: Store) -> Result<ReplayRun> {
+        self.has_room(STANDING_BYTES)?;
         let before = self.canary.look()?;
-        self.has_room()?;
         let found = replay::measure(&self.programs.aquifer, store, replay::MB, replay::VALUE_BYTES)?;
         let contended = [before, self.canary.look()?].into_iter().find_map(Verdict::contended);
         let Replayed { cold, again, kcat, kcats, .. } = &found;
@@ -307,9 +322,14 @@ impl Run {
     }
 
     /// Both, and whether the machine was quiet before and behind it.
-    fn pair<T>(&mut self, mut measure: impl FnMut(&mut Run, Who) -> Result<T>) -> Result<Pair<T>> {
+    fn pair<T>(
+        &mut self,
+        order: [Who; 2],
+        mut measure: impl FnMut(&mut Run, Who) -> Result<T>,
+    ) -> Result<Pair<T>> {
         let before = self.quiet()?;
-        let (aquifer, kafka) = (measure(self, Who::Aquifer)?, measure(self, Who::Kafka)?);
+        let [first, second] = [measure(self, order[0])?, measure(self, order[1])?];
+        let (aquifer, kafka) = if order[0] == Who::Aquifer { (first, second) } else { (second, first) };
         let contended = [before, self.canary.look()?].into_iter().find_map(Verdict::contended);
         if let Some(why) = &contended {
             println!("   contended: {why}");
@@ -318,7 +338,7 @@ impl Run {
     }
 
     fn look(&mut self, probe: &Probe, who: Who) -> Result<Vec<f64>> {
-        self.has_room()?;
+        self.has_room(STANDING_BYTES)?;
         // Who looks has the load's core.
         process::pin(std::process::id(), LOAD_CORE)?;
         let found = probe.run(who, &self.programs);
@@ -330,10 +350,9 @@ impl Run {
         Ok(found)
     }
 
-    /// Has the page cache full again, and sees that the disk is not.
-    fn has_room(&mut self) -> Result<()> {
+    /// Has the page cache full again, and sees that there is room for so much on the disk.
+    fn has_room(&mut self, written: u64) -> Result<()> {
         self.touch()?;
-        let written = 2 * load::WRITTEN_BEFORE_MAX + self.pairs as u64 * self.bytes_max();
         let (free, needed) = (places::free_bytes()?, SPARE_BYTES + written);
         ensure!(
             free > needed,
@@ -348,9 +367,9 @@ impl Run {
         self.cache.as_mut().map_or(Ok(()), Full::touch)
     }
 
-    /// Whether there is room for a pair more, besides all that are to come.
-    fn has_space(&self) -> Result<bool> {
-        Ok(places::free_bytes()? > SPARE_BYTES + (self.pairs as u64 + 1) * self.bytes_max())
+    /// Whether there is room for a pair more than so many.
+    fn has_space(&self, pairs: usize) -> Result<bool> {
+        Ok(places::free_bytes()? > SPARE_BYTES + (pairs as u64 + 1) * self.bytes_max())
     }
 
     /// What a pair writes at most.

@@ -123,7 +123,7 @@ usage: cargo xtask COMMAND
   prove zombies the same with a twin that was started on a copy of its data: --seeds 1000 --from 1, or --seed 77
   prove crashpoints  the same, stopped at each operation of its disk and its bucket: --every 1
   fuzz         decoders under nightly and a sanitizer: --target NAME|all --seconds 300
-  bench        Aquifer beside Apache Kafka, in turn on one core: --cases all|matrix|NAME,.. --pairs 3 --seconds 10 --warm 60 --out docs
+  bench        Aquifer beside Apache Kafka, in turn on one core: --cases all|matrix|NAME,.. --pairs 3 --seconds 3 --warm 60 --out docs
                --again-minutes 20 --kafka-network-threads 3 --kafka-io-threads 8 --page-cache full|as-is
   bench floor  what this machine can do at best: --seconds 5
   slow-proxy   --upstream HOST:PORT [--listen 127.0.0.1:9001] [--first-byte-ms 30] [--rate-mb 90]

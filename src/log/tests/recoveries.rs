@@ -236,8 +236,9 @@ fn damage_that_was_found_stays_so_until_the_bytes_are_back() {
         house.cut_power();
         assert!(house.read_file(&path) == damaged, "round {round}");
     }
-    // Gone is not back.
-    for without in [all[..last.position].to_vec(), changed(third.position)] {
+    // Gone is not back, nor is a part.
+    let without_last = all[..last.position].to_vec();
+    for without in [without_last, changed(third.position), all[..all.len() - 1].to_vec()] {
         house.write_file(&path, &without);
         assert!(house.log().corruption().is_some());
         house.cut_power();

@@ -303,13 +303,20 @@ impl Reader {
     ) -> Result<(Arc<Manifest>, Arc<Entry>, Arc<SegmentIndex>), Stop> {
         let until = request.wait_until;
         let (manifest, entry) = self.find(reach, view, request.offset, until).await?;
-        if request.offset == entry.range().base && !self.0.indexes.has(&entry) {
+        if request.offset == entry.range().base && self.is_unknown(request, &entry) {
             // Where a segment begins is known without its index: who replays from there gets the first chunk meanwhile.
             self.0.chunks.load_start(request.partition, &entry).await;
         }
         let index = tokio::time::timeout_at(until, self.0.indexes.get(&entry)).await;
         let index = index.map_err(|_| Stop::Pending)??;
         Ok((manifest, entry, index))
+    }
+
+    /// Whether nothing is known of a reader nor of where it reads. One that goes on has had its chunks loaded ahead.
+    fn is_unknown(&self, request: &ColdRequest, entry: &Entry) -> bool {
+        !self.0.indexes.has(entry)
+            && !self.0.streams.expects(request.partition, request.offset)
+            && !self.0.damages.knows(entry.object.as_str())
     }
 
     fn ahead_limits(&self) -> AheadLimits {

@@ -92,6 +92,11 @@ impl Streams {
         }
     }
 
+    /// Whether a reader is expected at this place.
+    pub(super) fn expects(&self, partition: TopicPartition, offset: Offset) -> bool {
+        self.inner.lock().waiting.contains_key(&(partition, offset))
+    }
+
     /// Expects a reader where it will ask next. Where two are expected at one place, the one with the wider window stays. Gives
     /// the reader that is no longer expected anywhere, if there is one.
     pub(super) fn expect(

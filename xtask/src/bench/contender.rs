@@ -107,7 +107,7 @@ pub(crate) struct Contender {
 impl Contender {
     /// Starts one with an empty data folder.
     pub(crate) fn start(who: Who, lane: Lane, programs: &Programs) -> Result<Contender> {
-        let data = places::emptied(places::data()?.join(format!("bench-{}", who.name())))?;
+        let data = places::emptied(data(who)?)?;
         let log = places::log(&format!("bench-{}", who.name()))?;
         let port = free_port()?;
         let bootstrap = format!("127.0.0.1:{port}");
@@ -243,6 +243,11 @@ impl Contender {
         self.server.kill()?;
         places::removed(&self.data)
     }
+}
+
+/// Where one has its data.
+pub(crate) fn data(who: Who) -> Result<PathBuf> {
+    Ok(places::data()?.join(format!("bench-{}", who.name())))
 }
 
 /// In a contender's data folder.

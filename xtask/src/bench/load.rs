@@ -75,6 +75,9 @@ pub(crate) fn warm_up(contender: &Contender, during: Duration) -> Result<()> {
     Ok(())
 }
 
+/// Has next to no memory be free.
+pub(crate) type Fill<'a> = dyn FnMut() -> Result<()> + 'a;
+
 /// A case's topic at one of the two.
 #[derive(Debug)]
 pub(crate) struct Stage<'a> {
@@ -105,33 +108,35 @@ impl<'a> Stage<'a> {
         let slow = ["--rate".to_owned(), (WARM_BYTES_PER_S / case.record_bytes()).to_string()];
         let is_free = case.words.starts_with("produce") && !case.words.contains("--rate");
         let slow: &[String] = if is_free { &slow } else { &[] };
-        written += measure(contender, case, slow, warm)?.acknowledged.records;
+        written += measure(contender, case, slow, warm, &mut || Ok(()))?.acknowledged.records;
         Ok(Stage { contender, case, written })
     }
 
-    /// Measures for so long.
-    pub(crate) fn run(&mut self, during: Duration) -> Result<Figures> {
+    /// Measures for so long. Before it begins, and whenever memory has become free, it is filled again.
+    pub(crate) fn run(&mut self, during: Duration, fill: &mut Fill<'_>) -> Result<Figures> {
         let Stage { contender, case, .. } = *self;
         if case.filled_mb > 0 && !case.uncached {
             // The other one's turn may have taken pages of it.
-            measure(contender, case, &[], Duration::ZERO)?;
+            measure(contender, case, &[], Duration::ZERO, fill)?;
         }
+        fill()?;
         // What others have written before is not to be written back at this one's cost.
         output(&mut command("sync", [""; 0]))?;
         let (before, uploaded) = (contender.cpu()?, contender.bucket_bytes()?);
-        let found = measure(contender, case, &[], during)?;
-        let cpu = (contender.cpu()? - before).as_secs_f64();
+        let found = measure(contender, case, &[], during, fill)?;
         if case.lane == Lane::Tiered && case.filled_mb == 0 {
-            // An open segment of each partition, and one on its way.
-            let behind = 2 * UPLOADED_SEGMENT_BYTES * case.partitions as u64;
+            // What is uploaded and dropped behind the time that counts is of it, and not to go on in the other one's turn.
+            let open = UPLOADED_SEGMENT_BYTES * case.partitions as u64;
+            wait_until_left(contender, case.name, open)?;
             let uploaded = contender.bucket_bytes()? - uploaded;
             let written = found.acknowledged.bytes;
             ensure!(
-                (uploaded + behind) as f64 >= written,
+                (uploaded + open) as f64 >= written,
                 "{}: {written} bytes were written and {uploaded} uploaded",
                 case.name
             );
         }
+        let cpu = (contender.cpu()? - before).as_secs_f64();
         ensure!(found.bytes > 0.0 && found.requests > 0.0, "{}: nothing was done", case.name);
         self.written += found.acknowledged.records;
         Ok(found.figures(cpu, contender.resident_bytes()?))
@@ -186,12 +191,19 @@ struct Percentiles {
     late_p99: f64,
 }
 
-fn measure(contender: &Contender, case: &Case, more: &[String], during: Duration) -> Result<Found> {
+fn measure(
+    contender: &Contender,
+    case: &Case,
+    more: &[String],
+    during: Duration,
+    fill: &mut Fill<'_>,
+) -> Result<Found> {
     let mut all = Found::default();
     let began = Instant::now();
     loop {
         if case.uncached {
             contender.forget_pages()?;
+            fill()?;
         }
         let one = ask(contender, case.words, case.name, more, during)?;
         all.add(&one).with_context(|| format!("{}: {one}", case.name))?;
@@ -274,16 +286,21 @@ fn send_away(contender: &Contender, topic: &str) -> Result<u64> {
     std::thread::sleep(CLOSED_AFTER);
     // An open segment is closed by the first record that finds it too old.
     let last = ask(contender, "produce --record-size 10 --batch-bytes 1 --rate 500", topic, &[], POLL * 20)?;
+    wait_until_left(contender, topic, LEFT_BYTES_MAX)?;
+    count(&last, "acknowledged")
+}
+
+/// Waits until no more than this of a topic is on the local disk.
+fn wait_until_left(contender: &Contender, topic: &str, bytes_max: u64) -> Result<()> {
     let until = Instant::now() + TIERED_DEADLINE;
     loop {
         let left = contender.segment_bytes()?;
-        if left < LEFT_BYTES_MAX {
-            break;
+        if left <= bytes_max {
+            return Ok(());
         }
         ensure!(Instant::now() < until, "{left} bytes of {topic} are still on the local disk");
         std::thread::sleep(POLL);
     }
-    count(&last, "acknowledged")
 }
 
 fn ask(contender: &Contender, words: &str, topic: &str, more: &[String], during: Duration) -> Result<Value> {

@@ -12,10 +12,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-/// With so little free, the kernel takes back pages of files before it hands out others.
-const FREE_MAX: u64 = 320 << 20;
-/// How often the file is written over from end to end, if that takes so long.
-const LAPS_MAX: u64 = 2;
+/// With no more than this part of memory free, the kernel takes back pages of files before it hands out others.
+const FREE_PART: u64 = 64;
+/// The most that is written to have so little free, in sizes of the memory.
+const WRITTEN_MAX: u64 = 3;
 const PIECE: usize = 16 << 10;
 /// So much is written, and synced, before it is looked again at what is free.
 const STEP: u64 = 64 << 20;
@@ -34,10 +34,9 @@ impl Full {
     pub(crate) fn fill() -> Result<Full> {
         let file = places::data()?.join("page-cache");
         places::removed_file(&file)?;
-        let bytes = meminfo("MemAvailable")? / STEP * STEP;
-        let mut full = Full { file, bytes, at: 0 };
-        println!("   filling the page cache: {}", full.shown());
-        File::create(&full.file).with_context(|| format!("creating {}", full.file.display()))?;
+        println!("   filling the page cache");
+        File::create(&file).with_context(|| format!("creating {}", file.display()))?;
+        let mut full = Full { file, bytes: 0, at: 0 };
         full.touch()?;
         Ok(full)
     }
@@ -47,24 +46,33 @@ impl Full {
         format!("{:.1} GB", self.bytes as f64 / 1e9)
     }
 
-    /// Has next to nothing be free again.
+    /// Has next to nothing be free again. Where a lap over the file is not enough, the file grows.
     pub(crate) fn touch(&mut self) -> Result<()> {
         let writing = || format!("writing {}", self.file.display());
         let file = File::options().write(true).open(&self.file).with_context(writing)?;
         let piece = [0x5a; PIECE];
-        let mut left = LAPS_MAX * self.bytes;
+        let memory = meminfo("MemTotal")?;
+        let mut written = 0;
         loop {
             let free = meminfo("MemFree")?;
-            if free <= FREE_MAX {
+            if free <= memory / FREE_PART {
                 return Ok(());
             }
-            ensure!(left > 0, "{} MB of memory stay free, whatever is written", free >> 20);
+            ensure!(
+                written < WRITTEN_MAX * memory,
+                "{} MB of memory stay free, whatever is written",
+                free >> 20
+            );
+            if self.at == self.bytes && written < self.bytes {
+                self.at = 0;
+            }
             for at in (self.at..self.at + STEP).step_by(PIECE) {
                 file.write_all_at(&piece, at).with_context(writing)?;
             }
             file.sync_data().with_context(writing)?;
-            self.at = (self.at + STEP) % self.bytes;
-            left = left.saturating_sub(STEP);
+            self.at += STEP;
+            self.bytes = self.bytes.max(self.at);
+            written += STEP;
         }
     }
 }

@@ -91,8 +91,8 @@ impl CaseResult {
 
     /// Aquifer's processor time by the floor's, pair by pair.
     fn by_the_floor(&self) -> Option<Spread> {
-        let rounds = self.pairs.iter().zip(&self.floors_cpu_s_per_gb);
-        Spread::of(rounds.map(|(pair, floor)| pair.aquifer.cpu_s_per_gb / floor))
+        let beside = self.pairs.iter().zip(&self.floors_cpu_s_per_gb);
+        Spread::of(beside.map(|(pair, floor)| pair.aquifer.cpu_s_per_gb / floor))
     }
 
     /// One of the figures, of one of the two.
@@ -323,15 +323,17 @@ const PAGE: &str = "\
 # Benchmarks
 
 Aquifer and Apache Kafka, one node of each, on the same core of the same machine; the load has the other core. Both are up, and run in
-turn, some seconds each, one directly behind the other; who is not measured has nothing to do meanwhile (what that costs the other: `idle`,
-below). Every ratio is the median of pairs, with the least and the most of them. Before the first of a lane counts Apache Kafka, whose JVM
-compiles what it has done often, writes and reads for the `--warm` seconds of the command (60 by default), Aquifer for 5; in each case
-both go on for 5 seconds before the first pair, and before each one what was written until then is on the disk. The page cache is kept full of clean pages, loopback is one
-of its own with `cubic`; before and behind each pair a fixed piece of work tells whether the machine is quiet. For that is waited, 15 seconds at most, and a pair of a busy
-machine is measured again, twice at most in a case (no replay is, nor what has no load), all this while the `--again-minutes` of the command last; what is
-busy then, too, is marked by `*`. *By the floor* is by what a bare loop took for the same bytes directly behind the pair. Where the load did not keep the rate that it should, or was late by itself, the row is marked by `+`.
+turn, some seconds each, one directly behind the other, now this one first and now that; who is not measured has nothing to do meanwhile
+(what that costs the other: `idle`, below). Every ratio is the median of pairs, with the least and the most of them. Before the first of a lane
+counts Apache Kafka, whose JVM compiles what it has done often, writes and reads for the `--warm` seconds of the command (60 by
+default), Aquifer for 5; in each case both go on for 5 seconds before the first pair, and before each one what was written until
+then is on the disk. The page cache is kept full of clean pages, loopback is one of its own with `cubic`. Before and behind each pair a fixed
+piece of work tells whether the machine is quiet. For that is waited, 15 seconds at most, and a pair of a busy machine is measured again, twice
+at most in a case (no replay is, nor what has no load), all this while the `--again-minutes` of the command last; what is busy then, too, is
+marked by `*`. *By the floor* is by what a bare loop took for the same bytes directly behind the pair. Where the load did not keep the rate
+that it should, or was late by itself, the row is marked by `+`.
 Topics are not tiered unless the case says so, and then to a local folder, Kafka's by its own
-`LocalTieredStorage`, which is published for tests and does not sync what it stores, as Aquifer does. After each run all is read back, and counted: what was acknowledged is
+`LocalTieredStorage`, which is published for tests and does not sync what it stores, as Aquifer does. After each case all is read back, and counted: what was acknowledged is
 there. Lanes are never mixed: *no sync* leaves writing to the kernel, as Kafka does by default; *sync before ack* has every record on
 disk before it is acknowledged.
 
