@@ -219,7 +219,8 @@ impl Opening<'_> {
     /// of them goes.
     fn forget_what_is_back(&mut self, walked: Stretch) -> Result<(), OpenLogError> {
         let Some(loss) = self.lost.take_if(|loss| loss.is_back(walked)) else { return Ok(()) };
-        for base in self.bases.iter().filter(|base| (walked.from.segment..=walked.to.segment).contains(*base)) {
+        for base in self.bases.iter().filter(|base| (walked.from.segment..=walked.to.segment).contains(*base))
+        {
             let path = self.path(*base, layout::LOG);
             let file = self.shared.world.disk.open(&path).map_err(Self::io(&path))?;
             file.sync_data().map_err(Self::io(&path))?;
