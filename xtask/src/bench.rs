@@ -105,8 +105,6 @@ pub(crate) fn main(mut flags: Flags) -> Result<()> {
             format!("as built before, by --binary {}", run.programs.aquifer.display()),
         );
     }
-    let kept = run.cache.as_ref().map_or_else(|| "no: these figures mean nothing".to_owned(), Full::shown);
-    machine.insert("page cache kept full".to_owned(), kept);
     machine.insert("Kafka's threads".to_owned(), format!("{network_threads} network, {io_threads} io"));
     let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     let command = format!("cargo xtask {command}");
@@ -205,7 +203,7 @@ impl Run {
                 let replayed = self.replay(*store)?;
                 report.replays.last_mut().context("it was put there")?.runs.push(replayed);
             }
-            report.write(&self.out)?;
+            self.write(report)?;
         }
         for probe in &chosen.probes {
             println!("\n== {}: {}", probe.name, probe.what);
@@ -214,12 +212,19 @@ impl Run {
                 let pair = self.pair([Who::Aquifer, Who::Kafka], |run, who| run.look(probe, who))?;
                 report.probes.last_mut().context("it was put there")?.pairs.push(pair);
             }
-            report.write(&self.out)?;
+            self.write(report)?;
         }
         for lane in Lane::ALL {
             self.lane(lane, chosen, &numbers(lane, true), report)?;
         }
         Ok(())
+    }
+
+    fn write(&self, report: &mut Report) -> Result<()> {
+        let no = || "no: these figures mean nothing".to_owned();
+        let kept = self.cache.as_ref().map_or_else(no, Full::shown);
+        report.machine.insert("page cache kept full".to_owned(), kept);
+        report.write(&self.out)
     }
 
     /// Cases of one lane, by two brokers that are up for all of them.
@@ -235,7 +240,7 @@ impl Run {
         load::warm_up(&kafka, self.warm)?;
         for number in numbers {
             self.case((&aquifer, &kafka), chosen.cases[*number], &mut report.cases[*number])?;
-            report.write(&self.out)?;
+            self.write(report)?;
         }
         aquifer.end()?;
         kafka.end()

@@ -75,9 +75,6 @@ pub(crate) fn warm_up(contender: &Contender, during: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Has next to no memory be free.
-pub(crate) type Fill<'a> = dyn FnMut() -> Result<()> + 'a;
-
 /// A case's topic at one of the two.
 #[derive(Debug)]
 pub(crate) struct Stage<'a> {
@@ -108,22 +105,22 @@ impl<'a> Stage<'a> {
         let slow = ["--rate".to_owned(), (WARM_BYTES_PER_S / case.record_bytes()).to_string()];
         let is_free = case.words.starts_with("produce") && !case.words.contains("--rate");
         let slow: &[String] = if is_free { &slow } else { &[] };
-        written += measure(contender, case, slow, warm, &mut || Ok(()))?.acknowledged.records;
+        written += measure(contender, case, slow, warm)?.acknowledged.records;
         Ok(Stage { contender, case, written })
     }
 
-    /// Measures for so long. Before it begins, and whenever memory has become free, it is filled again.
-    pub(crate) fn run(&mut self, during: Duration, fill: &mut Fill<'_>) -> Result<Figures> {
+    /// Measures for so long. `fill` has next to no memory be free before it begins.
+    pub(crate) fn run(&mut self, during: Duration, fill: &mut dyn FnMut() -> Result<()>) -> Result<Figures> {
         let Stage { contender, case, .. } = *self;
         if case.filled_mb > 0 && !case.uncached {
             // The other one's turn may have taken pages of it.
-            measure(contender, case, &[], Duration::ZERO, fill)?;
+            measure(contender, case, &[], Duration::ZERO)?;
         }
         fill()?;
         // What others have written before is not to be written back at this one's cost.
         output(&mut command("sync", [""; 0]))?;
         let (before, uploaded) = (contender.cpu()?, contender.bucket_bytes()?);
-        let found = measure(contender, case, &[], during, fill)?;
+        let found = measure(contender, case, &[], during)?;
         if case.lane == Lane::Tiered && case.filled_mb == 0 {
             // What is uploaded and dropped behind the time that counts is of it, and not to go on in the other one's turn.
             let open = UPLOADED_SEGMENT_BYTES * case.partitions as u64;
@@ -191,19 +188,12 @@ struct Percentiles {
     late_p99: f64,
 }
 
-fn measure(
-    contender: &Contender,
-    case: &Case,
-    more: &[String],
-    during: Duration,
-    fill: &mut Fill<'_>,
-) -> Result<Found> {
+fn measure(contender: &Contender, case: &Case, more: &[String], during: Duration) -> Result<Found> {
     let mut all = Found::default();
     let began = Instant::now();
     loop {
         if case.uncached {
             contender.forget_pages()?;
-            fill()?;
         }
         let one = ask(contender, case.words, case.name, more, during)?;
         all.add(&one).with_context(|| format!("{}: {one}", case.name))?;
