@@ -146,7 +146,8 @@ impl Broker {
         let health = Health::starting("starting");
         let sockets = Sockets::bind(config.broker())?;
         let threads = tokio::runtime::Handle::current().metrics().num_workers();
-        let background = Pool::start("background", threads).map_err(StartError::Background)?;
+        let for_disk = config.broker().log.background_threads_max as usize;
+        let background = Pool::start("background", threads, for_disk).map_err(StartError::Background)?;
         let mut opened = None;
         let started = Started {
             opened: &mut opened,

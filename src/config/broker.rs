@@ -124,6 +124,8 @@ pub struct Log {
     pub retention_check_interval: Duration,
     /// `num.recovery.threads.per.data.dir`.
     pub recovery_threads: u32,
+    /// `background.disk.threads.max`.
+    pub background_threads_max: u32,
     /// `log.files.open.max`; `None` for half of what the process may open.
     pub files_open_max: Option<u32>,
     /// `log.index.cache.bytes`.
@@ -424,6 +426,9 @@ fn read_log(r: &mut Reader<'_>) -> Log {
                 .at_least(1)
                 .doc("Threads that open logs at start."),
         ),
+        background_threads_max: r.read(count("background.disk.threads.max", 16).range(2, 512).doc(
+            "Threads that wait for a disk at a time, for upkeep and for a bucket that is a folder. More such work waits for its turn.",
+        )),
         files_open_max: r.read(
             count_or("log.files.open.max", "half of what the process may open")
                 .doc("Segment files open at a time; beyond it the longest unused are closed."),

@@ -38,6 +38,12 @@ impl Log {
         }));
     }
 
+    /// Begins a checkpoint at the log's end, and has all up to here made durable for it. Nobody waits.
+    pub(super) fn save_later(&self) {
+        self.capture(&mut self.state.lock());
+        self.shared.committer.request_settled(&self.sync);
+    }
+
     /// Hands a checkpoint whose bytes are durable to the keeper; one that waits there still is replaced.
     fn offer(self: Arc<Log>, captured: Captured) {
         if self.waiting.lock().replace(captured).is_none() {

@@ -130,7 +130,10 @@ impl Committer {
         if wanted.sync {
             let mut queue = self.queue.lock();
             queue.logs.push_back(log.clone());
-            let is_wished = queue.journal == Wish::None && queue.logs.len() >= self.journal_logs_min;
+            // For checkpoints nobody waits.
+            let is_wished = need == Need::Durable
+                && queue.journal == Wish::None
+                && queue.logs.len() >= self.journal_logs_min;
             if is_wished {
                 queue.journal = Wish::Wished;
             }

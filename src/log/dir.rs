@@ -292,8 +292,10 @@ impl LogDir {
         let much = recovered.report.reread.get() > self.shared.options.checkpoint_bytes.get() / 4;
         let lost = !recovered.report.findings.is_empty();
         let log = Log::new(self.shared.clone(), partition, topic, folder, config, recovered);
-        if lost || much {
+        if lost {
             self.save_after_recovery(&log)?;
+        } else if much {
+            log.save_later();
         }
         if gap_mark.is_none() {
             saved_or_full(log.note_gap_mark())?;

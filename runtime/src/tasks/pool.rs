@@ -15,14 +15,18 @@ use tokio::task::JoinHandle;
 pub struct Pool(Option<Runtime>);
 
 impl Pool {
-    /// Starts so many threads, under a name for people. In a simulated machine there are none: it has one processor, and what they
-    /// would run, whoever starts it runs.
-    pub fn start(name: &'static str, threads: usize) -> io::Result<Pool> {
+    /// Starts so many threads, under a name for people, and up to `blocking` more for what blocks while there is any. In a simulated
+    /// machine there are none: it has one processor, and what they would run, whoever starts it runs.
+    pub fn start(name: &'static str, threads: usize, blocking: usize) -> io::Result<Pool> {
         if cfg!(feature = "sim") {
             return Ok(Pool(None));
         }
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.thread_name(name).worker_threads(threads.max(1)).enable_all();
+        builder
+            .thread_name(name)
+            .worker_threads(threads.max(1))
+            .max_blocking_threads(blocking.max(1))
+            .enable_all();
         Ok(Pool(Some(builder.build()?)))
     }
 
@@ -80,7 +84,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_group_starts_within_a_pool_is_run_and_stopped_there() {
-        let pool = Pool::start("apart", 1).unwrap();
+        let pool = Pool::start("apart", 1, 1).unwrap();
         assert_eq!(pool.run(async { thread() }).await, "apart");
         let group = TaskGroup::new();
         let (tell, told) = tokio::sync::oneshot::channel();
@@ -100,7 +104,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_pool_that_is_dropped_waits_for_nothing() {
-        let pool = Pool::start("apart", 1).unwrap();
+        let pool = Pool::start("apart", 1, 1).unwrap();
         TaskGroup::new().within(&pool).spawn("hangs", std::future::pending());
         drop(pool);
     }

@@ -3,8 +3,9 @@
 //! Writes then take pages that the machine has already. Memory that it has given back to its host costs 2 to 5 s of processor time
 //! a GB when it is first touched, three to ten times what is measured here, and it is given back as soon as a file is deleted or a program
 //! ends. So the file that fills the cache is kept for as long as measuring takes, and before each measurement is written over, on from where that
-//! ended last, until next to nothing is free. It is written in small pieces: for large ones the kernel looks for memory that hangs together, takes
-//! back more pages than it needs to find some, and leaves them free.
+//! ended last, until next to nothing is free. It is written in pieces as large as a broker's batches: what is taken back of smaller ones does not hang
+//! together, and a broker whose writes have to make do with it takes twice the time for 64 KiB. But for large ones the kernel takes back
+//! more than it needs, and leaves that free; so the last of it is written in small ones.
 
 use crate::places;
 use anyhow::{Context, Result};
@@ -16,7 +17,9 @@ use std::path::PathBuf;
 const FREE_PART: u64 = 64;
 /// The most that is written to have so little free, in sizes of what is free: what the kernel keeps all the same is told.
 const WRITTEN_MAX: u64 = 2;
-const PIECE: usize = 16 << 10;
+const PIECE: usize = 256 << 10;
+/// Of which the last is written, once as much as was free has been written in large ones.
+const SMALL_PIECE: usize = 16 << 10;
 /// So much is written, and synced, before it is looked again at what is free.
 const STEP: u64 = 64 << 20;
 
@@ -49,24 +52,25 @@ impl Full {
         format!("{:.1} GB, of memory at most {} MB free", self.bytes as f64 / 1e9, self.left / 1_000_000)
     }
 
-    /// Has next to nothing be free again. Where a lap over the file is not enough, the file grows.
+    /// Has next to nothing be free again. Where a lap over the file is not enough, the file grows, to the size of memory.
     pub(crate) fn touch(&mut self) -> Result<()> {
         let writing = || format!("writing {}", self.file.display());
         let file = File::options().write(true).open(&self.file).with_context(writing)?;
         let piece = [0x5a; PIECE];
-        let (free_max, written_max) = (meminfo("MemTotal")? / FREE_PART, WRITTEN_MAX * meminfo("MemFree")?);
+        let (memory, free_before) = (meminfo("MemTotal")?, meminfo("MemFree")?);
         let mut written = 0;
         loop {
             let free = meminfo("MemFree")?;
-            if free <= free_max || written > written_max {
+            if free <= memory / FREE_PART || written > WRITTEN_MAX * free_before {
                 self.left = self.left.max(free);
                 return Ok(());
             }
-            if self.at == self.bytes && written < self.bytes {
+            if self.at == self.bytes && (written < self.bytes || self.bytes >= memory) {
                 self.at = 0;
             }
-            for at in (self.at..self.at + STEP).step_by(PIECE) {
-                file.write_all_at(&piece, at).with_context(writing)?;
+            let piece = if written < free_before { &piece[..] } else { &piece[..SMALL_PIECE] };
+            for at in (self.at..self.at + STEP).step_by(piece.len()) {
+                file.write_all_at(piece, at).with_context(writing)?;
             }
             file.sync_data().with_context(writing)?;
             self.at += STEP;
