@@ -4,6 +4,9 @@
 //! it is started, only the wait for durability is left, and the next request need not wait for that. Everything else ends
 //! before the next is started, as in Kafka, so that a client sees the effects of what it sent before.
 //!
+//! What has arrived is started before an answer leaves, up to a number of bytes: the answers to small requests that came together leave
+//! by one write, and wake their client once. To write an answer of a few bytes costs as much as to append a small batch.
+//!
 //! Memory: a frame's length is checked before anything is allocated for it, and what arrives of it is paid for from a budget of
 //! all connections, until it is answered, or until it waits for other clients and its bytes are gone; what was paid for must
 //! arrive in time. Reading stops while too many answers are
@@ -29,6 +32,7 @@ use aquifer_model::ByteCount;
 use aquifer_runtime::World;
 use aquifer_runtime::sockets::{ReadHalf, WriteHalf};
 use bytes::Bytes;
+use futures::FutureExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +47,8 @@ use crate::quotas::Payer;
 
 /// Answers that may be outstanding before reading stops. Kafka's clients keep five requests in flight.
 const OUTSTANDING_MAX: usize = 8;
+/// Once requests of so many bytes were started since an answer left, those that are there leave before more is read.
+const STARTED_BYTES_MAX: usize = 256 << 10;
 /// A client that takes no byte of an answer for this long is let go: its answer holds memory that others wait for. One that
 /// was merely busy connects again and fetches again.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
@@ -118,6 +124,8 @@ pub(crate) struct Connection {
     dispatcher: Arc<Dispatcher>,
     world: World,
     outstanding: VecDeque<Outstanding>,
+    /// Bytes of the requests that were started since an answer left.
+    started_bytes: usize,
     /// The last request started must end before another is.
     serial: bool,
     /// Who pays for its requests.
@@ -141,6 +149,7 @@ impl Connection {
             world: dispatcher.world().clone(),
             dispatcher,
             outstanding: VecDeque::new(),
+            started_bytes: 0,
             serial: false,
             payer: Payer::default(),
             muted_until: None,
@@ -188,6 +197,16 @@ impl Connection {
             }
             let muted_until = self.muted_until;
             let may_read = !self.serial && self.outstanding.len() < OUTSTANDING_MAX && muted_until.is_none();
+            if may_read
+                && !self.outstanding.is_empty()
+                && self.started_bytes < STARTED_BYTES_MAX
+                && let Some(frame) = self.arrivals.next(&self.limits, &self.world, true).now_or_never()
+            {
+                match self.arrived(frame).await {
+                    Ok(()) => continue,
+                    Err(ended) => return Ok(ended),
+                }
+            }
             // Also one that rests for its quota: a rest may be long, and its client be gone.
             let idle = self.outstanding.is_empty();
             tokio::select! {
@@ -196,12 +215,7 @@ impl Connection {
                 () = &mut stopped => return Ok(Ended::Stopping),
                 () = over(muted_until) => self.muted_until = None,
                 frame = self.arrivals.next(&self.limits, &self.world, may_read) => {
-                    let started = match frame {
-                        Ok(Some(frame)) => self.start(frame).await,
-                        Ok(None) => Err(Ended::ByClient),
-                        Err(ended) => Err(ended),
-                    };
-                    if let Err(ended) = started {
+                    if let Err(ended) = self.arrived(frame).await {
                         return Ok(ended);
                     }
                 }
@@ -210,8 +224,16 @@ impl Connection {
         }
     }
 
+    async fn arrived(&mut self, frame: Result<Option<Bytes>, Ended>) -> Result<(), Ended> {
+        match frame? {
+            Some(frame) => self.start(frame).await,
+            None => Err(Ended::ByClient),
+        }
+    }
+
     async fn write(&mut self, answer: Result<Outgoing, Ended>) -> Result<(), Ended> {
         let answer = answer?;
+        self.started_bytes = 0;
         self.mute(answer.muted_until);
         let (writer, turns) = (&mut self.writer, &self.limits.write_turns);
         let writing = async {
@@ -237,6 +259,7 @@ impl Connection {
     /// Mostly does not wait. Where it does, for a batch that is looked into, so does all else of this client.
     async fn start(&mut self, frame: Bytes) -> Result<(), Ended> {
         let mut held = std::mem::take(&mut self.arrivals.held);
+        self.started_bytes += frame.len();
         let (answer, serial) = match self.dispatcher.start(frame, self.peer, &mut self.payer).await? {
             Reply::None { muted_until } => {
                 self.mute(muted_until);
@@ -342,7 +365,6 @@ async fn next_answer(outstanding: &mut VecDeque<Outstanding>, serial: bool) -> R
 mod tests {
     use aquifer_protocol::Writer;
     use aquifer_runtime::clock::Clock;
-    use futures::FutureExt as _;
     use tokio::sync::oneshot;
 
     use super::*;
