@@ -4,8 +4,8 @@
 //! it is started, only the wait for durability is left, and the next request need not wait for that. Everything else ends
 //! before the next is started, as in Kafka, so that a client sees the effects of what it sent before.
 //!
-//! What has arrived is started before an answer leaves, up to a number of bytes: the answers to small requests that came together leave
-//! by one write, and wake their client once. To write an answer of a few bytes costs as much as to append a small batch.
+//! What has arrived is started before short answers leave, up to a number of bytes: the answers to requests that came together leave by
+//! one write, and wake their client once. To write an answer of a few bytes costs as much as to append a small batch.
 //!
 //! Memory: a frame's length is checked before anything is allocated for it, and what arrives of it is paid for from a budget of
 //! all connections, until it is answered, or until it waits for other clients and its bytes are gone; what was paid for must
@@ -47,8 +47,10 @@ use crate::quotas::Payer;
 
 /// Answers that may be outstanding before reading stops. Kafka's clients keep five requests in flight.
 const OUTSTANDING_MAX: usize = 8;
-/// Once requests of so many bytes were started since an answer left, those that are there leave before more is read.
+/// Requests that are started while an answer that is there could leave have no more bytes together.
 const STARTED_BYTES_MAX: usize = 256 << 10;
+/// Once the start of one of them took so long, the answers leave first.
+const STARTED_IN_MAX: Duration = Duration::from_millis(1);
 /// A client that takes no byte of an answer for this long is let go: its answer holds memory that others wait for. One that
 /// was merely busy connects again and fetches again.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
@@ -97,6 +99,11 @@ impl Outstanding {
         }
     }
 
+    /// Whether its answer is there, and more may be started before it leaves.
+    fn may_wait(&self) -> bool {
+        matches!(&self.answer, Pending::Ready(Ok(answer)) if answer.may_wait())
+    }
+
     fn is_ready(&self) -> bool {
         matches!(self.answer, Pending::Ready(_))
     }
@@ -124,8 +131,8 @@ pub(crate) struct Connection {
     dispatcher: Arc<Dispatcher>,
     world: World,
     outstanding: VecDeque<Outstanding>,
-    /// Bytes of the requests that were started since an answer left.
-    started_bytes: usize,
+    /// How many bytes of requests may be started yet before the answers leave that are there.
+    startable_bytes: usize,
     /// The last request started must end before another is.
     serial: bool,
     /// Who pays for its requests.
@@ -149,7 +156,7 @@ impl Connection {
             world: dispatcher.world().clone(),
             dispatcher,
             outstanding: VecDeque::new(),
-            started_bytes: 0,
+            startable_bytes: STARTED_BYTES_MAX,
             serial: false,
             payer: Payer::default(),
             muted_until: None,
@@ -199,10 +206,11 @@ impl Connection {
             let may_read = !self.serial && self.outstanding.len() < OUTSTANDING_MAX && muted_until.is_none();
             if may_read
                 && !self.outstanding.is_empty()
-                && self.started_bytes < STARTED_BYTES_MAX
-                && let Some(frame) = self.arrivals.next(&self.limits, &self.world, true).now_or_never()
+                && self.outstanding.iter().all(Outstanding::may_wait)
+                && !stopping.is_cancelled()
+                && let Some(frame) = self.arrivals.here(&self.limits, &self.world, self.startable_bytes)
             {
-                match self.arrived(frame).await {
+                match self.start_before_answers(frame).await {
                     Ok(()) => continue,
                     Err(ended) => return Ok(ended),
                 }
@@ -224,6 +232,19 @@ impl Connection {
         }
     }
 
+    /// Starts what has arrived while answers are there that could leave.
+    async fn start_before_answers(&mut self, frame: Result<Option<Bytes>, Ended>) -> Result<(), Ended> {
+        let bytes = frame.as_ref().map_or(0, |frame| frame.as_ref().map_or(0, Bytes::len));
+        self.startable_bytes = self.startable_bytes.saturating_sub(bytes);
+        let clock = self.world.clock;
+        let began = clock.now();
+        let arrived = self.arrived(frame).await;
+        if clock.now() - began > STARTED_IN_MAX {
+            self.startable_bytes = 0;
+        }
+        arrived
+    }
+
     async fn arrived(&mut self, frame: Result<Option<Bytes>, Ended>) -> Result<(), Ended> {
         match frame? {
             Some(frame) => self.start(frame).await,
@@ -233,7 +254,7 @@ impl Connection {
 
     async fn write(&mut self, answer: Result<Outgoing, Ended>) -> Result<(), Ended> {
         let answer = answer?;
-        self.started_bytes = 0;
+        self.startable_bytes = STARTED_BYTES_MAX;
         self.mute(answer.muted_until);
         let (writer, turns) = (&mut self.writer, &self.limits.write_turns);
         let writing = async {
@@ -259,7 +280,6 @@ impl Connection {
     /// Mostly does not wait. Where it does, for a batch that is looked into, so does all else of this client.
     async fn start(&mut self, frame: Bytes) -> Result<(), Ended> {
         let mut held = std::mem::take(&mut self.arrivals.held);
-        self.started_bytes += frame.len();
         let (answer, serial) = match self.dispatcher.start(frame, self.peer, &mut self.payer).await? {
             Reply::None { muted_until } => {
                 self.mute(muted_until);
@@ -286,6 +306,24 @@ impl Connection {
 }
 
 impl Arrivals {
+    /// The next request, if all of it is here, of at most so many bytes.
+    fn here(
+        &mut self,
+        limits: &ConnectionLimits,
+        world: &World,
+        bytes_max: usize,
+    ) -> Option<Result<Option<Bytes>, Ended>> {
+        let next = async {
+            if let Ok(Some(length)) = self.frames.length(usize::MAX).await
+                && length > bytes_max
+            {
+                return std::future::pending().await;
+            }
+            self.next(limits, world, true).await
+        };
+        next.now_or_never()
+    }
+
     /// Reads one request, for which `held` holds memory; `None` when the client has left. Cancel-safe. While nothing may be read
     /// it waits for the client to leave, or for ever once it has sent more.
     async fn next(
@@ -415,6 +453,46 @@ mod tests {
         let together = next(&mut outstanding, false).expect("all are there").expect("an answer");
         assert_eq!(bytes([together]).concat(), bytes([2, 3, 4].map(answer)).concat());
         assert!(outstanding.is_empty());
+    }
+
+    #[cfg(not(feature = "sim"))]
+    #[tokio::test]
+    async fn only_what_is_here_and_short_enough_is_started_before_an_answer_leaves() {
+        use aquifer_runtime::budget::ByteBudget;
+        use aquifer_runtime::sockets::{self, Stream};
+        use tokio::io::AsyncWriteExt as _;
+
+        let world = World::system();
+        let listener = sockets::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut client = Stream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (read, _write) = listener.accept().await.unwrap().0.into_split();
+        let limits = ConnectionLimits {
+            frame_bytes_max: ByteCount::mib(1),
+            requests: RequestMemory::new(ByteBudget::new(ByteCount::mib(1)), Duration::from_secs(30)),
+            idle_max: Duration::from_secs(30),
+            write_turns: WriteTurns::new(1, world.clock),
+        };
+        let mut arrivals = Arrivals { frames: FrameReader::new(read), held: Held::default() };
+        assert!(arrivals.here(&limits, &world, 100).is_none(), "nothing has come");
+        let long = [&[0, 0, 0, 101][..], &[1; 101]].concat();
+        client.write_all(&[&[0, 0, 0, 2, 7, 7][..], &long].concat()).await.unwrap();
+        arrivals.frames.head().await.unwrap();
+        let first = arrivals.here(&limits, &world, 100).expect("it is here");
+        assert_eq!(first.unwrap_or_default().as_deref(), Some(&[7, 7][..]));
+        arrivals.held = Held::default();
+        assert!(arrivals.here(&limits, &world, 100).is_none(), "it is too long");
+        assert!(arrivals.here(&limits, &world, 101).is_some(), "it is here");
+        arrivals.held = Held::default();
+        client.write_all(&long[..50]).await.unwrap();
+        arrivals.frames.head().await.unwrap();
+        assert!(arrivals.here(&limits, &world, 101).is_none(), "half of it is");
+        client.write_all(&long[50..]).await.unwrap();
+        let whole = arrivals.next(&limits, &world, true).await;
+        assert_eq!(whole.unwrap_or_default().as_deref(), Some(&long[4..]), "nothing is lost");
+        drop(client);
+        arrivals.held = Held::default();
+        arrivals.frames.head().await.unwrap();
+        assert!(matches!(arrivals.here(&limits, &world, 100), Some(Ok(None))), "the client has left");
     }
 
     #[test]

@@ -33,6 +33,9 @@ use crate::quotas::{ANONYMOUS, Payer, Quotas};
 /// Elements of all arrays of a request: five times as many as there may be partitions by default, and some 10 MB once decoded.
 const REQUEST_ELEMENTS_MAX: usize = 100_000;
 
+/// An answer of no more bytes may wait until more requests of its client were started; one to a Produce has a hundred.
+const SHORT_BYTES_MAX: usize = 4 << 10;
+
 /// An answer on its way; an error ends the connection.
 pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Outgoing, Ended>> + Send>>;
 
@@ -58,6 +61,11 @@ impl Outgoing {
     /// pays for the time that it takes to write it.
     fn is_plain(&self) -> bool {
         self.memory.is_none() && self.charges.is_none()
+    }
+
+    /// Whether more may be started before it leaves: it is short, and may leave together with what comes behind it.
+    pub(super) fn may_wait(&self) -> bool {
+        self.is_plain() && self.segments.len() <= SHORT_BYTES_MAX
     }
 
     /// Whether `next` may leave by the same write.
