@@ -18,7 +18,7 @@ const FREE_PART: u64 = 64;
 /// The most that is written to have so little free, in sizes of what is free: what the kernel keeps all the same is told.
 const WRITTEN_MAX: u64 = 2;
 const PIECE: usize = 256 << 10;
-/// Of which the last is written, once as much as was free has been written in large ones.
+/// For the rest, once as much as was free has been written in pieces of that size.
 const SMALL_PIECE: usize = 16 << 10;
 /// So much is written, and synced, before it is looked again at what is free.
 const STEP: u64 = 64 << 20;
