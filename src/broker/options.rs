@@ -31,6 +31,8 @@ pub(super) fn log_dir(config: &Config) -> LogDirOptions {
         recovery_threads: log.recovery_threads as usize,
         files_open_max: log.files_open_max.map_or_else(half_of_the_process_limit, |files| files as usize),
         index_cache_bytes: log.index_cache,
+        checkpoint_bytes: log.checkpoint,
+        recovery_bytes: log.recovery,
         producer_id_expiration_ms: log.producer_id_expiration,
         producer_ids_max: log.producer_ids_max as usize,
         producer_ids_total_max: log.producer_ids_total_max as usize,

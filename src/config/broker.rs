@@ -130,6 +130,10 @@ pub struct Log {
     pub files_open_max: Option<u32>,
     /// `log.index.cache.bytes`.
     pub index_cache: ByteCount,
+    /// `log.checkpoint.bytes`.
+    pub checkpoint: ByteCount,
+    /// `log.recovery.bytes`.
+    pub recovery: ByteCount,
     /// `log.disk.high.watermark`, a share of the file system.
     pub disk_high_watermark: f64,
     /// `producer.id.expiration.ms`.
@@ -437,6 +441,14 @@ fn read_log(r: &mut Reader<'_>) -> Log {
             bytes("log.index.cache.bytes", 64 * MIB)
                 .doc("Memory in bytes for the indexes of closed segments that are read."),
         ),
+        checkpoint: r.read(bytes("log.checkpoint.bytes", 16 * MIB).range(64 << 10, INT_MAX).doc(
+            "Bytes that are written to a partition until its recovery point moves on; a start after a crash reads again what lies behind \
+             it. Four times as many while all partitions together have at most `log.recovery.bytes` behind theirs.",
+        )),
+        recovery: r.read(bytes("log.recovery.bytes", 1024 * MIB).doc(
+            "Bytes of all partitions together for a start after a crash to read again, as long as none has more than four times \
+             `log.checkpoint.bytes`. Beyond, each moves its recovery point on after `log.checkpoint.bytes`.",
+        )),
         disk_high_watermark: r.read(fraction("log.disk.high.watermark", 0.9, 0.1, 1.0).dynamic().doc(
             "Share of the file system in use, as `df` counts, above which segments that are in the bucket leave local disk ahead of \
              `local.retention.*`, and then writes of clients are refused.",

@@ -303,8 +303,8 @@ impl Log {
         }
         self.shared.metrics.appended_batches.inc_by(batches);
         self.shared.metrics.appended_bytes.inc_by(bytes);
-        state.uncaptured += bytes;
-        let due = state.uncaptured >= self.shared.options.checkpoint_bytes.get();
+        state.uncaptured.add(bytes);
+        let due = state.uncaptured.is_due(&self.shared.options);
         if due {
             self.capture(state);
         }

@@ -53,7 +53,7 @@ impl Log {
     }
 
     pub(super) fn captured(&self, state: &mut State) -> Captured {
-        state.uncaptured = 0;
+        state.uncaptured.capture();
         let (age, max) = (self.shared.producer_id_expiration(), self.shared.options.producer_ids_max);
         state.tail.producers.forget(self.now(), age, max);
         let point = point_at(&state.tail);

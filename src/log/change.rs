@@ -267,7 +267,7 @@ impl Log {
         state.log_start = state.log_start.min(end);
         state.local_start = state.local_start.min(end);
         state.compacted = state.compacted.cut_to(end);
-        state.uncaptured = 0;
+        state.uncaptured.capture();
         state.cuts.0 += 1;
         self.sync.cut(end, open);
         self.depart();

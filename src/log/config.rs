@@ -99,9 +99,12 @@ pub struct LogDirOptions {
     pub files_open_max: usize,
     /// `log.index.cache.bytes`: memory for indexes of closed segments. Default 64 MiB.
     pub index_cache_bytes: ByteCount,
-    /// `log.checkpoint.bytes` (ours): a log's recovery point moves on after this many bytes. Read again after a crash is this much
-    /// and what came while the last checkpoint was synced and written, seldom more than as much again. Default 16 MiB, at most 32.
+    /// `log.checkpoint.bytes` (ours): a log's recovery point moves on after this many bytes, or four times as many while all logs
+    /// together have at most `recovery_bytes` behind theirs. Read again after a crash is this much and what came while the last
+    /// checkpoint was synced and written, seldom more than as much again. Default 16 MiB.
     pub checkpoint_bytes: ByteCount,
+    /// `log.recovery.bytes` (ours): see `checkpoint_bytes`. Default 1 GiB.
+    pub recovery_bytes: ByteCount,
     /// `log.closing.reread.bytes.max` (ours): a log that is closed with at most this much behind its checkpoint leaves it at that.
     /// Reading it again takes less time than writing a checkpoint, of which a broker with thousands of logs would have to write
     /// thousands before it can stop. Default 64 KiB.
@@ -140,6 +143,7 @@ impl Default for LogDirOptions {
             files_open_max: 4096,
             index_cache_bytes: ByteCount::mib(64),
             checkpoint_bytes: ByteCount::mib(16),
+            recovery_bytes: ByteCount::mib(1024),
             closing_reread_bytes_max: ByteCount::kib(64),
             sync_threads: 4,
             journal_bytes: ByteCount::mib(256),

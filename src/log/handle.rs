@@ -21,6 +21,7 @@ use super::report::{RecoveryFinding, RecoveryReport};
 use super::shared::Shared;
 use super::state::{Books, Captured, Condition, Cuts, State};
 use super::sync_point::SyncPoint;
+use super::uncaptured::Uncaptured;
 
 /// One partition's local log. All methods may be called from any thread.
 ///
@@ -114,7 +115,7 @@ impl Log {
         ));
         shared.committer.request(&sync);
         let jitter = jitter(&shared, &config);
-        let uncaptured = report.reread.get();
+        let uncaptured = Uncaptured::new(report.reread.get(), shared.metrics.uncaptured_bytes.clone());
         let producer_share = shared.producer_room.share_of(tail.producers.len());
         let log = Arc::new_cyclic(|this| Log {
             this: this.clone(),

@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     pub(crate) refused_full: Counter,
     pub(crate) damaged_files: Gauge,
     pub(crate) open_logs: Gauge,
+    pub(crate) uncaptured_bytes: Gauge,
     pub(crate) open_files: Gauge,
     pub(crate) producers: Gauge,
     pub(crate) journal_missing: Gauge,
@@ -96,6 +97,10 @@ impl Metrics {
         };
         let damaged_files = gauge("damaged_files", "Files of logs that are damaged and not mended: alarm");
         let open_logs = gauge("open_logs", "Logs that are open");
+        let uncaptured_bytes = gauge(
+            "uncaptured_bytes",
+            "Bytes behind recovery points, which a start after a crash would read again",
+        );
         let open_files = gauge("open_files", "Segment files that are open, of log.files.open.max");
         let producers = gauge("producers", "Idempotent producers remembered, over all logs");
         let journal_missing =
@@ -128,6 +133,7 @@ impl Metrics {
             refused_full,
             damaged_files,
             open_logs,
+            uncaptured_bytes,
             open_files,
             producers,
             journal_missing,

@@ -40,6 +40,7 @@ mod metrics;
 mod health;
 mod keeper;
 mod sync_point;
+mod uncaptured;
 mod loss;
 mod journal;
 mod committer;

@@ -14,6 +14,7 @@ use super::index::{IndexMark, WrittenIndex};
 use super::open_files::FileSlot;
 use super::producer_room::Share;
 use super::segment::{Sealed, Tail};
+use super::uncaptured::Uncaptured;
 
 /// Where a log stands.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub(super) struct State {
     pub(super) compacted: CompactedPart,
     pub(super) condition: Condition,
     /// Bytes appended since the last checkpoint was begun.
-    pub(super) uncaptured: u64,
+    pub(super) uncaptured: Uncaptured,
     /// Raised by each cut: a checkpoint begun before must not be written after.
     pub(super) cuts: Cuts,
 }

@@ -45,6 +45,7 @@ impl House {
             faults: Faults::default(),
             options: LogDirOptions {
                 checkpoint_bytes: ByteCount::kib(2),
+                recovery_bytes: ByteCount::ZERO,
                 sync_threads: 2,
                 reserve_bytes: ByteCount::kib(4),
                 // It mends what a test has damaged; see `House::journal`.
