@@ -54,14 +54,17 @@ const TIERED_DEADLINE: Duration = Duration::from_secs(300);
 /// How long to wait for a broker with a planted fault before it is looked at as it stands.
 const PATIENT: Duration = Duration::from_secs(10);
 const PATIENT_AUDIT_SECONDS: u64 = 30;
-/// Closed, uploaded and dropped from the local disk within seconds; what is written goes through a journal that is soon full.
-const SMALL_SEGMENTS: [(&str, &str); 6] = [
+/// Closed, uploaded and dropped from the local disk within seconds; what is written goes through a journal that is soon full, and
+/// recovery points move on within a segment.
+const SMALL_SEGMENTS: [(&str, &str); 8] = [
     ("log.segment.bytes", "1048576"),
     ("tier.roll.ms", "1000"),
     ("log.local.retention.ms", "1500"),
     ("log.retention.check.interval.ms", "300"),
     ("log.journal.logs.min", "1"),
     ("log.journal.bytes", "2097152"),
+    ("log.checkpoint.bytes", "131072"),
+    ("log.recovery.bytes", "0"),
 ];
 
 pub(crate) fn main(proof: &str, mut flags: Flags) -> Result<()> {
