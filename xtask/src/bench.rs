@@ -410,6 +410,11 @@ fn machine() -> Result<BTreeMap<String, String>> {
     let changes = output(command("git", ["status", "--porcelain"]).current_dir(places::root()))?;
     let with = if changes.is_empty() { "" } else { ", with changes that are not committed" };
     told.insert("Aquifer".to_owned(), format!("{}{with}", first_line(commit)));
+    let java = first_line(output(&mut command("java", ["--version"]))?);
+    told.insert("Kafka's heap, and Java".to_owned(), format!("{}, G1; {java}", contender::HEAP));
+    let memory = std::fs::read_to_string("/proc/meminfo")?;
+    let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or_default();
+    told.insert("memory".to_owned(), memory.trim().to_owned());
     told.insert("Kafka".to_owned(), crate::pins::Pins::read()?.java_kafka_tools);
     Ok(told)
 }

@@ -30,7 +30,7 @@ pub(crate) const BROKER_CORE: &str = "0";
 pub(crate) const LOAD_CORE: &str = "1";
 /// What does neither for the moment may have both.
 pub(crate) const BOTH_CORES: &str = "0,1";
-const HEAP: &str = "2g";
+pub(crate) const HEAP: &str = "2g";
 /// Any, as long as it is always the same: Kafka's own form of it.
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
 /// Twice what a case holds open.
@@ -311,6 +311,11 @@ fn aquifer(programs: &Programs, lane: Lane, data: &Path, bootstrap: &str, admin:
 
 fn kafka(programs: &Programs, lane: Lane, data: &Path, port: u16) -> Result<Command> {
     let (network, io) = programs.kafka_threads;
+    let io = match lane {
+        // They wait for the disk.
+        Lane::SyncBeforeAck => 2 * io,
+        Lane::NoSync | Lane::Tiered => io,
+    };
     let controller = free_port()?;
     let mut text = format!(
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\

@@ -208,13 +208,14 @@ impl Report {
             format!("{:.2} / {:.2} / {:.1}", of(|it| it.p50_ms), of(|it| it.p99_ms), of(|it| it.p999_ms))
         };
         let ours = median(Who::Aquifer, |it| it.cpu_s_per_gb);
+        let cores = |who| median(who, |it| it.cpu_s_per_gb * it.mb_per_s / 1000.0);
         let floor = case.by_the_floor().map_or_else(String::new, |it| format!("{:.1}", it.median));
         let is_doubtful =
             case.pairs.iter().any(|pair| pair.aquifer.doubt().or_else(|| pair.kafka.doubt()).is_some());
         let mark = format!("{}{}", mark(&case.pairs), if is_doubtful { "+" } else { "" });
         writeln!(
             page,
-            "| {}{mark} | {:.0} | {:.0} | {} | {:.2} | {:.2} | {} | {floor} | {} | {} |",
+            "| {}{mark} | {:.0} | {:.0} | {} | {:.2} | {:.2} | {} | {floor} | {:.2} / {:.2} | {} | {} |",
             case.name,
             median(Who::Aquifer, |it| it.mb_per_s),
             median(Who::Kafka, |it| it.mb_per_s),
@@ -222,6 +223,8 @@ impl Report {
             ours,
             median(Who::Kafka, |it| it.cpu_s_per_gb),
             ratio(|it| it.cpu_s_per_gb),
+            cores(Who::Aquifer),
+            cores(Who::Kafka),
             latencies(Who::Aquifer),
             latencies(Who::Kafka),
         )?;
@@ -330,18 +333,25 @@ default), Aquifer for 5; in each case both go on for 5 seconds before the first 
 then is on the disk. The page cache is kept full of clean pages, loopback is one of its own with `cubic`. Before and behind each pair a fixed
 piece of work tells whether the machine is quiet. For that is waited, 15 seconds at most, and a pair of a busy machine is measured again, twice
 at most in a case (no replay is, nor what has no load), all this while the `--again-minutes` of the command last; what is busy then, too, is
-marked by `*`. *By the floor* is by what a bare loop took for the same bytes directly behind the pair. Where the load did not keep the rate
-that it should, or was late by itself, the row is marked by `+`.
+marked by `*`. *By the floor* is by what a bare loop took for the same bytes directly behind the pair. *Cores* is how much of its core a
+broker used: with much less than all of it, something else was the limit. Where the load did not keep the rate
+that it should, or sent later than it should, the row is marked by `+`.
 Topics are not tiered unless the case says so, and then to a local folder, Kafka's by its own
-`LocalTieredStorage`, which is published for tests and does not sync what it stores, as Aquifer does. After each case all is read back, and counted: what was acknowledged is
-there. Lanes are never mixed: *no sync* leaves writing to the kernel, as Kafka does by default; *sync before ack* has every record on
-disk before it is acknowledged.
+`LocalTieredStorage`, which is published for tests and does not sync what it stores, as Aquifer does. After each case all is read back, and counted: as many records are
+there as were acknowledged, and no offset is missing. Lanes are never mixed. *No sync* acknowledges what is in the page cache, which Kafka leaves to the kernel
+to write back, for which nobody pays here; Aquifer writes a partition back by itself every 64 MiB, and pays. Some seconds of either are a burst into
+memory, and no rate that this disk would keep up. *Sync before ack* has every record on disk before it is acknowledged: Kafka, whose
+threads wait for the disk there, by `log.flush.interval.messages=1` and with twice as many of them for requests.
+Kafka's settings are its defaults, but for the threads below, the heap, and names of listeners and folders.
+
+Where the load runs flat out, as many requests wait as it has in flight, and latencies say how long they do. Where it has a rate,
+MB/s are that rate. The p99.9 of few requests is the slowest of them. `produce-10000` counts making its connections, too.
 
 ";
 
 const HEADER: &str = "\
-| case | Aquifer MB/s | Kafka MB/s | ratio | Aquifer CPU s/GB | Kafka CPU s/GB | ratio | by the floor | Aquifer p50 / p99 / p99.9 ms | Kafka |
-|---|---|---|---|---|---|---|---|---|---|
+| case | Aquifer MB/s | Kafka MB/s | ratio: more is better | Aquifer CPU s/GB | Kafka CPU s/GB | ratio: less is better | by the floor | cores: Aquifer / Kafka | Aquifer p50 / p99 / p99.9 ms | Kafka |
+|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
 const STANDING_HEADER: &str = "
@@ -354,7 +364,7 @@ Without a load: the median, with the least and the most.
 const REPLAY_HEADER: &str = "
 A history that is in MinIO alone, read by one consumer that looks at nothing but headers of batches (`aquifer bench replay`), beside plain
 GETs of the same objects, 16 in flight, which look at nothing; and by kcat, to whose records this machine's two cores must stretch as
-well: the median, with the least and the most. Apache Kafka has no plugin for S3.
+well: the median, with the least and the most. Apache Kafka ships no plugin for S3.
 
 | case | plain GETs MB/s | one consumer, cold MB/s | of plain GETs | CPU s/GB | once more MB/s | one kcat, cold | ten kcats, cold, MB/s of all |
 |---|---|---|---|---|---|---|---|
