@@ -443,7 +443,7 @@ fn read_log(r: &mut Reader<'_>) -> Log {
         ),
         checkpoint: r.read(bytes("log.checkpoint.bytes", 16 * MIB).range(64 << 10, INT_MAX).doc(
             "Bytes that are written to a partition until its recovery point moves on; a start after a crash reads again what lies behind \
-             it. Four times as many while all partitions together have at most `log.recovery.bytes` behind theirs.",
+             it. Two to four times as many while all partitions together have at most `log.recovery.bytes` behind theirs.",
         )),
         recovery: r.read(bytes("log.recovery.bytes", 1024 * MIB).doc(
             "Bytes of all partitions together for a start after a crash to read again, as long as none has more than four times \

@@ -99,7 +99,7 @@ pub struct LogDirOptions {
     pub files_open_max: usize,
     /// `log.index.cache.bytes`: memory for indexes of closed segments. Default 64 MiB.
     pub index_cache_bytes: ByteCount,
-    /// `log.checkpoint.bytes` (ours): a log's recovery point moves on after this many bytes, or four times as many while all logs
+    /// `log.checkpoint.bytes` (ours): a log's recovery point moves on after this many bytes, or two to four times as many while all logs
     /// together have at most `recovery_bytes` behind theirs. Read again after a crash is this much and what came while the last
     /// checkpoint was synced and written, seldom more than as much again. Default 16 MiB.
     pub checkpoint_bytes: ByteCount,

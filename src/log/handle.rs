@@ -115,7 +115,8 @@ impl Log {
         ));
         shared.committer.request(&sync);
         let jitter = jitter(&shared, &config);
-        let uncaptured = Uncaptured::new(report.reread.get(), shared.metrics.uncaptured_bytes.clone());
+        let uncaptured =
+            Uncaptured::new(partition, report.reread.get(), shared.metrics.uncaptured_bytes.clone());
         let producer_share = shared.producer_room.share_of(tail.producers.len());
         let log = Arc::new_cyclic(|this| Log {
             this: this.clone(),

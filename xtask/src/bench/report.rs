@@ -339,7 +339,7 @@ that it should, or sent later than it should, the row is marked by `+`.
 Topics are not tiered unless the case says so, and then to a local folder, Kafka's by its own
 `LocalTieredStorage`, which is published for tests and does not sync what it stores, as Aquifer does. After each case all is read back, and counted: as many records are
 there as were acknowledged, and no offset is missing. Lanes are never mixed. *No sync* acknowledges what is in the page cache, which Kafka leaves to the kernel
-to write back, for which nobody pays here; Aquifer writes a partition back by itself every 64 MiB, and pays. Some seconds of either are a burst into
+to write back, for which nobody pays here; Aquifer writes a partition back by itself every 32 to 64 MiB, and pays. Some seconds of either are a burst into
 memory, and no rate that this disk would keep up. *Sync before ack* has every record on disk before it is acknowledged: Kafka, whose
 threads wait for the disk there, by `log.flush.interval.messages=1` and with twice as many of them for requests.
 Kafka's settings are its defaults, but for the threads below, the heap, and names of listeners and folders.
