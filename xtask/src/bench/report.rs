@@ -342,7 +342,8 @@ there as were acknowledged, and no offset is missing. Lanes are never mixed. *No
 to write back, for which nobody pays here; Aquifer writes a partition back by itself every 32 to 64 MiB, and pays. Some seconds of either are a burst into
 memory, and no rate that this disk would keep up. *Sync before ack* has every record on disk before it is acknowledged: Kafka, whose
 threads wait for the disk there, by `log.flush.interval.messages=1` and with twice as many of them for requests.
-Kafka's settings are its defaults, but for the threads below, the heap, and names of listeners and folders.
+Kafka's settings are its defaults, but for the threads and the heap below, topics of its own with one replica, files of deleted topics that
+go at once, and, for tiering, a task that looks for closed segments more often. All are in `xtask/src/bench/contender.rs`.
 
 Where the load runs flat out, as many requests wait as it has in flight, and latencies say how long they do. Where it has a rate,
 MB/s are that rate. The p99.9 of few requests is the slowest of them. `produce-10000` counts making its connections, too.
