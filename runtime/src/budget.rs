@@ -62,6 +62,11 @@ impl ByteBudget {
         self.units.clone().try_acquire_many_owned(self.units_for(bytes)).ok().map(BytePermit)
     }
 
+    /// How many bytes it has, taken or not.
+    pub fn max(&self) -> ByteCount {
+        ByteCount(u64::from(self.units_max) * UNIT_BYTES)
+    }
+
     /// How many bytes are left.
     pub fn available(&self) -> ByteCount {
         ByteCount(self.units.available_permits() as u64 * UNIT_BYTES)

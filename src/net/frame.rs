@@ -1,10 +1,13 @@
 //! Frames from a byte stream: a length of four bytes, then that many bytes.
 //!
-//! The length is a claim by a stranger: memory grows with the bytes that arrive, never with the bytes that are announced. A
+//! The length is a claim by a stranger: memory grows with the bytes that arrive, never with the bytes that are announced beyond a first step. A
 //! caller with a budget grows a frame step by step and pays for each ([`FrameReader::fill`]); one without takes it whole
 //! ([`FrameReader::frame`]). Reading is cancel-safe either way: what has arrived stays in the reader. An idle reader holds no
 //! buffer: ten thousand idle connections cost their tasks, not their buffers. A frame is handed on without a copy, and the read that
 //! ends it brings the head of the next along.
+//!
+//! Frames that a client sends together are read by one call, into a block that they share, if the caller has paid for it
+//! ([`FrameReader::block_bytes`]): a read costs a system call, an acknowledgement, and a wake of the sender.
 
 use std::io;
 
@@ -22,6 +25,10 @@ const FIRST_STEP_BYTES: usize = 64 << 10;
 const STEP_FACTOR: usize = 4;
 /// A frame of up to so much gets all of its memory with the second step, and is not moved again.
 const MOVED_ONCE_BYTES: usize = 2 << 20;
+/// A block has room for so many frames of the size of its first, and no more than so many bytes.
+const BLOCK_FRAMES_MAX: usize = 8;
+const BLOCK_BYTES_MAX: usize = 128 << 10;
+
 /// Why a stream yields no more frames. The stream is of no further use.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadFrameError {
@@ -49,12 +56,16 @@ pub enum ReadFrameError {
 pub struct FrameReader<S> {
     stream: S,
     buffer: BytesMut,
+    /// The buffer is the rest of a block.
+    in_block: bool,
+    /// Since the last block was begun, something came along behind a frame.
+    together: bool,
 }
 
 impl<S: AsyncRead + Unpin> FrameReader<S> {
     /// Reads frames from a stream that stands at the start of one.
     pub fn new(stream: S) -> FrameReader<S> {
-        FrameReader { stream, buffer: BytesMut::new() }
+        FrameReader { stream, buffer: BytesMut::new(), in_block: false, together: false }
     }
 
     /// Waits for the length of the next frame, whatever it says; false where the stream ends between two frames. Cancel-safe, and
@@ -94,11 +105,12 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
         length.min(room.saturating_mul(STEP_FACTOR).max(FIRST_STEP_BYTES))
     }
 
-    /// Waits until the first `bytes` of the next frame are here, of `length` in all as was just asked for. Little more is read than
-    /// that. Cancel-safe.
+    /// Waits until the first `bytes` of the next frame are here, of `length` in all as was just asked for. Little more than
+    /// that is read, unless into a block. Cancel-safe.
     pub async fn fill(&mut self, bytes: usize, length: usize) -> Result<(), ReadFrameError> {
         let wanted = HEAD_BYTES + bytes;
         if self.buffer.capacity() < wanted {
+            self.in_block = false;
             let at_once = bytes > FIRST_STEP_BYTES && length <= MOVED_ONCE_BYTES;
             let room = if at_once { HEAD_BYTES + length } else { wanted };
             self.buffer.reserve(room + WAITING_BYTES - self.buffer.len());
@@ -109,11 +121,58 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
         Ok(())
     }
 
+    /// How many bytes a block for the next frame, of `length`, and for those behind it would have; `None` where it would bring
+    /// nothing: the frame is here, or large, or nothing came behind a frame since the last block was begun.
+    pub fn block_bytes(&self, length: usize) -> Option<usize> {
+        let frame = HEAD_BYTES.saturating_add(length);
+        let frames = ((BLOCK_BYTES_MAX - WAITING_BYTES) / frame).min(BLOCK_FRAMES_MAX);
+        let worthwhile = self.together && frames > 1 && self.buffer.len() < frame;
+        worthwhile.then_some(frames * frame + WAITING_BYTES)
+    }
+
+    /// Begins a block of `bytes`, as [`FrameReader::block_bytes`] has just said: more frames than the next may be read into it.
+    pub fn begin_block(&mut self, bytes: usize) {
+        self.move_to(bytes);
+        self.in_block = true;
+        self.together = false;
+    }
+
+    /// Whether what has come of the next frame lies in a block, which must be held until that is taken or moved.
+    pub fn is_in_block(&self) -> bool {
+        self.in_block
+    }
+
+    /// Whether there is room for the next frame, of `length`, in the block that it lies in.
+    pub fn block_holds(&self, length: usize) -> bool {
+        self.in_block && self.buffer.capacity() >= HEAD_BYTES.saturating_add(length)
+    }
+
+    /// Moves what has come of the next frame out of its block.
+    pub fn leave_block(&mut self) {
+        self.move_to(self.buffer.len());
+    }
+
+    /// How many bytes have come of the next frame, of `length`.
+    pub fn arrived(&self, length: usize) -> usize {
+        self.buffer.len().saturating_sub(HEAD_BYTES).min(length)
+    }
+
+    /// To memory of its own, of at least `bytes`.
+    fn move_to(&mut self, bytes: usize) {
+        let mut moved = BytesMut::with_capacity(bytes.max(self.buffer.len()));
+        moved.extend_from_slice(&self.buffer);
+        self.buffer = moved;
+        self.in_block = false;
+    }
+
     /// The next frame, which is here: [`FrameReader::fill`] has waited for all of it.
     pub fn take(&mut self, length: usize) -> Bytes {
         let mut frame = self.buffer.split_to(HEAD_BYTES + length);
-        // What has come of the next must not keep the memory of this one.
-        self.buffer = BytesMut::from(&self.buffer[..]);
+        self.together |= !self.buffer.is_empty();
+        // So little of the next must not keep the memory of this one.
+        if !self.in_block || self.buffer.len() <= WAITING_BYTES {
+            self.leave_block();
+        }
         frame.advance(HEAD_BYTES);
         frame.freeze()
     }
@@ -129,9 +188,11 @@ impl<S: AsyncRead + Unpin> FrameReader<S> {
         Ok(Some(self.take(length)))
     }
 
-    /// Reads towards the first `announced` bytes, and little beyond.
+    /// Reads towards the first `announced` bytes, and beyond them whatever a block has room for, or little.
     async fn read_some(&mut self, announced: usize) -> Result<(), ReadFrameError> {
-        let at_most = announced + WAITING_BYTES - self.buffer.len();
+        let end = if self.in_block { self.buffer.capacity() } else { announced + WAITING_BYTES };
+        let at_most = end - self.buffer.len();
+        debug_assert!(at_most > 0, "a read of nothing looks like the stream's end");
         if self.stream.read_buf(&mut (&mut self.buffer).limit(at_most)).await? == 0 {
             return Err(ReadFrameError::CutShort { arrived: self.buffer.len(), announced });
         }

@@ -10,7 +10,8 @@
 //! Memory: a frame's length is checked before anything is allocated for it, and what arrives of it is paid for from a budget of
 //! all connections, until it is answered, or until it waits for other clients and its bytes are gone; what was paid for must
 //! arrive in time. Reading stops while too many answers are
-//! outstanding. Answers hold what they hold until they have left; a client that takes nothing of its answer for long is given up,
+//! outstanding. Requests that come together share their memory, which also holds what has come behind one that waits for others, if
+//! that has come already. Answers hold what they hold until they have left; a client that takes nothing of its answer for long is given up,
 //! and sooner if its memory is needed by others.
 //!
 //! A client that has used more than its quota is answered at once, and nothing more is read from it until it has rested for as long
@@ -32,15 +33,14 @@ use aquifer_model::ByteCount;
 use aquifer_runtime::World;
 use aquifer_runtime::sockets::{ReadHalf, WriteHalf};
 use bytes::Bytes;
-use futures::FutureExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::arrivals::Arrivals;
 use super::dispatch::{Answer, Dispatcher, Outgoing, Reply};
 use super::ended::Ended;
 use super::memory::{Held, RequestMemory};
 use super::meter::timed;
-use crate::net::frame::FrameReader;
 use crate::net::write::write_pieces;
 use crate::net::write_turns::WriteTurns;
 use crate::quotas::Payer;
@@ -51,6 +51,9 @@ const OUTSTANDING_MAX: usize = 8;
 const STARTED_BYTES_MAX: usize = 256 << 10;
 /// Once the start of one of them took so long, the answers leave first.
 const STARTED_IN_MAX: Duration = Duration::from_millis(1);
+/// A connection of which so many requests were started lets others have their turn: what a busy client sends next is there before its
+/// answer has left. Fewer would cost more: what came last is in the processor's caches.
+const TURN_REQUESTS: usize = 8;
 /// A client that takes no byte of an answer for this long is let go: its answer holds memory that others wait for. One that
 /// was merely busy connects again and fetches again.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
@@ -71,12 +74,6 @@ pub(crate) struct ConnectionLimits {
     pub(crate) idle_max: Duration,
     /// Turns of large answers.
     pub(crate) write_turns: WriteTurns,
-}
-
-struct Arrivals {
-    frames: FrameReader<ReadHalf>,
-    /// What the frame that is arriving holds.
-    held: Held,
 }
 
 struct Outstanding {
@@ -133,6 +130,8 @@ pub(crate) struct Connection {
     outstanding: VecDeque<Outstanding>,
     /// How many bytes of requests may be started yet before the answers leave that are there.
     startable_bytes: usize,
+    /// How many requests were started since it last let others have their turn.
+    turn: usize,
     /// The last request started must end before another is.
     serial: bool,
     /// Who pays for its requests.
@@ -149,7 +148,12 @@ impl Connection {
         dispatcher: Arc<Dispatcher>,
     ) -> Connection {
         Connection {
-            arrivals: Arrivals { frames: FrameReader::new(read), held: Held::default() },
+            arrivals: Arrivals::new(
+                read,
+                limits.frame_bytes_max,
+                limits.requests.clone(),
+                dispatcher.world().clock,
+            ),
             writer: write,
             peer,
             limits,
@@ -157,6 +161,7 @@ impl Connection {
             dispatcher,
             outstanding: VecDeque::new(),
             startable_bytes: STARTED_BYTES_MAX,
+            turn: 0,
             serial: false,
             payer: Payer::default(),
             muted_until: None,
@@ -208,7 +213,7 @@ impl Connection {
                 && !self.outstanding.is_empty()
                 && self.outstanding.iter().all(Outstanding::may_wait)
                 && !stopping.is_cancelled()
-                && let Some(frame) = self.arrivals.here(&self.limits, &self.world, self.startable_bytes)
+                && let Some(frame) = self.arrivals.here(self.startable_bytes)
             {
                 match self.start_before_answers(frame).await {
                     Ok(()) => continue,
@@ -219,16 +224,30 @@ impl Connection {
             let idle = self.outstanding.is_empty();
             tokio::select! {
                 biased;
-                answer = next_answer(&mut self.outstanding, self.serial) => self.write(answer).await?,
+                answer = next_answer(&mut self.outstanding, self.serial) => {
+                    self.write(answer).await?;
+                    self.end_turn().await;
+                }
                 () = &mut stopped => return Ok(Ended::Stopping),
                 () = over(muted_until) => self.muted_until = None,
-                frame = self.arrivals.next(&self.limits, &self.world, may_read) => {
+                frame = self.arrivals.next(may_read) => {
                     if let Err(ended) = self.arrived(frame).await {
                         return Ok(ended);
+                    }
+                    if self.outstanding.is_empty() {
+                        self.end_turn().await;
                     }
                 }
                 () = tokio::time::sleep(self.limits.idle_max), if idle => return Ok(Ended::Idle),
             }
+        }
+    }
+
+    /// Ends its turn, if that is over. Behind a write: what is answered should not wait for others.
+    async fn end_turn(&mut self) {
+        if self.turn >= TURN_REQUESTS {
+            self.turn = 0;
+            tokio::task::yield_now().await;
         }
     }
 
@@ -279,6 +298,7 @@ impl Connection {
 
     /// Mostly does not wait. Where it does, for a batch that is looked into, so does all else of this client.
     async fn start(&mut self, frame: Bytes) -> Result<(), Ended> {
+        self.turn += 1;
         let mut held = std::mem::take(&mut self.arrivals.held);
         let (answer, serial) = match self.dispatcher.start(frame, self.peer, &mut self.payer).await? {
             Reply::None { muted_until } => {
@@ -302,60 +322,6 @@ impl Connection {
         self.serial = serial;
         self.outstanding.push_back(Outstanding { answer, _held: held });
         Ok(())
-    }
-}
-
-impl Arrivals {
-    /// The next request, if all of it is here, of at most so many bytes.
-    fn here(
-        &mut self,
-        limits: &ConnectionLimits,
-        world: &World,
-        bytes_max: usize,
-    ) -> Option<Result<Option<Bytes>, Ended>> {
-        let next = async {
-            if let Ok(Some(length)) = self.frames.length(usize::MAX).await
-                && length > bytes_max
-            {
-                return std::future::pending().await;
-            }
-            self.next(limits, world, true).await
-        };
-        next.now_or_never()
-    }
-
-    /// Reads one request, for which `held` holds memory; `None` when the client has left. Cancel-safe. While nothing may be read
-    /// it waits for the client to leave, or for ever once it has sent more.
-    async fn next(
-        &mut self,
-        limits: &ConnectionLimits,
-        world: &World,
-        may_read: bool,
-    ) -> Result<Option<Bytes>, Ended> {
-        let Arrivals { frames, held } = self;
-        let bytes_max = usize::try_from(limits.frame_bytes_max.get()).unwrap_or(usize::MAX);
-        if !may_read {
-            // What is wrong with a next request is said when its turn comes.
-            return match frames.head().await {
-                Ok(true) => std::future::pending().await,
-                Ok(false) => Ok(None),
-                Err(error) => Err(error.into()),
-            };
-        }
-        let Some(length) = frames.length(bytes_max).await? else { return Ok(None) };
-        loop {
-            // Again and again, since a step that was paid for may not have arrived when this was given up.
-            tokio::select! {
-                biased;
-                filled = frames.fill(held.room().min(length), length) => filled?,
-                () = held.lapse(&limits.requests) => return Err(Ended::TooSlow { announced: length }),
-            }
-            if held.room() >= length {
-                return Ok(Some(frames.take(length)));
-            }
-            let step = FrameReader::<ReadHalf>::next_step(length, held.room());
-            limits.requests.grow(held, step, world.clock).await;
-        }
     }
 }
 
@@ -403,6 +369,7 @@ async fn next_answer(outstanding: &mut VecDeque<Outstanding>, serial: bool) -> R
 mod tests {
     use aquifer_protocol::Writer;
     use aquifer_runtime::clock::Clock;
+    use futures::FutureExt as _;
     use tokio::sync::oneshot;
 
     use super::*;
@@ -453,46 +420,6 @@ mod tests {
         let together = next(&mut outstanding, false).expect("all are there").expect("an answer");
         assert_eq!(bytes([together]).concat(), bytes([2, 3, 4].map(answer)).concat());
         assert!(outstanding.is_empty());
-    }
-
-    #[cfg(not(feature = "sim"))]
-    #[tokio::test]
-    async fn only_what_is_here_and_short_enough_is_started_before_an_answer_leaves() {
-        use aquifer_runtime::budget::ByteBudget;
-        use aquifer_runtime::sockets::{self, Stream};
-        use tokio::io::AsyncWriteExt as _;
-
-        let world = World::system();
-        let listener = sockets::listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let mut client = Stream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (read, _write) = listener.accept().await.unwrap().0.into_split();
-        let limits = ConnectionLimits {
-            frame_bytes_max: ByteCount::mib(1),
-            requests: RequestMemory::new(ByteBudget::new(ByteCount::mib(1)), Duration::from_secs(30)),
-            idle_max: Duration::from_secs(30),
-            write_turns: WriteTurns::new(1, world.clock),
-        };
-        let mut arrivals = Arrivals { frames: FrameReader::new(read), held: Held::default() };
-        assert!(arrivals.here(&limits, &world, 100).is_none(), "nothing has come");
-        let long = [&[0, 0, 0, 101][..], &[1; 101]].concat();
-        client.write_all(&[&[0, 0, 0, 2, 7, 7][..], &long].concat()).await.unwrap();
-        arrivals.frames.head().await.unwrap();
-        let first = arrivals.here(&limits, &world, 100).expect("it is here");
-        assert_eq!(first.unwrap_or_default().as_deref(), Some(&[7, 7][..]));
-        arrivals.held = Held::default();
-        assert!(arrivals.here(&limits, &world, 100).is_none(), "it is too long");
-        assert!(arrivals.here(&limits, &world, 101).is_some(), "it is here");
-        arrivals.held = Held::default();
-        client.write_all(&long[..50]).await.unwrap();
-        arrivals.frames.head().await.unwrap();
-        assert!(arrivals.here(&limits, &world, 101).is_none(), "half of it is");
-        client.write_all(&long[50..]).await.unwrap();
-        let whole = arrivals.next(&limits, &world, true).await;
-        assert_eq!(whole.unwrap_or_default().as_deref(), Some(&long[4..]), "nothing is lost");
-        drop(client);
-        arrivals.held = Held::default();
-        arrivals.frames.head().await.unwrap();
-        assert!(matches!(arrivals.here(&limits, &world, 100), Some(Ok(None))), "the client has left");
     }
 
     #[test]

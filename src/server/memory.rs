@@ -5,6 +5,10 @@
 //! request at a time, of those that hold something already, may go on without paying. There is always one that gets on, and
 //! memory is bounded by the budget and one request.
 //!
+//! Requests that come together are read together into a block, which is paid for as a whole and held until the last of them is
+//! answered. Blocks are for when there is plenty, since what lies in one may have to wait for long: for a client that is over its
+//! quota, or behind a request that waits for others. A connection that gets none pays for each request alone.
+//!
 //! What was paid for must arrive: each step has its time (`socket.request.arrival.ms`), and much less of it while others wait for
 //! memory ([`Held::lapse`]). So strangers who announce requests and do not send them cannot keep the budget from those who do.
 
@@ -32,6 +36,9 @@ pub(crate) struct RequestMemory {
     waiting: Arc<watch::Sender<usize>>,
 }
 
+/// Memory that requests of one connection share: held until the last of them is answered, and nothing has come of a next one there.
+pub(super) type Block = Arc<BytePermit>;
+
 /// One that waits, until dropped.
 struct Waiting<'a>(&'a watch::Sender<usize>);
 
@@ -40,6 +47,8 @@ struct Waiting<'a>(&'a watch::Sender<usize>);
 pub(super) struct Held {
     room: usize,
     permit: Option<BytePermit>,
+    /// Memory that it shares with others of its connection.
+    block: Option<Block>,
     overdraft: Option<OwnedSemaphorePermit>,
     /// The newest step: when it was paid for, and what its bytes take on a slow line.
     step: Option<(Instant, Duration)>,
@@ -77,13 +86,22 @@ impl RequestMemory {
                 None => self.wait(held, ByteCount(more as u64)).await,
             }
         }
+        held.block = None;
         held.room = bytes;
-        held.step = Some((clock.now(), Duration::from_secs(more as u64 / BYTES_PER_SECOND_MIN)));
+        held.step = Some((clock.now(), slow_line(more)));
+    }
+
+    /// Memory of `bytes` for several requests of a connection, if there is plenty: three quarters of the budget are left to those
+    /// who take no more than they need.
+    pub(super) fn try_block(&self, bytes: usize) -> Option<Block> {
+        let (bytes, max) = (ByteCount(bytes as u64), self.budget.max());
+        let plenty = self.budget.available().get() >= max.get() / 4 * 3 + bytes.get();
+        plenty.then(|| self.budget.try_take(bytes))?.map(Arc::new)
     }
 
     async fn wait(&self, held: &mut Held, more: ByteCount) {
         let _waiting = Waiting::begin(&self.waiting);
-        let may_overdraw = held.permit.is_some();
+        let may_overdraw = held.permit.is_some() || held.block.is_some();
         tokio::select! {
             biased;
             permit = self.budget.take(more) => held.add(permit),
@@ -94,10 +112,27 @@ impl RequestMemory {
     }
 }
 
+/// What `bytes` take on a slow line.
+fn slow_line(bytes: usize) -> Duration {
+    Duration::from_secs(bytes as u64 / BYTES_PER_SECOND_MIN)
+}
+
 impl Held {
     /// How many bytes there is room for.
     pub(super) fn room(&self) -> usize {
         self.room
+    }
+
+    /// Has room for `bytes` in a block from now on.
+    pub(super) fn share(&mut self, block: &Block, bytes: usize, clock: Clock) {
+        self.block = Some(block.clone());
+        self.room = bytes;
+        self.step = Some((clock.now(), slow_line(bytes)));
+    }
+
+    /// Holds a block until it has paid for memory of its own.
+    pub(super) fn leave(&mut self, block: Block) {
+        self.block = Some(block);
     }
 
     fn add(&mut self, permit: BytePermit) {
@@ -148,6 +183,32 @@ mod tests {
         memory.grow(&mut third, 1, clock).await;
         drop((second, third));
         assert_eq!(budget.available(), ByteCount::kib(128));
+    }
+
+    #[tokio::test]
+    async fn a_block_is_for_when_there_is_plenty_and_held_until_the_last_has_left_it() {
+        let budget = ByteBudget::new(ByteCount::kib(128));
+        let (memory, clock) = memory(&budget);
+        assert!(memory.try_block((32 << 10) + 1).is_none());
+        let block = memory.try_block(32 << 10).expect("there is plenty");
+        assert!(memory.try_block(1).is_none());
+        let (mut first, mut second) = (Held::default(), Held::default());
+        first.share(&block, 16 << 10, clock);
+        second.share(&block, 8 << 10, clock);
+        assert_eq!((first.room(), second.room()), (16 << 10, 8 << 10));
+        drop(first);
+        assert_eq!(budget.available(), ByteCount::kib(96));
+        // What leaves it holds it until it has memory of its own, and waits for that like one that has some.
+        let mut third = Held::default();
+        third.leave(block);
+        drop(second);
+        let others = budget.try_take(ByteCount::kib(96));
+        assert!(others.is_some());
+        memory
+            .grow(&mut third, 1, clock)
+            .now_or_never()
+            .expect("it is the only one, and goes on without paying");
+        assert_eq!(budget.available(), ByteCount::kib(32));
     }
 
     #[tokio::test(start_paused = true)]

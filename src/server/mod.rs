@@ -2,6 +2,8 @@
 
 /// Memory for requests on their way in, of all connections together.
 pub(crate) mod memory;
+/// Requests as they arrive on one connection.
+mod arrivals;
 /// Why a connection ends.
 mod ended;
 /// How much of a thread's time something takes.

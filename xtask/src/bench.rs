@@ -58,6 +58,8 @@ const WARM_CASE: Duration = Duration::from_secs(5);
 const BYTES_PER_S_MAX: u64 = 3_000_000_000;
 const STANDING_BYTES: u64 = 12_000_000_000;
 const SPARE_BYTES: u64 = 5_000_000_000;
+/// How long room may take to come.
+const ROOM_WAIT: Duration = Duration::from_secs(60);
 /// How long a floor is measured beside a case.
 const FLOOR_DURING: Duration = Duration::from_secs(2);
 const FLOOR_BYTES: [usize; 3] = [1 << 20, 64 << 10, 16 << 10];
@@ -182,7 +184,7 @@ struct Run {
 }
 
 impl Run {
-    /// What was measured is not lost if the next one fails.
+    /// What was measured is not lost if the next one fails, and what comes behind that is measured all the same.
     fn all(&mut self, chosen: &Chosen, report: &mut Report) -> Result<()> {
         let is_matrix = |number: usize| MATRIX.iter().any(|case| case.name == chosen.cases[number].name);
         let numbers = |lane: Lane, matrix: bool| -> Vec<usize> {
@@ -194,28 +196,50 @@ impl Run {
             places::removed(&contender::data(who)?)?;
         }
         for lane in Lane::ALL {
-            self.lane(lane, chosen, &numbers(lane, false), report)?;
+            let measured = self.lane(lane, chosen, &numbers(lane, false), report);
+            self.note(measured, lane.name(), report)?;
         }
         for (name, what, store) in &chosen.replays {
             println!("\n== {name}: {what}");
-            report.replays.push(ReplayResult::new(name, what));
-            for _ in 0..self.pairs {
-                let replayed = self.replay(*store)?;
-                report.replays.last_mut().context("it was put there")?.runs.push(replayed);
-            }
-            self.write(report)?;
+            let mut result = ReplayResult::new(name, what);
+            let measured = self.replays(*store, &mut result);
+            report.replays.push(result);
+            self.note(measured, name, report)?;
         }
         for probe in &chosen.probes {
             println!("\n== {}: {}", probe.name, probe.what);
-            report.probes.push(ProbeResult::new(probe));
-            for _ in 0..self.pairs {
-                let pair = self.pair([Who::Aquifer, Who::Kafka], |run, who| run.look(probe, who))?;
-                report.probes.last_mut().context("it was put there")?.pairs.push(pair);
-            }
-            self.write(report)?;
+            let mut result = ProbeResult::new(probe);
+            let measured = self.probe(probe, &mut result);
+            report.probes.push(result);
+            self.note(measured, probe.name, report)?;
         }
         for lane in Lane::ALL {
-            self.lane(lane, chosen, &numbers(lane, true), report)?;
+            let measured = self.lane(lane, chosen, &numbers(lane, true), report);
+            self.note(measured, &format!("matrix, {}", lane.name()), report)?;
+        }
+        ensure!(report.failed.is_empty(), "not all could be measured:\n{}", report.failed.join("\n"));
+        Ok(())
+    }
+
+    /// Writes down what was measured of `name`, and what could not be.
+    fn note(&self, measured: Result<()>, name: &str, report: &mut Report) -> Result<()> {
+        if let Err(error) = measured {
+            println!("   FAILED: {error:#}");
+            report.failed.push(format!("{name}: {error:#}"));
+        }
+        self.write(report)
+    }
+
+    fn replays(&mut self, store: Store, result: &mut ReplayResult) -> Result<()> {
+        for _ in 0..self.pairs {
+            result.runs.push(self.replay(store)?);
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self, probe: &Probe, result: &mut ProbeResult) -> Result<()> {
+        for _ in 0..self.pairs {
+            result.pairs.push(self.pair([Who::Aquifer, Who::Kafka], |run, who| run.look(probe, who))?);
         }
         Ok(())
     }
@@ -239,7 +263,9 @@ impl Run {
         load::warm_up(&aquifer, self.warm.min(WARM_AQUIFER))?;
         load::warm_up(&kafka, self.warm)?;
         for number in numbers {
-            self.case((&aquifer, &kafka), chosen.cases[*number], &mut report.cases[*number])?;
+            let case = chosen.cases[*number];
+            let measured = self.case((&aquifer, &kafka), case, &mut report.cases[*number]);
+            measured.with_context(|| format!("at {}", case.name))?;
             self.write(report)?;
         }
         aquifer.end()?;
@@ -254,7 +280,8 @@ impl Run {
         result: &mut CaseResult,
     ) -> Result<()> {
         println!("\n== {}: {}", case.name, case.what);
-        self.has_room(2 * load::WRITTEN_BEFORE_MAX + self.pairs as u64 * self.bytes_max())?;
+        let measured = if case.writes() { self.pairs as u64 * self.bytes_max() } else { 0 };
+        self.has_room(2 * load::WRITTEN_BEFORE_MAX + measured)?;
         let (warm, during) = (self.warm.min(WARM_CASE), self.during);
         let set = |contender| Stage::set(contender, case, warm);
         let (mut ours, mut theirs) = (set(aquifer)?, set(kafka)?);
@@ -358,14 +385,22 @@ impl Run {
     /// Has the page cache full again, and sees that there is room for so much on the disk.
     fn has_room(&mut self, written: u64) -> Result<()> {
         self.touch()?;
-        let (free, needed) = (places::free_bytes()?, SPARE_BYTES + written);
-        ensure!(
-            free > needed,
-            "{} GB are free for the data of brokers, and {} may be needed: fewer --seconds need less",
-            free / 1_000_000_000,
-            needed / 1_000_000_000
-        );
-        Ok(())
+        let needed = SPARE_BYTES + written;
+        let until = Instant::now() + ROOM_WAIT;
+        loop {
+            // The files of deleted topics go a while after these.
+            let free = places::free_bytes()?;
+            if free > needed {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < until,
+                "{} GB are free for the data of brokers, and {} may be needed: fewer --seconds need less",
+                free / 1_000_000_000,
+                needed / 1_000_000_000
+            );
+            sleep(QUIET_POLL);
+        }
     }
 
     fn touch(&mut self) -> Result<()> {

@@ -92,6 +92,62 @@ async fn a_read_that_ends_a_frame_brings_the_head_of_the_next() {
 }
 
 #[tokio::test]
+async fn frames_that_come_together_are_read_together() {
+    let body: &[u8] = &[1; 16 << 10];
+    let length = body.len();
+    let (mut far, near) = tokio::io::duplex(8 << 20);
+    let mut reader = FrameReader::new(near);
+    far.write_all(&framed(&[body; 5])).await.unwrap();
+    assert_eq!(reader.length(1 << 20).await.unwrap(), Some(length));
+    assert_eq!(reader.block_bytes(length), None, "none has come with others yet");
+    assert_eq!(reader.frame(1 << 20).await.unwrap().unwrap(), body);
+    let block = reader.block_bytes(length).expect("the first came with others");
+    assert_eq!(block, 7 * (HEAD_BYTES + length) + WAITING_BYTES);
+    reader.begin_block(block);
+    reader.fill(length, length).await.unwrap();
+    assert_eq!(reader.buffer.len(), 4 * (HEAD_BYTES + length));
+    for left in (0..4).rev() {
+        assert_eq!(reader.block_bytes(length), None, "it is here");
+        assert_eq!(reader.take(length), body);
+        assert_eq!(reader.is_in_block(), left > 0);
+    }
+    assert_eq!(reader.buffer.capacity(), 0);
+
+    // One block is wasted on a client that sends one at a time by now.
+    for expected in [Some(block), None] {
+        far.write_all(&framed(&[body])).await.unwrap();
+        assert_eq!(reader.length(1 << 20).await.unwrap(), Some(length));
+        assert_eq!(reader.block_bytes(length), expected);
+        if let Some(bytes) = expected {
+            reader.begin_block(bytes);
+        }
+        assert_eq!(reader.frame(1 << 20).await.unwrap().unwrap(), body);
+    }
+}
+
+#[tokio::test]
+async fn a_frame_ends_in_its_block_or_leaves_it() {
+    let (body, large): (&[u8], &[u8]) = (&[1; 1_000], &[2; 100_000]);
+    let bytes = framed(&[body, body, body, large, body]);
+    let (mut far, near) = tokio::io::duplex(8 << 20);
+    let mut reader = FrameReader::new(near);
+    let (two_and_a_half, rest) = bytes.split_at(2_500);
+    far.write_all(two_and_a_half).await.unwrap();
+    assert_eq!(reader.frame(1 << 20).await.unwrap().unwrap(), body);
+    reader.begin_block(reader.block_bytes(body.len()).expect("the first came with others"));
+    assert_eq!(reader.frame(1 << 20).await.unwrap().unwrap(), body);
+    assert!(reader.block_holds(body.len()), "half of the third is here, and room for all of it");
+    let begins = reader.buffer.as_ptr();
+    far.write_all(rest).await.unwrap();
+    let third = reader.frame(1 << 20).await.unwrap().unwrap();
+    assert_eq!((&third[..], third.as_ptr()), (body, begins.wrapping_add(HEAD_BYTES)), "it was not moved");
+    assert!(reader.is_in_block() && !reader.block_holds(large.len()));
+    reader.leave_block();
+    assert_eq!(reader.frame(1 << 20).await.unwrap().unwrap(), large);
+    assert_eq!(reader.frame(1 << 20).await.unwrap().unwrap(), body);
+}
+
+#[tokio::test]
 async fn no_more_is_read_than_there_is_room_for() {
     let body = vec![1; MOVED_ONCE_BYTES];
     let (mut far, near) = tokio::io::duplex(8 << 20);

@@ -25,6 +25,11 @@ pub(crate) struct Case {
 }
 
 impl Case {
+    /// Whether it writes while it is measured.
+    pub(crate) fn writes(&self) -> bool {
+        !self.words.starts_with("replay")
+    }
+
     /// Bytes of a record's value.
     pub(crate) fn record_bytes(&self) -> u64 {
         let mut words = self.words.split(' ').skip_while(|word| *word != "--record-size").skip(1);

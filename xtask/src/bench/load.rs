@@ -33,6 +33,8 @@ pub(crate) struct Figures {
     pub(crate) cpu_s_per_gb: f64,
     /// The same for each request.
     pub(crate) cpu_us_per_request: f64,
+    /// How much of its core the broker used.
+    pub(crate) cores: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
@@ -212,12 +214,16 @@ impl Found {
         let ever = self.acknowledged;
         let (bytes, requests) =
             if ever.bytes > 0.0 { (ever.bytes, ever.requests) } else { (self.bytes, self.requests) };
+        let (mb_per_s, cpu_s_per_gb) = (self.bytes / 1e6 / self.seconds, cpu / (bytes / 1e9));
+        // Several readers have each read what was written once.
+        let readers = (self.bytes / bytes).round().max(1.0);
         Figures {
-            mb_per_s: self.bytes / 1e6 / self.seconds,
+            mb_per_s,
             records_per_s: self.records / self.seconds,
             requests_per_s: self.requests / self.seconds,
-            cpu_s_per_gb: cpu / (bytes / 1e9),
+            cpu_s_per_gb,
             cpu_us_per_request: cpu / requests * 1e6,
+            cores: cpu_s_per_gb * mb_per_s / 1e3 / readers,
             p50_ms: middle(|it| it.p50),
             p99_ms: middle(|it| it.p99),
             p999_ms: middle(|it| it.p999),

@@ -69,6 +69,8 @@ pub(crate) struct Report {
     pub(crate) cases: Vec<CaseResult>,
     pub(crate) probes: Vec<ProbeResult>,
     pub(crate) replays: Vec<ReplayResult>,
+    /// What could not be measured, and why.
+    pub(crate) failed: Vec<String>,
 }
 
 impl CaseResult {
@@ -165,6 +167,12 @@ impl Report {
         for replay in &self.replays {
             replay_row(&mut page, replay)?;
         }
+        if !self.failed.is_empty() {
+            page.push_str("\n## Not measured\n\n");
+        }
+        for why in &self.failed {
+            writeln!(page, "- {why}")?;
+        }
         page.push_str("\n## The cases\n\n");
         for case in self.measured() {
             writeln!(page, "- `{}` ({}): {}. `aquifer {}`", case.name, case.lane, case.what, case.command)?;
@@ -208,7 +216,7 @@ impl Report {
             format!("{:.2} / {:.2} / {:.1}", of(|it| it.p50_ms), of(|it| it.p99_ms), of(|it| it.p999_ms))
         };
         let ours = median(Who::Aquifer, |it| it.cpu_s_per_gb);
-        let cores = |who| median(who, |it| it.cpu_s_per_gb * it.mb_per_s / 1000.0);
+        let cores = |who| median(who, |it| it.cores);
         let floor = case.by_the_floor().map_or_else(String::new, |it| format!("{:.1}", it.median));
         let is_doubtful =
             case.pairs.iter().any(|pair| pair.aquifer.doubt().or_else(|| pair.kafka.doubt()).is_some());
@@ -407,7 +415,8 @@ mod tests {
         let found = Replayed { plain: [900.0, 1100.0], bytes: 2_000_000_000, cold, again, kcat, kcats };
         let runs = vec![ReplayRun { found, contended: None }];
         let replays = vec![ReplayResult { name: "replay".to_owned(), what: "a history".to_owned(), runs }];
-        let report = Report { machine, command, cases: vec![case], probes: vec![idle], replays };
+        let report =
+            Report { machine, command, cases: vec![case], probes: vec![idle], replays, failed: Vec::new() };
         let page = report.page().expect("it can be written");
         let row = "| produce | 300 | 100 | **2.00** (1.00-3.00) | 1.00 | 2.00 | **0.50** (0.50-0.50) | 2.0 |";
         assert!(page.contains(row), "{page}");
@@ -420,6 +429,10 @@ mod tests {
         busy.cases[0].pairs[1].contended = Some("core 1".to_owned());
         let page = busy.page().expect("it can be written");
         assert!(page.contains("| produce* |") && page.contains("`*` pair 2: core 1"), "{page}");
+        assert!(!page.contains("Not measured"), "{page}");
+        busy.failed.push("idle: why".to_owned());
+        let page = busy.page().expect("it can be written");
+        assert!(page.contains("## Not measured\n\n- idle: why\n"), "{page}");
         let plot = busy.plot("MB/s", |it| it.mb_per_s).expect("it can be drawn");
         assert_eq!(plot.matches("<rect").count(), 3, "{plot}");
     }
