@@ -184,7 +184,7 @@ struct Run {
 }
 
 impl Run {
-    /// What was measured is not lost if the next one fails, and what comes behind that is measured all the same.
+    /// What was measured is not lost if the next one fails; of what comes behind that, the same lane alone is not measured.
     fn all(&mut self, chosen: &Chosen, report: &mut Report) -> Result<()> {
         let is_matrix = |number: usize| MATRIX.iter().any(|case| case.name == chosen.cases[number].name);
         let numbers = |lane: Lane, matrix: bool| -> Vec<usize> {
@@ -226,6 +226,10 @@ impl Run {
         if let Err(error) = measured {
             println!("   FAILED: {error:#}");
             report.failed.push(format!("{name}: {error:#}"));
+            // Nothing of it runs any more, and the next needs the room.
+            for who in [Who::Aquifer, Who::Kafka] {
+                places::removed(&contender::data(who)?)?;
+            }
         }
         self.write(report)
     }
@@ -262,10 +266,12 @@ impl Run {
         let kafka = Contender::start(Who::Kafka, lane, &self.programs)?;
         load::warm_up(&aquifer, self.warm.min(WARM_AQUIFER))?;
         load::warm_up(&kafka, self.warm)?;
-        for number in numbers {
-            let case = chosen.cases[*number];
-            let measured = self.case((&aquifer, &kafka), case, &mut report.cases[*number]);
-            measured.with_context(|| format!("at {}", case.name))?;
+        for (at, number) in numbers.iter().enumerate() {
+            let measured = self.case((&aquifer, &kafka), chosen.cases[*number], &mut report.cases[*number]);
+            measured.with_context(|| {
+                let names: Vec<&str> = numbers[at..].iter().map(|it| chosen.cases[*it].name).collect();
+                format!("not, or not to its end, measured: {}", names.join(", "))
+            })?;
             self.write(report)?;
         }
         aquifer.end()?;
