@@ -19,6 +19,8 @@ pub mod simulated;
 
 /// Which parts of a file are known to be sound as the page cache has them.
 mod sound;
+/// What of a file waits for a sync.
+mod write_back;
 /// Part of a file, lent to whoever sends it.
 mod lent;
 

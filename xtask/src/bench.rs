@@ -388,16 +388,15 @@ impl Run {
         Ok(found)
     }
 
-    /// Has the page cache full again, and sees that there is room for so much on the disk.
+    /// Sees that there is room for so much on the disk, and has the page cache full again.
     fn has_room(&mut self, written: u64) -> Result<()> {
-        self.touch()?;
         let needed = SPARE_BYTES + written;
         let until = Instant::now() + ROOM_WAIT;
         loop {
             // The files of deleted topics go a while after these.
             let free = places::free_bytes()?;
             if free > needed {
-                return Ok(());
+                return self.touch();
             }
             ensure!(
                 Instant::now() < until,

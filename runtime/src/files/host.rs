@@ -6,7 +6,6 @@ use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use aquifer_model::ByteCount;
 use parking_lot::Mutex;
@@ -14,15 +13,10 @@ use rustix::fs::{Advice, AtFlags, FlockOperation, StatxFlags};
 use rustix::io::ReadWriteFlags;
 
 use super::sound::{GRAIN, Look, READ_AHEAD_MAX, Sound};
+use super::write_back::Unsynced;
 
 /// The number of `cachestat` on every architecture; the C library has no name for it yet.
 const CACHESTAT: libc::c_long = 451;
-/// A sync writes back so many bytes at a time, each step once the one before is done. With more on its way, ext4 needs blocks to
-/// keep account of which parts have arrived, and lets them go again (by a discard that it waits for, if it is mounted so) while
-/// whoever appends to the file waits.
-const WRITE_BACK_STEP_BYTES: u64 = 8 << 20;
-/// What was appended while steps were made is written back in steps as well, so often.
-const WRITE_BACK_ROUNDS_MAX: usize = 4;
 
 /// A file system. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -130,16 +124,9 @@ pub struct File {
 #[derive(Debug)]
 struct Open {
     file: fs::File,
-    /// What was written through this since the last sync began begins and ends here.
-    unsynced_from: AtomicU64,
-    unsynced_to: AtomicU64,
+    unsynced: Unsynced,
     path: PathBuf,
     faults: Option<Faults>,
-}
-
-/// Whether a system call was refused for what it is, and not for what it met.
-fn is_forbidden(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
 }
 
 /// Holds a lock on a file, against other processes, until dropped.
@@ -178,9 +165,8 @@ impl Disk {
     }
 
     fn file(&self, file: fs::File, path: &Path) -> File {
-        let (unsynced_from, unsynced_to) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
-        let open =
-            Open { file, unsynced_from, unsynced_to, path: path.to_owned(), faults: self.faults.clone() };
+        let (unsynced, path) = (Unsynced::default(), path.to_owned());
+        let open = Open { file, unsynced, path, faults: self.faults.clone() };
         File { open: Arc::new(open), sound: None }
     }
 
@@ -602,8 +588,7 @@ impl File {
             at += written as u64;
             IoSlice::advance_slices(&mut left, written);
         }
-        self.open.unsynced_from.fetch_min(position, Ordering::Relaxed);
-        self.open.unsynced_to.fetch_max(at, Ordering::Relaxed);
+        self.open.unsynced.note_written(position, at);
         Ok(())
     }
 
@@ -623,14 +608,7 @@ impl File {
     pub fn sync_data(&self) -> io::Result<()> {
         Faults::check_change(&self.open.faults)?;
         Faults::check_sync(&self.open.faults)?;
-        // How much a step has to do is told for speed alone: the sync behind them does all that is left.
-        for _ in 0..WRITE_BACK_ROUNDS_MAX {
-            let from = self.open.unsynced_from.swap(u64::MAX, Ordering::Relaxed);
-            let to = self.open.unsynced_to.swap(0, Ordering::Relaxed);
-            if self.write_back(from, to)? == 0 {
-                break;
-            }
-        }
+        self.open.unsynced.write_back(&self.open.file)?;
         if self.open.faults.is_none() {
             return self.open.file.sync_data();
         }
@@ -638,36 +616,6 @@ impl File {
         self.open.file.sync_data()?;
         Faults::note_synced(&self.open.faults, &self.open.path, bytes);
         Ok(())
-    }
-
-    /// Writes the bytes in `[from, to)` back in steps, but for the last: what a sync has to do, without the sync. Errors mean the
-    /// same. Gives the number of steps.
-    fn write_back(&self, from: u64, to: u64) -> io::Result<usize> {
-        const WRITE_AND_WAIT: libc::c_uint = libc::SYNC_FILE_RANGE_WAIT_BEFORE
-            | libc::SYNC_FILE_RANGE_WRITE
-            | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-        let mut steps = 0;
-        let mut at = from;
-        while to.saturating_sub(at) > WRITE_BACK_STEP_BYTES {
-            match self.sync_range(at, WRITE_BACK_STEP_BYTES, WRITE_AND_WAIT) {
-                Ok(()) => {}
-                // A sandbox forbids the call, also one that does nothing and meets no error of the file: the sync does it all.
-                Err(_) if self.sync_range(0, 0, 0).is_err_and(|error| is_forbidden(&error)) => break,
-                Err(error) => return Err(error),
-            }
-            at += WRITE_BACK_STEP_BYTES;
-            steps += 1;
-        }
-        Ok(steps)
-    }
-
-    fn sync_range(&self, from: u64, count: u64, flags: libc::c_uint) -> io::Result<()> {
-        let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
-        let (from, count) = (from.try_into().map_err(invalid)?, count.try_into().map_err(invalid)?);
-        // SAFETY: the call takes numbers alone, and the file is open.
-        #[allow(unsafe_code)]
-        let outcome = unsafe { libc::sync_file_range(self.open.file.as_raw_fd(), from, count, flags) };
-        if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// Tells the kernel that a range need not stay in the page cache. Dirty pages stay.
@@ -753,41 +701,6 @@ mod tests {
             }
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::Unsupported),
         }
-    }
-
-    #[test]
-    fn a_sync_writes_back_what_was_written_since_the_last_began() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = Disk::host().create_new(&dir.path().join("log")).unwrap();
-        let unsynced = || {
-            let Open { unsynced_from, unsynced_to, .. } = &*file.open;
-            (unsynced_from.load(Ordering::Relaxed), unsynced_to.load(Ordering::Relaxed))
-        };
-        const NONE: (u64, u64) = (u64::MAX, 0);
-        assert_eq!(unsynced(), NONE);
-        let count = 2 * WRITE_BACK_STEP_BYTES + 1;
-        file.write_all_at(9, &mut [IoSlice::new(&vec![7; count as usize])]).unwrap();
-        file.write_all_at(4, &mut [IoSlice::new(&[8; 5])]).unwrap();
-        assert_eq!(unsynced(), (4, count + 9));
-        file.sync_data().unwrap();
-        assert_eq!(unsynced(), NONE);
-        file.write_all_at(count, &mut [IoSlice::new(&[1; 5])]).unwrap();
-        assert_eq!(unsynced(), (count, count + 5));
-        file.set_size(ByteCount(5)).unwrap();
-        file.sync_data().unwrap();
-        assert_eq!(file.read_all().unwrap(), [0, 0, 0, 0, 8]);
-        if file.sync_range(0, 0, 0).is_err_and(|error| is_forbidden(&error)) {
-            println!("this machine forbids the call: each sync is made in one go");
-            return;
-        }
-        assert_eq!(file.write_back(4, count + 4).unwrap(), 2);
-        assert_eq!(file.write_back(0, WRITE_BACK_STEP_BYTES).unwrap(), 0);
-        assert_eq!(file.write_back(NONE.0, NONE.1).unwrap(), 0);
-        // A pipe has nothing to write back to.
-        let (pipe, _other_end) = std::io::pipe().unwrap();
-        let pipe = Disk::host().file(fs::File::from(std::os::fd::OwnedFd::from(pipe)), Path::new("pipe"));
-        let error = pipe.write_back(0, 2 * WRITE_BACK_STEP_BYTES).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ESPIPE));
     }
 
     /// The kernel begins to bring back what is missing also for a read that does not wait.
